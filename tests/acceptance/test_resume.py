@@ -1,7 +1,8 @@
 """Killed, told to stop, failed or cancelled in the middle of a split, with real processes: the next attempt goes on
 from what was saved, and the model has seen each row once, in the order of a training that was not disturbed.
 
-The trainer meets its fates - files that name a row - and notes at which row it begins. The model is a list of rows.
+The trainer meets its disturbances - files that name a row - and notes at which row it begins. The model is a list of
+rows.
 """
 
 from __future__ import annotations
@@ -55,11 +56,11 @@ def note(*words):
 
 
 def meet(ctx, row):
-    """What happens at this row: each fate once, but those that are `always`."""
-    for fate in sorted(ROOT.glob(f"fates/*-{row}")):
-        kind = fate.name.split("-")[0]
+    """What happens at this row: each disturbance once, but those that are `always`."""
+    for disturbance in sorted(ROOT.glob(f"disturbances/*-{row}")):
+        kind = disturbance.name.split("-")[0]
         if kind != "always":
-            fate.unlink()
+            disturbance.unlink()
         if kind == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "killparent":
@@ -159,10 +160,10 @@ def undisturbed(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     return trained
 
 
-def fates(project: LiveProject, *names: str) -> None:
+def disturbances(project: LiveProject, *names: str) -> None:
     """`kind-row` each."""
     for name in names:
-        project.write(f"fates/{name}", "")
+        project.write(f"disturbances/{name}", "")
 
 
 def beginnings(project: LiveProject) -> list[int]:
@@ -222,7 +223,7 @@ def test_resume_at_every_edge_with_other_worker_counts_trains_each_row_once(
 ) -> None:
     """kill -9 before the first row, after it, at the edges of batches and of files, before and after the last row."""
     edges = (0, 1, BATCH - 1, BATCH, BATCH + 1, 16, 19, 20, 21, ROWS - 1, ROWS)
-    fates(kept, *(f"kill-{row}" for row in edges))
+    disturbances(kept, *(f"kill-{row}" for row in edges))
     ended = kept.start(FILE, "--set", f"params.shuffle={shuffle}")
     assert ended.code == 0, ended.output
     assert len(beginnings(kept)) == len(edges) + 1
@@ -234,7 +235,7 @@ def test_resume_at_every_edge_with_other_worker_counts_trains_each_row_once(
 def test_stop_from_outside_saves_and_next_attempt_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:
     """A spot machine is taken away, a pod evicted: SIGTERM to the attempt alone."""
     kept.write("hold", "")
-    fates(kept, "hold-11")
+    disturbances(kept, "hold-11")
     running = kept.begin_start(FILE)
     holding(kept, running).kill(signal.SIGTERM)
     ended = running.wait()
@@ -246,7 +247,7 @@ def test_stop_from_outside_saves_and_next_attempt_resumes(kept: LiveProject, und
 
 def test_stop_of_engine_saves_and_another_host_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:
     kept.write("hold", "")
-    fates(kept, "hold-11")
+    disturbances(kept, "hold-11")
     running = kept.begin_start(FILE)
     attempt = holding(kept, running)
     running.signal(signal.SIGTERM)
@@ -269,7 +270,7 @@ def test_stop_beyond_grace_falls_back_to_last_save(
     """One that does not listen is killed; one that takes too long is interrupted before, and can still say so."""
     kept.write("configs/trainflow.toml", WITHOUT_MLFLOW + "[engine]\nstop_grace_seconds = 1.5\n")
     kept.write("hold", "")
-    fates(kept, f"{kind}-27")
+    disturbances(kept, f"{kind}-27")
     running = kept.begin_start(FILE)
     attempt = holding(kept, running)
     running.signal(signal.SIGTERM)
@@ -286,7 +287,7 @@ def test_stop_beyond_grace_falls_back_to_last_save(
 
 
 def test_death_at_same_row_each_time_fails_after_retries(kept: LiveProject) -> None:
-    fates(kept, "always-20")
+    disturbances(kept, "always-20")
     ended = kept.start(FILE)
     assert ended.code == 1, ended.output
     assert "dies at row 20" in ended.output
@@ -294,7 +295,7 @@ def test_death_at_same_row_each_time_fails_after_retries(kept: LiveProject) -> N
     assert beginnings(kept) == [0, 16, 16, 16]
     assert attempts(kept) == [("failed", 1), ("failed", 1), ("failed", 2), ("failed", 3)]
     # what it was trained with is repaired: it goes on from there
-    shutil.rmtree(kept.root / "fates")
+    shutil.rmtree(kept.root / "disturbances")
     ended = kept.start(FILE)
     assert ended.code == 0, ended.output
     assert beginnings(kept)[4:] == [16]
@@ -302,7 +303,7 @@ def test_death_at_same_row_each_time_fails_after_retries(kept: LiveProject) -> N
 
 
 def test_death_further_on_each_time_uses_no_retries(kept: LiveProject, undisturbed: Undisturbed) -> None:
-    fates(kept, *(f"fail-{row}" for row in (11, 27)))
+    disturbances(kept, *(f"fail-{row}" for row in (11, 27)))
     ended = kept.start(FILE, "--set", "train.retries=0")
     assert ended.code == 0, ended.output
     assert attempts(kept) == [("failed", 1)] * 2 + [("success", 1)]
@@ -313,7 +314,7 @@ def test_cancelled_it_saves_nothing_and_cleared_it_begins_split_anew(
     kept: LiveProject, undisturbed: Undisturbed
 ) -> None:
     kept.write("hold", "")
-    fates(kept, "hold-20")
+    disturbances(kept, "hold-20")
     running = kept.begin_start(FILE)
     attempt = holding(kept, running)
     saved = sorted(path.name for path in partials(kept).glob("*/*"))
@@ -338,7 +339,7 @@ def test_program_after_kill_or_stop_resumes(kept: LiveProject, undisturbed: Undi
     program = json.dumps([sys.executable, "-m", "operators.kept"])
     kept.write(FILE, PIPELINE.replace('{function: "operators.kept:train", retries: 2}', f"{{command: {program}}}"))
     kept.write("hold", "")
-    fates(kept, "killparent-11", "hold-27")
+    disturbances(kept, "killparent-11", "hold-27")
     running = kept.begin_start(FILE)
     program_process = holding(kept, running)
     attempt = next(found for found in kept.processes() if found.pid == program_process.parent)

@@ -49,8 +49,8 @@ class Killed(BaseException):
     """Nothing of the process is left."""
 
 
-class Fate(NamedTuple):
-    """What happens to an attempt: it is killed once the model has so many rows (None: never); while it `writes` a save,
+class AttemptEnd(NamedTuple):
+    """How an attempt ends: it is killed once the model has so many rows (None: never); while it `writes` a save,
     or before, or it is told to stop then."""
 
     row: int | None
@@ -85,12 +85,12 @@ class Training:
         self._scratch = scratch
         self._attempts = 0
 
-    def attempt(self, fate: Fate) -> list[int] | None:
+    def attempt(self, end: AttemptEnd) -> list[int] | None:
         """The model when it came to the end, None when it did not."""
         self._attempts += 1
         told = SimpleNamespace(hold=lambda: None, requested=False)
         try:
-            return self._train(self._context(told), fate, told)
+            return self._train(self._context(told), end, told)
         except (Killed, TaskPreempted):
             return None
 
@@ -114,18 +114,18 @@ class Training:
             _saves=SavePoints(StoredSaves(partials, ti, self.split), told, clock, log),  # type: ignore[arg-type]
         )
 
-    def _train(self, ctx: TrainContext, fate: Fate, told: SimpleNamespace) -> list[int]:
+    def _train(self, ctx: TrainContext, end: AttemptEnd, told: SimpleNamespace) -> list[int]:
         model: list[int] = json.loads((ctx.start / "rows.json").read_text()) if ctx.start else []
 
         def write(folder: Path) -> None:
             (folder / "rows.json").write_text(json.dumps(model[: len(model) // 2]))
-            if fate.how == "write" and fate.row is not None and len(model) >= fate.row:
+            if end.how == "write" and end.row is not None and len(model) >= end.row:
                 raise Killed
             (folder / "rows.json").write_text(json.dumps(model))
 
         ranks = [
-            ctx.batches(batch_size=BATCH, shuffle=self.shuffle, rank=rank, world_size=fate.world_size)
-            for rank in range(fate.world_size)
+            ctx.batches(batch_size=BATCH, shuffle=self.shuffle, rank=rank, world_size=end.world_size)
+            for rank in range(end.world_size)
         ]
         try:
             while True:
@@ -133,9 +133,9 @@ class Training:
                 step = [batch for batch in (next(reader, None) for reader in ranks) if batch is not None]
                 for batch in step:
                     for row in batch["id"].to_pylist():
-                        self._meet(fate, told, len(model))
+                        self._meet(end, told, len(model))
                         model.append(row)
-                self._meet(fate, told, len(model))
+                self._meet(end, told, len(model))
                 if not step:
                     return model
                 ctx.save(ranks[0].position, write, every=0)
@@ -144,10 +144,10 @@ class Training:
                 reader.close()
 
     @staticmethod
-    def _meet(fate: Fate, told: SimpleNamespace, rows: int) -> None:
-        if fate.row == rows and fate.how == "kill":
+    def _meet(end: AttemptEnd, told: SimpleNamespace, rows: int) -> None:
+        if end.row == rows and end.how == "kill":
             raise Killed
-        if fate.row == rows and fate.how == "stop":
+        if end.row == rows and end.how == "stop":
             told.requested = True
 
 
@@ -166,19 +166,19 @@ def test_disturbed_at_any_row_it_ends_as_if_undisturbed(split: Split, tmp_path: 
     for row in range(ROWS + 1):
         store = LocalStore(tmp_path / str(row)) if how == "write" else MemoryStore()
         training = Training(split, store, tmp_path / "scratch", shuffle)
-        assert training.attempt(Fate(row, how)) is None
+        assert training.attempt(AttemptEnd(row, how)) is None
         saved = training.saved_rows[-1] if training.saved_rows else 0
         # killed, it loses less than what is between two saves; told to stop, nothing
         assert row <= saved <= row + BATCH if how == "stop" else row - BATCH <= saved <= row
-        assert training.attempt(Fate(None)) == stream(split, shuffle)
+        assert training.attempt(AttemptEnd(None)) == stream(split, shuffle)
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_resume_killed_at_each_row_sees_same_rows(split: Split, tmp_path: Path, shuffle: bool) -> None:
     training = Training(split, MemoryStore(), tmp_path, shuffle)
     for row in range(ROWS + 1):
-        training.attempt(Fate(row))
-    assert training.attempt(Fate(None)) == stream(split, shuffle)
+        training.attempt(AttemptEnd(row))
+    assert training.attempt(AttemptEnd(None)) == stream(split, shuffle)
     assert training.saved_rows == sorted(set(training.saved_rows))
 
 
@@ -186,13 +186,13 @@ def test_resume_killed_at_each_row_sees_same_rows(split: Split, tmp_path: Path, 
 def test_resume_with_one_two_three_workers_sees_same_rows(split: Split, tmp_path: Path, shuffle: bool) -> None:
     for row in range(1, ROWS):
         training = Training(split, MemoryStore(), tmp_path, shuffle)
-        training.attempt(Fate(row // 2, world_size=1))
-        training.attempt(Fate(row, world_size=2))
-        assert training.attempt(Fate(None, world_size=3)) == stream(split, shuffle)
+        training.attempt(AttemptEnd(row // 2, world_size=1))
+        training.attempt(AttemptEnd(row, world_size=2))
+        assert training.attempt(AttemptEnd(None, world_size=3)) == stream(split, shuffle)
 
 
-fates = st.builds(
-    Fate,
+ends = st.builds(
+    AttemptEnd,
     row=st.integers(0, ROWS),
     how=st.sampled_from(["kill", "write", "stop"]),
     world_size=st.integers(1, 5),
@@ -200,11 +200,11 @@ fates = st.builds(
 
 
 @settings(max_examples=60)
-@given(disturbances=st.lists(fates, max_size=6), last=st.integers(1, 5), shuffle=st.booleans())
+@given(disturbances=st.lists(ends, max_size=6), last=st.integers(1, 5), shuffle=st.booleans())
 def test_resume_after_anything_sees_each_row_once_in_order(
-    split: Split, tmp_path: Path, disturbances: list[Fate], last: int, shuffle: bool
+    split: Split, tmp_path: Path, disturbances: list[AttemptEnd], last: int, shuffle: bool
 ) -> None:
     training = Training(split, MemoryStore(), tmp_path, shuffle)
-    for fate in disturbances:
-        training.attempt(fate)
-    assert training.attempt(Fate(None, world_size=last)) == stream(split, shuffle)
+    for end in disturbances:
+        training.attempt(end)
+    assert training.attempt(AttemptEnd(None, world_size=last)) == stream(split, shuffle)

@@ -8,8 +8,8 @@ pauses), the executor that starts and watches them, the store, the sample table,
 people and machines that interfere (`faults`).
 
 One seed is one history. A random driver lets one actor take one named step at a time; a plan of faults, drawn from the
-same seed, strikes between any two of them. After each step the invariants of a chain are asserted over everything that
-the step changed. When the faults are over the chain must come to its end by itself.
+same seed, lets some happen between any two of them. After each step the invariants of a chain are asserted over
+everything that the step changed. When the faults are over the chain must come to its end by itself.
 
 Invariants
 - A seed always gives the same history, also after other seeds in the same process.
@@ -20,7 +20,7 @@ A change breaks this when an actor does two things in one step that a crash coul
 product says of itself where the rows or the files could be looked at.
 
 Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `process` (with
-`worker`, `fiber`, `training`), `trigger_loop`, `people`, what befalls them `faults`, their surroundings `surroundings`,
-`database`, `memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`, `chain_check` (with `committed`,
-`base_check`, `model_check`).
+`worker`, `fiber`, `training`), `trigger_loop`, `people`, then `faults`, `environment` (of all of them), `database`,
+`memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`, `chain_check` (with `committed`,
+`upstream_check`, `model_check`).
 """

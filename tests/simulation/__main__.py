@@ -7,7 +7,7 @@ import argparse
 import sys
 from time import monotonic
 
-from tests.simulation.many import first_violation, search
+from tests.simulation.parallel import first_violation, search
 from tests.simulation.run import describe, shrink, simulate
 
 

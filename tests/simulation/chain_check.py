@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from tests.simulation.base_check import BaseCheck
-from tests.simulation.committed import Entry, Kept, Line, digest, numbers_in, time_of
+from tests.simulation.committed import CommittedCheckpoint, Entry, Lineage, digest, numbers_in, time_of
 from tests.simulation.expected import Expected
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.model_check import ModelCheck
 from tests.simulation.table import START, SampleTable, tiles
+from tests.simulation.upstream_check import UpstreamCheck
 from tests.simulation.violation import Violation
 from trainflow.checkpoints.chain import ChainKey
 
@@ -25,7 +25,7 @@ class ChainCheck:
         key: ChainKey,
         store: MemoryStore,
         table: SampleTable,
-        all_kept: Mapping[str, Kept],
+        all_committed: Mapping[str, CommittedCheckpoint],
         expected: Expected,
     ) -> None:
         self.key = key
@@ -33,15 +33,15 @@ class ChainCheck:
         self._store = store
         self._table = table
         #: the checkpoints of all chains
-        self._all_kept = all_kept
-        self._base = BaseCheck(all_kept, expected)
-        self._models = ModelCheck(store, table, all_kept)
+        self._all_committed = all_committed
+        self._base = UpstreamCheck(all_committed, expected)
+        self._models = ModelCheck(store, table, all_committed)
         self._previous = ""
         self.sequence = 0
         self.head: str | None = None
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[str, CommittedCheckpoint] = {}
         #: where the chain goes on when it has no head
-        self._beginning = Line()
+        self._beginning = Lineage()
         #: holes before the beginning that a regrid after the head has recorded
         self._regridded: frozenset[int] = frozenset()
         #: partitions that a skip after the head stepped over
@@ -56,7 +56,7 @@ class ChainCheck:
         self.lost: dict[int, bytes] = {}
 
     @property
-    def line(self) -> Line:
+    def line(self) -> Lineage:
         """What was trained from the root to the head."""
         line = self.kept[self.head].line if self.head else self._beginning
         return replace(line, holes=line.holes | self._regridded) if self._regridded else line
@@ -153,7 +153,7 @@ class ChainCheck:
         if unreasonable := (holes & self._expected.no_holes) - self._table.vanished:
             raise Violation("holes have a reason", f"{entry['id']} steps over {sorted(unreasonable)}")
         self._base.check(self.key, entry, self.watermark)
-        line = Line(before.trained | trained, before.holes | holes, time_of(entry["watermark"]))
+        line = Lineage(before.trained | trained, before.holes | holes, time_of(entry["watermark"]))
         self._commit(entry, trained, line)
         self._skipped = []
 
@@ -165,16 +165,16 @@ class ChainCheck:
             raise Violation("repair", f"{entry['id']} fills a hole and moves the watermark to {entry['watermark']}")
         if stray := (trained | holes) - before.holes:
             raise Violation("repair", f"{entry['id']} fills {sorted(stray)}, which are no holes")
-        self._commit(entry, trained, Line(before.trained | trained, before.holes - trained, before.watermark))
+        self._commit(entry, trained, Lineage(before.trained | trained, before.holes - trained, before.watermark))
 
-    def _commit(self, entry: Entry, trained: frozenset[int], line: Line) -> None:
+    def _commit(self, entry: Entry, trained: frozenset[int], line: Lineage) -> None:
         if twice := trained & self.line.trained:
             raise Violation("exactly once", f"{entry['id']} trains {sorted(twice)} again")
         if unknown := trained - self._table.seen:
             raise Violation("exactly once", f"{entry['id']} was trained on {sorted(unknown)}, which never were there")
         self._check_gates(entry)
         self._models.check_files(entry)
-        self.kept[entry["id"]] = Kept(entry, line, self._models.check_model(entry))
+        self.kept[entry["id"]] = CommittedCheckpoint(entry, line, self._models.check_model(entry))
         self.head, self._regridded = entry["id"], frozenset()
         self.runs.add(entry["by"]["run_id"])
 
@@ -190,7 +190,7 @@ class ChainCheck:
             self.kept[name].pruned = True
             if name == self.head or name in self.promoted.values():
                 raise Violation("retention keeps what is needed", f"{name} is the head or promoted, and is pruned")
-            for kept in self._all_kept.values():
+            for kept in self._all_committed.values():
                 if kept.origin == name and not kept.pruned and kept.entry["parent_id"] is None:
                     what = f"{name} is pruned, {kept.entry['id']} began there"
                     raise Violation("retention keeps what is needed", what)
@@ -262,13 +262,13 @@ class ChainCheck:
     def _begin(self, entry: Entry) -> None:
         if entry["sequence"] != 1:
             raise Violation("fenced", f"{self.key} begins a second time")
-        self._beginning = Line(watermark=time_of(entry["watermark"]))
+        self._beginning = Lineage(watermark=time_of(entry["watermark"]))
 
     # -- what is looked at -----------------------------------------------------------------------------------------
 
     def _check_parent(self, entry: Entry) -> None:
         self._check_head(entry, entry["parent_id"])
-        if entry["id"] in self._all_kept:
+        if entry["id"] in self._all_committed:
             raise Violation("exactly once", f"{entry['id']} was committed twice")
 
     def _check_head(self, entry: Entry, parent: str | None) -> None:

@@ -13,7 +13,7 @@ Entry = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Line:
+class Lineage:
     """What a checkpoint and its ancestors were trained on, by partition number."""
 
     trained: frozenset[int] = frozenset()
@@ -23,11 +23,11 @@ class Line:
 
 
 @dataclass
-class Kept:
+class CommittedCheckpoint:
     """A committed checkpoint."""
 
     entry: Entry
-    line: Line
+    line: Lineage
     rows: list[str]
     pruned: bool = False
     promoted: bool = False

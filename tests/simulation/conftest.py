@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.many import processors, staying_on
+from tests.simulation.parallel import pinned_to, processors
 
 #: read here: the tests themselves see no variable of ours
 _SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "2000"))
@@ -20,7 +20,7 @@ _SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "2000"))
 def _a_worker_a_processor(worker_id: str) -> Iterator[None]:
     which = processors()
     number = 0 if worker_id == "master" else int(worker_id.removeprefix("gw"))
-    with staying_on(which[number % len(which)]):
+    with pinned_to(which[number % len(which)]):
         yield
 
 

@@ -15,11 +15,11 @@ import msgspec
 from tests.simulation import people
 from tests.simulation.chain_check import ChainCheck
 from tests.simulation.database import SimulatedDatabase
-from tests.simulation.faults import strike
-from tests.simulation.plan import PATIENCE, Fault, Scene
-from tests.simulation.surroundings import reached_by_processes, surrounded
+from tests.simulation.environment import isolated_project, storage_redirected
+from tests.simulation.faults import inject
+from tests.simulation.plan import MOST_DELAY_STEPS, Fault, Scenario
 from tests.simulation.violation import Violation
-from tests.simulation.world import Move, Surface, World
+from tests.simulation.world import Action, SharedWorld, World
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.samples.table.inventory import open_inventory
@@ -45,7 +45,7 @@ class History(msgspec.Struct, frozen=True):
     """What happened. `invariant` and `problem`: what was violated, None when nothing was."""
 
     seed: int
-    scene: Scene
+    scenario: Scenario
     faults: tuple[Fault, ...]
     steps: int
     #: digest of every step: equal for equal histories
@@ -53,31 +53,31 @@ class History(msgspec.Struct, frozen=True):
     invariant: str | None = None
     problem: str | None = None
     #: what happened, in order, when something was violated
-    told: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
 
 
 class Driver:
     """Drives the worlds of a history. All that is random comes from the seed, a constant amount of it at each step."""
 
     def __init__(
-        self, seed: int, scene: Scene, faults: tuple[Fault, ...], databases: Sequence[SimulatedDatabase]
+        self, seed: int, scenario: Scenario, faults: tuple[Fault, ...], databases: Sequence[SimulatedDatabase]
     ) -> None:
         self._seed = seed
         self._random = Random(f"driver {seed}")
         self._faults = deque(faults)
         self._databases = databases
-        self._scene = scene
+        self._scenario = scenario
         self.steps = 0
-        self._told: list[tuple[int, datetime, str]] = []
+        self._events: list[tuple[int, datetime, str]] = []
 
     def drive(self) -> None:
         """Until the chain is complete. Raises Violation, or whatever the product raises where it must not."""
-        with surrounded(self._seed) as project:
-            surface = Surface(self._scene)
-            self._worlds = [World(surface, database, project) for database in self._databases[: self._scene.homes]]
+        with isolated_project(self._seed) as project:
+            shared = SharedWorld(self._scenario)
+            self._worlds = [World(shared, database, project) for database in self._databases[: self._scenario.homes]]
             self._world = self._worlds[0]
             try:
-                with reached_by_processes(self._world):
+                with storage_redirected(self._world):
                     self._until_complete()
             finally:
                 for world in self._worlds:
@@ -89,7 +89,7 @@ class Driver:
                 world.invariants.interfered()
         calm = 0
         while self._faults or self._world.ledger.is_short or not all(world.complete for world in self._worlds):
-            self._strike()
+            self._inject_due()
             self._step()
             self._check()
             calm = 0 if self._faults else calm + 1
@@ -104,13 +104,13 @@ class Driver:
         for world in self._worlds:
             world.invariants.check()
 
-    def _strike(self) -> None:
+    def _inject_due(self) -> None:
         while self._faults and self._faults[0].at <= self.steps:
             fault = self._faults[0]
             self._world = self._worlds[fault.choice % len(self._worlds)]
-            if strike(self._world, fault):
+            if inject(self._world, fault):
                 self._note(f"!! {fault.kind}")
-            elif self.steps < fault.at + PATIENCE:
+            elif self.steps < fault.at + MOST_DELAY_STEPS:
                 return
             self._faults.popleft()
             self._check()
@@ -145,7 +145,7 @@ class Driver:
         else:
             self._note(world.skip_time(self._worlds))
 
-    def _moves(self, *, far: bool) -> list[Move]:
+    def _moves(self, *, far: bool) -> list[Action]:
         """What could happen in this world; when that is nothing, in the others."""
         others = [world for world in self._worlds if world is not self._world]
         return next((moves for world in (self._world, *others) if (moves := world.moves(far=far))), [])
@@ -170,9 +170,9 @@ class Driver:
 
     def _check_replayed(self, dag_id: str, chain: ChainCheck) -> None:
         """What was published again before the newest run looked was trained again, where policy says so."""
-        world, scene = self._world, self._scene
-        possible = scene.republished == "replay" and scene.keep is None
-        if not possible or scene.homes > 1 or "SampleUnreadable" in world.invariants.expected_errors:
+        world, scenario = self._world, self._scenario
+        possible = scenario.republished == "replay" and scenario.keep is None
+        if not possible or scenario.homes > 1 or "SampleUnreadable" in world.invariants.expected_errors:
             return
         now = open_inventory(world.pipeline.checker(dag_id).samples, None, world.clock.now())
         for number, trained in chain.fingerprints().items():
@@ -185,17 +185,17 @@ class Driver:
 
     def _note(self, step: str) -> None:
         home = f"home {self._worlds.index(self._world) + 1}: " if len(self._worlds) > 1 else ""
-        self._told.append((self.steps, self._world.clock.now(), f"{home}{step}"))
+        self._events.append((self.steps, self._world.clock.now(), f"{home}{step}"))
 
     @property
-    def told(self) -> tuple[str, ...]:
+    def events(self) -> tuple[str, ...]:
         """Every step so far, for people."""
-        return tuple(f"{number:4} {moment:%H:%M:%S} {step}" for number, moment, step in self._told)
+        return tuple(f"{number:4} {moment:%H:%M:%S} {step}" for number, moment, step in self._events)
 
     @property
     def digest(self) -> str:
         """Digest of all steps so far."""
-        return hashlib.sha256(msgspec.json.encode(self._told)).hexdigest()
+        return hashlib.sha256(msgspec.json.encode(self._events)).hexdigest()
 
     def _situation(self) -> str:
         database = self._world.database

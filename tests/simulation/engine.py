@@ -41,7 +41,7 @@ class Step(NamedTuple):
     run: Callable[[], None]
 
 
-class Witness(Protocol):
+class Observer(Protocol):
     """Sees what attempts and executors report, and what they are answered."""
 
     def saw_answer(self, request: Request, reply: Reply) -> None: ...
@@ -49,22 +49,22 @@ class Witness(Protocol):
 
 
 class ObservedService(ExecutionService):
-    """The execution service, before a witness."""
+    """The execution service, before a observer."""
 
-    witness: Witness
+    observer: Observer
 
     def handle(self, request: Request) -> Reply:
         try:
             reply = super().handle(request)
         except SimulatedCrash as crash:
             if crash.committed and isinstance(request, Outcome):
-                self.witness.saw_answer(request, Done())
+                self.observer.saw_answer(request, Done())
             raise
-        self.witness.saw_answer(request, reply)
+        self.observer.saw_answer(request, reply)
         return reply
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
-        self.witness.saw_exit(key, exit)
+        self.observer.saw_exit(key, exit)
         return super().exited(key, exit)
 
 
@@ -79,7 +79,7 @@ class SimulatedEngine:
         clock: HostClock,
         project: Project,
         make_loop: Callable[[], TriggerLoop],
-        witness: Witness,
+        observer: Observer,
         sees_gone: Callable[[int], bool],
     ) -> None:
         self.number = number
@@ -91,7 +91,7 @@ class SimulatedEngine:
         self.alive = True
         self.leases = Leases(clock.monotonic, SETTINGS.engine.dead_after_seconds)
         self.is_registered = False
-        self._witness = witness
+        self._witness = observer
         #: whether the process of an engine, by its number, is seen to be gone
         self._sees_gone = sees_gone
         #: the loops of triggers it has had
@@ -135,7 +135,7 @@ class SimulatedEngine:
         self.service = ObservedService(
             self.database, self.clock, versions, lost_attempts=SETTINGS.engine.lost_attempts, on_change=self._changed
         )
-        self.service.witness = self._witness
+        self.service.observer = self._witness
         self.service_id = self.database.write(self._write_lease)
         self.triggerer = SimulatedTriggerer(
             self.database,

@@ -7,7 +7,7 @@ from enum import StrEnum
 import msgspec
 
 
-class BaseRule(StrEnum):
+class UpstreamRule(StrEnum):
     """Which checkpoint of another chain the weights of a checkpoint come from."""
 
     FIRST_ONLY = "only the first one has a base"
@@ -23,7 +23,7 @@ class Expected(msgspec.Struct, frozen=True):
     #: what its gates demand; None: it has none
     least_quality: float | None = None
     #: None: it has no base
-    base: BaseRule | None = None
+    base: UpstreamRule | None = None
     #: where the checkpoints of that base lie
     follows: str = ""
     #: partitions that are never stepped over

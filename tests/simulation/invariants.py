@@ -73,7 +73,7 @@ class Invariants:
         """A person or a deleted database came between: attempts may lose races from now on."""
         self.expected_errors |= _AFTER_INTERFERENCE
 
-    # -- witness ---------------------------------------------------------------------------------------------------
+    # -- observer ---------------------------------------------------------------------------------------------------
 
     def saw_answer(self, request: Request, reply: Reply) -> None:
         """See `EntryEvidence`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.simulation.chain_check import ChainCheck
-from tests.simulation.committed import Kept
+from tests.simulation.committed import CommittedCheckpoint
 from tests.simulation.expected import Expected
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.table import SampleTable
@@ -24,7 +24,7 @@ class LedgerCheck:
         #: a person wants splits to be begun anew: what was saved of them is given up
         self.saves_are_given_up = False
         #: the checkpoints of all chains
-        self.kept: dict[str, Kept] = {}
+        self.kept: dict[str, CommittedCheckpoint] = {}
         #: steps until lost entries are put back
         self._short_for = 0
         self.chains = {key: ChainCheck(key, store, table, self.kept, each) for key, each in expected.items()}

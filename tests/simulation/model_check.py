@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from tests.simulation.committed import Entry, Kept, digest, numbers_in, origin, time_of
+from tests.simulation.committed import CommittedCheckpoint, Entry, digest, numbers_in, origin, time_of
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.table import SampleTable, fingerprint_of, rows_of
 from tests.simulation.training import MODEL
@@ -15,10 +15,12 @@ from tests.simulation.violation import Violation
 class ModelCheck:
     """Knows the store, the table and the checkpoints of all chains."""
 
-    def __init__(self, store: MemoryStore, table: SampleTable, all_kept: Mapping[str, Kept]) -> None:
+    def __init__(
+        self, store: MemoryStore, table: SampleTable, all_committed: Mapping[str, CommittedCheckpoint]
+    ) -> None:
         self._store = store
         self._table = table
-        self._all_kept = all_kept
+        self._all_committed = all_committed
 
     def check_files(self, entry: Entry) -> None:
         """Every file is as it was committed."""
@@ -31,9 +33,9 @@ class ModelCheck:
     def check_model(self, entry: Entry) -> list[str]:
         """The model knows what it began with, and the rows of its split, each once. Returns what it knows."""
         base = origin(entry) or entry["parent_id"]
-        if base is not None and base not in self._all_kept:
+        if base is not None and base not in self._all_committed:
             raise Violation("exactly once", f"{entry['id']} went on from {base}, which was never committed")
-        before = self._all_kept[base].rows if base is not None else []
+        before = self._all_committed[base].rows if base is not None else []
         rows = [row for each in entry["split"]["partitions"] for row in self._rows(each)]
         found: list[str] = json.loads(self._store.contents[f"{entry['artifacts']['path']}/{MODEL}"])
         expected = [*before, *rows]

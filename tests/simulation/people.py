@@ -84,7 +84,7 @@ def decide(world: World, choice: float) -> str:
             retry_refused(ledger, refused, by=Author(), now=now)
         else:
             accept(ledger, refused, person="somebody", now=now)
-            if world.scene.shape is Shape.PROMOTED:
+            if world.scenario.shape is Shape.PROMOTED:
                 # what gates refused is not promoted by itself
                 promote(ledger, refused, "champion", by=Author(), now=now)
     except (ArtifactCorrupt, InputError):

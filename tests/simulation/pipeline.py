@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
-from tests.simulation.expected import BaseRule, Expected
-from tests.simulation.plan import Scene, Shape
+from tests.simulation.expected import Expected, UpstreamRule
+from tests.simulation.plan import Scenario, Shape
 from tests.simulation.table import LENGTH, START, TABLE
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
@@ -67,17 +67,17 @@ class Pipeline:
         documents = self.documents.items()
         return [dag_id for dag_id, each in documents if each.chain and not each.chain.init_from] or list(self.dags)[:1]
 
-    def expected(self, scene: Scene) -> dict[ChainKey, Expected]:
+    def expected(self, scenario: Scenario) -> dict[ChainKey, Expected]:
         """What is expected of each chain."""
         # of what was there from the beginning, nothing is missing; what is old or bad may be stepped over
-        steps_over = scene.newer_than is not None or scene.gate is not None
+        steps_over = scenario.newer_than is not None or scenario.gate is not None
         return {
             key: Expected(
-                least_quality=LEAST_QUALITY if scene.gate else None,
-                base=_BASES.get(scene.shape, {}).get(key.stage),
+                least_quality=LEAST_QUALITY if scenario.gate else None,
+                base=_BASES.get(scenario.shape, {}).get(key.stage),
                 follows=self._base_of(key),
-                no_holes=frozenset(() if steps_over else scene.present),
-                replays=scene.republished == "replay",
+                no_holes=frozenset(() if steps_over else scenario.present),
+                replays=scenario.republished == "replay",
             )
             for key in self.chains.values()
         }
@@ -93,23 +93,23 @@ class Pipeline:
         return operator
 
 
-def pipeline_of(scene: Scene, begin: datetime = START) -> Pipeline:
-    """The pipeline of a scene, whose samples start at `begin`."""
-    return _compiled(json.dumps(_written(scene, begin), default=str))
+def pipeline_of(scenario: Scenario, begin: datetime = START) -> Pipeline:
+    """The pipeline of a scenario, whose samples start at `begin`."""
+    return _compiled(json.dumps(_written(scenario, begin), default=str))
 
 
-def _written(scene: Scene, begin: datetime) -> dict[str, Any]:
+def _written(scenario: Scenario, begin: datetime) -> dict[str, Any]:
     """As a file says it, with everything that stages inherit."""
-    plain = _stage(scene, begin)
-    stages = {name: {**plain, **({"init_from": init} if init else {})} for name, init in _SHAPES[scene.shape]}
-    if scene.shape is Shape.LAGGED:
+    plain = _stage(scenario, begin)
+    stages = {name: {**plain, **({"init_from": init} if init else {})} for name, init in _SHAPES[scenario.shape]}
+    if scenario.shape is Shape.LAGGED:
         stages["tune"]["samples"] = {**stages["tune"]["samples"], "lag": LAG}
     return {"pipeline": NAME, "stages": stages}
 
 
-def _stage(scene: Scene, begin: datetime) -> dict[str, Any]:
+def _stage(scenario: Scenario, begin: datetime) -> dict[str, Any]:
     return {
-        "mode": scene.mode,
+        "mode": scenario.mode,
         "store": STORE,
         "retries": RETRIES,
         "retry_delay": "5s",
@@ -117,35 +117,37 @@ def _stage(scene: Scene, begin: datetime) -> dict[str, Any]:
             "path": f"{TABLE}/{{start:%Y-%m-%dT%H}}",
             "length": "1h",
             "start": begin.isoformat(),
-            "end": (START + scene.partitions * LENGTH).isoformat(),
+            "end": (START + scenario.partitions * LENGTH).isoformat(),
             "files": "*.bin",
-            "gaps": {"wait": f"{scene.gap_seconds}s", "then": "skip"},
-            "republished": scene.republished,
-            "catch_up": {"newer_than": f"{scene.newer_than}h"} if scene.newer_than else "all",
+            "gaps": {"wait": f"{scenario.gap_seconds}s", "then": "skip"},
+            "republished": scenario.republished,
+            "catch_up": {"newer_than": f"{scenario.newer_than}h"} if scenario.newer_than else "all",
         },
-        "split": {"partitions": scene.limit},
-        "params": {"saves": scene.saves, "bad": list(scene.bad)},
-        **({"gates": [{"require": f"quality >= {LEAST_QUALITY}", "otherwise": scene.gate}]} if scene.gate else {}),
-        **({"promote": [{"alias": "champion", "when": []}]} if scene.shape is Shape.PROMOTED else {}),
-        **({"retention": {"keep_latest": scene.keep}} if scene.keep else {}),
+        "split": {"partitions": scenario.limit},
+        "params": {"saves": scenario.saves, "bad": list(scenario.bad)},
+        **(
+            {"gates": [{"require": f"quality >= {LEAST_QUALITY}", "otherwise": scenario.gate}]} if scenario.gate else {}
+        ),
+        **({"promote": [{"alias": "champion", "when": []}]} if scenario.shape is Shape.PROMOTED else {}),
+        **({"retention": {"keep_latest": scenario.keep}} if scenario.keep else {}),
         "train": {"function": f"{_FUNCTIONS}:train"},
-        **({"evaluate": {"function": f"{_FUNCTIONS}:evaluate"}} if scene.evaluates else {}),
+        **({"evaluate": {"function": f"{_FUNCTIONS}:evaluate"}} if scenario.evaluates else {}),
     }
 
 
 #: how the base of each stage is chosen, as `ledger_check` looks at it
-_BASES: dict[Shape, dict[str, BaseRule]] = {
-    Shape.ONCE: {"tune": BaseRule.FIRST_ONLY},
-    Shape.DAILY: {"tune": BaseRule.REACHES_END},
-    Shape.FAN: {"east": BaseRule.REACHES_END, "west": BaseRule.REACHES_END},
-    Shape.FEEDBACK: {"first": BaseRule.AT_BEGINNING, "second": BaseRule.REACHES_END},
+_BASES: dict[Shape, dict[str, UpstreamRule]] = {
+    Shape.ONCE: {"tune": UpstreamRule.FIRST_ONLY},
+    Shape.DAILY: {"tune": UpstreamRule.REACHES_END},
+    Shape.FAN: {"east": UpstreamRule.REACHES_END, "west": UpstreamRule.REACHES_END},
+    Shape.FEEDBACK: {"first": UpstreamRule.AT_BEGINNING, "second": UpstreamRule.REACHES_END},
     Shape.CIRCLE: {
-        "first": BaseRule.AT_BEGINNING,
-        "second": BaseRule.REACHES_END,
-        "third": BaseRule.REACHES_END,
+        "first": UpstreamRule.AT_BEGINNING,
+        "second": UpstreamRule.REACHES_END,
+        "third": UpstreamRule.REACHES_END,
     },
-    Shape.LAGGED: {"tune": BaseRule.ANY},
-    Shape.PROMOTED: {"tune": BaseRule.PROMOTED},
+    Shape.LAGGED: {"tune": UpstreamRule.ANY},
+    Shape.PROMOTED: {"tune": UpstreamRule.PROMOTED},
 }
 #: the stages, and what each starts from
 _SHAPES: dict[Shape, list[tuple[str, dict[str, Any] | None]]] = {

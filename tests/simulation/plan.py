@@ -1,4 +1,4 @@
-"""What one seed means: the scene it is set in, and the faults that strike. Pure functions of the seed."""
+"""What one seed means: a scenario, and the faults that happen in it. Pure functions of the seed."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class FaultKind(StrEnum):
 
 
 class Fault(msgspec.Struct, frozen=True):
-    """One fault. It strikes before step `at`, or as soon after that as there is something to strike; `choice` picks
-    whom, out of those there are then."""
+    """One fault. It happens before step `at`, or as soon after that as there is something it can happen to; `choice`
+    picks one of those there are then."""
 
     at: int
     kind: FaultKind
@@ -83,7 +83,7 @@ class Shape(StrEnum):
     PROMOTED = "a fine-tune goes on from what was promoted"
 
 
-class Scene(msgspec.Struct, frozen=True):
+class Scenario(msgspec.Struct, frozen=True):
     """What is simulated. Partitions are numbered from 0; the last one of each stage always comes."""
 
     mode: str
@@ -115,21 +115,21 @@ class Scene(msgspec.Struct, frozen=True):
     homes: int = 1
 
 
-#: a fault strikes within so many steps, about as many as a history has
+#: a fault happens within so many steps, about as many as a history has
 HORIZON = 220
 _MOST_KINDS = 4
 _MOST_FAULTS = 6
-#: so many steps a fault waits for something to strike
-PATIENCE = 60
+#: so many steps a fault waits for something it can happen to
+MOST_DELAY_STEPS = 60
 
 
 _SHAPES = (*[Shape.ALONE] * 7, *Shape)
-#: partitions of a scene. Short histories, and many of them, find more in the same time than long ones
+#: partitions of a scenario. Short histories, and many of them, find more in the same time than long ones
 _SIZES = (1, 2, 2, 3)
 
 
-def scene_of(seed: int) -> Scene:
-    """The scene of a seed."""
+def scenario_of(seed: int) -> Scenario:
+    """The scenario of a seed."""
     random = Random(f"scene {seed}")
     shape = random.choice(_SHAPES)
     gate = random.choice(("stop", "skip", "rewind 1")) if random.random() < 0.2 else None
@@ -140,7 +140,7 @@ def scene_of(seed: int) -> Scene:
     late = [number for number in there if random.random() < 0.3]
     if random.random() < 0.25:
         random.shuffle(late)
-    return Scene(
+    return Scenario(
         mode=random.choice(("backfill", "latest")),
         evaluates=random.random() < 0.25,
         partitions=size,
@@ -161,7 +161,7 @@ def scene_of(seed: int) -> Scene:
 
 
 def faults_of(seed: int, among: Sequence[FaultKind] = tuple(FaultKind)) -> tuple[Fault, ...]:
-    """The faults of a seed, in the order in which they strike: a few kinds a seed, so that each meets itself and every
+    """The faults of a seed, in the order in which they happen: a few kinds a seed, so that each meets itself and every
     other one often."""
     random = Random(f"faults {seed}")
     kinds = random.sample(among, min(len(among), random.randint(1, _MOST_KINDS)))
@@ -172,8 +172,8 @@ def faults_of(seed: int, among: Sequence[FaultKind] = tuple(FaultKind)) -> tuple
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
-#: what a scene is plainest with
-_PLAINEST: dict[str, Any] = {
+#: what a scenario is simplest with
+_SIMPLEST: dict[str, Any] = {
     "mode": "backfill",
     "evaluates": False,
     "engines": 1,
@@ -188,25 +188,29 @@ _PLAINEST: dict[str, Any] = {
 }
 
 
-def plainer(scene: Scene) -> Iterator[Scene]:
-    """The scene with one thing less in it."""
-    for name, value in _PLAINEST.items():
-        if getattr(scene, name) != value:
-            yield msgspec.structs.replace(scene, **{name: value})
-    for late in scene.arrivals:
-        there = tuple(sorted((*scene.present, late)))
-        yield msgspec.structs.replace(scene, present=there, arrivals=tuple(n for n in scene.arrivals if n != late))
-    for missing in set(range(scene.partitions)) - {*scene.present, *scene.arrivals}:
-        yield msgspec.structs.replace(scene, present=tuple(sorted((*scene.present, missing))))
-    last = scene.partitions - 1
-    there_too = {last - 1, last - 2} if scene.shape is Shape.LAGGED else {last - 1}
-    if last and there_too <= {*scene.present, *scene.arrivals}:
-        present, arrivals = (tuple(n for n in numbers if n != last) for numbers in (scene.present, scene.arrivals))
-        yield msgspec.structs.replace(scene, partitions=last, present=present, arrivals=arrivals)
+def simpler(scenario: Scenario) -> Iterator[Scenario]:
+    """The scenario with one thing less in it."""
+    for name, value in _SIMPLEST.items():
+        if getattr(scenario, name) != value:
+            yield msgspec.structs.replace(scenario, **{name: value})
+    for late in scenario.arrivals:
+        there = tuple(sorted((*scenario.present, late)))
+        yield msgspec.structs.replace(
+            scenario, present=there, arrivals=tuple(n for n in scenario.arrivals if n != late)
+        )
+    for missing in set(range(scenario.partitions)) - {*scenario.present, *scenario.arrivals}:
+        yield msgspec.structs.replace(scenario, present=tuple(sorted((*scenario.present, missing))))
+    last = scenario.partitions - 1
+    there_too = {last - 1, last - 2} if scenario.shape is Shape.LAGGED else {last - 1}
+    if last and there_too <= {*scenario.present, *scenario.arrivals}:
+        present, arrivals = (
+            tuple(n for n in numbers if n != last) for numbers in (scenario.present, scenario.arrivals)
+        )
+        yield msgspec.structs.replace(scenario, partitions=last, present=present, arrivals=arrivals)
 
 
-def complexity(scene: Scene) -> int:
-    """How much there is in a scene: less after each step of `plainer`."""
-    missing = scene.partitions - len(scene.present) - len(scene.arrivals)
-    fancy = len([name for name, value in _PLAINEST.items() if getattr(scene, name) != value])
-    return 20 * scene.partitions + 3 * missing + 2 * len(scene.arrivals) + fancy
+def complexity(scenario: Scenario) -> int:
+    """How much there is in a scenario: less after each step of `simpler`."""
+    missing = scenario.partitions - len(scenario.present) - len(scenario.arrivals)
+    fancy = len([name for name, value in _SIMPLEST.items() if getattr(scenario, name) != value])
+    return 20 * scenario.partitions + 3 * missing + 2 * len(scenario.arrivals) + fancy

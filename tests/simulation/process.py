@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from tests.simulation.training import Misfortune
-from tests.simulation.worker import SimulatedStop, Work, fiber_of
+from tests.simulation.training import TrainingFailed
+from tests.simulation.worker import SimulatedAttempt, SimulatedStop, fiber_of
 from trainflow.messages.execution_api import Failed, Outcome, Progress, Reply, Request, RowsSaved
 from trainflow.messages.workload import AttemptKey, ProcessExit
 
@@ -32,7 +32,7 @@ class ControlPlane(Protocol):
 class Process:
     """One process with one attempt in it."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: SimulatedAttempt) -> None:
         self.work = work
         self.exit: ProcessExit | None = None
         #: what it does instead of its next step
@@ -128,7 +128,7 @@ class Process:
     def misfortune(self) -> str:
         """The training function raises."""
         self._advance(lambda: self.fiber.interrupt(_raise))
-        return "meets Misfortune"
+        return "meets TrainingFailed"
 
     def silence(self) -> str:
         """The training function ends the process as if all were well."""
@@ -137,7 +137,7 @@ class Process:
 
 
 def _raise() -> None:
-    raise Misfortune("the training function raised")
+    raise TrainingFailed("the training function raised")
 
 
 def _over_the_wire(request: Any) -> Request:

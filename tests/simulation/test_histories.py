@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.simulation.many import first_of
-from tests.simulation.plan import FaultKind, faults_of, scene_of
+from tests.simulation.parallel import first_of
+from tests.simulation.plan import FaultKind, faults_of, scenario_of
 from tests.simulation.run import describe, shrink, simulate
 
 pytestmark = pytest.mark.slow
@@ -31,10 +31,10 @@ def test_seed_always_gives_same_history() -> None:
     assert [simulate(seed) for seed in range(5)] == alone
 
 
-def test_seeds_of_run_meet_every_fault_and_every_scene() -> None:
-    scenes = [scene_of(seed) for seed in range(200)]
+def test_seeds_of_run_meet_every_fault_and_every_scenario() -> None:
+    scenarios = [scenario_of(seed) for seed in range(200)]
 
     assert {fault.kind for seed in range(200) for fault in faults_of(seed)} == set(FaultKind)
-    assert {scene.mode for scene in scenes} == {"backfill", "latest"}
-    assert {scene.evaluates for scene in scenes} == {True, False}
-    assert any(len(scene.present) + len(scene.arrivals) < scene.partitions for scene in scenes)
+    assert {scenario.mode for scenario in scenarios} == {"backfill", "latest"}
+    assert {scenario.evaluates for scenario in scenarios} == {True, False}
+    assert any(len(scenario.present) + len(scenario.arrivals) < scenario.partitions for scenario in scenarios)

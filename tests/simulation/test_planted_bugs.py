@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tests.simulation import engine
 from tests.simulation.database import SimulatedDatabase
 from tests.simulation.plan import FaultKind as F
-from tests.simulation.planted import PLAIN, Planted
+from tests.simulation.planted_bug import SIMPLEST, PlantedBug
 from tests.simulation.table import LENGTH, START
 from tests.simulation.world import World
 from trainflow.checkpoints.commit import commit
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.slow
 
 #: partitions come late, and are waited for
 WAITING: dict[str, Any] = {
-    **PLAIN,
+    **SIMPLEST,
     "mode": "latest",
     "partitions": 3,
     "present": (0,),
@@ -348,38 +348,38 @@ RACES = (F.DELETE_DATABASE, F.CLEAR_RUN, F.STALL, F.REWIND)
 LOSSES = (F.CRASH, F.KILL, F.GIVE_UP, F.REBOOT)
 
 PLANTED = [
-    Planted(skip_the_parent_check, RACES, {"fenced", "exactly once"}),
-    Planted(recognise_nothing, LOSSES, {"nothing fails without a cause"}),
-    Planted(advance_the_watermark_without_a_commit, (), {"success means done"}),
-    Planted(look_at_no_file, (F.TEAR,), {"atomic"}),
-    Planted(train_a_partition_twice, (), {"exactly once"}),
-    Planted(move_without_a_guard, (F.GIVE_UP,), {"fenced", "success means done"}),
-    Planted(schedule_what_has_ended, (), {"legal moves only"}),
-    Planted(claim_twice, (F.DELIVER_TWICE,), {"one claim"}),
-    Planted(name_successors_at_random, (), {"one successor"}),
-    Planted(trigger_nothing, (), {"one successor"}),
-    Planted(believe_exit_codes, (F.SILENCE,), {"success means done"}),
-    Planted(end_a_run_too_early, (), {"success means done"}),
-    Planted(count_losses_as_failures, LOSSES, {"infrastructure consumes no tries"}),
-    Planted(give_up_at_the_first_loss, LOSSES, {"infrastructure consumes no tries"}),
-    Planted(start_every_run, (F.TRIGGER,), {"max_active_runs"}),
-    Planted(start_the_newest_run_first, (F.TRIGGER,), {"chain order"}),
-    Planted(adopt_nothing, (F.CRASH,), {"progress"}),
-    Planted(reconcile_nothing, (F.SWALLOW,), {"progress"}),
-    Planted(sweep_nothing, (F.CRASH,), {"progress"}),
-    Planted(watch_no_wait_of_others, (F.CRASH,), {"progress"}, WAITING),
-    Planted(forget_what_is_heard, (), {"progress"}, WAITING),
-    Planted(watch_nothing_that_was_claimed_unheard, (F.LOSE_ACKNOWLEDGEMENT,), {"progress"}, WAITING),
-    Planted(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
-    Planted(believe_the_clocks_of_others, (F.HOST_CLOCK,), {"the living keep what they hold"}),
-    Planted(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}),
-    Planted(say_that_all_is_done_when_told_to_stop, (F.PREEMPT,), {"success means done", "one successor"}),
-    Planted(begin_anew_with_a_new_database, (F.DELETE_DATABASE,), {"progress"}),
+    PlantedBug(skip_the_parent_check, RACES, {"fenced", "exactly once"}),
+    PlantedBug(recognise_nothing, LOSSES, {"nothing fails without a cause"}),
+    PlantedBug(advance_the_watermark_without_a_commit, (), {"success means done"}),
+    PlantedBug(look_at_no_file, (F.TEAR,), {"atomic"}),
+    PlantedBug(train_a_partition_twice, (), {"exactly once"}),
+    PlantedBug(move_without_a_guard, (F.GIVE_UP,), {"fenced", "success means done"}),
+    PlantedBug(schedule_what_has_ended, (), {"legal moves only"}),
+    PlantedBug(claim_twice, (F.DELIVER_TWICE,), {"one claim"}),
+    PlantedBug(name_successors_at_random, (), {"one successor"}),
+    PlantedBug(trigger_nothing, (), {"one successor"}),
+    PlantedBug(believe_exit_codes, (F.SILENCE,), {"success means done"}),
+    PlantedBug(end_a_run_too_early, (), {"success means done"}),
+    PlantedBug(count_losses_as_failures, LOSSES, {"infrastructure consumes no tries"}),
+    PlantedBug(give_up_at_the_first_loss, LOSSES, {"infrastructure consumes no tries"}),
+    PlantedBug(start_every_run, (F.TRIGGER,), {"max_active_runs"}),
+    PlantedBug(start_the_newest_run_first, (F.TRIGGER,), {"chain order"}),
+    PlantedBug(adopt_nothing, (F.CRASH,), {"progress"}),
+    PlantedBug(reconcile_nothing, (F.SWALLOW,), {"progress"}),
+    PlantedBug(sweep_nothing, (F.CRASH,), {"progress"}),
+    PlantedBug(watch_no_wait_of_others, (F.CRASH,), {"progress"}, WAITING),
+    PlantedBug(forget_what_is_heard, (), {"progress"}, WAITING),
+    PlantedBug(watch_nothing_that_was_claimed_unheard, (F.LOSE_ACKNOWLEDGEMENT,), {"progress"}, WAITING),
+    PlantedBug(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
+    PlantedBug(believe_the_clocks_of_others, (F.HOST_CLOCK,), {"the living keep what they hold"}),
+    PlantedBug(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}),
+    PlantedBug(say_that_all_is_done_when_told_to_stop, (F.PREEMPT,), {"success means done", "one successor"}),
+    PlantedBug(begin_anew_with_a_new_database, (F.DELETE_DATABASE,), {"progress"}),
 ]
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=[planted.plant.__name__ for planted in PLANTED])
-def test_planted_bug_is_found(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_bug_is_found(planted: PlantedBug, monkeypatch: pytest.MonkeyPatch) -> None:
     planted.assert_found(monkeypatch)
 
 

@@ -12,7 +12,7 @@ from tests.simulation import world
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.plan import FaultKind as F
 from tests.simulation.plan import Shape
-from tests.simulation.planted import Planted
+from tests.simulation.planted_bug import PlantedBug
 from tests.simulation.table import LENGTH, START
 from trainflow.checkpoints.actions import prune, regrid
 from trainflow.checkpoints.commit import commit, fence, saves
@@ -247,48 +247,50 @@ LATE = {**THREE, "mode": "latest", "present": (0,), "arrivals": (1, 2), "limit":
 KILLS = (F.KILL, F.REBOOT)
 
 PLANTED = [
-    Planted(create_over_what_is_there, (F.PROMOTE,), {"fenced"}, THREE),
-    Planted(take_a_short_ledger_for_whole, (F.LOSE_ENTRIES,), {"a short ledger is corrupt"}, THREE),
-    Planted(step_over_what_is_there, (), {"holes have a reason"}, THREE),
-    Planted(take_samples_as_they_are, (F.EDIT,), {"audit"}, THREE),
-    Planted(forget_what_lies_before, (F.EDIT,), {"audit"}, THREE),
-    Planted(start_from_the_base_again, (), {"the base is the right one"}, {**THREE, "shape": Shape.ONCE}),
-    Planted(forget_the_base, (), {"the base is the right one"}, {**THREE, "shape": Shape.DAILY}),
-    Planted(train_beyond_the_base, (), {"the base is the right one"}, {**LATE, "shape": Shape.FAN}),
-    Planted(
+    PlantedBug(create_over_what_is_there, (F.PROMOTE,), {"fenced"}, THREE),
+    PlantedBug(take_a_short_ledger_for_whole, (F.LOSE_ENTRIES,), {"a short ledger is corrupt"}, THREE),
+    PlantedBug(step_over_what_is_there, (), {"holes have a reason"}, THREE),
+    PlantedBug(take_samples_as_they_are, (F.EDIT,), {"audit"}, THREE),
+    PlantedBug(forget_what_lies_before, (F.EDIT,), {"audit"}, THREE),
+    PlantedBug(start_from_the_base_again, (), {"the base is the right one"}, {**THREE, "shape": Shape.ONCE}),
+    PlantedBug(forget_the_base, (), {"the base is the right one"}, {**THREE, "shape": Shape.DAILY}),
+    PlantedBug(train_beyond_the_base, (), {"the base is the right one"}, {**LATE, "shape": Shape.FAN}),
+    PlantedBug(
         stay_when_the_base_goes_back,
         (F.REPUBLISH,),
         {"progress"},
         {**THREE, "shape": Shape.DAILY, "republished": "replay"},
     ),
-    Planted(trigger_no_stage, (), {"one successor"}, {**THREE, "shape": Shape.FAN}),
-    Planted(resume_a_row_too_early, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
-    Planted(resume_a_row_too_late, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
-    Planted(
+    PlantedBug(trigger_no_stage, (), {"one successor"}, {**THREE, "shape": Shape.FAN}),
+    PlantedBug(resume_a_row_too_early, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
+    PlantedBug(resume_a_row_too_late, KILLS, {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
+    PlantedBug(
         order_saves_by_the_clock, (F.KILL, F.CLOCK_BACK), {"saves go forward"}, {**THREE, "saves": True, "limit": 3}
     ),
-    Planted(look_at_no_sample_again, (F.REPLACE,), {"exactly once"}, THREE),
-    Planted(look_at_no_sample_again, (F.REPLACE, *KILLS), {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
-    Planted(give_up_at_the_first_change, (F.REPLACE,), {"nothing fails without a cause"}, THREE),
+    PlantedBug(look_at_no_sample_again, (F.REPLACE,), {"exactly once"}, THREE),
+    PlantedBug(look_at_no_sample_again, (F.REPLACE, *KILLS), {"exactly once"}, {**THREE, "saves": True, "limit": 3}),
+    PlantedBug(give_up_at_the_first_change, (F.REPLACE,), {"nothing fails without a cause"}, THREE),
     # a save says which content it is of: mixed up, it is passed over, and the saves go back
-    Planted(mix_trainings_up, (), {"exactly once", "saves go forward"}, {**THREE, "saves": True}),
-    Planted(
+    PlantedBug(mix_trainings_up, (), {"exactly once", "saves go forward"}, {**THREE, "saves": True}),
+    PlantedBug(
         forget_who_follows,
         (),
         {"nothing fails without a cause", "retention keeps what is needed", "the base is the right one"},
         {**THREE, "shape": Shape.FAN, "keep": 1},
     ),
-    Planted(delete_what_is_promoted, (F.PROMOTE,), {"retention keeps what is needed"}, {**THREE, "keep": 1}),
-    Planted(pass_everything, (), {"gates"}, {**THREE, "gate": "stop", "bad": (1,)}),
+    PlantedBug(delete_what_is_promoted, (F.PROMOTE,), {"retention keeps what is needed"}, {**THREE, "keep": 1}),
+    PlantedBug(pass_everything, (), {"gates"}, {**THREE, "gate": "stop", "bad": (1,)}),
     # either the next run commits, or a person is told that there is nothing to decide
-    Planted(forget_a_stop, (F.TRIGGER,), {"gates", "ChainMoved"}, {**THREE, "gate": "stop", "bad": (1,)}),
-    Planted(forget_what_was_skipped, (), {"skips are holes", "exactly once"}, {**THREE, "gate": "skip", "bad": (1,)}),
-    Planted(repair_what_is_no_hole, (F.REPAIR,), {"repair"}, THREE),
-    Planted(replay_nothing, (F.REPUBLISH,), {"replay"}, {**THREE, "republished": "replay"}),
-    Planted(replay_to_the_wrong_place, (F.REPUBLISH,), {"replay"}, {**THREE, "republished": "replay"}),
+    PlantedBug(forget_a_stop, (F.TRIGGER,), {"gates", "ChainMoved"}, {**THREE, "gate": "stop", "bad": (1,)}),
+    PlantedBug(
+        forget_what_was_skipped, (), {"skips are holes", "exactly once"}, {**THREE, "gate": "skip", "bad": (1,)}
+    ),
+    PlantedBug(repair_what_is_no_hole, (F.REPAIR,), {"repair"}, THREE),
+    PlantedBug(replay_nothing, (F.REPUBLISH,), {"replay"}, {**THREE, "republished": "replay"}),
+    PlantedBug(replay_to_the_wrong_place, (F.REPUBLISH,), {"replay"}, {**THREE, "republished": "replay"}),
 ]
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=[planted.plant.__name__ for planted in PLANTED])
-def test_planted_bug_is_found(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_bug_is_found(planted: PlantedBug, monkeypatch: pytest.MonkeyPatch) -> None:
     planted.assert_found(monkeypatch)

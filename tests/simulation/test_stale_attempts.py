@@ -8,14 +8,14 @@ import pytest
 
 from tests.simulation import people
 from tests.simulation.database import SimulatedDatabase
-from tests.simulation.plan import Scene
+from tests.simulation.environment import isolated_project, storage_redirected
+from tests.simulation.plan import Scenario
 from tests.simulation.process import Process
-from tests.simulation.surroundings import reached_by_processes, surrounded
-from tests.simulation.world import Surface, World
+from tests.simulation.world import SharedWorld, World
 from trainflow.messages.execution_api import GetXCom, Refused, Reply, Request
 from trainflow.metadata import run_queries
 
-SCENE = Scene("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)
+SCENE = Scenario("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)
 
 
 def go_on_until(world: World, reached: Callable[[], bool], *, without: tuple[Process, ...] = ()) -> None:
@@ -34,9 +34,9 @@ def go_on_until(world: World, reached: Callable[[], bool], *, without: tuple[Pro
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    with surrounded(0) as project:
-        world = World(Surface(SCENE), SimulatedDatabase(), project)
-        with reached_by_processes(world):
+    with isolated_project(0) as project:
+        world = World(SharedWorld(SCENE), SimulatedDatabase(), project)
+        with storage_redirected(world):
             people.begin(world)
             yield world
         world.kill_everything()

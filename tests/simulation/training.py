@@ -18,7 +18,7 @@ BAD, GOOD = 0.0, 1.0
 OPTIMIZER = "optimizer.json"
 
 
-class Misfortune(Exception):
+class TrainingFailed(Exception):
     """The training function raised."""
 
 

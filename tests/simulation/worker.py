@@ -1,4 +1,4 @@
-"""What surrounds a task process: its line to the control plane, and its way into the store, both of which it can be
+"""The environment of a task process: its line to the control plane, and its way into the store, both of which it can be
 stopped at. In between runs what runs in a real one: the product's task runner and operators."""
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainflow.storage.store import Store, StoreFile
 T = TypeVar("T")
 
 
-class Surroundings(Protocol):
+class AttemptEnvironment(Protocol):
     """What an attempt reaches besides the control plane."""
 
     @property
@@ -39,7 +39,7 @@ class Surroundings(Protocol):
 
 
 @dataclass
-class Work:
+class SimulatedAttempt:
     """One attempt in one process."""
 
     workload: ExecuteTask
@@ -47,18 +47,18 @@ class Work:
     process_started: float
     hostname: str
     world_store: MemoryStore
-    surroundings: Surroundings
+    environment: AttemptEnvironment
     #: what it meets in the store
-    trouble: Trouble | None = None
+    store_fault: StoreFault | None = None
     #: it was told to stop
     told_to_stop: bool = False
     #: its way to the store
     store: ProcessStore = field(init=False)
 
 
-def fiber_of(work: Work, stop: StopSignal) -> Fiber:
+def fiber_of(work: SimulatedAttempt, stop: StopSignal) -> Fiber:
     """The process: claim, execute, report."""
-    around = work.surroundings
+    around = work.environment
     claim = Start(work.workload.key, work.pid, work.process_started, work.hostname)
     fiber = Fiber(
         lambda: conduct(
@@ -74,7 +74,7 @@ def fiber_of(work: Work, stop: StopSignal) -> Fiber:
         work,
     )
     work.store = ProcessStore(work.world_store, fiber)
-    work.store.trouble = work.trouble
+    work.store.store_fault = work.store_fault
     return fiber
 
 
@@ -100,14 +100,14 @@ class SimulatedConnection(ExecutionApiClient):
 
 
 @dataclass
-class Trouble:
+class StoreFault:
     """What one process meets in the store: from its call number `begins` (from 1) on, `lasts` calls long."""
 
     kind: str
     begins: int
     lasts: int = 1
 
-    def strikes(self) -> bool:
+    def applies(self) -> bool:
         """Count a call."""
         self.begins -= 1
         return self.begins <= 0 and -self.begins < self.lasts
@@ -119,7 +119,7 @@ class ProcessStore(Store):
     def __init__(self, inner: MemoryStore, fiber: Fiber) -> None:
         self.inner = inner
         self.url = inner.url
-        self.trouble: Trouble | None = None
+        self.store_fault: StoreFault | None = None
         #: what was there when this process began: what a listing that is behind shows
         self._old = frozenset(inner.contents)
         self._fiber = fiber
@@ -171,26 +171,26 @@ class ProcessStore(Store):
     def _look(self, path: str, call: Callable[[], T]) -> T:
         if self._fiber.killed:
             raise Killed
-        if self._is("before", "after", "throttled") and self._strikes():
+        if self._is("before", "after", "throttled") and self._applies():
             raise _refused(path)
         return call()
 
     def _change(self, what: str, path: str, call: Callable[[], None], torn: Callable[[], None] | None = None) -> None:
         self._fiber.pause(f"{what} {path}")
-        struck = self._is("before", "after", "throttled", "full", "torn") and self._strikes()
-        if struck and torn is not None and self._is("torn"):
+        failing = self._is("before", "after", "throttled", "full", "torn") and self._applies()
+        if failing and torn is not None and self._is("torn"):
             torn()
-        if struck and not self._is("after") and not (self._is("full") and what == "deletes"):
+        if failing and not self._is("after") and not (self._is("full") and what == "deletes"):
             raise _refused(path)
         call()
-        if struck and self._is("after"):
+        if failing and self._is("after"):
             raise _refused(path)
 
     def _is(self, *kinds: str) -> bool:
-        return self.trouble is not None and self.trouble.kind in kinds
+        return self.store_fault is not None and self.store_fault.kind in kinds
 
-    def _strikes(self) -> bool:
-        return self.trouble is not None and self.trouble.strikes()
+    def _applies(self) -> bool:
+        return self.store_fault is not None and self.store_fault.applies()
 
 
 def _refused(location: str) -> StoreFailure:

@@ -20,11 +20,11 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.ledger_check import LedgerCheck
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
-from tests.simulation.plan import Scene
+from tests.simulation.plan import Scenario
 from tests.simulation.process import Process
 from tests.simulation.table import START, SampleTable, tiles
 from tests.simulation.trigger_loop import TriggerLoop
-from tests.simulation.worker import Trouble, Work
+from tests.simulation.worker import SimulatedAttempt, StoreFault
 from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -38,7 +38,7 @@ from trainflow.storage.store import Store
 MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-class Move(NamedTuple):
+class Action(NamedTuple):
     """Something that could happen next."""
 
     who: str
@@ -46,23 +46,25 @@ class Move(NamedTuple):
     run: Callable[[], str]
 
 
-class Surface:
+class SharedWorld:
     """What all share that train the same chains: the store, the samples, the time."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
         self.clock = SettableClock(MORNING)
-        self.pipeline = pipeline_of(scene)
+        self.pipeline = pipeline_of(scenario)
         self.files = SimulatedFiles(self.pipeline)
         self.store = MemoryStore(STORE)
-        self.table = SampleTable(self.clock, scene.partitions)
-        self.arrivals = list(scene.arrivals)
-        for number in scene.present:
+        self.table = SampleTable(self.clock, scenario.partitions)
+        self.arrivals = list(scenario.arrivals)
+        for number in scenario.present:
             self.table.arrive(number)
-        self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scene))
+        self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scenario))
         #: errors that attempts may fail with, because the plan has caused them; what is damaged is so for all
         self.expected_errors: set[str] = set()
-        if scene.gate or (scene.mode == "backfill" and not scene.present):  # a backfill of nothing at all fails
+        if scenario.gate or (
+            scenario.mode == "backfill" and not scenario.present
+        ):  # a backfill of nothing at all fails
             # a run whose checkpoint was refused fails, once for all
             self.expected_errors.add("FailException")
         self.homes: list[World] = []
@@ -71,28 +73,28 @@ class Surface:
 class World:
     """One home with its database, its engines and its processes, on a surface that others may share."""
 
-    def __init__(self, surface: Surface, database: SimulatedDatabase, project: Project) -> None:
-        scene = self.scene = surface.scene
-        surface.homes.append(self)
+    def __init__(self, shared: SharedWorld, database: SimulatedDatabase, project: Project) -> None:
+        scenario = self.scenario = shared.scenario
+        shared.homes.append(self)
         #: those beside it on the surface, and it
-        self.homes = surface.homes
-        self.clock, self.table, self.store = surface.clock, surface.table, surface.store
-        self.pipeline, self.files, self.ledger = surface.pipeline, surface.files, surface.ledger
-        self.arrivals = surface.arrivals
+        self.homes = shared.homes
+        self.clock, self.table, self.store = shared.clock, shared.table, shared.store
+        self.pipeline, self.files, self.ledger = shared.pipeline, shared.files, shared.ledger
+        self.arrivals = shared.arrivals
         self.database = database
         self.project = project
         self.settings = SETTINGS
-        self.invariants = Invariants(database, self.ledger, self.pipeline, self.clock, surface.expected_errors)
+        self.invariants = Invariants(database, self.ledger, self.pipeline, self.clock, shared.expected_errors)
         self.engines: list[SimulatedEngine] = []
         self.processes: dict[int, Process] = {}
         #: some of them have ended
         self._living: list[Process] = []
         self.spooled: dict[AttemptKey, Outcome] = {}
-        #: engines of whom it is seen that their process is gone
+        #: engines whose process was seen to be gone
         self.seen_gone: set[int] = set()
-        self.wanted_engines = scene.engines
+        self.wanted_engines = scenario.engines
         #: what the next process meets in the store
-        self.trouble: Trouble | None = None
+        self.store_fault: StoreFault | None = None
         #: the next engine does not see what runs
         self.blind_next = False
         self.begins = 0
@@ -112,7 +114,7 @@ class World:
     def edit(self, begin: datetime) -> None:
         """The pipeline's file is changed: its samples start at `begin` from now on."""
         self.table.begin = begin
-        self.pipeline = pipeline_of(self.scene, begin)
+        self.pipeline = pipeline_of(self.scenario, begin)
         self.files = SimulatedFiles(self.pipeline)
         self.invariants.has_changed(self.pipeline)
         self._store_documents()
@@ -191,8 +193,8 @@ class World:
         """See `Host`."""
         pid = len(self.processes) + 100
         self.invariants.workloads[workload.key] = workload
-        trouble, self.trouble = self.trouble, None
-        work = Work(workload, pid, float(pid), "host-of-processes", self.store, self, trouble)
+        store_fault, self.store_fault = self.store_fault, None
+        work = SimulatedAttempt(workload, pid, float(pid), "host-of-processes", self.store, self, store_fault)
         process = self.processes[pid] = Process(work)
         self._living.append(process)
         return process
@@ -288,7 +290,7 @@ class World:
         """Every chain has come to the end of the table, and none stands on what its base has undone. Where files are
         pruned, it may have to."""
         chains = self.ledger.chains
-        if self.scene.keep is None and any(self.ledger.stands_on_undone(key) for key in chains):
+        if self.scenario.keep is None and any(self.ledger.stands_on_undone(key) for key in chains):
             return False
         return all(chains[key].edge == goal or self._goes_no_further(key) for key, goal in self.pipeline.goals.items())
 
@@ -317,24 +319,24 @@ class World:
 
     # -- moves -----------------------------------------------------------------------------------------------------
 
-    def moves(self, *, far: bool) -> list[Move]:
+    def moves(self, *, far: bool) -> list[Action]:
         """What could happen now, time aside. `far`: engines do not stop where nothing has changed."""
-        moves: list[Move] = []
+        moves: list[Action] = []
         living = self.living
         if len(living) < self.wanted_engines:
-            moves.append(Move("world", self.start_engine))
+            moves.append(Action("world", self.start_engine))
         for engine in living:
             if not self.is_frozen(engine):
                 self._add_moves_of(engine, moves, far)
         no_engine = not self.up
         ready = [process for process in self.running if not self._is_stalled(process)]
         return moves + [
-            Move(process.name, partial(process.step, self))
+            Action(process.name, partial(process.step, self))
             for process in ready
             if not (no_engine and process.waits_for_answer)
         ]
 
-    def _add_moves_of(self, engine: SimulatedEngine, moves: list[Move], far: bool) -> None:
+    def _add_moves_of(self, engine: SimulatedEngine, moves: list[Action], far: bool) -> None:
         runs: list[Callable[[], str]] = []
         if engine.ready:
             runs.append(partial(engine.step, far=far))
@@ -342,7 +344,7 @@ class World:
             loop = engine.triggerer.loop
             runs += [partial(self._notice, engine, key) for key in engine.executor.has_ended]
             runs += [partial(self._fire, engine, number) for number in (loop.over if loop else ())]
-        moves += [Move(f"engine {engine.number}", partial(self._guarded, engine, run)) for run in runs]
+        moves += [Action(f"engine {engine.number}", partial(self._guarded, engine, run)) for run in runs]
 
     def arrive(self) -> str:
         """The next partition is written."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.simulation.faults.striking import Strike, pick
+from tests.simulation.faults.targets import Injection, pick
 from tests.simulation.plan import FaultKind
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
 
-def _to_a_process(happens: Callable[[World, Process, int], None]) -> Strike:
-    def strike_one(world: World, choice: int) -> bool:
+def _to_a_process(happens: Callable[[World, Process, int], None]) -> Injection:
+    def inject(world: World, choice: int) -> bool:
         process = pick(world.running, choice)
         if process is not None:
             happens(world, process, choice)
         return process is not None
 
-    return strike_one
+    return inject
 
 
 def _kill(_world: World, process: Process, _choice: int) -> None:
@@ -37,7 +37,7 @@ def _deliver_twice(world: World, process: Process, _choice: int) -> None:
 
 
 def _fail(world: World, process: Process, _choice: int) -> None:
-    world.invariants.expected_errors.add("Misfortune")
+    world.invariants.expected_errors.add("TrainingFailed")
     process.meets_next = Process.misfortune
 
 
@@ -49,7 +49,7 @@ def _silence(_world: World, process: Process, _choice: int) -> None:
     process.meets_next = Process.silence
 
 
-FAULTS: dict[FaultKind, Strike] = {
+FAULTS: dict[FaultKind, Injection] = {
     FaultKind.KILL: _to_a_process(_kill),
     FaultKind.STALL: _to_a_process(_stall),
     FaultKind.LOSE_REPLY: _to_a_process(_lose_reply),

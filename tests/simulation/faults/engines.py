@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from tests.simulation.database import SimulatedCrash
 from tests.simulation.engine import SimulatedEngine
-from tests.simulation.faults.striking import Strike, guarded, pick
+from tests.simulation.faults.targets import Injection, guarded, pick
 from tests.simulation.plan import FaultKind
 from tests.simulation.world import World
 
@@ -176,7 +176,7 @@ def _delete_database(world: World, choice: int) -> bool:
     return True
 
 
-FAULTS: dict[FaultKind, Strike] = {
+FAULTS: dict[FaultKind, Injection] = {
     FaultKind.CRASH: _crash,
     FaultKind.CRASH_BEFORE_COMMIT: _crash_before_commit,
     FaultKind.CRASH_AFTER_COMMIT: _crash_after_commit,

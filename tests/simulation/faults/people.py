@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from tests.simulation import people
-from tests.simulation.faults.striking import Strike, pick
+from tests.simulation.faults.targets import Injection, pick
 from tests.simulation.plan import FaultKind, Shape
 from tests.simulation.table import LENGTH, START
 from tests.simulation.world import World
@@ -25,8 +25,8 @@ _UNFINISHED = "'queued', 'running'"
 _ANY = f"{_UNFINISHED}, 'success', 'failed'"
 
 
-def _to_a_run(does: Callable[[World, Connection, int, int], object], states: str) -> Strike:
-    def strike_one(world: World, choice: int) -> bool:
+def _to_a_run(does: Callable[[World, Connection, int, int], object], states: str) -> Injection:
+    def inject(world: World, choice: int) -> bool:
         rows = world.database.rows(f"SELECT id FROM dag_run WHERE state IN ({states}) ORDER BY id")
         run = pick([number for (number,) in rows], choice)
         if run is None:
@@ -39,7 +39,7 @@ def _to_a_run(does: Callable[[World, Connection, int, int], object], states: str
         world.person(lambda connection: does(world, connection, run, choice))
         return True
 
-    return strike_one
+    return inject
 
 
 def _clear_run(world: World, connection: Connection, run: int, _choice: int) -> None:
@@ -108,7 +108,7 @@ def _rewind(world: World, choice: int) -> bool:
 
 def _edit(world: World, _choice: int) -> bool:
     """The file says an earlier start, and there is something. Runs fail until a person has said what that means."""
-    if world.table.begin != START or world.scene.shape is not Shape.ALONE or len(world.homes) > 1:
+    if world.table.begin != START or world.scenario.shape is not Shape.ALONE or len(world.homes) > 1:
         return False
     world.invariants.interfered()
     world.invariants.expected_errors.add("FailException")
@@ -127,7 +127,7 @@ def _promote(world: World, choice: int) -> bool:
     return chain is not None
 
 
-FAULTS: dict[FaultKind, Strike] = {
+FAULTS: dict[FaultKind, Injection] = {
     FaultKind.CLEAR_RUN: _to_a_run(_clear_run, _ANY),
     FaultKind.CLEAR_TASK: _to_a_run(_clear_task, _ANY),
     FaultKind.CLEAR_TASK_ALONE: _to_a_run(_clear_task_alone, _ANY),

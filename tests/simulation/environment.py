@@ -24,7 +24,7 @@ from trainflow.storage import urls
 from trainflow.storage.store import Storage, Store
 
 
-class Reached(Protocol):
+class StorageProvider(Protocol):
     """What processes reach."""
 
     @property
@@ -33,7 +33,7 @@ class Reached(Protocol):
 
 
 @contextmanager
-def surrounded(seed: int) -> Iterator[Project]:
+def isolated_project(seed: int) -> Iterator[Project]:
     """A project folder for one history. Names that the product draws at random are drawn from the seed; what is logged
     is lost; nothing is ever made durable, since this machine does not lose its power."""
     root = _memory_disk() / f"trainflow-simulation-{os.getpid()}"
@@ -53,7 +53,7 @@ def _not_now(_descriptor: int) -> None:
 
 
 @contextmanager
-def reached_by_processes(world: Reached) -> Iterator[None]:
+def storage_redirected(world: StorageProvider) -> Iterator[None]:
     """Behind every URL is what the world has."""
     listings = probe.SharedListings(max_age_seconds=0)
     simulated: dict[Callable[..., Any], Callable[..., Any]] = {

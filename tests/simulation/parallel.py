@@ -37,7 +37,7 @@ def _in_a_process(seeds: range, processor: int) -> int | None:
 
 def search(seeds: range, processor: int) -> None:
     """What one process does: say which seed is the first that violates something."""
-    with staying_on(processor):
+    with pinned_to(processor):
         found = first_of(seeds)
     if found is not None:
         sys.stdout.write(f"{_FOUND}{found.seed}\n")
@@ -49,7 +49,7 @@ def first_of(seeds: range) -> History | None:
 
 
 @contextmanager
-def staying_on(processor: int) -> Iterator[None]:
+def pinned_to(processor: int) -> Iterator[None]:
     """The fibers of a process take turns, which is slow from one processor to another."""
     if not hasattr(os, "sched_setaffinity"):
         yield

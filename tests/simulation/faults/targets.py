@@ -1,4 +1,4 @@
-"""How a fault finds whom it strikes."""
+"""How a fault finds what it happens to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.simulation.world import World
 
 T = TypeVar("T")
 #: does a fault to a world, with the choice that the plan has drawn. False: there is nothing it could happen to now
-Strike = Callable[[World, int], bool]
+Injection = Callable[[World, int], bool]
 
 
 def pick(things: Sequence[T], choice: int) -> T | None:

@@ -13,21 +13,21 @@ from tests.simulation.run import first_found
 Plant = Callable[[pytest.MonkeyPatch], None]
 #: a bug that needs more of them to be found is as good as not found
 SEEDS = range(400)
-#: the plainest of scenes
-PLAIN: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None, "homes": 1}
+#: the simplest of scenarios
+SIMPLEST: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None, "homes": 1}
 
 
-class Planted(NamedTuple):
+class PlantedBug(NamedTuple):
     """A bug (its docstring says which), what brings it to light, and the invariants that it violates."""
 
     plant: Plant
     kinds: tuple[FaultKind, ...]
     invariants: set[str]
-    scene: dict[str, Any] = PLAIN
+    scenario: dict[str, Any] = SIMPLEST
 
     def assert_found(self, patch: pytest.MonkeyPatch) -> None:
         """Plant it, and look until a history shows it."""
         self.plant(patch)
-        found = first_found(SEEDS, self.kinds, **self.scene)
+        found = first_found(SEEDS, self.kinds, **self.scenario)
         assert found is not None, f"{len(SEEDS)} seeds did not find: {self.plant.__doc__}"
         assert found.invariant in self.invariants, f"seed {found.seed}: {found.problem}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from tests.simulation.faults.striking import Strike, pick
+from tests.simulation.faults.targets import Injection, pick
 from tests.simulation.plan import FaultKind, Shape
-from tests.simulation.worker import Trouble
+from tests.simulation.worker import StoreFault
 from tests.simulation.world import World
 
 
-def _set_clock(by: timedelta) -> Strike:
+def _set_clock(by: timedelta) -> Injection:
     def jump(world: World, _choice: int) -> bool:
         world.clock.jump(by)
         return True
@@ -42,7 +42,7 @@ def _replace(world: World, choice: int) -> bool:
 
 def _vanish(world: World, choice: int) -> bool:
     """Not those that a stage ends with: what comes after the others tells that they are missing."""
-    last = world.table.size - (2 if world.scene.shape is Shape.LAGGED else 1)
+    last = world.table.size - (2 if world.scenario.shape is Shape.LAGGED else 1)
     number = pick([each for each in sorted(world.table.arrived) if each < last], choice)
     if number is not None:
         world.table.vanish(number)
@@ -62,11 +62,11 @@ def _unreadable(world: World, choice: int) -> bool:
     return True
 
 
-def _trouble(kind: str, lasts: int = 1) -> Strike:
+def _store_fault(kind: str, lasts: int = 1) -> Injection:
     def arm(world: World, choice: int) -> bool:
         # a listing that is behind shows no file of an upload, and part of one is damaged
         world.invariants.expected_errors |= {"StoreFailure", "ArtifactCorrupt"}
-        world.trouble = Trouble(kind, 1 + choice % 8, lasts)
+        world.store_fault = StoreFault(kind, 1 + choice % 8, lasts)
         return True
 
     return arm
@@ -108,7 +108,7 @@ def _lose_entries(world: World, choice: int) -> bool:
     return True
 
 
-FAULTS: dict[FaultKind, Strike] = {
+FAULTS: dict[FaultKind, Injection] = {
     FaultKind.REPUBLISH: _republish,
     FaultKind.REPLACE: _replace,
     FaultKind.VANISH: _vanish,
@@ -116,12 +116,12 @@ FAULTS: dict[FaultKind, Strike] = {
     FaultKind.UNREADABLE: _unreadable,
     FaultKind.CLOCK_FORWARD: _set_clock(timedelta(hours=1)),
     FaultKind.CLOCK_BACK: _set_clock(-timedelta(minutes=10)),
-    FaultKind.STORE_BEFORE: _trouble("before"),
-    FaultKind.STORE_AFTER: _trouble("after"),
-    FaultKind.STORE_TORN: _trouble("torn"),
-    FaultKind.STORE_THROTTLED: _trouble("throttled", lasts=4),
-    FaultKind.STORE_FULL: _trouble("full", lasts=1000),
-    FaultKind.STORE_STALE: _trouble("stale"),
+    FaultKind.STORE_BEFORE: _store_fault("before"),
+    FaultKind.STORE_AFTER: _store_fault("after"),
+    FaultKind.STORE_TORN: _store_fault("torn"),
+    FaultKind.STORE_THROTTLED: _store_fault("throttled", lasts=4),
+    FaultKind.STORE_FULL: _store_fault("full", lasts=1000),
+    FaultKind.STORE_STALE: _store_fault("stale"),
     FaultKind.TEAR: _tear,
     FaultKind.LOSE_ENTRIES: _lose_entries,
 }
