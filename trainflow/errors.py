@@ -213,6 +213,14 @@ class CheckpointError(TrainflowError):
     """A problem with checkpoints, their ledger or their store."""
 
 
+class _LocatedError(CheckpointError):
+    """A problem with one file or folder. Attribute: location."""
+
+    def __init__(self, message: str, *, location: str) -> None:
+        super().__init__(message)
+        self.location = location
+
+
 class ChainMoved(CheckpointError):
     """The fence. Another attempt committed a child of the parent first; this attempt changed nothing.
 
@@ -229,33 +237,24 @@ class CheckpointNotFound(CheckpointError, FileNotFoundError):
     """No committed checkpoint has this id or sequence."""
 
 
-class LedgerCorrupt(CheckpointError):
+class LedgerCorrupt(_LocatedError):
     """A ledger entry does not parse or breaks the digest chain. Attribute: location."""
-
-    def __init__(self, message: str, *, location: str) -> None:
-        super().__init__(message)
-        self.location = location
 
 
 class LedgerTooNew(LedgerCorrupt):
     """A ledger entry is of a format or kind that this version does not know: nothing is wrong with it."""
 
 
-class ArtifactCorrupt(CheckpointError):
+class ArtifactCorrupt(_LocatedError):
     """An artifact is missing, has another size or another digest. Attribute: location."""
 
-    def __init__(self, message: str, *, location: str) -> None:
-        super().__init__(message)
-        self.location = location
 
-
-class ArtifactsRefused(CheckpointError):
+class ArtifactsRefused(_LocatedError):
     """What a training function left in its output folder cannot become a checkpoint. Attributes: location, for_good
     (something is there that can never be committed, and the next try would write it again)."""
 
     def __init__(self, message: str, *, location: str, for_good: bool = False) -> None:
-        super().__init__(message)
-        self.location = location
+        super().__init__(message, location=location)
         self.for_good = for_good
 
 
@@ -276,12 +275,8 @@ class StoreNotExclusive(CheckpointError):
     """The store cannot create a file only if it is absent, so it cannot fence."""
 
 
-class StoreFailure(CheckpointError, OSError):
+class StoreFailure(_LocatedError, OSError):
     """The store refused a read or a write. Attribute: location."""
-
-    def __init__(self, message: str, *, location: str) -> None:
-        super().__init__(message)
-        self.location = location
 
 
 class StoreMissing(StoreFailure):
