@@ -35,15 +35,17 @@ def check_text(value: Any, what: str, *, most: int = MOST_CHARACTERS) -> str:
     return value
 
 
-def check_nesting(value: Any, what: str, most: int = MOST_NESTING) -> None:
-    """Raise InputError, with `what` in front, for lists and mappings that are inside each other more than `most` times.
-    Takes no stack of its own, so that it may look at anything."""
+def check_nesting(value: Any, what: str) -> None:
+    """Raise InputError, with `what` in front, for lists and mappings that are inside each other more than MOST_NESTING
+    times. Takes no stack of its own, so that it may look at anything."""
     level = [value]
-    for _ in range(most):
+    for _ in range(MOST_NESTING):
         level = [inner for outer in level for inner in _inner(outer) if isinstance(inner, _CONTAINERS)]
         if not level:
             return
-    raise InputError(f"{what}: lists and mappings are nested more than {most} times; write it to a file instead")
+    raise InputError(
+        f"{what}: lists and mappings are nested more than {MOST_NESTING} times; write it to a file instead"
+    )
 
 
 _CONTAINERS = (dict, list, tuple, set, frozenset)

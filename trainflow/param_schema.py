@@ -15,13 +15,15 @@ from collections.abc import Callable, Mapping, Sized
 from datetime import date, datetime
 from typing import Any
 
-from trainflow.bounds import check_nesting
+from trainflow.bounds import check_nesting, clip
 from trainflow.errors import InputError, ParamValidationError
 from trainflow.identifiers import canonical_json
 
 Schema = Mapping[str, Any]
 
 _ANNOTATIONS = frozenset({"title", "description", "examples", "default"})
+#: of a value that does not fit, so many characters are shown
+_SHOWN = 120
 
 
 def check_schema(schema: Schema, where: str) -> None:
@@ -49,7 +51,7 @@ def check_value(value: Any, schema: Schema, where: str) -> None:
         if keyword not in _ANNOTATIONS:
             problem = _KEYWORDS[keyword][1](value, argument, schema)
             if problem:
-                raise ParamValidationError(f"{where}: {_clip(value)} {problem}")
+                raise ParamValidationError(f"{where}: {clip(value, _SHOWN)} {problem}")
     for name, item, inner in _inner_values(value, schema):
         check_value(item, inner, f"{where}{name}")
 
@@ -122,11 +124,11 @@ def _type(value: Any, argument: Any, _: Schema) -> str | None:
 
 
 def _enum(value: Any, argument: Any, _: Schema) -> str | None:
-    return None if any(_same(value, member) for member in argument) else f"is none of {_clip(argument)}"
+    return None if any(_same(value, member) for member in argument) else f"is none of {clip(argument, _SHOWN)}"
 
 
 def _const(value: Any, argument: Any, _: Schema) -> str | None:
-    return None if _same(value, argument) else f"is not {_clip(argument)}"
+    return None if _same(value, argument) else f"is not {clip(argument, _SHOWN)}"
 
 
 def _number(problem: str, holds: Callable[[Any, Any], bool]) -> Callable[[Any, Any, Schema], str | None]:
@@ -267,15 +269,10 @@ def _inner_values(value: Any, schema: Schema) -> list[tuple[str, Any, Schema]]:
     return result
 
 
-def _clip(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
-
-
 def check_json(value: Any, where: str) -> None:
     """Raise InputError, with `where` in front, for a value that JSON has no form for, or that is nested too deeply."""
     check_nesting(value, where)
     try:
         canonical_json(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{where}: {_clip(value)} is not JSON: {error}") from None
+        raise InputError(f"{where}: {clip(value, _SHOWN)} is not JSON: {error}") from None

@@ -26,6 +26,8 @@ from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState
+#: what a task instance keeps of an attempt that is over
+_NOTHING_LEFT: dict[str, Any] = {"next_method": None, "next_kwargs": None, "pid": None, "progress": None}
 
 
 class AttemptOutcomes:
@@ -109,11 +111,8 @@ class AttemptOutcomes:
             key=key,
             ended_at=now,
             retry_at=None,
-            next_method=None,
-            next_kwargs=None,
-            pid=None,
-            progress=None,
             problem=why,
+            **_NOTHING_LEFT,
         )
 
     @staticmethod
@@ -179,13 +178,10 @@ def _settle(
         waits_since=now if verdict.retry_at is not None else None,
         ended_at=now if verdict.state is _T.FAILED else None,
         scheduled_at=now if verdict.state is _T.SCHEDULED else row.scheduled_at,
-        next_method=None,
-        next_kwargs=None,
-        pid=None,
-        progress=None,
         problem=message,
         saved_rows=saved_rows,
         credited_rows=saved_rows,
+        **_NOTHING_LEFT,
     )
 
 

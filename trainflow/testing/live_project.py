@@ -225,9 +225,9 @@ class LiveProject:
         facts["exit_code"] = ended.code
         return facts
 
-    def journal(self, name: str = "journal.txt") -> list[list[str]]:
+    def journal(self) -> list[list[str]]:
         """What the pipeline's own functions have noted: words, line by line."""
-        path = self.root / name
+        path = self.root / "journal.txt"
         return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
     def engine_log(self) -> str:

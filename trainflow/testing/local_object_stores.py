@@ -26,6 +26,13 @@ _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOt
 _START_SECONDS = 30.0
 
 
+def _new_bucket(scheme: str, options: dict[str, Any]) -> str:
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    filesystem, _ = open_filesystem(f"{scheme}://{name}", options)
+    filesystem.mkdir(name)
+    return name
+
+
 class LocalAzure(msgspec.Struct, frozen=True):
     """Where the server is. `storage_options` reach it through fsspec."""
 
@@ -36,20 +43,15 @@ class LocalAzure(msgspec.Struct, frozen=True):
         """What reaches it through fsspec."""
         return self.options_of()
 
-    def options_of(self, *, key: str = _KEY, endpoint: str | None = None) -> dict[str, Any]:
-        """Options with another key or endpoint."""
-        at = f"BlobEndpoint={endpoint or self.endpoint}/{_ACCOUNT};"
+    def options_of(self, key: str = _KEY) -> dict[str, Any]:
+        """Options with another key."""
+        at = f"BlobEndpoint={self.endpoint}/{_ACCOUNT};"
         account = f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={key};{at}"
         return {"connection_string": account}
 
     def make_bucket(self) -> str:
         """A new, empty container; its name."""
-        from trainflow.storage.drivers import open_filesystem
-
-        name = f"container-{uuid.uuid4().hex[:12]}"
-        filesystem, _ = open_filesystem(f"az://{name}", self.storage_options)
-        filesystem.mkdir(name)
-        return name
+        return _new_bucket("az", self.storage_options)
 
 
 @contextmanager
@@ -98,10 +100,7 @@ class LocalGCS(msgspec.Struct, frozen=True):
 
     def make_bucket(self) -> str:
         """A new, empty bucket; its name."""
-        name = f"bucket-{uuid.uuid4().hex[:12]}"
-        filesystem, _ = open_filesystem(f"gs://{name}", self.storage_options)
-        filesystem.mkdir(name)
-        return name
+        return _new_bucket("gs", self.storage_options)
 
 
 @contextmanager

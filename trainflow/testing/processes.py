@@ -104,15 +104,13 @@ def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) 
     return ProcessKind.OTHER
 
 
-def wait_for(
-    condition: Callable[[], _T | None], what: str | Callable[[], str], *, seconds: float = DEADLINE_SECONDS
-) -> _T:
+def wait_for(condition: Callable[[], _T | None], what: str | Callable[[], str]) -> _T:
     """Look until the condition is true, and return what it gave. Raises TimeoutError with `what` was waited for."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds:g} s for {what if isinstance(what, str) else what()}")
+            raise TimeoutError(f"waited {DEADLINE_SECONDS:g} s for {what if isinstance(what, str) else what()}")
         time.sleep(_PAUSE_SECONDS)
