@@ -40,6 +40,9 @@ TOLERANCE = timedelta(minutes=1)
 _FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 5.0, 300.0
 LONGEST_BACKOFF = timedelta(seconds=LONGEST_BACKOFF_SECONDS)
 
+#: what looks at everything does so this often at least, however long it took
+LONGEST_PAUSE_SECONDS = 60.0
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -106,3 +109,9 @@ def backoff_seconds(attempts: int) -> float:
         raise ValueError(f"backoff_seconds counts failures from 1, not {attempts}")
     doublings = min(attempts - 1, 16)  # far beyond the longest; keeps the power small
     return min(LONGEST_BACKOFF_SECONDS, _FIRST_BACKOFF_SECONDS * 2.0**doublings)
+
+
+def pause_after(took: float, least: float) -> float:
+    """Seconds until work that `took` so long is done again: `least`, or as many as make it a hundredth of the time, a
+    minute at most. How long it took may have had nothing to do with it (a process that was frozen, a slow disk)."""
+    return max(least, min(took * 100, LONGEST_PAUSE_SECONDS))

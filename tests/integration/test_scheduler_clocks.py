@@ -14,7 +14,7 @@ from trainflow.deadlines import TOLERANCE
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.notice import Event, Notice
-from trainflow.messages.triggerer import Fired, Unwatch, Watch
+from trainflow.messages.triggerer import Fired, LoopAlive, Unwatch, Watch
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import notification_queries, outbox_queries, run_queries
 from trainflow.serialization.document import RetryDocument
@@ -262,3 +262,46 @@ class TestDeliveries:
             assert notification_queries.pending(connection, START) == []
             assert notification_queries.pending(connection, START - TOLERANCE) == []
             assert len(notification_queries.pending(connection, START - DAY)) == 1
+
+
+class _KillableLoop(Loop):
+    def __init__(self) -> None:
+        super().__init__(lambda _: None)
+        self.killed = False
+
+    def kill(self, *, stalled: bool = False) -> None:
+        self.killed = stalled
+
+
+class TestSilentEventLoop:
+    @pytest.fixture
+    def triggerer(self, make_triggerer: Callable[[], _Triggerer]) -> _Triggerer:
+        return make_triggerer()
+
+    @pytest.fixture
+    def loop(self, triggerer: _Triggerer, plane: ControlPlane) -> _KillableLoop:
+        """Last heard of longer ago than the watchdog has patience for."""
+        loop = _KillableLoop()
+        loop.heard_at = plane.clock.monotonic()
+        triggerer._loops.append(loop)
+        plane.clock.advance(timedelta(seconds=plane.settings.triggerer.watchdog_seconds + 1))
+        return loop
+
+    def test_is_killed_where_it_stays_silent(
+        self, triggerer: _Triggerer, plane: ControlPlane, loop: _KillableLoop
+    ) -> None:
+        triggerer.end_stalled_loops()
+        plane.clock.advance(SECOND)
+        triggerer.end_stalled_loops()
+        assert loop.killed
+
+    def test_is_heard_first_where_the_triggerer_was_frozen_itself(
+        self, triggerer: _Triggerer, plane: ControlPlane, loop: _KillableLoop
+    ) -> None:
+        # several timers are due at once when it goes on, before anything is read
+        triggerer.end_stalled_loops()
+        triggerer.end_stalled_loops()
+        triggerer._heard(loop, msgspec.json.encode(LoopAlive()))
+        plane.clock.advance(SECOND)
+        triggerer.end_stalled_loops()
+        assert not loop.killed

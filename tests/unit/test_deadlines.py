@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.deadlines import TOLERANCE, MonotonicDeadlines, is_pending, seconds_left
+from trainflow.deadlines import TOLERANCE, MonotonicDeadlines, is_pending, pause_after, seconds_left
 
 SINCE = datetime(2026, 1, 2, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -69,3 +69,11 @@ class TestMonotonicDeadlines:
         deadlines.begin(1, 0.0)
         deadlines.clear()
         assert (deadlines.take_over(), deadlines.seconds_left) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("took", "least", "pause"),
+    [(0.0, 5.0, 5.0), (0.01, 5.0, 5.0), (0.2, 5.0, 20.0), (2.0, 5.0, 60.0), (3600.0, 5.0, 60.0), (2.0, 300.0, 300.0)],
+)
+def test_pause_after_long_work_is_bounded(took: float, least: float, pause: float) -> None:
+    assert pause_after(took, least) == pytest.approx(pause)

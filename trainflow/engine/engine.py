@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
+from trainflow.deadlines import pause_after
 from trainflow.engine import home_cleanup
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part
@@ -314,6 +315,8 @@ class Engine:
         self.database.write(self._renew_leases)
         if self._scheduling is not None:
             self._scheduling.heartbeat()
+        if self._triggerer is not None:
+            self._triggerer.end_stalled_loops()
         self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._heartbeat)
 
     def _renew_leases(self, connection: Connection) -> None:
@@ -323,14 +326,14 @@ class Engine:
             in_flight.heartbeat(connection, self.service_id, now)
 
     def _look_around(self) -> None:
-        """The safety net: whatever no event told us. Takes no more than a hundredth of the time, however much there is
-        to look at."""
+        """The safety net: whatever no event told us. Takes no more than a hundredth of the time as long as that is once
+        a minute: a process that was frozen, or a database that was slow once, must not put it off for hours."""
         self._somebody_wrote()
         self._swept = True
         if self.mirror is not None:
             self.mirror.notice()
         self._notice_came()
-        pause = max(self.settings.engine.poll_seconds, self._sweep_seconds * 100)
+        pause = pause_after(self._sweep_seconds, self.settings.engine.poll_seconds)
         self.reactor.call_later(pause, self._look_around)
 
     def _sweep_leftovers(self) -> None:

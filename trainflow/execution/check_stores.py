@@ -7,12 +7,15 @@ because only here is a pipeline read together with the options that it gives its
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trainflow.authoring.dag import DAG
+from trainflow.clock import SystemClock
 from trainflow.errors import TrainflowError
 from trainflow.execution.dag_files import LoadedFile
 from trainflow.execution.parse import parse
@@ -24,8 +27,9 @@ from trainflow.samples.pattern import path_pattern
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import project_at
+from trainflow.storage.drivers import load_driver
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
-from trainflow.storage.reachability import check_reachable, is_remote
+from trainflow.storage.reachability import answer_seconds, check_reachable, is_remote
 
 _MOST_PLACES = 16
 
@@ -48,6 +52,8 @@ def main() -> None:
 def problems(request: ParseFile) -> list[StoreProblem]:
     """The places that cannot be used, in the order of the file; none where the file itself cannot be read, which is
     told elsewhere."""
+    clock = SystemClock()
+    began = clock.monotonic() - time.process_time()
     loaded: list[LoadedFile] = []
     if parse(request, on_loaded=loaded.append).problem is not None:
         return []
@@ -57,8 +63,12 @@ def problems(request: ParseFile) -> list[StoreProblem]:
     for place in (each for dag in dags for each in places_of(dag, settings)):
         if is_remote(place.url) and "{{" not in place.url:
             places.setdefault(f"{place.url} {place.options}", place)
+    for place in places.values():
+        with suppress(TrainflowError):  # said of the place itself
+            load_driver(place.url, place.options)
+    seconds = answer_seconds(clock.monotonic() - began, time.process_time())
     with ThreadPoolExecutor(_MOST_PLACES) as pool:
-        return [each for each in pool.map(_asked, places.values()) if each is not None]
+        return [each for each in pool.map(lambda place: _asked(place, seconds), places.values()) if each is not None]
 
 
 def places_of(dag: DAG, settings: Settings) -> Iterator[Place]:
@@ -80,9 +90,9 @@ def places_of(dag: DAG, settings: Settings) -> Iterator[Place]:
         yield Place(path_pattern(samples.path).root, options, SampleFailures(options), stage, "samples.path")
 
 
-def _asked(place: Place) -> StoreProblem | None:
+def _asked(place: Place, seconds: float) -> StoreProblem | None:
     try:
-        refused = check_reachable(place.url, place.options, place.failures)
+        refused = check_reachable(place.url, place.options, place.failures, seconds)
     except TrainflowError as error:
         refused = error
     return None if refused is None else StoreProblem(str(refused), place.stage, place.key)

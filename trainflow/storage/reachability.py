@@ -16,14 +16,21 @@ from trainflow.storage.drivers import PROTOCOLS_ON_THIS_MACHINE, driver_of, load
 from trainflow.storage.errors import Failures
 from trainflow.storage.reasons import RefusalReason, reason_of
 
-#: how long a store may take to answer
+#: how long a store may take to answer, and how many times longer on a machine that is busy
 ANSWER_SECONDS = 2.0
+_MOST_SLOWNESS = 5.0
 _S3, _GCS, _AZURE = frozenset({"s3", "s3a"}), frozenset({"gs", "gcs"}), frozenset({"az", "abfs", "abfss"})
 
 
 def is_remote(url: str) -> bool:
     """Whether reaching a place takes a request."""
     return protocol_of(url) not in PROTOCOLS_ON_THIS_MACHINE
+
+
+def answer_seconds(taken: float, computed: float) -> float:
+    """How long a store may take to answer where work that took `computed` seconds of the processor has taken `taken`:
+    on a machine that is busy a store that is well is asked later, and heard later."""
+    return ANSWER_SECONDS * min(max(taken / computed, 1.0), _MOST_SLOWNESS) if computed > 0 else ANSWER_SECONDS
 
 
 def check_reachable(
@@ -56,7 +63,7 @@ def _within(seconds: float, ask: Callable[[], None]) -> BaseException | None:
 
     threading.Thread(target=run, name="store check", daemon=True).start()
     if not done.wait(seconds):
-        return TimeoutError(f"no answer within {seconds:g} s")
+        return TimeoutError(f"no answer within {seconds:.2g} s")
     return raised[0] if raised else None
 
 

@@ -31,6 +31,8 @@ class Loop:
         self.send = send
         self.watched: set[int] = set()
         self.heard_at = math.inf
+        #: when it was found to be silent for too long; None: it is not
+        self.missed_at: float | None = None
         self.spoke = False
         #: alone with what is suspected
         self.is_apart = False

@@ -47,6 +47,8 @@ LOOK_SECONDS = 10.0
 #: an event loop that ends before it has said a word is started again after this long, twice as long each time
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
+#: how long after it was missed an event loop may still be heard
+READ_SECONDS = 0.5
 #: processes at once that watch what is suspected of ending the event loop
 _MOST_APART = 4
 
@@ -128,9 +130,20 @@ class Triggerer:
             self._watch_all(unheard, self._clock.now())
         self._may_claim = True
         self._leaving = [loop for loop in self._leaving if not loop.has_ended]
+        self.end_stalled_loops()
+
+    def end_stalled_loops(self) -> None:
+        """End event loops that have not turned for too long: what blocks one holds up every wait in it. It looks at
+        the clock alone."""
+        now = self._clock.monotonic()
         for loop in self._loops:
-            silent = self._clock.monotonic() - loop.heard_at
-            if silent > self._settings.triggerer.watchdog_seconds:
+            silent = now - loop.heard_at
+            if silent <= self._settings.triggerer.watchdog_seconds:
+                continue
+            if loop.missed_at is None:
+                # where this process was frozen itself, what the loop has said meanwhile is yet to be read
+                loop.missed_at = now
+            elif now - loop.missed_at >= READ_SECONDS:
                 log.error("the triggers' event loop has been silent for %.0f s: something blocks it; restarted", silent)
                 loop.kill(stalled=True)
 
@@ -205,6 +218,7 @@ class Triggerer:
 
     def _heard(self, loop: Loop, message: bytes) -> None:
         loop.heard_at = self._clock.monotonic()
+        loop.missed_at = None
         loop.spoke = True
         self._stillborn = 0
         now = self._clock.now()
