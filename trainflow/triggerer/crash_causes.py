@@ -1,4 +1,8 @@
-"""Which trigger ends or blocks the event loop: a pure rule over what was seen at each end of its process.
+"""Which trigger ends or blocks the event loop: a note of what it runs, and a pure rule over what was seen at each end.
+
+The loop writes the number of a trigger into the note before each of its steps, and takes it away afterwards. When its
+process dies or stops turning, the triggerer reads there which triggers ran: those are the suspects. The note is a few
+bytes of memory that both processes share and that outlive the one, so a step costs two writes and no message.
 
 Whatever runs at that moment is suspected. One suspect is watched by a process of its own from then on, so that the
 others are disturbed once, and fails at the third time. Several (threads, or nothing noted: a thread that the trigger
@@ -8,16 +12,52 @@ stopped, says nothing about a trigger, unless one was in the middle of a step.
 
 from __future__ import annotations
 
+import mmap
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from trainflow.triggerer.running_note import LOOP_SLOT, NOTHING
-
 #: a trigger that ends or blocks the event loop so often fails its task
 MOST_ENDS = 3
+#: no trigger: the numbers of the database begin at 1
+NOTHING = 0
+#: of the loop itself; what is after it belongs to its threads
+LOOP_SLOT = 0
+_BYTES = 8
+
+
+class RunningNote:
+    """A note of what runs: one number for the loop and one for each of its threads."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
+        self.slots = memoryview(self._memory).cast("q")
+
+    @classmethod
+    def create(cls, slots: int) -> RunningNote:
+        """A new one, in memory where the system has files in memory."""
+        if hasattr(os, "memfd_create"):
+            descriptor = os.memfd_create("trainflow-triggers")
+        else:
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.ftruncate(descriptor, slots * _BYTES)
+        return cls(descriptor)
+
+    def read(self) -> tuple[int, ...]:
+        """What runs, by slot; `NOTHING` in those that are idle."""
+        return tuple(self.slots)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.slots.release()
+        self._memory.close()
+        os.close(self.descriptor)
 
 
 class CrashCause(Enum):

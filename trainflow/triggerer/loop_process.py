@@ -15,8 +15,7 @@ from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
 from trainflow.settings.project import Project
-from trainflow.triggerer.crash_causes import CrashCause, End
-from trainflow.triggerer.running_note import RunningNote
+from trainflow.triggerer.crash_causes import CrashCause, End, RunningNote
 
 #: threads of `asyncio.to_thread` beside those of the settings
 DEFAULT_THREADS = 8

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar
 
-from trainflow.triggerer.running_note import LOOP_SLOT, NOTHING, RunningNote
+from trainflow.triggerer.crash_causes import LOOP_SLOT, NOTHING, RunningNote
 
 _T = TypeVar("_T")
 
