@@ -16,6 +16,7 @@ from trainflow.operators import EvaluateContext, TrainContext
 from trainflow.pipeline_spec.load import load_pipeline_file
 from trainflow.settings.project import project_at
 
+_PRIVATE = re.compile(r"`(?:_Attempt\.)?(_\w+|raise_\w+)`")
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in documents.documents()}
 
 
@@ -128,3 +129,6 @@ def test_tour_is_read_in_a_sitting_and_names_a_function_of_each_file() -> None:
     assert 10 <= len(stops) <= 14
     assert sum(path.read_text(encoding="utf-8").count("\n") for path in files) <= 3_200
     assert [title for title, target, said in stops if f"`]({target})" not in said] == []
+    looked_at = [(path, name) for path, stop in zip(files, stops, strict=True) for name in _PRIVATE.findall(stop[2])]
+    assert looked_at
+    assert [name for path, name in looked_at if name not in path.read_text(encoding="utf-8")] == []
