@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from trainflow.bounds import LONGEST_DURATION, clip
+from trainflow.samples import partitions
 
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 _UNIT_SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
@@ -38,12 +39,7 @@ def parse_duration(written: object) -> timedelta:
 
 def format_duration(duration: timedelta) -> str:
     """The shortest way to write a whole number of seconds: the inverse of `parse_duration`, weeks written as days."""
-    rest = duration.days * 86_400 + duration.seconds
-    written = ""
-    for unit, seconds in list(_UNIT_SECONDS.items())[1:]:
-        amount, rest = divmod(rest, seconds)
-        written += f"{amount}{unit}" if amount else ""
-    return written or "0s"
+    return partitions.format_length(duration.days * 86_400 + duration.seconds)
 
 
 class Length(NamedTuple):
@@ -67,10 +63,7 @@ def parse_length(written: object) -> Length:
 
 def format_length(length: Length) -> str:
     """The inverse of `parse_length`."""
-    if not length.months:
-        return format_duration(timedelta(seconds=length.seconds))
-    years, months = divmod(length.months, 12)
-    return f"{length.months}mo" if months else f"{years}y"
+    return partitions.format_length(length.seconds, length.months)
 
 
 def parse_moment(written: object) -> datetime:

@@ -56,14 +56,18 @@ def label(moment: datetime) -> str:
 
 def length_label(cut: Partitioning) -> str:
     """The length of a partition as it is written in a pipeline file: `1d`, `1h30m`, `3mo`, `1y`."""
-    if cut.length_months:
-        years, months = divmod(cut.length_months, 12)
-        return f"{years}y" if not months else f"{cut.length_months}mo"
-    rest, written = cut.length_seconds, ""
-    for unit, seconds in _UNITS:
-        amount, rest = divmod(rest, seconds)
+    return format_length(cut.length_seconds, cut.length_months)
+
+
+def format_length(seconds: int, months: int = 0) -> str:
+    """The shortest way to write a length in a pipeline file: `1d`, `1h30m`, `3mo`, `1y`; `0s` for none."""
+    if months:
+        return f"{months}mo" if months % 12 else f"{months // 12}y"
+    written = ""
+    for unit, size in _UNITS:
+        amount, seconds = divmod(seconds, size)
         written += f"{amount}{unit}" if amount else ""
-    return written
+    return written or "0s"
 
 
 def mean_seconds(cut: Partitioning) -> float:

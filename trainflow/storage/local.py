@@ -184,10 +184,6 @@ class LocalStore(Store):
         with self._failing("seal", target), suppress(FileNotFoundError, PermissionError):
             _set_writable(target, writable=False, files=True)
 
-    def delete_sealed(self, folder: str) -> None:
-        self.delete_folder(folder)
-        self.delete(f"{folder}{SEAL}")
-
     def is_sealed(self, folder: str) -> bool:
         with suppress(FileNotFoundError), self._failing("read", self._at(folder)):
             return not self._at(folder).stat().st_mode & _WRITABLE

@@ -25,6 +25,7 @@ from trainflow.storage.reasons import is_throttled
 from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoreFile
 
 T = TypeVar("T")
+_Listing = Iterable[dict[str, Any]]
 CHUNK_BYTES = 8 << 20
 #: how often a call is made, to a store that asks for fewer requests, before its error counts
 TRIES = 6
@@ -65,8 +66,7 @@ class ObjectStore(Store):
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         base = self._at(folder)
-        look = self._find if recursive else self._list
-        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: look(base)))
+        listed = self._listed(folder, self._find if recursive else self._list)
         if listed is None:
             return None
         of_files = (info for info in listed if info["type"] == "file" and info["name"].rstrip("/") != base)
@@ -79,26 +79,28 @@ class ObjectStore(Store):
         return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found] if folder else found
 
     def names(self, folder: str) -> list[str] | None:
-        base = self._at(folder)
-        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: self._list(base)))
+        listed, base = self._listed(folder, self._list), self._at(folder)
         if listed is None:
             return None
         paths = [str(info["name"]).rstrip("/") for info in listed]
         return [path.rsplit("/", 1)[-1] for path in paths if path != base]
 
-    def _find(self, base: str) -> Iterable[dict[str, Any]]:
+    def _find(self, base: str) -> _Listing:
         self._filesystem.invalidate_cache()
         found: dict[str, Any] = self._filesystem.find(f"{base}/", detail=True)
         return found.values()
 
-    def _list(self, base: str) -> Iterable[dict[str, Any]]:
+    def _list(self, base: str) -> _Listing:
         self._filesystem.invalidate_cache()
         return list(self._filesystem.ls(base, detail=True))
 
-    def _unless_missing(self, folder: str, look: Callable[[], T]) -> T | None:
+    def _listed(self, folder: str, look: Callable[[str], _Listing]) -> _Listing | None:
         """None where a folder is not there yet, which is normal; a bucket that is not there is a mistake."""
+        return self._ask("list", folder, lambda: self._unless_missing(folder, look))
+
+    def _unless_missing(self, folder: str, look: Callable[[str], _Listing]) -> _Listing | None:
         try:
-            return look()
+            return look(self._at(folder))
         except FileNotFoundError as error:
             if is_missing_bucket(error) or (self._bucket_in_doubt and not self._has_bucket(folder)):
                 raise self._without_bucket(folder) from self._failures.shown(error)
@@ -164,8 +166,7 @@ class ObjectStore(Store):
         return self._filesystem.open(self._at(path), "rb", cache_type="none")
 
     def folders(self, folder: str) -> list[str]:
-        base = self._at(folder)
-        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: self._list(base)))
+        listed = self._listed(folder, self._list)
         below = (str(info["name"]) for info in listed or () if info["type"] == "directory")
         return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in below)
 
@@ -284,11 +285,11 @@ def retry_throttled(call: Callable[[], T], sleep: Callable[[float], None]) -> T:
         except Exception as error:
             if not is_throttled(error):
                 raise
-        sleep(retry_delay_seconds(number))
+        sleep(_retry_delay_seconds(number))
     return call()
 
 
-def retry_delay_seconds(number: int) -> float:
+def _retry_delay_seconds(number: int) -> float:
     """Seconds to wait after failure `number` (from 0): between half and all of a doubling time, so that writers who
     were refused together do not come back together."""
     whole = min(_FIRST_WAIT_SECONDS * 2**number, _LONGEST_WAIT_SECONDS)

@@ -12,14 +12,20 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from trainflow.storage.drivers import PROTOCOLS_ON_THIS_MACHINE, driver_of, load_driver, open_filesystem, protocol_of
+from trainflow.storage.drivers import (
+    EXTRAS,
+    PROTOCOLS_ON_THIS_MACHINE,
+    driver_of,
+    load_driver,
+    open_filesystem,
+    protocol_of,
+)
 from trainflow.storage.errors import Failures
 from trainflow.storage.reasons import RefusalReason, reason_of
 
 #: how long a store may take to answer, and how many times longer on a machine that is busy
 ANSWER_SECONDS = 2.0
 _MOST_SLOWNESS = 5.0
-_S3, _GCS, _AZURE = frozenset({"s3", "s3a"}), frozenset({"gs", "gcs"}), frozenset({"az", "abfs", "abfss"})
 
 
 def is_remote(url: str) -> bool:
@@ -72,12 +78,13 @@ def _ask(url: str, options: Mapping[str, Any]) -> None:
     driver = driver_of(url)
     filesystem, base = open_filesystem(url, _once(driver, options))
     bucket, _, prefix = base.strip("/").partition("/")
-    if driver in _S3:
+    service = EXTRAS.get(driver)
+    if service == "s3":
         filesystem.retries = 1
         filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
-    elif driver in _GCS:
+    elif service == "gcs":
         _ask_gcs(filesystem, bucket, prefix)
-    elif driver in _AZURE:
+    elif service == "azure":
         _ask_azure(filesystem, bucket, prefix)
     else:
         filesystem.exists(base)
@@ -86,7 +93,7 @@ def _ask(url: str, options: Mapping[str, Any]) -> None:
 def _once(driver: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a client that tries once, beneath those that were given."""
     quick: dict[str, Any] = {"skip_instance_cache": True}
-    if driver in _S3:
+    if EXTRAS.get(driver) == "s3":
         given = options.get("config_kwargs") or {}
         quick["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": ANSWER_SECONDS, **given}
         return {**options, **quick}

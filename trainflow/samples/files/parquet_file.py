@@ -147,6 +147,11 @@ def unreadable_file(path: str, error: BaseException) -> SampleUnreadable:
     problem = f"{redact_text(path)} cannot be read as Parquet: {said.rstrip('.')}"
     if not _is_about_content(error):
         return SampleUnreadable(f"{problem}; check that the file is there and may be read")
+    return damaged_file(problem)
+
+
+def damaged_file(problem: str) -> SampleDamaged:
+    """A file that is not whole; `problem` is a clause that names it."""
     return SampleDamaged(
         f"{problem}; it is damaged or was not completely written: have it written again (and make sure the marker is "
         "written after the data), or leave the partition out: 'trainflow resume PIPELINE --skip'",

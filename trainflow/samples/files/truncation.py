@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from trainflow.errors import SampleDamaged
 from trainflow.observability.redaction import redact_text
 from trainflow.samples.files.footers import is_parquet
+from trainflow.samples.files.parquet_file import damaged_file
 from trainflow.storage.store import Storage, StoreFile
 
 #: `PAR1`, or `PARE` where the footer is encrypted
@@ -57,12 +57,7 @@ def refuse_truncated(storage: Storage, path: str, file: StoreFile, recent: bool)
     if problem is None and recent and file.path.lower().endswith(".gz"):
         problem = _gzip_problem(storage, path)
     if problem is not None:
-        shown = f"{redact_text(path)} {problem}"
-        raise SampleDamaged(
-            f"{shown}; it is damaged or was not completely written: have it written again (and make sure the marker is "
-            "written after the data), or leave the partition out: 'trainflow resume PIPELINE --skip'",
-            problem=shown,
-        )
+        raise damaged_file(f"{redact_text(path)} {problem}")
 
 
 def _tail(storage: Storage, path: str, count: int, file: StoreFile) -> bytes:

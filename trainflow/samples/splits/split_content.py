@@ -98,8 +98,7 @@ class SplitContent(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
     @cached_property
     def rows(self) -> int | None:
         """Rows of all partitions; None when a file does not say."""
-        counts = [partition.rows for partition in self.partitions]
-        return None if None in counts else sum(count for count in counts if count is not None)
+        return _total([partition.rows for partition in self.partitions])
 
     @cached_property
     def bytes(self) -> int:
@@ -131,14 +130,18 @@ def partition_of(
     start: datetime, end: datetime, files: tuple[SampleFile, ...], *, fingerprint: str = "", hint: str = ""
 ) -> SplitPartition:
     """A partition with the totals of its files. `fingerprint`: where a file lies in a folder below the partition's."""
-    counts = [file.rows for file in files]
     named = ((file.path.rpartition("/")[2], file.fingerprint) for file in files)
     return SplitPartition(
         start=start,
         end=end,
         files=files,
-        rows=None if None in counts else sum(count for count in counts if count is not None),
+        rows=_total([file.rows for file in files]),
         bytes=sum(file.size_bytes for file in files),
         fingerprint=fingerprint or partition_fingerprint(named),
         hint=hint,
     )
+
+
+def _total(counts: list[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
