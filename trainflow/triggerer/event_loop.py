@@ -66,11 +66,16 @@ class EventLoop:
         self._watching: dict[int, tuple[asyncio.Task[None], BaseTrigger | None]] = {}
         #: kept here, so that none is collected: a task that is still under way
         self._killing: set[asyncio.Task[None]] = set()
+        #: waits that were cancelled because they are over, or are watched elsewhere from now on
+        self._dismissed: set[asyncio.Task[None]] = set()
+        #: the task that runs `serve`
+        self._serving: asyncio.Task[Any] | None = None
         self._questions: dict[int, asyncio.Future[str | None]] = {}
         self._numbers = itertools.count()
 
     async def serve(self) -> None:
         """Run triggers until the triggerer hangs up. They are cleaned up, not killed: another process will run them."""
+        self._serving = asyncio.current_task()
         if self._note is not None:
             self._note_what_runs(self._note)
         reader, self._writer = await asyncio.open_connection(sock=self._connection)
@@ -104,6 +109,8 @@ class EventLoop:
             case Unwatch(trigger_id, killed):
                 if trigger_id in self._watching:
                     task, trigger = self._watching[trigger_id]
+                    self._dismissed.add(task)
+                    task.add_done_callback(self._dismissed.discard)
                     if killed and trigger is not None:
                         killing = asyncio.create_task(_kill(trigger, task), context=_context_of(trigger_id))
                         self._killing.add(killing)
@@ -124,7 +131,7 @@ class EventLoop:
             event = await _first_event(trigger)
             self._say(Fired(watch.trigger_id, msgspec.Raw(_encoded(event))))
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if isinstance(error, asyncio.CancelledError) and self._is_dismissed():
                 return
             # also one that calls sys.exit, or cancels itself: it is one of many here
             self._say(_crash(watch.trigger_id, error))
@@ -133,8 +140,15 @@ class EventLoop:
             if trigger is not None:
                 await _clean_up(trigger)
 
+    def _is_dismissed(self) -> bool:
+        """Whether the task that runs was cancelled by this loop or ends with it: nothing is to be said of it then. One
+        that a trigger has cancelled, its own or another's, is a failure: nothing else would end its wait."""
+        ending = self._serving is not None and self._serving.cancelling() > 0
+        return ending or asyncio.current_task() in self._dismissed
+
     async def _stop_all(self) -> None:
         tasks = [task for task, _ in self._watching.values()]
+        self._dismissed.update(tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -182,12 +196,6 @@ async def _first_event(trigger: BaseTrigger) -> TriggerEvent:
 def _encoded(event: TriggerEvent) -> bytes:
     check_json(event.payload, "the payload of the event")
     return msgspec.json.encode(event.payload)
-
-
-def _is_cancelled() -> bool:
-    """Whether other code has cancelled the task that runs."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _crash(trigger_id: int, error: BaseException) -> Crashed:

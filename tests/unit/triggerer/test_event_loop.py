@@ -91,6 +91,17 @@ class CancelsItself(BaseTrigger):
         yield TriggerEvent()
 
 
+class CancelsItsTask(BaseTrigger):
+    """Is cancelled, by itself."""
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(100)
+        yield TriggerEvent()
+
+
 class SaysWhatIsNoJson(BaseTrigger):
     """Its event cannot be told."""
 
@@ -136,6 +147,7 @@ def heard(served: Served, count: int) -> dict[int, Fired | Crashed]:
     [
         (path_of(Leaves), "{}", "SystemExit: enough"),
         (path_of(CancelsItself), "{}", "CancelledError"),
+        (path_of(CancelsItsTask), "{}", "CancelledError"),
         (path_of(SaysWhatIsNoJson), "{}", "the payload of the event"),
         (path_of(SaysTooDeepAThing), "{}", "nested more than"),
         (path_of(HalfOfAPair), "{}", "ValueError: \\ud800"),
