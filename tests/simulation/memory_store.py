@@ -12,8 +12,9 @@ from trainflow.storage.store import Store, StoreFile
 class MemoryStore(Store):
     """Files in a dictionary."""
 
-    def __init__(self, url: str = "simulated:/") -> None:
+    def __init__(self, url: str = "simulated:/", *, remote: bool = False) -> None:
         self.url = url
+        self.remote = remote
         self.contents: dict[str, bytes] = {}
         #: rises with each change
         self.version = 0

@@ -54,7 +54,8 @@ class SharedWorld:
         self.clock = SettableClock(MORNING)
         self.pipeline = pipeline_of(scenario)
         self.files = SimulatedFiles(self.pipeline)
-        self.store = MemoryStore(STORE)
+        # of each kind about half
+        self.store = MemoryStore(STORE, remote=scenario.partitions % 2 == 1)
         self.table = SampleTable(self.clock, scenario.partitions)
         self.arrivals = list(scenario.arrivals)
         for number in scenario.present:

@@ -45,7 +45,7 @@ def sweep_home(home: Home, database: Database, now: datetime) -> list[Path]:
 
 
 def _candidates(home: Home) -> Iterator[Path]:
-    for folder in (home.outcomes, home.attempts_scratch, home.runs_scratch):
+    for folder in (home.outcomes, home.attempts_scratch, home.runs_scratch, home.store_copies):
         if folder.is_dir():
             yield from sorted(folder.iterdir())
 

@@ -60,13 +60,15 @@ class ChainOperator(BaseOperator):
 
     def open_store(self, head: Head, ti: TaskInstance) -> Store:
         """The store of the chain."""
-        return open_chain_store(head.store, given=self.storage_options, settings=ti.settings, root=ti.project_root)
+        return open_chain_store(
+            head.store, given=self.storage_options, settings=ti.settings, root=ti.project_root, home=ti.home
+        )
 
     def open_ledger(self, head: Head, ti: TaskInstance) -> Ledger:
-        """The ledger of the chain."""
+        """The ledger of the chain, for this task."""
         from trainflow.checkpoints.ledger.ledger import Ledger
 
-        return Ledger(self.open_store(head, ti), head.chain)
+        return Ledger(self.open_store(head, ti), head.chain, of_one_task=True)
 
     def foreign_options(self, ti: TaskInstance) -> dict[str, Any]:
         """The options for the folder that the chain began with, where it adopted one."""

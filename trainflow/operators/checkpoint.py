@@ -133,8 +133,10 @@ class CheckpointOperator(BaseOperator):
         ti = context["ti"]
         chain = ChainKey(self.pipeline or ti.dag_id, self.stage, self.branch)
         url = store_url(self.store, ti.settings)
-        store = open_chain_store(url, given=self.storage_options, settings=ti.settings, root=ti.project_root)
-        ledger = Ledger(store, chain)
+        store = open_chain_store(
+            url, given=self.storage_options, settings=ti.settings, root=ti.project_root, home=ti.home
+        )
+        ledger = Ledger(store, chain, of_one_task=True)
         raise_if_short(ledger)
         if ledger.state().sequence == 0:
             probe(store)

@@ -131,7 +131,7 @@ class CommitCheckpointOperator(SplitOperator):
         split = self.load_split(ti)
         request = self._request(head, split, ti)
         try:
-            return commit(ledger.store, request, ti.clock.now(), check_samples=lambda: self.check(changes(split)))
+            return commit(ledger, request, ti.clock.now(), check_samples=lambda: self.check(changes(split)))
         except ChainStopped as error:
             stop = ledger.state().stopped
             if stop is not None:

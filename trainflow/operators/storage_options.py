@@ -16,6 +16,7 @@ import msgspec
 
 from trainflow.errors import InputError
 from trainflow.observability.redaction import redact_text
+from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 from trainflow.storage.drivers import protocol_of
 from trainflow.storage.store import Store
@@ -36,9 +37,13 @@ def store_url(given: str | None, settings: Settings) -> str:
     return url
 
 
-def open_chain_store(url: str, *, given: Mapping[str, Any] | None, settings: Settings, root: Path) -> Store:
-    """The store at `url`, with the options of the settings and, on top, those `given` to the operator."""
-    return open_store(url, storage_options=checkpoint_options(given, settings), root=root)
+def open_chain_store(
+    url: str, *, given: Mapping[str, Any] | None, settings: Settings, root: Path, home: Home | None = None
+) -> Store:
+    """The store at `url`, with the options of the settings and, on top, those `given` to the operator. In `home` lies
+    what need not be read again of one that is elsewhere."""
+    copies = None if home is None else home.store_copies
+    return open_store(url, storage_options=checkpoint_options(given, settings), root=root, copies=copies)
 
 
 def checkpoint_options(given: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:

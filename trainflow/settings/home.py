@@ -65,6 +65,11 @@ class Home:
         return self.runs_scratch / hashlib.sha256(f"{dag_id}\n{run_id}".encode()).hexdigest()[:24]
 
     @property
+    def store_copies(self) -> Path:
+        """Copies of small files of stores elsewhere, which are not read again while they are the same there."""
+        return self.path / "copies"
+
+    @property
     def outcomes(self) -> Path:
         """Outcomes of attempts that ended while no engine was there to hear them."""
         return self.path / "outcomes"

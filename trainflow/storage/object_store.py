@@ -21,8 +21,10 @@ import msgspec
 from trainflow.errors import SampleUnreadable, StoreFailure
 from trainflow.storage.drivers import driver_of, protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
+from trainflow.storage.local_copies import LocalCopies
 from trainflow.storage.reasons import is_throttled
-from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoreFile
+from trainflow.storage.s3_requests import s3_requests
+from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, TIMES, Store, StoreFile
 
 T = TypeVar("T")
 _Listing = Iterable[dict[str, Any]]
@@ -40,7 +42,8 @@ _MEMORY_LOCK = threading.RLock()
 
 
 class ObjectStore(Store):
-    """Objects below a prefix. `sleep` is for a store that asks for fewer requests."""
+    """Objects below a prefix. `sleep` is for a store that asks for fewer requests; `copies` of small files are kept on
+    this machine."""
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class ObjectStore(Store):
         *,
         url: str,
         failures: Failures | None = None,
+        copies: LocalCopies | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._filesystem = filesystem
@@ -61,6 +65,8 @@ class ObjectStore(Store):
         self.requests_at_once = REQUESTS_AT_ONCE if self.remote else 1
         self._lock: AbstractContextManager[Any] = nullcontext() if self.remote else _MEMORY_LOCK
         self._whole = _in_one_request(filesystem)
+        self._copies = copies if self.remote else None
+        self._s3 = s3_requests(filesystem, driver)
         #: of a store whose driver says the same of a missing container and of a missing folder: not known yet
         self._bucket_in_doubt = driver in _SILENT_ABOUT_BUCKETS
 
@@ -85,12 +91,39 @@ class ObjectStore(Store):
         paths = [str(info["name"]).rstrip("/") for info in listed]
         return [path.rsplit("/", 1)[-1] for path in paths if path != base]
 
+    def files_after(self, folder: str, name: str) -> list[StoreFile]:
+        base = self._at(folder)
+        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: self._after(base, name)))
+        found = sorted((_stored_file(info, base) for info in listed or ()), key=lambda file: file.path)
+        return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found if file.path > name]
+
+    def _after(self, base: str, name: str) -> list[dict[str, Any]]:
+        """The files below the folders after a name; those that no driver but that of S3 begins at are found by what is
+        in the folder."""
+        if self._s3 is not None:
+            return list(self._s3.listing(f"{base}/", after=f"{base}/{name}"))
+        found: list[dict[str, Any]] = []
+        for info in self._list(base):
+            below = str(info["name"]).rstrip("/")[len(base) :].lstrip("/")
+            if info["type"] == "file":
+                found.append(info)
+            elif f"{below}0" > name:  # the next character after the slash: all that is in it sorts before that
+                found += (each for each in self._find(str(info["name"]).rstrip("/")) if each["type"] == "file")
+        return found
+
     def _find(self, base: str) -> _Listing:
+        if self._s3 is not None:
+            return list(self._s3.listing(f"{base}/"))
         self._filesystem.invalidate_cache()
         found: dict[str, Any] = self._filesystem.find(f"{base}/", detail=True)
         return found.values()
 
     def _list(self, base: str) -> _Listing:
+        if self._s3 is not None:
+            found = list(self._s3.listing(f"{base}/", recursive=False))
+            if not found:
+                raise FileNotFoundError(base)
+            return found
         self._filesystem.invalidate_cache()
         return list(self._filesystem.ls(base, detail=True))
 
@@ -126,6 +159,22 @@ class ObjectStore(Store):
 
     def read(self, path: str) -> bytes:
         return self._ask("read", path, lambda: bytes(self._filesystem.cat_file(self._at(path), **self._whole)))
+
+    def read_listed(self, files: Sequence[StoreFile], *, fixed: bool = True) -> list[bytes | None]:
+        if self._copies is None:
+            return super().read_listed(files)
+        known = {file.path: self._copies.read(file.path, file.version) for file in files}
+        unknown = [file for file in files if known[file.path] is None]
+        for file, data in zip(unknown, self.read_many([file.path for file in unknown]), strict=True):
+            known[file.path] = data
+            if data is not None and file.version and len(data) == file.size_bytes:
+                # what was written over since the listing is not what its mark is of: then only an MD5 tells
+                self._copies.keep(file.path, data, file.version if fixed else "")
+        return [known[file.path] for file in files]
+
+    def _keep(self, path: str, data: bytes) -> None:
+        if self._copies is not None:
+            self._copies.keep(path, data)
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start >= end:  # no store has a range of nothing
@@ -179,9 +228,11 @@ class ObjectStore(Store):
 
     def create_exclusive(self, path: str, data: bytes) -> None:
         self._ask("create", path, lambda: self._filesystem.pipe_file(self._at(path), data, mode="create"))
+        self._keep(path, data)
 
     def replace(self, path: str, data: bytes) -> None:
         self._ask("write", path, lambda: self._filesystem.pipe_file(self._at(path), data))
+        self._keep(path, data)
 
     def put_file(self, source: Path, path: str) -> None:
         self._ask("upload", path, lambda: self._filesystem.put_file(str(source), self._at(path)))
@@ -200,7 +251,27 @@ class ObjectStore(Store):
 
     def delete_folder(self, folder: str) -> None:
         with suppress(FileNotFoundError):
-            self._ask("delete", folder, lambda: self._filesystem.rm(self._at(folder), recursive=True))
+            self._ask("delete", folder, lambda: self._delete_below(folder))
+
+    def _delete_below(self, folder: str) -> None:
+        if self._s3 is None:
+            self._filesystem.rm(self._at(folder), recursive=True)
+            return
+        self._s3.delete([info["name"] for info in self._s3.listing(f"{self._at(folder)}/")])
+
+    def delete_sealed(self, folder: str) -> None:
+        if self._s3 is None:
+            super().delete_sealed(folder)
+        else:
+            self._ask("delete", folder, lambda: self._delete_with_seal(folder))
+
+    def _delete_with_seal(self, folder: str) -> None:
+        """The files first: a seal without files is found again, files without a seal are an attempt's."""
+        assert self._s3 is not None
+        base = self._at(folder)
+        names = [info["name"] for info in self._s3.listing(base)]
+        seal = f"{base}{SEAL}"
+        self._s3.delete([name for name in names if name.startswith(f"{base}/")] + [seal] * (seal in names))
 
     def uri(self, path: str) -> str:
         return self._failures.masked(path) if _is_location(path) else super().uri(path)

@@ -116,6 +116,12 @@ class Store(Storage):
                 contents.append(None)
         return contents
 
+    def read_listed(self, files: Sequence[StoreFile], *, fixed: bool = True) -> list[bytes | None]:
+        """The contents of small files that a listing of the store showed (`files`, `files_after`), None for one that is
+        gone. What is known to be the same as a copy on this machine is not read. `fixed`: they are created once, and
+        never written over."""
+        return self.read_many([file.path for file in files])
+
     @abstractmethod
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content in pieces, for files that do not fit in memory. Raises FileNotFoundError."""
@@ -123,6 +129,11 @@ class Store(Storage):
     @abstractmethod
     def files(self, folder: str) -> list[StoreFile]:
         """Every file below a folder, sorted by path; empty when there is no such folder."""
+
+    def files_after(self, folder: str, name: str) -> list[StoreFile]:
+        """The files below a folder whose path from there sorts after `name`, sorted by path: what comes before may be
+        much, and is not looked at where the store can do that."""
+        return [file for file in self.files(folder) if file.path > f"{folder}/{name}"]
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         found = [below(folder, file) for file in self.files(folder)]

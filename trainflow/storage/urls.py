@@ -11,11 +11,19 @@ from trainflow.errors import TrainflowError
 from trainflow.storage.drivers import LOCAL_PROTOCOLS, check_kind, open_filesystem, protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
 from trainflow.storage.local import LocalStore
+from trainflow.storage.local_copies import LocalCopies
 from trainflow.storage.store import Storage, Store
 
 
-def open_store(url: str, *, storage_options: Mapping[str, Any] | None = None, root: Path | None = None) -> Store:
+def open_store(
+    url: str,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    root: Path | None = None,
+    copies: Path | None = None,
+) -> Store:
     """The store of checkpoints at an fsspec URL or a path (relative to `root`, the project). Touches nothing yet.
+    `copies`: a folder for what need not be read again of a store that is elsewhere.
 
     Raises StoreNotExclusive for a kind of store known not to create exclusively, InputError when its driver is absent.
     """
@@ -23,7 +31,14 @@ def open_store(url: str, *, storage_options: Mapping[str, Any] | None = None, ro
         path = Path(re.sub(r"^(file|local):(//)?", "", url))
         return LocalStore(path if root is None else root / path)
     check_kind(url)
-    return _behind_fsspec(url, storage_options or {}, CheckpointFailures(storage_options))
+    known = None if copies is None else LocalCopies(copies, f"{url}\n{_endpoint(storage_options or {})}")
+    return _behind_fsspec(url, storage_options or {}, CheckpointFailures(storage_options), known)
+
+
+def _endpoint(options: Mapping[str, Any]) -> str:
+    """Where the bucket is, as far as options tell."""
+    inner = options.get("client_kwargs")
+    return str(options.get("endpoint_url") or (inner.get("endpoint_url") if isinstance(inner, Mapping) else "") or "")
 
 
 def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | None) -> Storage:
@@ -38,7 +53,9 @@ def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | Non
     return _behind_fsspec(path, storage_options, failures)
 
 
-def _behind_fsspec(url: str, options: Mapping[str, Any], failures: Failures) -> Store:
+def _behind_fsspec(
+    url: str, options: Mapping[str, Any], failures: Failures, copies: LocalCopies | None = None
+) -> Store:
     from trainflow.storage.object_store import ObjectStore
 
     try:
@@ -47,4 +64,4 @@ def _behind_fsspec(url: str, options: Mapping[str, Any], failures: Failures) -> 
         raise
     except Exception as error:  # whatever the library of a store raises: it has no base in common
         raise failures.failure("reach", url, error) from failures.shown(error)
-    return ObjectStore(filesystem, base, url=failures.masked(url).rstrip("/"), failures=failures)
+    return ObjectStore(filesystem, base, url=failures.masked(url).rstrip("/"), failures=failures, copies=copies)

@@ -33,6 +33,7 @@ class FaultyStore(Store):
     ) -> None:
         self.inner = inner
         self.url = inner.url
+        self.remote = inner.remote
         self.fail_at = fail_at
         self.when = when
         self.calls: list[str] = []
@@ -52,6 +53,15 @@ class FaultyStore(Store):
 
     def files(self, folder: str) -> list[StoreFile]:
         return self._pass("files", folder, lambda: self.inner.files(folder))
+
+    def files_after(self, folder: str, name: str) -> list[StoreFile]:
+        return self._pass("files_after", folder, lambda: self.inner.files_after(folder, name))
+
+    def read_listed(self, files: Sequence[StoreFile], *, fixed: bool = True) -> list[bytes | None]:
+        self.read_paths += [file.path for file in files]
+        return self._pass(
+            "read_many", files[0].path if files else "", lambda: self.inner.read_listed(files, fixed=fixed)
+        )
 
     def folders(self, folder: str) -> list[str]:
         return self._pass("folders", folder, lambda: self.inner.folders(folder))
@@ -151,6 +161,9 @@ class LateListings(FaultyStore):
 
     def files(self, folder: str) -> list[StoreFile]:
         return [file for file in super().files(folder) if file.path not in self._young]
+
+    def files_after(self, folder: str, name: str) -> list[StoreFile]:
+        return [file for file in super().files_after(folder, name) if file.path not in self._young]
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         found = super().listing(folder, recursive=recursive)

@@ -52,6 +52,17 @@ class StoreContract:
 
         assert not store.exists("folder")
 
+    def test_files_after_a_name_are_those_that_sort_after_it(self, store: Store) -> None:
+        for path in ("c/a/1", "c/a/z/2", "c/b/3", "c/b/4", "c/n", "c2/b/5"):
+            store.create_exclusive(path, b"12")
+
+        found = store.files_after("c", "a0")
+
+        assert [(file.path, file.size_bytes) for file in found] == [("c/b/3", 2), ("c/b/4", 2), ("c/n", 2)]
+        assert [file.path for file in store.files_after("c", "b/3")] == ["c/b/4", "c/n"]
+        assert store.read_listed(found) == [b"12"] * 3
+        assert store.files_after("nothing", "a") == []
+
     def test_the_second_creation_is_refused_and_changes_nothing(self, store: Store) -> None:
         store.create_exclusive("once", b"first")
 

@@ -62,9 +62,9 @@ def test_secrets_reach_storage_and_nothing_else(
 
     real = storage_options.open_store
 
-    def open_store(url: str, *, storage_options: Any, root: Any) -> Any:
+    def open_store(url: str, *, storage_options: Any, **others: Any) -> Any:
         used.append((url, storage_options))
-        return real(url, storage_options=storage_options, root=root)
+        return real(url, storage_options=storage_options, **others)
 
     monkeypatch.setattr(storage_options, "open_store", open_store)
     lab.write_day(0)

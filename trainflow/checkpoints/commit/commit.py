@@ -56,16 +56,18 @@ class Commit:
 
 
 def commit(
-    store: Store, request: CommitRequest, now: datetime, *, check_samples: Callable[[], None] = lambda: None
+    place: Store | Ledger, request: CommitRequest, now: datetime, *, check_samples: Callable[[], None] = lambda: None
 ) -> Done:
-    """Commit, or return what this run concluded before. `check_samples` raises where the samples are no longer those
+    """Commit to the chain in a store, or to one whose ledger is open, or return what this run concluded before.
+    `check_samples` raises where the samples are no longer those
     that were trained on; it is asked last of all, and not about what was concluded before.
 
     Raises what it raises, ChainMoved when the parent is no longer the head, ChainStopped, ArtifactCorrupt, InputError
     for what can never be committed, StoreFailure. After a StoreFailure it may have been committed: commit again and
     see.
     """
-    work = Commit(Ledger(store, request.chain), request, now, check_samples)
+    ledger = Ledger(place, request.chain) if isinstance(place, Store) else place
+    work = Commit(ledger, request, now, check_samples)
     for name, step in STEPS:
         step(work)
         hit(f"commit: {name}")

@@ -1,9 +1,10 @@
 """The ledger of a chain: an append-only log, one exclusively created file an entry, and the state it folds to.
 
 Reading order: `entries` (what can happen to a chain), `entry_encoding`, `state` (what a chain is), `rules`, `tiling`
-and `aliases` (what may follow, and what it takes along), `fold` (what it changes), `entry_files` (the files), `ledger`
-(read and append), `snapshots`, `pages` and `page_reader` (reading the head costs the same however long the ledger is),
-`ancestors` (the line back from the head), `completeness` and `loss_evidence` (has anything been lost?).
+and `aliases` (what may follow, and what it takes along), `fold` (what it changes), `chain_listing` and `entry_files`
+(the files), `ledger` (read and append), `snapshots`, `pages` and `page_reader` (reading the head costs the same however
+long the ledger is), `ancestors` (the line back from the head), `completeness` and `loss_evidence` (has anything been
+lost?).
 
 Invariants
 - An entry is whole or not there, and holds the digest of the one before it.

@@ -124,6 +124,6 @@ class _Backwards:
 
     def _fetch(self, last: int) -> None:
         numbers = range(max(1, last - self._batch + 1), last + 1)
-        contents = self._ledger.store.read_many([self._ledger.chain.entry(number) for number in numbers])
+        contents = self._ledger.read_entries(numbers)
         self._read = dict(zip(numbers, contents, strict=True))
         self._batch = min(2 * self._batch, _LARGEST_BATCH)

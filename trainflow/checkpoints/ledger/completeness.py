@@ -20,6 +20,7 @@ from itertools import groupby
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.pluralize import agreeing
 from trainflow.storage.store import Store
@@ -45,9 +46,10 @@ class EntryEvidence(msgspec.Struct, frozen=True):
 _DECODER = msgspec.json.Decoder(NewestEntry)
 
 
-def read_newest_entry(store: Store, chain: ChainKey) -> NewestEntry:
-    """The mark; one that is torn is none. Raises StoreFailure."""
-    [data] = store.read_many([chain.mark])
+def read_newest_entry(store: Store, chain: ChainKey, listing: ChainListing | None = None) -> NewestEntry:
+    """The mark, as a `listing` shows it where there is one; one that is torn is none. Raises StoreFailure."""
+    shown = listing.mark if listing is not None else None
+    [data] = store.read_many([chain.mark]) if shown is None else store.read_listed([shown], fixed=False)
     try:
         return _DECODER.decode(data) if data else NewestEntry()
     except msgspec.MsgspecError:
@@ -65,13 +67,34 @@ def evidence_of_newest_entry(store: Store, chain: ChainKey, mark: NewestEntry) -
     return EntryEvidence(mark.sequence, f"the mark {store.uri(chain.mark)}")
 
 
+def evidence_of_last(last: int) -> EntryEvidence:
+    """What the last entry that a listing shows knows of those before it."""
+    return EntryEvidence(last, f"entry {last}, which is there,")
+
+
 def entry_evidence(store: Store, chain: ChainKey, mark: NewestEntry | None = None) -> list[EntryEvidence]:
     """What lies beside the ledger and knows of its entries; the `mark`, where it was read before. Three requests.
     Raises StoreFailure."""
-    found = [evidence_of_newest_entry(store, chain, read_newest_entry(store, chain) if mark is None else mark)]
-    for name in store.names(chain.snapshots) or ():
+    mark = read_newest_entry(store, chain) if mark is None else mark
+    snapshots, pages = store.names(chain.snapshots) or (), store.names(chain.pages) or ()
+    return _evidence(store, chain, mark, snapshots, pages)
+
+
+def listed_evidence(store: Store, chain: ChainKey, mark: NewestEntry, listing: ChainListing) -> list[EntryEvidence]:
+    """The same, as a listing shows it."""
+    snapshots, pages = (
+        [file.path.rpartition("/")[2] for file in files] for files in (listing.snapshots, listing.pages)
+    )
+    return _evidence(store, chain, mark, snapshots, pages)
+
+
+def _evidence(
+    store: Store, chain: ChainKey, mark: NewestEntry, snapshots: Iterable[str], pages: Iterable[str]
+) -> list[EntryEvidence]:
+    found = [evidence_of_newest_entry(store, chain, mark)]
+    for name in snapshots:
         found += _named(store, f"{chain.snapshots}/{name}", name.removesuffix(".json"))
-    for name in store.names(chain.pages) or ():
+    for name in pages:
         # {first}-{last}-{digest}.json
         found += _named(store, f"{chain.pages}/{name}", name.split("-")[1] if name.count("-") == 2 else "")
     return found
@@ -88,14 +111,22 @@ def _named(store: Store, path: str, number: str) -> Iterator[EntryEvidence]:
         yield EntryEvidence(int(number), store.uri(path))
 
 
-def raise_unless_whole(store: Store, chain: ChainKey, known: int, beside: Iterable[EntryEvidence]) -> None:
+def raise_unless_whole(
+    store: Store,
+    chain: ChainKey,
+    known: int,
+    beside: Iterable[EntryEvidence],
+    found: Collection[int] | None = None,
+) -> None:
     """Raise LedgerCorrupt when an entry is missing that anything knows of: `beside`, a later entry, or the reader, who
-    came as far as entry `known`. Lists the ledger once. Raises StoreFailure."""
-    found = listed(store, chain)
+    came as far as entry `known`. Lists the ledger once, unless the numbers that a listing showed are `found`. Raises
+    StoreFailure."""
+    if found is None:
+        found = listed(store, chain)
     last = max(found, default=0)
     everything = [
         EntryEvidence(known, "what was read before"),
-        EntryEvidence(last, f"entry {last}, which is there,"),
+        evidence_of_last(last),
         *beside,
     ]
     newest = max(everything, key=lambda each: each.sequence)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop
 from trainflow.checkpoints.ledger.entry_encoding import RESTORE_ENTRY, decode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry
@@ -16,6 +17,33 @@ from trainflow.storage.store import Store
 NEWS_BATCH = 2
 FIRST_BATCH = 16
 LARGEST_BATCH = 1024
+
+
+def listed_batches(
+    store: Store, chain: ChainKey, first: int, listing: ChainListing, last: int
+) -> Iterator[list[SealedEntry]]:
+    """The entries from number `first` to the last that a listing shows, or number `last` where that is later. A listing
+    may be late: what it does not show is asked for by its number. Raises LedgerCorrupt, StoreFailure."""
+    last = max(last, max(listing.entries, default=0))
+    for begin in range(first, last + 1, LARGEST_BATCH):
+        numbers = range(begin, min(begin + LARGEST_BATCH, last + 1))
+        contents = read_entries(store, chain, numbers, listing)
+        yield _decoded(store, chain, numbers, contents)
+        if None in contents:
+            return
+
+
+def read_entries(
+    store: Store, chain: ChainKey, numbers: Sequence[int], listing: ChainListing | None
+) -> list[bytes | None]:
+    """The contents of entries by their numbers; None for one that is not there. Raises StoreFailure."""
+    if listing is None:
+        return store.read_many([chain.entry(number) for number in numbers])
+    shown = [listing.entries[number] for number in numbers if number in listing.entries]
+    others = [chain.entry(number) for number in numbers if number not in listing.entries]
+    found = dict(zip([file.path for file in shown], store.read_listed(shown), strict=True))
+    found |= dict(zip(others, store.read_many(others), strict=True))
+    return [found[chain.entry(number)] for number in numbers]
 
 
 def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) -> Iterator[list[SealedEntry]]:
@@ -32,12 +60,17 @@ def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) 
 def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedEntry]:
     """The entries from `first` on, up to the first that is not there."""
     numbers = range(first, first + count)
-    contents = store.read_many([chain.entry(number) for number in numbers])
+    return _decoded(store, chain, numbers, store.read_many([chain.entry(number) for number in numbers]))
+
+
+def _decoded(
+    store: Store, chain: ChainKey, numbers: Sequence[int], contents: Sequence[bytes | None]
+) -> list[SealedEntry]:
     found: list[SealedEntry] = []
     for number, data in zip(numbers, contents, strict=True):
         location = store.uri(chain.entry(number))
         if data is None:
-            later = contents[number - first + 1 :]
+            later = contents[number - numbers[0] + 1 :]
             _check_nothing_after(store, chain.entry(number), later)
             break
         entry = decode_entry(data, location=location)
@@ -57,7 +90,7 @@ def _check_chain(chain: ChainKey, entry: LedgerEntry, location: str) -> None:
         )
 
 
-def _check_nothing_after(store: Store, missing: str, later: list[bytes | None]) -> None:
+def _check_nothing_after(store: Store, missing: str, later: Sequence[bytes | None]) -> None:
     # read_many is not one moment: two entries may have come while it read, so look for the missing one again
     if any(data is not None for data in later) and not store.exists(missing):
         location = store.uri(missing)

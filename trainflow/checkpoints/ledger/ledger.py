@@ -5,7 +5,7 @@ Creating entry N+1 is the commit and the fence, both: exactly one writer can, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
 
@@ -14,10 +14,18 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import completeness, snapshots
 from trainflow.checkpoints.ledger.aliases import restored_aliases
+from trainflow.checkpoints.ledger.chain_listing import ChainListing, list_chain
 from trainflow.checkpoints.ledger.completeness import NewestEntry
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind
 from trainflow.checkpoints.ledger.entry_encoding import decode_entry, encode_entry
-from trainflow.checkpoints.ledger.entry_files import FIRST_BATCH, LARGEST_BATCH, NEWS_BATCH, batches
+from trainflow.checkpoints.ledger.entry_files import (
+    FIRST_BATCH,
+    LARGEST_BATCH,
+    NEWS_BATCH,
+    batches,
+    listed_batches,
+    read_entries,
+)
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
 from trainflow.checkpoints.ledger.page_reader import PageLost, StorePages, edited_entry_error
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
@@ -37,14 +45,22 @@ _NO_TIME = datetime.min.replace(tzinfo=UTC)
 class Ledger:
     """One chain's ledger. Remembers what it has read: the next `state()` reads only what is new.
 
+    `of_one_task`: in a store where each look is a request it is read at one moment, and again where another writer was
+    faster than an append. The listing of that moment also shows whether the ledger is whole, for one append.
+
     `dry_run`: nothing is added, `append` returns what it would add, or raises what it would raise.
     """
 
-    def __init__(self, store: Store, chain: ChainKey, *, dry_run: bool = False) -> None:
+    def __init__(self, store: Store, chain: ChainKey, *, of_one_task: bool = False, dry_run: bool = False) -> None:
         self.store = store
         self.chain = chain
         self.dry_run = dry_run
         self._known: ChainState | None = None
+        self._looks_again = not (of_one_task and store.remote)
+        #: of a remote store, the newest, with its mark; `_fresh`: it is of this task, and nothing was appended since
+        self._listing: ChainListing | None = None
+        self._mark = NewestEntry()
+        self._fresh = False
         self._snapshot_at = 0
         self._page_source = StorePages(store, chain)
 
@@ -108,35 +124,54 @@ class Ledger:
     def _read_on(self) -> ChainState:
         if self._known is None:
             return self._begin()
-        self._known = self._fold_from(self._known, NEWS_BATCH)
+        if self._looks_again:
+            self._known = self._news(self._known)
         return self._known
+
+    def _news(self, state: ChainState) -> ChainState:
+        """What was added to a state that was read before."""
+        size = 1 if self.store.remote else NEWS_BATCH
+        return self._fold(state, batches(self.store, self.chain, state.sequence + 1, size))
 
     def _begin(self) -> ChainState:
         """Read for the first time: up to the mark and one further, which is the end unless its writer has not left word
         yet. What the mark or a snapshot knows of has to be there."""
-        state, snapshot = snapshots.load(self.store, self.chain)
+        listing = self._look() if self.store.remote else None
+        state, snapshot = snapshots.load(self.store, self.chain, listing)
         state = state or ChainState()
         self._snapshot_at = state.sequence
-        mark = completeness.read_newest_entry(self.store, self.chain)
+        mark = completeness.read_newest_entry(self.store, self.chain) if listing is None else self._mark
         if state.sequence == mark.sequence:
             self._check_mark(mark, state.digest)
-        ahead = mark.sequence - state.sequence + 1
-        state = self._fold_from(
-            state, min(max(ahead, NEWS_BATCH), LARGEST_BATCH) if mark.sequence else FIRST_BATCH, mark
-        )
-        witness = max(
-            snapshot,
-            completeness.evidence_of_newest_entry(self.store, self.chain, mark),
-            key=lambda each: each.sequence,
-        )
+        witnesses = [snapshot, completeness.evidence_of_newest_entry(self.store, self.chain, mark)]
+        if listing is None:
+            ahead = mark.sequence - state.sequence + 1
+            size = min(max(ahead, NEWS_BATCH), LARGEST_BATCH) if mark.sequence else FIRST_BATCH
+            following = batches(self.store, self.chain, state.sequence + 1, size)
+        else:
+            last = max(listing.entries, default=0)
+            witnesses.append(completeness.evidence_of_last(last))
+            following = listed_batches(self.store, self.chain, state.sequence + 1, listing, mark.sequence)
+        state = self._fold(state, following, mark)
+        witness = max(witnesses, key=lambda each: each.sequence)
         if witness.sequence > state.sequence:
             lost = range(state.sequence + 1, witness.sequence + 1)
             raise completeness.missing_entries_error(self.store, self.chain, lost, witness)
         self._known = state
         return state
 
-    def _fold_from(self, state: ChainState, size: int, mark: NewestEntry | None = None) -> ChainState:
-        for batch in batches(self.store, self.chain, state.sequence + 1, size):
+    def _look(self) -> ChainListing:
+        """Take the listing of the chain, and read its mark."""
+        self._listing = list_chain(self.store, self.chain)
+        self._mark = completeness.read_newest_entry(self.store, self.chain, self._listing)
+        self._page_source.listing = self._listing
+        self._fresh = not self._looks_again
+        return self._listing
+
+    def _fold(
+        self, state: ChainState, following: Iterable[list[SealedEntry]], mark: NewestEntry | None = None
+    ) -> ChainState:
+        for batch in following:
             for sealed in batch:
                 if mark is not None and sealed.entry.sequence == mark.sequence:
                     self._check_mark(mark, sealed.digest)
@@ -157,7 +192,7 @@ class Ledger:
     def entries(self) -> Iterator[LedgerEntry]:
         """Every entry from the first, with the digest chain checked. Raises LedgerCorrupt."""
         previous = ""
-        for batch in batches(self.store, self.chain, 1):
+        for batch in self._batches(1, FIRST_BATCH):
             for sealed in batch:
                 if sealed.entry.previous != previous:
                     raise edited_entry_error(sealed.location)
@@ -166,8 +201,26 @@ class Ledger:
 
     def since(self, sequence: int) -> Iterator[LedgerEntry]:
         """The entries after number `sequence`. Raises LedgerCorrupt."""
-        for batch in batches(self.store, self.chain, sequence + 1, NEWS_BATCH):
+        for batch in self._batches(sequence + 1, NEWS_BATCH):
             yield from (sealed.entry for sealed in batch)
+
+    def _batches(self, first: int, size: int) -> Iterator[list[SealedEntry]]:
+        if not self.store.remote:
+            return batches(self.store, self.chain, first, size)
+        last = self.state().sequence
+        return listed_batches(self.store, self.chain, first, self._listing or self._look(), last)
+
+    def read_entries(self, numbers: Sequence[int]) -> list[bytes | None]:
+        """The contents of entries by their numbers; None for one that is not there. Raises StoreFailure."""
+        return read_entries(self.store, self.chain, numbers, self._listing)
+
+    def listing(self) -> ChainListing:
+        """What lies beside the artifacts of the chain, as it was looked at for the newest state or since. Raises
+        StoreFailure."""
+        if not self._fresh:
+            self._look()
+        assert self._listing is not None
+        return self._listing
 
     def checkpoint(self, checkpoint_id: str | None = None) -> Checkpoint:
         """A kept checkpoint in full (None: the head). Raises CheckpointNotFound."""
@@ -202,9 +255,12 @@ class Ledger:
             data, entry = self._encode(made)
             if self.dry_run:
                 return cast("Addition", entry)
+            self._fresh = False
             if self.store.created(self.chain.entry(entry.sequence), data):
                 self._follow(state, entry, data)
                 return cast("Addition", entry)  # of the same kind: it was only sealed
+            if not self._looks_again:
+                self._known = self._news(state)
         raise StoreFailure(
             f"{self._location(state.sequence + 1)}: {_APPEND_TRIES} times in a row the store said that this entry "
             "exists and then did not show it; check the store (is it cached by a proxy?)",
@@ -214,13 +270,20 @@ class Ledger:
     def raise_unless_whole(self) -> None:
         """Raise LedgerCorrupt when an entry is missing that anything knows of; asked before each append and deletion.
         Lists the ledger and what lies beside it: names only, 60 ms for 100,000 entries on a local disk, a request for
-        each 1,000 in an object store. Raises StoreFailure."""
-        state, mark = self.state(), completeness.read_newest_entry(self.store, self.chain)
+        each 1,000 in an object store, where the listing that the state was read with does, up to the next append.
+        Raises StoreFailure."""
+        state = self.state()
+        if not self.store.remote:
+            mark = completeness.read_newest_entry(self.store, self.chain)
+            beside, found = completeness.entry_evidence(self.store, self.chain, mark), None
+        else:
+            listing = self.listing()
+            mark, found = self._mark, listing.entries
+            beside = completeness.listed_evidence(self.store, self.chain, mark, listing)
         if mark.sequence == state.sequence:
             # who knows of entries that were given up as lost since must not add to those that came instead
             self._check_mark(mark, state.digest)
-        beside = completeness.entry_evidence(self.store, self.chain, mark)
-        completeness.raise_unless_whole(self.store, self.chain, state.sequence, beside)
+        completeness.raise_unless_whole(self.store, self.chain, state.sequence, beside, found)
 
     def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
         try:

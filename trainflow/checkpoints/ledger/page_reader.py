@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.entry_encoding import decode_entry
+from trainflow.checkpoints.ledger.entry_files import read_entries
 from trainflow.checkpoints.ledger.pages import decode_page
 from trainflow.checkpoints.ledger.state import CheckpointSummary, Page
 from trainflow.errors import LedgerCorrupt
@@ -21,21 +23,21 @@ class PageLost(Exception):
 
 
 class StorePages:
-    """`made` are the pages that the fold has made and no snapshot has saved yet."""
+    """`made` are the pages that the fold has made and no snapshot has saved yet; `listing` shows, in a store in which
+    each look is a request, what was read before."""
 
     def __init__(self, store: Store, chain: ChainKey) -> None:
         self._store = store
         self._chain = chain
         self.made: dict[str, bytes] = {}
+        self.listing: ChainListing | None = None
 
     def checkpoint(self, summary: CheckpointSummary) -> Checkpoint:
         """Raises LedgerCorrupt when the entry is not the one that was folded."""
-        path = self._chain.entry(summary.sequence)
-        location = self._store.uri(path)
-        try:
-            data = self._store.read(path)
-        except FileNotFoundError:
-            raise edited_entry_error(location) from None
+        location = self._store.uri(self._chain.entry(summary.sequence))
+        [data] = read_entries(self._store, self._chain, [summary.sequence], self.listing)
+        if data is None:
+            raise edited_entry_error(location)
         entry = decode_entry(data, location=location)
         if digest(data) != summary.digest or not isinstance(entry, Checkpoint):
             raise edited_entry_error(location)

@@ -7,16 +7,17 @@ entry that it ends with and that is missing, or has another digest, is proof tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.completeness import EntryEvidence, evidence_of_snapshot, missing_entries_error
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
-from trainflow.storage.store import Store
+from trainflow.storage.store import Store, StoreFile
 
 #: entries between two snapshots; reading the head replays at most about this many
 INTERVAL = 32
@@ -36,18 +37,22 @@ _DECODER = msgspec.json.Decoder(_Snapshot)
 _STATE = msgspec.json.Decoder(ChainState)
 
 
-def load(store: Store, chain: ChainKey) -> tuple[ChainState | None, EntryEvidence]:
-    """The state of the newest usable snapshot (None: there is none), and what the newest one knows by its name.
+def load(store: Store, chain: ChainKey, listing: ChainListing | None = None) -> tuple[ChainState | None, EntryEvidence]:
+    """The state of the newest usable snapshot (None: there is none), and what the newest one knows by its name; as a
+    `listing` shows them, where there is one.
 
     Raises LedgerCorrupt when a snapshot that is whole ends with an entry that is not there or is another one: it was
     written after that entry, and entries do not change.
     """
-    paths = _paths(store, chain)
-    newest = max((evidence_of_snapshot(store, path) for path in paths), key=lambda each: each.sequence, default=_NONE)
-    for path in reversed(paths):
-        state = _read(store, path)
+    files = _files(store, chain) if listing is None else _whole(listing.snapshots)
+    entries = {} if listing is None else listing.entries
+    newest = max(
+        (evidence_of_snapshot(store, file.path) for file in files), key=lambda each: each.sequence, default=_NONE
+    )
+    for file in reversed(files):
+        state = _read(store, file)
         if state is not None:
-            _check_entry(store, chain, state, path)
+            _check_entry(store, chain, state, file.path, entries.get(state.sequence))
             return state, newest
     return None, newest
 
@@ -64,8 +69,8 @@ def save(store: Store, chain: ChainKey, state: ChainState, pages: Mapping[str, b
             if page.name in pages:
                 store.replace(chain.page(page.name), pages[page.name])
         store.replace(chain.snapshot(state.sequence), msgspec.json.encode(snapshot))
-        for path in _paths(store, chain)[:-_KEPT]:
-            store.delete(path)
+        for file in _files(store, chain)[:-_KEPT]:
+            store.delete(file.path)
         if pages:
             _drop_pages(store, chain, state)
     except StoreFailure:
@@ -73,8 +78,12 @@ def save(store: Store, chain: ChainKey, state: ChainState, pages: Mapping[str, b
     return True
 
 
-def _paths(store: Store, chain: ChainKey) -> list[str]:
-    return [file.path for file in store.files(chain.snapshots) if file.path.endswith(".json")]
+def _files(store: Store, chain: ChainKey) -> list[StoreFile]:
+    return _whole(store.files(chain.snapshots))
+
+
+def _whole(files: Iterable[StoreFile]) -> list[StoreFile]:
+    return [file for file in files if file.path.endswith(".json")]
 
 
 def _drop_pages(store: Store, chain: ChainKey, state: ChainState) -> None:
@@ -87,27 +96,30 @@ def _drop_pages(store: Store, chain: ChainKey, state: ChainState) -> None:
             store.delete(file.path)
 
 
-def _read(store: Store, path: str) -> ChainState | None:
+def _read(store: Store, file: StoreFile) -> ChainState | None:
+    [data] = store.read_listed([file])
+    if data is None:
+        return None
     try:
-        snapshot = _DECODER.decode(store.read(path))
+        snapshot = _DECODER.decode(data)
         if snapshot.format != FORMAT or digest(bytes(snapshot.state)) != snapshot.state_digest:
             return None
         return _STATE.decode(snapshot.state)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except msgspec.MsgspecError:
         return None
 
 
 def snapshot_digests(store: Store, chain: ChainKey) -> dict[str, tuple[int, str]]:
     """Number and digest of the entry that each snapshot ends with, by its path; only of those that are whole."""
-    states = {path: _read(store, path) for path in _paths(store, chain)}
+    states = {file.path: _read(store, file) for file in _files(store, chain)}
     return {path: (state.sequence, state.digest) for path, state in states.items() if state is not None}
 
 
-def _check_entry(store: Store, chain: ChainKey, state: ChainState, path: str) -> None:
-    try:
-        found = digest(store.read(chain.entry(state.sequence)))
-    except FileNotFoundError:
-        raise missing_entries_error(store, chain, [state.sequence], evidence_of_snapshot(store, path)) from None
+def _check_entry(store: Store, chain: ChainKey, state: ChainState, path: str, entry: StoreFile | None) -> None:
+    [data] = store.read_listed([entry]) if entry is not None else store.read_many([chain.entry(state.sequence)])
+    if data is None:
+        raise missing_entries_error(store, chain, [state.sequence], evidence_of_snapshot(store, path))
+    found = digest(data)
     if found != state.digest:
         location = store.uri(chain.entry(state.sequence))
         raise LedgerCorrupt(

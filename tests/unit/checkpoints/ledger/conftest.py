@@ -36,14 +36,15 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, byt
         yield writer.store.contents
 
 
-@pytest.fixture
-def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> Make:
-    """The chain without some entries, and without what lies in some folders beside them."""
+@pytest.fixture(params=[False, True], ids=["disk", "remote"])
+def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Make:
+    """The chain without some entries, and without what lies in some folders beside them; read as on a disk, and as in a
+    store where each look is a request."""
     monkeypatch.setattr(snapshots, "INTERVAL", 8)
     monkeypatch.setattr(pages, "PAGE", 4)
 
     def without(lost: Collection[int], beside: Collection[str] = ()) -> MemoryStore:
-        store, gone = MemoryStore(), {CHAIN.entry(number) for number in lost}
+        store, gone = MemoryStore(remote=request.param), {CHAIN.entry(number) for number in lost}
         store.contents = {
             path: data
             for path, data in contents.items()

@@ -11,6 +11,7 @@ from tests.unit.checkpoints.ledger.lost_entries import BESIDE, CHAIN, LAST, Make
 from trainflow.checkpoints.ledger.completeness import NewestEntry, entries_named, read_newest_entry
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.errors import LedgerCorrupt
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.faulty_store import FaultyStore
@@ -25,11 +26,11 @@ def test_mark_torn_is_none_and_renewed_by_next_append(make: Make, content: bytes
     assert read_newest_entry(store, CHAIN).sequence == LAST + 1
 
 
-def test_reading_with_mark_asks_for_one_missing_entry(make: Make) -> None:
+def test_reading_with_mark_asks_for_no_entry_in_vain_but_the_next_on_a_disk(make: Make) -> None:
     counted = FaultyStore(make([]))
     assert Ledger(counted, CHAIN).state().sequence == LAST
     absent = [path for path in counted.read_paths if path not in make([]).contents]
-    assert absent == [CHAIN.entry(LAST + 1)]
+    assert absent == ([] if counted.remote else [CHAIN.entry(LAST + 1)])
 
 
 @pytest.mark.parametrize("entries", [1, LAST])
@@ -46,7 +47,38 @@ def test_append_lists_ledger_once(make: Make, entries: int) -> None:
     writer = Ledger(store, CHAIN)
     for _ in range(12):
         writer.append(skip_of)
-    assert listed.count(CHAIN.ledger) == 12
+    # and once to begin with, where that is how it is read
+    assert (listed.count(CHAIN.ledger), store.calls.count("files_after")) == ((0, 13) if store.remote else (12, 0))
+
+
+def test_ledger_of_one_task_lists_a_remote_chain_once_an_append(make: Make) -> None:
+    store = FaultyStore(make([]))
+    task = Ledger(store, CHAIN, of_one_task=True)
+    for number in range(1, 4):
+        for _ in range(3):
+            task.state()
+        task.raise_unless_whole()
+        task.append(skip_of)
+        assert store.calls.count("files_after") == (number if store.remote else 0)
+
+
+@pytest.mark.parametrize("lost", [3, LAST, LAST + 1])
+def test_ledger_of_one_task_that_loses_an_entry_appends_no_second_one(make: Make, lost: int) -> None:
+    store = make([])
+    task = Ledger(store, CHAIN, of_one_task=True)
+    task.append(skip_of)
+    store.delete(CHAIN.entry(lost))
+    with pytest.raises(LedgerCorrupt, match="missing"):
+        task.append(skip_of)
+
+
+def test_ledger_of_one_task_finds_what_another_writer_added_first(make: Make) -> None:
+    store = make([])
+    task = Ledger(store, CHAIN, of_one_task=True)
+    task.state()
+    Ledger(store, CHAIN).append(lambda state: msgspec.structs.replace(skip_of(state), reason="another writer"))
+    assert task.append(skip_of).sequence == LAST + 2
+    assert task.state().sequence == LAST + 2
 
 
 def test_entries_named_shows_stretches() -> None:
