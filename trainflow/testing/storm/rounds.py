@@ -15,7 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.storm.disturbances import (
+from trainflow.settings.home import Home
+from trainflow.testing.live_project import WITHOUT_MLFLOW, Ended, LiveProject, Running
+from trainflow.testing.processes import wait_for
+from trainflow.testing.storm.disturbances import (
     ClockJump,
     Disturbance,
     Freeze,
@@ -24,10 +27,7 @@ from tests.storm.disturbances import (
     PowerCut,
     TouchSamples,
 )
-from tests.storm.shapes import FILE, FUNCTIONS, NAME, Model, Shape, problems_of
-from trainflow.settings.home import Home
-from trainflow.testing.live_project import WITHOUT_MLFLOW, Ended, LiveProject, Running
-from trainflow.testing.processes import wait_for
+from trainflow.testing.storm.shapes import FILE, FUNCTIONS, NAME, Model, Shape, problems_of
 from trainflow.testing.tiny_project import FIRST_DAY, ROWS_A_DAY
 
 #: a storm of kills is no reason to give up here; leases that end soon let survivors go on
