@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.next_split import next_split
 from trainflow.samples.splits.split import Split
-from trainflow.samples.table.inventory import last_existing
+from trainflow.samples.table.inventory import open_inventory
 
 START, NOW = datetime(2010, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 PARTITIONS = 100_000
@@ -59,7 +59,7 @@ def discovery(root: Path) -> None:
             "next split: 1 new of 100,000": ask(0, 1),
             "next split: 14 new of 100,000": ask(PARTITIONS // 2, 14),
             "caught up": ask(PARTITIONS, 14),
-            "last partition": lambda: last_existing(samples, root, NOW),
+            "last partition": lambda: open_inventory(samples, root, NOW).last(),
         }
     )
     for name, seconds in found.items():

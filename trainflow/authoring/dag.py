@@ -14,11 +14,12 @@ from trainflow.authoring import arguments
 from trainflow.authoring.checked_call import CheckedCall
 from trainflow.authoring.graph import Graph
 from trainflow.authoring.operator_type import enter, leave
-from trainflow.authoring.param import resolve_params, schemas_of
+from trainflow.authoring.param import schemas_of
 from trainflow.authoring.task_group import TaskGroup, task_edges
 from trainflow.authoring.xcom_arg import holds_xcom_arg
 from trainflow.errors import DagDefinitionError, InputError
 from trainflow.identifiers import check_name
+from trainflow.param_schema import resolve
 
 if TYPE_CHECKING:
     from trainflow.authoring.operator import BaseOperator
@@ -217,7 +218,7 @@ class DAG(metaclass=CheckedCall):
 
     def resolve_params(self, conf: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Values of the params in a run with this `conf`, which overrides them. Raises ParamValidationError."""
-        return resolve_params(self.param_schemas, conf)
+        return resolve(self.param_schemas, conf)
 
 
 def _check_fields(task: BaseOperator) -> None:

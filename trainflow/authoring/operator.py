@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, Self
 from trainflow.authoring import arguments
 from trainflow.authoring.graph import Linkable, linkables
 from trainflow.authoring.operator_type import OperatorType, group_of
-from trainflow.authoring.param import resolve_params, schemas_of
+from trainflow.authoring.param import schemas_of
 from trainflow.authoring.trigger import BaseTrigger
 from trainflow.authoring.xcom_arg import XComArg, references
 from trainflow.bounds import check_text
 from trainflow.errors import DagDefinitionError, InputError, TriggerFailed, TriggerTimeout
 from trainflow.identifiers import check_name
-from trainflow.param_schema import check_json
+from trainflow.param_schema import check_json, resolve
 from trainflow.states import TriggerRule, WeightRule
 from trainflow.task_signals import TaskDeferred
 
@@ -208,7 +208,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     def resolve_params(self, conf: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Params of the DAG, overridden by the task's, overridden by `conf`. Raises ParamValidationError."""
         inherited = self.dag.param_schemas if self.has_dag() else {}
-        return resolve_params({**inherited, **self.param_schemas}, conf)
+        return resolve({**inherited, **self.param_schemas}, conf)
 
     # -- place in the graph ------------------------------------------------------------------------------------------
 

@@ -13,8 +13,6 @@ from trainflow.errors import InputError
 from trainflow.identifiers import canonical_json
 from trainflow.param_schema import Schema, check_json, check_schema, resolve
 
-__all__ = ["Param", "resolve_params", "schemas_of"]
-
 
 class Param(metaclass=CheckedCall):
     """`Param(10, type="integer", minimum=1)`. Without a default, every run must give it in its conf.
@@ -54,8 +52,3 @@ def schemas_of(params: Mapping[str, Any]) -> dict[str, Schema]:
             value = Param(value)
         result[name] = value.schema
     return result
-
-
-def resolve_params(schemas: Mapping[str, Schema], conf: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Values of the params in a run with this conf. Raises ParamValidationError."""
-    return resolve(schemas, conf)

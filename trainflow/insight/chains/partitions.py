@@ -18,7 +18,7 @@ from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.split_content import Columns, Hole, SampleFile
-from trainflow.samples.table.inventory import InventoryLine, last_existing, list_partitions, open_inventory
+from trainflow.samples.table.inventory import InventoryLine, list_partitions, open_inventory
 from trainflow.samples.table.readiness import Readiness
 from trainflow.workspace.pipelines import PipelineChain
 
@@ -112,7 +112,7 @@ def partition_lines(
 
 def _natural_end(samples: Samples, trained: Mapping[datetime, TrainedBy], root: Path, now: datetime) -> datetime:
     """Behind the last partition that is there or trained; of a table with an end, up to it as far as time has come."""
-    last = last_existing(samples, root, now)
+    last = open_inventory(samples, root, now).last()
     ends = [origin(samples), max((each.end for each in trained.values()), default=origin(samples))]
     if last is not None:
         ends.append(end_of(samples, last))

@@ -121,7 +121,7 @@ class Inventory:
         return min((each for each in found if not self._begins(each)), default=None)
 
     def last(self) -> datetime | None:
-        """Start of the last partition that has a folder."""
+        """Start of the last partition that has a folder, None for an empty table: the natural end of a listing."""
         return next(self._backwards(), None)
 
     def table_exists(self) -> bool:
@@ -368,11 +368,6 @@ def list_partitions(
         existing.add(start)
     inventory.states(sorted(existing))
     return [_line(partition, inventory, partition.start in existing, holes) for partition in partitions]
-
-
-def last_existing(samples: Samples, root: Path | None, now: datetime) -> datetime | None:
-    """Start of the last partition that has a folder, None for an empty table: the natural end of a listing."""
-    return open_inventory(samples, root, now).last()
 
 
 def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Sequence[Hole]) -> InventoryLine:

@@ -10,7 +10,7 @@ import pytest
 from trainflow.samples.spec import Ready, Samples, SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.samples.splits.split_content import Hole
-from trainflow.samples.table.inventory import last_existing, list_partitions, open_inventory
+from trainflow.samples.table.inventory import list_partitions, open_inventory
 from trainflow.samples.table.readiness import Readiness
 from trainflow.samples.table.table_formats import _FORMATS
 from trainflow.storage.store import FileStatus, Storage, StoreFile
@@ -35,7 +35,7 @@ def test_inventory_lists_partitions_with_states(daily, now) -> None:
 
 def test_empty_stretch_and_empty_table(daily, now) -> None:
     assert list_partitions(daily.samples, START, START, daily.root, now) == []
-    assert last_existing(daily.samples, daily.root, now) is None
+    assert open_inventory(daily.samples, daily.root, now).last() is None
     assert [line.state for line in list_partitions(daily.samples, START, START + DAY, daily.root, now)] == ["missing"]
 
 
