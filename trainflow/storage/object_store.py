@@ -93,7 +93,7 @@ class ObjectStore(Store):
 
     def files_after(self, folder: str, name: str) -> list[StoreFile]:
         base = self._at(folder)
-        listed = self._ask("list", folder, lambda: self._unless_missing(folder, lambda: self._after(base, name)))
+        listed = self._listed(folder, lambda base: self._after(base, name))
         found = sorted((_stored_file(info, base) for info in listed or ()), key=lambda file: file.path)
         return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found if file.path > name]
 
