@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from statistics import median
 
 import msgspec
 
@@ -48,6 +47,8 @@ class Throughput(msgspec.Struct, frozen=True):
 
 def throughput_of(experiences: Iterable[PastRun]) -> Throughput:
     """The median of what was: one run on a busy machine changes little."""
+    from statistics import median  # takes longer to import than all of this module
+
     known = [each for each in experiences if each.seconds > 0 and each.partitions]
     by_rows = [each.seconds / each.rows for each in known if each.rows]
     return Throughput(
@@ -62,6 +63,8 @@ def limits_for_target(limits: SplitLimits, experiences: Sequence[PastRun]) -> Sp
     target = limits.target_seconds
     if target is None:
         return limits
+    from statistics import median
+
     plain = msgspec.structs.replace(limits, target_seconds=None)
     known = [each for each in experiences if each.seconds > 0 and each.partitions]
     if not known:
