@@ -15,7 +15,7 @@ import pytest
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption, Checkpoint, HoleFilled, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.orphans import attempt_time
+from trainflow.checkpoints.upkeep.garbage import attempt_time
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject

@@ -29,8 +29,8 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents import Dependent
-from trainflow.checkpoints.stages.dependents_registry import add_dependent
+from trainflow.checkpoints.stages.dependents import add_dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.errors import ChainMoved, ChainStopped, InputError
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter

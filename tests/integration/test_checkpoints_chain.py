@@ -12,13 +12,13 @@ import pytest
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.audit.audit import audit
-from trainflow.checkpoints.commit.artifacts import fetch
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.checkpoints.verified_artifacts import fetch
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples
 from trainflow.storage.store import Store

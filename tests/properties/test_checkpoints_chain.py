@@ -14,16 +14,14 @@ from hypothesis import strategies as st
 
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
-from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.audit.lineage import lineage_of
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
-from trainflow.checkpoints.ledger.entry_files import batches
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.page_reader import StorePages
+from trainflow.checkpoints.ledger.ledger_files import StorePages, batches
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.upkeep.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.errors import ChainMoved

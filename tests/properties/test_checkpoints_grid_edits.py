@@ -14,8 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.checkpoints.actions.regrid import change_of
-from trainflow.checkpoints.commit.split_summary import summary_of
+from trainflow.checkpoints.commit.request import summary_of
 from trainflow.checkpoints.ledger.entries import (
     ArtifactFile,
     Artifacts,
@@ -28,8 +27,9 @@ from trainflow.checkpoints.ledger.entries import (
     Rewind,
 )
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.upkeep.repairs import open_holes
+from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.partitions import end_of, is_boundary
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits

@@ -10,17 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulation.memory_store import MemoryStore
-from trainflow.checkpoints.actions.rewind import rewind
-from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import CommitRequest, commit
-from trainflow.checkpoints.commit.split_summary import summary_of
+from trainflow.checkpoints.commit.request import summary_of
 from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest, trained_since
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, HoleRecord
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.repairs import open_holes
-from trainflow.checkpoints.upkeep.republished import Replay, changed, comparison_start, replay_of, replayed_partitions
+from trainflow.checkpoints.upkeep.changed_samples import (
+    Replay,
+    changed,
+    comparison_start,
+    open_holes,
+    replay_of,
+    replayed_partitions,
+)
 from trainflow.identifiers import digest
 from trainflow.samples.spec import GapPolicy, Republished, Samples, SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, decide

@@ -15,10 +15,10 @@ from tests.simulation.plan import Shape
 from tests.simulation.planted_bug import PlantedBug
 from tests.simulation.table import LENGTH, START
 from trainflow.checkpoints.actions import prune, regrid
-from trainflow.checkpoints.commit import commit, fence, saves
+from trainflow.checkpoints.commit import commit, saves
 from trainflow.checkpoints.commit.gates import CommitCheckpoint
 from trainflow.checkpoints.ledger import completeness, fold, loss_evidence, rules
-from trainflow.checkpoints.upkeep import repairs, retention
+from trainflow.checkpoints.upkeep import changed_samples, retention
 from trainflow.operators import chain_operator, checkpoint, intermediate_saves, late_data, samples, trigger_dagrun
 from trainflow.samples.files import file_binding
 from trainflow.samples.splits import next_split
@@ -65,7 +65,7 @@ def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 def take_samples_as_they_are(patch: pytest.MonkeyPatch) -> None:
     """The samples are not compared with those that the chain was trained on."""
     patch.setattr(regrid, "change_of", lambda *_: None)
-    patch.setattr(fence, "change_of", lambda *_: None)
+    patch.setattr(commit, "change_of", lambda *_: None)
     patch.setattr(world, "change_of", lambda *_: None)
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
@@ -77,7 +77,7 @@ def forget_what_lies_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rules, "_regrid", lambda *_: None)
     patch.setattr(regrid, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(world, "change_of", lambda state, grid: _unless_said(state, grid))
-    patch.setattr(fence, "change_of", lambda state, grid: _unless_said(state, grid))
+    patch.setattr(commit, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
 
@@ -85,7 +85,7 @@ def _unless_said(state: Any, grid: Any) -> Any:
     return None if state.grid == grid or state.edge is None or state.grid is None else _change_of(state, grid)
 
 
-_change_of = regrid.change_of
+_change_of = rules.change_of
 
 
 # -- stages ----------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def forget_what_was_skipped(patch: pytest.MonkeyPatch) -> None:
 
 def repair_what_is_no_hole(patch: pytest.MonkeyPatch) -> None:
     """A partition that was trained on is taken for a hole."""
-    patch.setattr(repairs, "open_holes", lambda *_, **__: [Hole(START, START + LENGTH, "")])
+    patch.setattr(changed_samples, "open_holes", lambda *_, **__: [Hole(START, START + LENGTH, "")])
     patch.setattr(rules, "_fill", lambda *_: None)
 
 

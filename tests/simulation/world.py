@@ -25,9 +25,9 @@ from tests.simulation.process import Process
 from tests.simulation.table import START, SampleTable, tiles
 from tests.simulation.trigger_loop import TriggerLoop
 from tests.simulation.worker import SimulatedAttempt, StoreFault
-from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.messages.execution_api import Outcome, Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import dag_queries

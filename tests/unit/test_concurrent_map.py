@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.artifacts import verify_many
+from trainflow.checkpoints.verified_artifacts import verify_many
 from trainflow.concurrent_map import AHEAD, concurrent_map
 from trainflow.errors import StoreFailure
 from trainflow.storage.local import LocalStore

@@ -19,7 +19,8 @@ Invariants
 - Nothing here reads a clock or a database, and a local store imports neither fsspec nor anything else of weight.
 
 A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
-writer refuses (or the reverse), changes the fold without a new `snapshots.FORMAT`, or deletes before it records.
+writer refuses (or the reverse), changes the fold without a new `ledger_files.SNAPSHOT_FORMAT`, or deletes before it
+records.
 
 Reading order
 - `chain` (the names of a chain and of its files) and `verified_artifacts` (what of a checkpoint was looked at before);

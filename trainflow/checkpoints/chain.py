@@ -32,6 +32,11 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
     def __str__(self) -> str:
         return self.prefix
 
+    def is_same_stage(self, other: ChainKey) -> bool:
+        """Whether both are branches of one stage: over the same samples, so a fork goes on at the other's watermark.
+        Another stage has samples of its own and begins with the first of them."""
+        return (self.pipeline, self.stage) == (other.pipeline, other.stage)
+
     @property
     def names(self) -> ChainNames:
         """What it is called, by the kind of name."""

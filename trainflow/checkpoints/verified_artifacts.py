@@ -1,20 +1,30 @@
-"""Files of large checkpoints that were found whole, on a local store: so that 20 GB are not read again for every run.
+"""The committed files of a checkpoint: whether each byte is as it was, and a copy of them to go on from.
 
-A file that has the size, the times and the inode that it had when its digest was found right is taken for unchanged: a
-write changes the time of its last change of status, which no program can set. A hint that saves reading, never what an
-audit goes by; small checkpoints are simply read.
+Files of large checkpoints that were found whole on a local store are remembered, so that 20 GB are not read again for
+every run. A file that has the size, the times and the inode that it had when its digest was found right is taken for
+unchanged: a write changes the time of its last change of status, which no program can set. A hint that saves reading,
+never what an audit goes by; small checkpoints are simply read.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
-from trainflow.checkpoints.ledger.entry_encoding import encode_entry
-from trainflow.errors import StoreFailure
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
+from trainflow.checkpoints.ledger.ledger_files import encode_entry
+from trainflow.concurrent_map import concurrent_map
+from trainflow.errors import ArtifactCorrupt, StoreFailure
+from trainflow.pluralize import counted
+from trainflow.storage.local import CHUNK_BYTES
 from trainflow.storage.store import Store
 
 #: a checkpoint of at most so many bytes is read
@@ -84,3 +94,142 @@ def _place(artifacts: Artifacts) -> str:
 def _status(path: Path) -> _Status:
     status = path.stat(follow_symlinks=False)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_dev, status.st_ino
+
+
+def verify(store: Store, artifacts: Artifacts) -> list[str]:
+    """What is wrong with a checkpoint's files, a sentence each; empty when every byte is as it was committed."""
+    found = concurrent_map(store.requests_at_once, lambda file: _file_problem(store, artifacts, file), artifacts.files)
+    return [problem for problem in found if problem]
+
+
+def verify_many(store: Store, many: Sequence[Artifacts]) -> list[list[str]]:
+    """The same of many checkpoints, in their order. A file that the store refuses to show is a problem like any."""
+
+    def look(place: tuple[Artifacts, ArtifactFile]) -> str | None:
+        try:
+            return _file_problem(store, *place)
+        except StoreFailure as error:
+            return str(error)
+
+    places = [(artifacts, file) for artifacts in many for file in artifacts.files]
+    answers = concurrent_map(store.requests_at_once, look, places)
+    return [[problem for problem in islice(answers, len(artifacts.files)) if problem] for artifacts in many]
+
+
+def _file_problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str | None:
+    path = f"{artifacts.path}/{file.path}"
+    try:
+        # what is small is one request
+        size, found = digest_of(store.chunks(path) if file.size > CHUNK_BYTES else iter([store.read(path)]))
+    except FileNotFoundError:
+        return f"{store.uri(path)} is missing"
+    if (size, found) == (file.size, file.sha256):
+        return None
+    committed = f"{counted(file.size, 'byte')} and {file.sha256}"
+    return f"{store.uri(path)} has {counted(size, 'byte')} and {found}, committed were {committed}"
+
+
+def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
+    """Verify as `verify` does, but by size only where the store is elsewhere: uploads are checked, a read is a
+    download."""
+    if store.local_path(artifacts.path) is not None:
+        return _verify_unless_remembered(store, artifacts)
+    sizes = {file.path: file.size_bytes for file in store.files(artifacts.path)}
+    problems: list[str] = []
+    for file in artifacts.files:
+        path = f"{artifacts.path}/{file.path}"
+        if path not in sizes:
+            # a listing may be late: what it does not show is asked for
+            problems += verify(store, Artifacts(artifacts.path, [file]))
+        elif sizes[path] != file.size:
+            problems.append(f"{store.uri(path)} has {counted(sizes[path], 'byte')}, {file.size} were written")
+    return problems
+
+
+def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
+    """A local folder with the checkpoint's files, every digest checked: a copy below `into`, or for a large one in a
+    local store the committed files themselves, which are read-only.
+
+    A copy that is there already and whole is used again. Raises ArtifactCorrupt, StoreFailure.
+    """
+    artifacts = checkpoint.artifacts
+    local = store.local_path(artifacts.path)
+    if local is not None and artifacts.size > SMALL_BYTES:
+        raise_if_damaged(store, checkpoint)
+        return local
+    target = into / checkpoint.id
+    if target.is_dir() and not differences(target, artifacts):
+        return target
+    return _download(store, checkpoint, target)
+
+
+def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
+    copy = target.with_name(f".{target.name}-{os.urandom(8).hex()}")
+    try:
+        for file in checkpoint.artifacts.files:
+            path = f"{checkpoint.artifacts.path}/{file.path}"
+            try:
+                store.get_file(path, copy / file.path)
+            except FileNotFoundError:
+                _raise_if([f"{store.uri(path)} is missing"], checkpoint)
+        copied = differences(copy, checkpoint.artifacts)
+        # what is wrong in the store says more, and is what has to be mended
+        _raise_if((verify(store, checkpoint.artifacts) or copied) if copied else [], checkpoint)
+        shutil.rmtree(target, ignore_errors=True)
+        copy.rename(target)
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+    return target
+
+
+def differences(folder: Path, artifacts: Artifacts) -> list[str]:
+    """What is wrong with a copy of the files in a local folder, a sentence each."""
+    problems: list[str] = []
+    for file in artifacts.files:
+        path = folder / file.path
+        if not path.is_file():
+            problems.append(f"{path} is missing")
+        elif digest_file(path) != (file.size, file.sha256):
+            problems.append(f"{path} differs from what was committed")
+    return problems
+
+
+def raise_if_damaged(store: Store, checkpoint: Checkpoint) -> None:
+    """Raise ArtifactCorrupt where a file in a local store is not as it was committed; StoreFailure. Nothing on this
+    machine can have changed one that is elsewhere."""
+    if store.local_path(checkpoint.artifacts.path) is not None:
+        _raise_if(_verify_unless_remembered(store, checkpoint.artifacts), checkpoint)
+
+
+def _verify_unless_remembered(store: Store, artifacts: Artifacts) -> list[str]:
+    if is_verified(store, artifacts):
+        return []
+    before = statuses(store, artifacts)
+    problems = verify(store, artifacts)
+    if not problems:
+        remember_verified(store, artifacts, before)
+    return problems
+
+
+def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
+    if problems:
+        raise ArtifactCorrupt(
+            f"checkpoint {checkpoint.id} (sequence {checkpoint.sequence}) is damaged: {'; '.join(problems)}. Restore "
+            "the files from a backup or rewind the chain to an earlier checkpoint: 'trainflow checkpoints rewind'",
+            location=checkpoint.artifacts.path,
+        )
+
+
+def digest_file(path: Path) -> tuple[int, str]:
+    """Size in bytes and digest of a local file. Raises OSError."""
+    with path.open("rb") as file:
+        return digest_of(iter(partial(file.read, CHUNK_BYTES), b""))
+
+
+def digest_of(chunks: Iterable[bytes]) -> tuple[int, str]:
+    """Size in bytes and digest of a content."""
+    size, found = 0, hashlib.sha256()
+    for chunk in chunks:
+        size += len(chunk)
+        found.update(chunk)
+    return size, f"sha256:{found.hexdigest()}"

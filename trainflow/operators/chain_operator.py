@@ -30,7 +30,7 @@ WARM_MODULES = (
     "trainflow.checkpoints.ledger.ledger",
     "trainflow.checkpoints.commit.saves",
     "trainflow.checkpoints.actions.prune",
-    "trainflow.checkpoints.commit.split_summary",
+    "trainflow.checkpoints.commit.request",
     "trainflow.samples.rows.batches",
     "trainflow.samples.columns.unify",
     "trainflow.samples.splits.split_xcom",

@@ -126,7 +126,7 @@ class CheckpointOperator(BaseOperator):
 
     def _head(self, context: Context) -> Head:
         from trainflow.checkpoints.actions.regrid import refuse_change
-        from trainflow.checkpoints.commit.fence import stopped_error
+        from trainflow.checkpoints.commit.commit import stopped_error
         from trainflow.checkpoints.ledger.ledger import Ledger
         from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
 
@@ -180,7 +180,7 @@ class CheckpointOperator(BaseOperator):
         ]
         if not of_this:
             return
-        from trainflow.checkpoints.commit.commit import promote_what_was_left_out
+        from trainflow.checkpoints.actions.promote import promote_what_was_left_out
 
         for alias in promote_what_was_left_out(ledger, of_this, by=author_of(ti), now=ti.clock.now()):
             made = ledger.checkpoint()
@@ -188,8 +188,8 @@ class CheckpointOperator(BaseOperator):
             ti.notify(promotion_notice(ledger.chain, made, alias, uri, dag_id=ti.dag_id, run_id=ti.run_id))
 
     def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
-        from trainflow.checkpoints.stages.dependents import Dependent
-        from trainflow.checkpoints.stages.dependents_registry import add_dependent
+        from trainflow.checkpoints.stages.dependents import add_dependent
+        from trainflow.checkpoints.stages.init_from import Dependent
 
         if declared is None and pin is None:
             return head

@@ -28,11 +28,10 @@ if TYPE_CHECKING:
 
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.commit import Done
-    from trainflow.checkpoints.commit.metric_names import NamedMetric
-    from trainflow.checkpoints.commit.request import CommitRequest
+    from trainflow.checkpoints.commit.request import CommitRequest, NamedMetric
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.stages.dependents import Dependent
+    from trainflow.checkpoints.stages.init_from import Dependent
     from trainflow.checkpoints.upkeep.retention import Policy
     from trainflow.operators.head import Head
     from trainflow.samples.splits.split import Split
@@ -187,8 +186,7 @@ class CommitCheckpointOperator(SplitOperator):
         return aliases
 
     def _request(self, head: Head, split: Split, ti: TaskInstance) -> CommitRequest:
-        from trainflow.checkpoints.commit.request import CommitRequest
-        from trainflow.checkpoints.commit.split_summary import summary_of
+        from trainflow.checkpoints.commit.request import CommitRequest, summary_of
         from trainflow.checkpoints.ledger.entries import Artifacts
 
         trained = self._trained()
@@ -215,7 +213,7 @@ class CommitCheckpointOperator(SplitOperator):
         )
 
     def _named_metrics(self, ti: TaskInstance) -> tuple[NamedMetric, ...]:
-        from trainflow.checkpoints.commit.metric_names import named_metrics
+        from trainflow.checkpoints.commit.request import named_metrics
 
         found = named_metrics(self.gates, self.promote, self.retention)
         written = f"{self._file(ti)}, task {self.task_id!r}"
@@ -272,11 +270,10 @@ class CommitCheckpointOperator(SplitOperator):
         """Splits in files, of runs that are over. Never raises: the next commit tries again."""
         if "uri" not in self.split:
             return
-        from trainflow.checkpoints.upkeep.orphans import GRACE
-        from trainflow.checkpoints.upkeep.spilled_splits import clear_splits
+        from trainflow.checkpoints.upkeep.garbage import clear_splits
 
         try:
-            clear_splits(ledger.store, ledger.chain, ledger.state(), ti.clock.now(), grace=GRACE)
+            clear_splits(ledger, ti.clock.now())
         except CheckpointError as error:
             ti.log.warning("splits of earlier runs could not be deleted, the next commit tries again: %s", error)
 

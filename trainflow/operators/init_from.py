@@ -50,12 +50,6 @@ def parse_pin(value: Any) -> Pin:
     )
 
 
-def is_fork(origin: ChainKey, chain: ChainKey) -> bool:
-    """Whether `chain` is another branch of the origin's stage: over the same samples, so it goes on at the origin's
-    watermark. Another stage has samples of its own and begins with the first of them."""
-    return (origin.pipeline, origin.stage) == (chain.pipeline, chain.stage)
-
-
 def _once(pin: Pin) -> InitFrom:
     return InitFrom(pin.chain, "latest", once=True, checkpoint_id=pin.id)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
-    from trainflow.checkpoints.upkeep.republished import Replay, ReplayRefused, Republication
+    from trainflow.checkpoints.upkeep.changed_samples import Replay, ReplayRefused, Republication
     from trainflow.messages.notice import Notice
     from trainflow.samples.spec import Samples
 
@@ -42,7 +42,7 @@ def check_late_data(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
 
 
 def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
-    from trainflow.checkpoints.upkeep.repairs import newest_arrived
+    from trainflow.checkpoints.upkeep.changed_samples import newest_arrived
 
     count = newest_arrived(ledger.state(), samples, ti.project_root, ti.clock.now())
     if not count:
@@ -52,7 +52,7 @@ def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
 
 
 def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
-    from trainflow.checkpoints.upkeep.republished import republished
+    from trainflow.checkpoints.upkeep.changed_samples import republished
 
     state = ledger.state()
     found = republished(ledger, state, samples, ti.project_root, ti.clock.now())
@@ -99,7 +99,7 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
     touched here: they find out, and go back (`trainflow.checkpoints.stages.upstream_rewinds`), unless one of them
     could not."""
     from trainflow.checkpoints.actions.rewind import rewind
-    from trainflow.checkpoints.upkeep.republished import Replay, replayed_partitions
+    from trainflow.checkpoints.upkeep.changed_samples import Replay, replayed_partitions
 
     decision = _decide(ledger, state, found, ti)
     if not isinstance(decision, Replay):
@@ -129,7 +129,7 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
 
 def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
     """The chains that go back because of it. Raises InputError where one of them cannot."""
-    from trainflow.checkpoints.actions.cascading_rewind import cascading_rewinds
+    from trainflow.checkpoints.actions.rewind import cascading_rewinds
     from trainflow.checkpoints.ledger.ledger import Ledger
 
     plan = [each for each in cascading_rewinds(ledger, decision.to) if each.chain != ledger.chain]
@@ -147,7 +147,7 @@ def _decide(
     ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance
 ) -> Replay | ReplayRefused:
     from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest
-    from trainflow.checkpoints.upkeep.republished import replay_of
+    from trainflow.checkpoints.upkeep.changed_samples import replay_of
 
     def parent_of(checkpoint_id: str) -> str | None:
         return next(entry.parent_id for entry in line_from_head(ledger, state) if entry.id == checkpoint_id)

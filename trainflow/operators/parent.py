@@ -79,7 +79,7 @@ def fetch_committed(ledger: Ledger, checkpoint_id: str, into: Path) -> ParentChe
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
-    from trainflow.checkpoints.commit.artifacts import fetch
+    from trainflow.checkpoints.verified_artifacts import fetch
 
     checkpoint = ledger.checkpoint(checkpoint_id)
     return ParentCheckpoint(

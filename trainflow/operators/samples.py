@@ -177,7 +177,7 @@ class DataCheckerOperator(ChainOperator):
 
     def _step_over(self, ti: TaskInstance, head: Head, holes: Sequence[Hole]) -> None:
         """Record it, once."""
-        from trainflow.checkpoints.actions.skip import skip
+        from trainflow.checkpoints.actions.rewind import skip
 
         ledger = self.open_ledger(head, ti)
         edge = ledger.state().edge
@@ -192,7 +192,7 @@ class DataCheckerOperator(ChainOperator):
 
     def _repair(self, ti: TaskInstance, head: Head, conf: dict[str, Any]) -> dict[str, Any]:
         """The next stretch of the chain's holes that has arrived."""
-        from trainflow.checkpoints.upkeep.repairs import open_holes
+        from trainflow.checkpoints.upkeep.changed_samples import open_holes
         from trainflow.samples.splits.repair import next_repair
         from trainflow.samples.table.inventory import open_inventory
 

@@ -19,7 +19,6 @@ from trainflow.checkpoints.stages.start_checkpoint import (
     read_upstream_chain,
 )
 from trainflow.errors import CheckpointNotFound, FailException
-from trainflow.operators.init_from import is_fork
 from trainflow.samples.partitions import after_watermark, end_of
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def with_upstream(head: Head, init: InitFrom, store: Store, pin: Pin | None, sam
     if isinstance(choice, StartFromOwn):
         return msgspec.structs.replace(head, again_before=choice.again_before or _NEVER)
     begins_at = head.watermark
-    if begins_at is None and is_fork(init.chain, head.chain):
+    if begins_at is None and init.chain.is_same_stage(head.chain):
         begins_at = choice.bases[-1].watermark
     return msgspec.structs.replace(
         head,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainflow.errors import ChainMoved
-from trainflow.operators.init_from import is_fork
 from trainflow.operators.ledger_author import author_of
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def observe_upstream(ledger: Ledger, init: InitFrom | None) -> UpstreamSeen | No
     from trainflow.checkpoints.ledger.entries import UpstreamSeen
     from trainflow.checkpoints.ledger.ledger import Ledger
 
-    if init is None or init.checkpoint_id is not None or is_fork(init.chain, ledger.chain):
+    if init is None or init.checkpoint_id is not None or init.chain.is_same_stage(ledger.chain):
         return None
     return UpstreamSeen(init.chain, Ledger(ledger.store, init.chain).state().generation)
 

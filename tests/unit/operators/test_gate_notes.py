@@ -201,7 +201,7 @@ def test_gate_promotion_missed_by_killed_commit_is_made_by_next_run(
     """The database is deleted between the entry and the promotion: the run never commits again."""
     build = chain([8, 8], promote=Promote("champion", ("auc >= 0.7",)))
     with monkeypatch.context() as killed:
-        killed.setattr(commit, "promote", lambda *_, **__: None)
+        killed.setattr(commit, "promote_head", lambda *_, **__: None)
         made = run(lab, build, "r1")
     assert made["promoted"] == []
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.operators.late_chain import DAY, Chain
-from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.actions.rewind import skip
 from trainflow.checkpoints.ledger.entries import Author, HoleFilled
 from trainflow.errors import SkipException
 from trainflow.operators import (

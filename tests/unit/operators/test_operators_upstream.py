@@ -13,8 +13,8 @@ from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents import Dependent
-from trainflow.checkpoints.stages.dependents_registry import declared_dependents
+from trainflow.checkpoints.stages.dependents import declared_dependents
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, FailException, SkipException
 from trainflow.insight.chains.next_run import next_run_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.branch_points import LineCheckpoint, fork_points, line_checkpoints
+from trainflow.checkpoints.actions.fork import LineCheckpoint, fork_points, line_checkpoints
 from trainflow.checkpoints.actions.fork import fork as begin
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Fork, ForkedStage

@@ -15,7 +15,7 @@ from trainflow.checkpoints.actions.prune import prune as delete
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents_registry import remove_dependent
+from trainflow.checkpoints.stages.dependents import remove_dependent
 from trainflow.checkpoints.upkeep.garbage import Garbage, sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest, Policy
 from trainflow.errors import InputError

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.regrid import RegridComparison, change_of, compare
+from trainflow.checkpoints.actions.regrid import RegridComparison, compare
 from trainflow.checkpoints.actions.regrid import regrid as record
 from trainflow.checkpoints.ledger.entries import Author, Regrid
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.republished import comparable
+from trainflow.checkpoints.ledger.rules import change_of
+from trainflow.checkpoints.upkeep.changed_samples import comparable
 from trainflow.errors import InputError
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.grid_change import GridChange

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from trainflow.actions.chains.regrid import plan_regrid, regrid
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.upkeep.repairs import open_holes
+from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import InputError
 from trainflow.identifiers import manual_run_id
 from trainflow.insight.progress import ProgressFeed, ProgressView

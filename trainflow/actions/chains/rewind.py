@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 from trainflow.actions.chains.promote import have_moved_aliases_delivered
-from trainflow.checkpoints.actions.cascading_rewind import ChainRewind, cascading_rewinds
+from trainflow.checkpoints.actions.rewind import ChainRewind, cascading_rewinds
 from trainflow.checkpoints.actions.rewind import rewind as move_back
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author

@@ -21,17 +21,15 @@ from functools import partial
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.artifacts import verify
 from trainflow.checkpoints.ledger import completeness
 from trainflow.checkpoints.ledger.completeness import EntryEvidence, NewestEntry
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Loss
-from trainflow.checkpoints.ledger.entry_encoding import decode_entry, encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_files import StorePages, decode_entry, encode_entry
 from trainflow.checkpoints.ledger.loss_evidence import named_in, traces, unrecorded
-from trainflow.checkpoints.ledger.page_reader import StorePages
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.verified_artifacts import seal_verified
+from trainflow.checkpoints.verified_artifacts import seal_verified, verify
 from trainflow.errors import ChainMoved, CheckpointError, LedgerCorrupt, LedgerTooNew
 from trainflow.identifiers import digest
 from trainflow.storage.store import SEAL, Store

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from trainflow.checkpoints.actions.rewind import rewound_checkpoints
-from trainflow.checkpoints.commit.artifacts import verify_uploaded
-from trainflow.checkpoints.commit.gate_outcomes import accepted_checkpoint
+from trainflow.checkpoints.commit.request import accepted_checkpoint
 from trainflow.checkpoints.ledger.entries import (
     Acceptance,
     Author,
@@ -24,9 +23,9 @@ from trainflow.checkpoints.ledger.entries import (
 )
 from trainflow.checkpoints.ledger.ledger import Addition, Ledger
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.stages.dependents_registry import references
+from trainflow.checkpoints.stages.dependents import references
 from trainflow.checkpoints.stages.upstream_rewinds import trained_from_rewound
-from trainflow.checkpoints.verified_artifacts import seal_verified
+from trainflow.checkpoints.verified_artifacts import seal_verified, verify_uploaded
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, InputError
 from trainflow.pluralize import counted
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.commit.conditions import parse_condition
-from trainflow.checkpoints.ledger.entries import Author, Promotion
+from trainflow.checkpoints.commit.gates import (
+    parse_condition,
+    previous_of,
+)
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Promotion
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import InputError
@@ -62,3 +65,33 @@ def promote(
         )
 
     return ledger.append(make)
+
+
+def promote_what_was_left_out(ledger: Ledger, promotes: Sequence[Promote], *, by: Author, now: datetime) -> list[str]:
+    """Give the head the names that its commit did not live to give, where nothing else has happened since: a run whose
+    database was deleted never commits again. Returns the names. Raises LedgerCorrupt, StoreFailure."""
+    head = ledger.state().head
+    if not promotes or head is None or (head.accepted is not None and not head.accepted.misnamed):
+        # what gates refused gets a name from a person
+        return []
+    since = ledger.since(head.sequence)
+    if not all(isinstance(entry, Promotion) and entry.checkpoint_id == head.id for entry in since):
+        return []
+    return promote_head(ledger, head, promotes, by, now)
+
+
+def promote_head(ledger: Ledger, head: Checkpoint, promotes: Sequence[Promote], by: Author, now: datetime) -> list[str]:
+    """Returns those that it did not have."""
+    kept = ledger.find(head.parent_id) if head.parent_id else None
+    if head.parent_id and kept is None:
+        # pruned, which comes after the promotion
+        return []
+    parent = ledger.checkpoint(kept.id) if kept else None
+    metrics = {**head.metrics, **head.evaluation}
+    previous = previous_of(head.metrics, head.evaluation, parent)
+    met = [each for each in promotes if each.meets(metrics, previous)]
+    return [
+        each.alias
+        for each in met
+        if promote(ledger, head.id, each.alias, by=by, now=now, reason="; ".join(each.when)) is not None
+    ]

@@ -10,8 +10,8 @@ from trainflow.checkpoints.ledger.entries import Author, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.stages.dependents import Dependent, still_needed
-from trainflow.checkpoints.stages.dependents_registry import declared_dependents, references
+from trainflow.checkpoints.stages.dependents import declared_dependents, references, still_needed
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
 from trainflow.storage.store import Store

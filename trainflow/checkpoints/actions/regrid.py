@@ -11,16 +11,17 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.checkpoints.actions.head_fence import raise_if_moved
+from trainflow.checkpoints.actions.rewind import raise_if_moved
 from trainflow.checkpoints.ledger.ancestors import TrainedBy, line_from_head, trained_in
 from trainflow.checkpoints.ledger.entries import Author, HoleRecord, Regrid
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError
 from trainflow.pluralize import counted
 from trainflow.samples.grid import Grid
-from trainflow.samples.grid_change import GridChange, grid_change, sentence_about
+from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.partitions import label
 
 #: so many of the newest trained partitions are compared where a table has moved
@@ -28,15 +29,6 @@ COMPARED = 1000
 
 #: the fingerprints that partitions have now, by their starts; None: it is not there
 Fingerprints = Callable[[Sequence[datetime]], Sequence[str | None]]
-
-
-def change_of(state: ChainState, grid: Grid) -> GridChange | None:
-    """How a table differs from what the chain was trained on; None: not in any way that matters, or nothing is
-    recorded of that."""
-    if state.grid is None or state.edge is None:
-        return None
-    change = grid_change(state.grid, grid, state.edge, state.first)
-    return change if change.refused else None
 
 
 def refuse_change(ledger: Ledger, grid: Grid, name: str) -> None:

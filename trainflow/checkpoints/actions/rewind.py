@@ -1,15 +1,27 @@
-"""Rewind: move the head back to an ancestor. An entry; nothing is deleted, training goes forward again from there."""
+"""Rewind: move the head back to an ancestor. Skip: step over time after the watermark. Nothing is deleted.
+
+Each is one entry. What is decided about a head is fenced by it: a chain that has moved on since is left alone.
+
+A rewind takes later stages with it whose line holds weights that came from what is undone. A fork is left alone: it
+stands on its own line from the moment it was forked, and its fork point is kept. So is a stage of a branch that started
+from where its upstream was forked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from itertools import dropwhile
 
-from trainflow.checkpoints.actions.head_fence import raise_if_moved
-from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Replayed, Rewind
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.ancestors import line_from_head
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef, Fork, Replayed, Rewind, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.stages.dependents import registered_chains
+from trainflow.errors import ChainMoved, InputError
 
 
 def rewind(
@@ -57,3 +69,164 @@ def rewound_checkpoints(ledger: Ledger, target: CheckpointSummary | None) -> set
     """The checkpoints that a rewind to `target` (None: to before the first) takes off the line."""
     last = target.sequence if target else 0
     return {summary.id for summary in ledger.line() if summary.sequence > last}
+
+
+def raise_if_moved(ledger: Ledger, state: ChainState, expected_head: str | None, outcome: str) -> None:
+    """Raises ChainMoved when the head is not the one that was looked at; `outcome` says what was not done."""
+    head = state.head.id if state.head else None
+    if head == expected_head:
+        return
+    expected = state.recently(expected_head) if expected_head else None
+    raise ChainMoved(
+        f"chain {ledger.chain}: the head is {head or 'none'} now, not {expected_head or 'none'}; {outcome}. Look again",
+        expected_sequence=expected.sequence if expected else 0,
+        head_sequence=state.head_sequence,
+    )
+
+
+def skip(
+    ledger: Ledger,
+    start: datetime,
+    end: datetime,
+    *,
+    expected_head: str | None,
+    by: Author,
+    now: datetime,
+    reason: str,
+) -> Skip | None:
+    """Step over [start, end); None when just that was skipped before, so that a retry may ask again.
+
+    `start` is where the chain ends: its watermark, or the end of the skip before. Raises ChainMoved when the head is
+    not `expected_head` any more, CheckpointError for a stretch that does not begin there.
+    """
+
+    def make(state: ChainState) -> Skip | None:
+        raise_if_moved(ledger, state, expected_head, "nothing was skipped")
+        if any((each.start, each.end) == (start, end) for each in state.skips):
+            return None
+        return Skip(
+            **state.header(by, now),
+            parent_id=expected_head,
+            start=start,
+            end=end,
+            reason=reason,
+        )
+
+    return ledger.append(make)
+
+
+#: a checkpoint that stages of a pipeline's branch were forked from
+_ForkPoint = tuple[str, str, CheckpointRef]
+
+
+class ChainRewind(msgspec.Struct, frozen=True):
+    """One chain that is rewound from `head_id` to `to_id` (None: to before its first checkpoint)."""
+
+    chain: ChainKey
+    head_id: str
+    head_sequence: int
+    to_id: str | None
+    #: 0: to before the first checkpoint
+    to_sequence: int
+    #: up to where it is trained then; None: not at all, or to where it was forked or adopted
+    watermark: datetime | None
+    #: checkpoints that leave the line
+    undone: int
+    #: the end of what was asked for, where its files were pruned: it goes back further
+    pruned_up_to: datetime | None
+    #: alias that one of them has → the checkpoint that has it again (None: none)
+    aliases: dict[str, str | None]
+
+
+def cascading_rewinds(ledger: Ledger, target: str | None) -> list[ChainRewind]:
+    """The rewind of a chain and all that follows from it, in the order to do it: who depends on another goes first.
+
+    Where the files of a checkpoint to go back to were pruned, it goes back to the nearest one that is kept before it;
+    to before the first where none is. Raises InputError where the target is no ancestor of the head; LedgerCorrupt,
+    StoreFailure.
+    """
+    lines = {ledger.chain: list(line_from_head(ledger, ledger.state()))}
+    found = {ledger.chain: _chain_rewind(ledger, lines[ledger.chain], target)}
+    ledgers = {key: Ledger(ledger.store, key) for key in _aliases_by_checkpoint(ledger)}
+    forks: set[_ForkPoint] = set()
+    for key, other in ledgers.items():
+        state = other.state()
+        if isinstance(state.start, Fork):
+            forks.add((key.pipeline, key.branch, state.start.origin))
+        lines[key] = list(line_from_head(other, state))
+    moved = True
+    while moved:
+        moved = False
+        for key in lines:
+            undone = _rewound_ids(lines, found)
+            first = _first_tainted(key, lines[key], undone, forks, found.get(key))
+            if first is not None:
+                found[key] = _chain_rewind(ledgers.get(key, ledger), lines[key], first.parent_id)
+                moved = True
+    return [found[key] for key in reversed(list(found))]
+
+
+def _first_tainted(
+    chain: ChainKey,
+    line: list[Checkpoint],
+    undone: set[tuple[ChainKey, str]],
+    forks: Collection[_ForkPoint],
+    already: ChainRewind | None,
+) -> Checkpoint | None:
+    """The first checkpoint of a line, if it is not undone anyway, whose weights came from what is undone."""
+    edge = already.to_sequence if already else None
+    for entry in reversed(line):
+        if edge is not None and entry.sequence > edge:
+            return None
+        origin = entry.origin
+        if origin is None or origin.chain.is_same_stage(chain) or (chain.pipeline, chain.branch, origin) in forks:
+            continue
+        if (origin.chain, origin.checkpoint_id) in undone:
+            return entry
+    return None
+
+
+def _rewound_ids(
+    lines: dict[ChainKey, list[Checkpoint]], found: dict[ChainKey, ChainRewind]
+) -> set[tuple[ChainKey, str]]:
+    return {(key, entry.id) for key, each in found.items() for entry in lines[key] if entry.sequence > each.to_sequence}
+
+
+def _chain_rewind(ledger: Ledger, line: list[Checkpoint], target: str | None) -> ChainRewind:
+    state = ledger.state()
+    if state.head is None:
+        raise InputError(f"chain {ledger.chain} in {ledger.store.url} has no checkpoint: there is nothing to rewind")
+    asked = next((entry for entry in line if entry.id == target), None)
+    if target and asked is None:
+        raise InputError(
+            f"chain {ledger.chain} cannot be rewound to checkpoint {target}: a rewind left it behind, or it was never "
+            f"there; 'trainflow checkpoints list {ledger.chain.pipeline}' shows what can be rewound to"
+        )
+    summary = nearest_kept(ledger, line, target)
+    sequence, to_id = (summary.sequence, summary.id) if summary else (0, None)
+    going = {entry.id for entry in line if entry.sequence > sequence}
+    back = ledger.aliases_after_rewind(state, to_id)
+    return ChainRewind(
+        chain=ledger.chain,
+        head_id=state.head.id,
+        head_sequence=state.head.sequence,
+        to_id=to_id,
+        to_sequence=sequence,
+        watermark=summary.watermark if summary else state.start.watermark if state.start else None,
+        undone=len(going),
+        pruned_up_to=asked.watermark if asked and asked.id != to_id else None,
+        aliases={alias: back.get(alias) for alias, name in sorted(state.promoted.items()) if name in going},
+    )
+
+
+def _aliases_by_checkpoint(ledger: Ledger) -> list[ChainKey]:
+    """Every chain that ever went on from a checkpoint of this one, of one of those, and so on; of other pipelines,
+    too."""
+    found: list[ChainKey] = []
+    asked = [ledger.chain]
+    while asked:
+        for key in registered_chains(ledger.store, asked.pop()):
+            if key != ledger.chain and key not in found:
+                found.append(key)
+                asked.append(key)
+    return found

@@ -18,10 +18,10 @@ from trainflow.checkpoints.audit.raw_chain import RawChain, replay
 from trainflow.checkpoints.audit.raw_ledger import RawCheckpoint, RawEntry, RawPiece, read_raw
 from trainflow.checkpoints.audit.raw_loss_evidence import missing, read_loss_evidence
 from trainflow.checkpoints.audit.timeline import Interval, by_time, gaps_between, overlapping, uncovered
-from trainflow.checkpoints.commit.artifacts import verify_many
 from trainflow.checkpoints.ledger.entries import Artifacts, Prune
-from trainflow.checkpoints.ledger.entry_files import batches
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_files import batches
+from trainflow.checkpoints.verified_artifacts import verify_many
 from trainflow.errors import CheckpointError
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from trainflow.checkpoints.audit.raw_ledger import RawLedger
-from trainflow.checkpoints.ledger import completeness, snapshots
+from trainflow.checkpoints.ledger import completeness, ledger_files
 from trainflow.checkpoints.ledger.completeness import EntryEvidence, NewestEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import sentence, traces, unrecorded
@@ -37,7 +37,7 @@ def read_loss_evidence(ledger: Ledger) -> LossEvidence:
         problems.append(f"a chain that goes on from this one cannot be read: {error}")
     mark = completeness.read_newest_entry(store, chain)
     return LossEvidence(
-        mark, completeness.entry_evidence(store, chain), snapshots.snapshot_digests(store, chain), found, problems
+        mark, completeness.entry_evidence(store, chain), ledger_files.snapshot_digests(store, chain), found, problems
     )
 
 

@@ -1,9 +1,8 @@
 """Commit a checkpoint: from the files a trainer wrote to the ledger entry that makes them the head.
 
-Reading order: `request` (what a run wants), `output_checks` and `sealed_files` (what a trainer left), `artifacts`,
-`metric_names`, `conditions`, `gates` and `gate_verdicts` (may it be committed?), `fence` (is it next on the chain?),
-`commit` (the named steps), `gate_outcomes` (the entry that a verdict comes to), `split_summary`, `saves` (inside a
-split).
+Reading order: `output_checks` (what a trainer left), `artifacts` (its files, taken over), `request` (what a run wants,
+what gates say of it, and the entry that comes to), `gates` (conditions, and what happens when one is not met), `commit`
+(the named steps, and the fence: is it next on the chain?), `saves` (inside a split).
 
 Invariants
 - Files are durable and out of the trainer's reach before their entry is created.

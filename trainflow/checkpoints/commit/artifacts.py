@@ -3,28 +3,38 @@
 On a local store the trainer writes into a folder of the same disk, and what it wrote is taken over: the files of a
 checkpoint are others than those that a process of the trainer may still have open. Elsewhere it writes into a scratch
 folder that is uploaded. Nothing here makes a checkpoint: without its ledger entry the folder is an orphan.
+
+Files are taken over so that nothing which a trainer has started can change them any more. A path can be closed to
+others by its mode, and root ignores modes; an open descriptor or a mapping goes on writing whatever becomes of the
+path. So a file is taken over as another inode under another path: as a clone where the file system shares blocks
+copy-on-write, else as a copy. A large file that cannot be cloned is moved, and copied only when a process of this
+machine still has it open after that: from then on it has no old path to be found by.
+
+What is still being written when it is taken over - by a thread, by a saver that works in the background - is refused:
+half of a model would be committed, with a digest that is right.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.output_checks import check_fit, resolve_links
-from trainflow.checkpoints.commit.sealed_files import Written, take_over, written, written_since
-from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
-from trainflow.checkpoints.verified_artifacts import SMALL_BYTES, is_verified, remember_verified, statuses
-from trainflow.concurrent_map import concurrent_map
-from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
+from trainflow.checkpoints.verified_artifacts import (
+    digest_file,
+    remember_verified,
+    statuses,
+)
+from trainflow.errors import ArtifactsRefused
 from trainflow.failpoint import hit
-from trainflow.pluralize import counted
 from trainflow.storage.errors import failure
-from trainflow.storage.local import CHUNK_BYTES, fsync_file, fsync_folder, make_folder
+from trainflow.storage.local import fsync_file, fsync_folder, make_folder
 from trainflow.storage.store import Store
 
 
@@ -83,7 +93,7 @@ def _refuse_written(folder: Path, before: Written, own: Path | None, files: list
     for name in written_since(folder, before, own):
         places = (place / name for place in (folder, own) if place is not None)
         path = next((place for place in places if place.is_file()), None)
-        if path is None or name not in taken or _digest(_chunks(path)) != taken[name]:
+        if path is None or name not in taken or digest_file(path) != taken[name]:
             raise ArtifactsRefused(
                 f"{folder / name} was written while the checkpoint was taken over: something that the trainer has "
                 "started is still writing (a thread, a saver in the background); wait for its end before the training "
@@ -124,130 +134,6 @@ def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> 
         hit("artifacts: a file is in the store")
 
 
-def verify(store: Store, artifacts: Artifacts) -> list[str]:
-    """What is wrong with a checkpoint's files, a sentence each; empty when every byte is as it was committed."""
-    found = concurrent_map(store.requests_at_once, lambda file: _problem(store, artifacts, file), artifacts.files)
-    return [problem for problem in found if problem]
-
-
-def verify_many(store: Store, many: Sequence[Artifacts]) -> list[list[str]]:
-    """The same of many checkpoints, in their order. A file that the store refuses to show is a problem like any."""
-
-    def look(place: tuple[Artifacts, ArtifactFile]) -> str | None:
-        try:
-            return _problem(store, *place)
-        except StoreFailure as error:
-            return str(error)
-
-    places = [(artifacts, file) for artifacts in many for file in artifacts.files]
-    answers = concurrent_map(store.requests_at_once, look, places)
-    return [[problem for problem in islice(answers, len(artifacts.files)) if problem] for artifacts in many]
-
-
-def _problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str | None:
-    path = f"{artifacts.path}/{file.path}"
-    try:
-        # what is small is one request
-        size, found = _digest(store.chunks(path) if file.size > CHUNK_BYTES else iter([store.read(path)]))
-    except FileNotFoundError:
-        return f"{store.uri(path)} is missing"
-    if (size, found) == (file.size, file.sha256):
-        return None
-    committed = f"{counted(file.size, 'byte')} and {file.sha256}"
-    return f"{store.uri(path)} has {counted(size, 'byte')} and {found}, committed were {committed}"
-
-
-def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
-    """Verify as `verify` does, but by size only where the store is elsewhere: uploads are checked, a read is a
-    download."""
-    if store.local_path(artifacts.path) is not None:
-        return _verify_unless_remembered(store, artifacts)
-    sizes = {file.path: file.size_bytes for file in store.files(artifacts.path)}
-    problems: list[str] = []
-    for file in artifacts.files:
-        path = f"{artifacts.path}/{file.path}"
-        if path not in sizes:
-            # a listing may be late: what it does not show is asked for
-            problems += verify(store, Artifacts(artifacts.path, [file]))
-        elif sizes[path] != file.size:
-            problems.append(f"{store.uri(path)} has {counted(sizes[path], 'byte')}, {file.size} were written")
-    return problems
-
-
-def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
-    """A local folder with the checkpoint's files, every digest checked: a copy below `into`, or for a large one in a
-    local store the committed files themselves, which are read-only.
-
-    A copy that is there already and whole is used again. Raises ArtifactCorrupt, StoreFailure.
-    """
-    artifacts = checkpoint.artifacts
-    local = store.local_path(artifacts.path)
-    if local is not None and artifacts.size > SMALL_BYTES:
-        raise_if_damaged(store, checkpoint)
-        return local
-    target = into / checkpoint.id
-    if target.is_dir() and not differences(target, artifacts):
-        return target
-    return _download(store, checkpoint, target)
-
-
-def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
-    partial = target.with_name(f".{target.name}-{os.urandom(8).hex()}")
-    try:
-        for file in checkpoint.artifacts.files:
-            path = f"{checkpoint.artifacts.path}/{file.path}"
-            try:
-                store.get_file(path, partial / file.path)
-            except FileNotFoundError:
-                _raise_if([f"{store.uri(path)} is missing"], checkpoint)
-        copied = differences(partial, checkpoint.artifacts)
-        # what is wrong in the store says more, and is what has to be mended
-        _raise_if((verify(store, checkpoint.artifacts) or copied) if copied else [], checkpoint)
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return target
-
-
-def differences(folder: Path, artifacts: Artifacts) -> list[str]:
-    """What is wrong with a copy of the files in a local folder, a sentence each."""
-    problems: list[str] = []
-    for file in artifacts.files:
-        path = folder / file.path
-        if not path.is_file():
-            problems.append(f"{path} is missing")
-        elif _digest(_chunks(path)) != (file.size, file.sha256):
-            problems.append(f"{path} differs from what was committed")
-    return problems
-
-
-def raise_if_damaged(store: Store, checkpoint: Checkpoint) -> None:
-    """Raise ArtifactCorrupt where a file in a local store is not as it was committed; StoreFailure. Nothing on this
-    machine can have changed one that is elsewhere."""
-    if store.local_path(checkpoint.artifacts.path) is not None:
-        _raise_if(_verify_unless_remembered(store, checkpoint.artifacts), checkpoint)
-
-
-def _verify_unless_remembered(store: Store, artifacts: Artifacts) -> list[str]:
-    if is_verified(store, artifacts):
-        return []
-    before = statuses(store, artifacts)
-    problems = verify(store, artifacts)
-    if not problems:
-        remember_verified(store, artifacts, before)
-    return problems
-
-
-def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
-    if problems:
-        raise ArtifactCorrupt(
-            f"checkpoint {checkpoint.id} (sequence {checkpoint.sequence}) is damaged: {'; '.join(problems)}. Restore "
-            "the files from a backup or rewind the chain to an earlier checkpoint: 'trainflow checkpoints rewind'",
-            location=checkpoint.artifacts.path,
-        )
-
-
 def _regular_files(folder: Path, *, durable: bool = True) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         found = list(entries)
@@ -266,20 +152,116 @@ def _regular_files(folder: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def _describe(folder: Path, path: Path) -> ArtifactFile:
-    size, found = _digest(_chunks(path))
+    size, found = digest_file(path)
     fsync_file(path)
     return ArtifactFile(path.relative_to(folder).as_posix(), size, found)
 
 
-def _chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            yield chunk
+#: of the files of one folder so many bytes are copied before the rest is moved
+COPIED_BYTES = 64 << 20
+#: Linux: share the blocks of another file, copy-on-write
+_CLONE = 0x40049409
+_NO_CLONES = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOSYS}
+
+_Inode = tuple[int, int]
+#: size and time of the last write in nanoseconds, of each file by its path below a folder
+Written = dict[str, tuple[int, int]]
 
 
-def _digest(chunks: Iterator[bytes]) -> tuple[int, str]:
-    size, found = 0, hashlib.sha256()
-    for chunk in chunks:
-        size += len(chunk)
-        found.update(chunk)
-    return size, f"sha256:{found.hexdigest()}"
+def written(folder: Path) -> Written:
+    """How the files of a folder, and of those below it, are at this moment. Raises OSError."""
+    found: Written = {}
+    folders = [folder]
+    while folders:
+        with suppress(FileNotFoundError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                    continue
+                with suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    found[os.path.relpath(entry.path, folder)] = status.st_size, status.st_mtime_ns
+    return found
+
+
+def written_since(folder: Path, before: Written, taken: Path | None) -> list[str]:
+    """The files of an output folder that are not as they were `before`, are new or are gone. `taken`: where files of it
+    were moved to. Raises OSError."""
+    now = {**(written(taken) if taken is not None else {}), **written(folder)}
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Make each second path of `pairs` hold the content of the first. Folders are there. Raises OSError."""
+    moved: list[Path] = []
+    left = COPIED_BYTES
+    for source, target in pairs:
+        size = source.stat().st_size
+        if _clone(source, target):
+            continue
+        if size <= left or source.stat().st_dev != target.parent.stat().st_dev:
+            shutil.copyfile(source, target)
+            left -= size
+        else:
+            source.rename(target)
+            moved.append(target)
+    held = open_somewhere({_inode(path) for path in moved}) if moved else set()
+    for path in moved:
+        if _inode(path) in held:
+            copy = path.with_name(f".tmp-{path.name}-{os.urandom(8).hex()}")
+            shutil.copyfile(path, copy)
+            status = path.stat()  # afterwards: so it is seen that it was written meanwhile
+            os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+            copy.replace(path)
+
+
+def open_somewhere(inodes: Collection[_Inode]) -> set[_Inode]:
+    """Which of these files a process has open or mapped; all of them where that cannot be known."""
+    try:
+        processes = [name for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return set(inodes)
+    if str(os.getpid()) not in processes:
+        return set(inodes)
+    return {inode for process in processes for inode in _used_by(process) if inode in inodes}
+
+
+def _used_by(process: str) -> Iterator[_Inode]:
+    folder = f"/proc/{process}/fd"
+    # of another user, or gone meanwhile
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                status = os.stat(f"{folder}/{name}")
+                yield status.st_dev, status.st_ino
+    with suppress(OSError), open(f"/proc/{process}/maps", encoding="utf-8", errors="replace") as lines:
+        yield from _mapped(lines)
+
+
+def _mapped(lines: Iterable[str]) -> Iterator[_Inode]:
+    for line in lines:
+        _, mode, _, device, inode, *_ = line.split(maxsplit=5)
+        if mode.endswith("s") and inode != "0":
+            major, minor = (int(part, 16) for part in device.split(":"))
+            yield os.makedev(major, minor), int(inode)
+
+
+def _inode(path: Path) -> _Inode:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _clone(source: Path, target: Path) -> bool:
+    """Whether the target is a clone of the source now; an empty one is left where it cannot be."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    with source.open("rb") as given, target.open("wb") as made:
+        try:
+            fcntl.ioctl(made.fileno(), _CLONE, given.fileno())
+        except OSError as error:
+            if error.errno not in _NO_CLONES:
+                raise
+            return False
+    return True

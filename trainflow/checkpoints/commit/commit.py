@@ -3,36 +3,39 @@
 Everything before that step may be repeated and changes nothing; what comes after it may be left out, and is made up for
 by the attempt that commits again. A run that was killed anywhere and commits again gets what it has concluded already.
 
-Gates may have it that another entry is created in place of the checkpoint: one that stops the chain until a person
-decides, one that skips the split, or one that rewinds the chain.
+The fence: only what comes next on a chain may be added to it. Gates may have it that another entry is created in place
+of the checkpoint: one that stops the chain until a person decides, one that skips the split, or one that rewinds the
+chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trainflow.checkpoints.actions.decision_limits import rewind_floor
-from trainflow.checkpoints.actions.promote import Promote, promote
+from trainflow.checkpoints.actions.promote import promote_head
 from trainflow.checkpoints.actions.rewind import rewound_checkpoints
-from trainflow.checkpoints.commit.artifacts import raise_if_damaged, verify_uploaded
-from trainflow.checkpoints.commit.fence import has_moved, raise_unless_next, stopped_error
-from trainflow.checkpoints.commit.gate_outcomes import Conclusion, ledger_entry_of
-from trainflow.checkpoints.commit.gate_verdicts import previous_of, verdict_of
-from trainflow.checkpoints.commit.gates import CommitCheckpoint, RewindBy, Verdict, limit_rewind
+from trainflow.checkpoints.commit.gates import (
+    CommitCheckpoint,
+    RewindBy,
+    Verdict,
+    limit_rewind,
+    rewind_floor,
+)
 from trainflow.checkpoints.commit.gates import StopChain as Stops
-from trainflow.checkpoints.commit.request import CommitRequest
-from trainflow.checkpoints.ledger.entries import Author, Checkpoint, GateRefusal, Promotion, Rewind, Skip, Stop
+from trainflow.checkpoints.commit.request import CommitRequest, Conclusion, ledger_entry_of, verdict_of
+from trainflow.checkpoints.ledger.entries import Checkpoint, GateRefusal, Rewind, Skip, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
+from trainflow.checkpoints.ledger.rules import change_of, split_problem
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.ledger.tiling import split_problem
-from trainflow.checkpoints.stages.dependents_registry import references, register_origin
-from trainflow.checkpoints.verified_artifacts import seal_verified
-from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError
+from trainflow.checkpoints.stages.dependents import references, register_origin
+from trainflow.checkpoints.verified_artifacts import raise_if_damaged, seal_verified, verify_uploaded
+from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, CheckpointNotFound, InputError
 from trainflow.failpoint import hit
+from trainflow.samples.partitions import label
 from trainflow.storage.store import Store
 
 #: how a commit ends: committed, or what gates had it do in place of that
@@ -69,8 +72,7 @@ def commit(
     ledger = Ledger(place, request.chain) if isinstance(place, Store) else place
     work = Commit(ledger, request, now, check_samples)
     for name, step in STEPS:
-        step(work)
-        hit(f"commit: {name}")
+        take_step(work, name, step)
     assert work.done is not None
     return work.done
 
@@ -78,12 +80,11 @@ def commit(
 Step = Callable[[Commit], None]
 
 
-def _unless_done(step: Step) -> Step:
-    def run(work: Commit) -> None:
-        if work.done is None:
-            step(work)
-
-    return run
+def take_step(work: Commit, name: str, step: Step) -> None:
+    """Take one of `STEPS`; where it is known how the commit ends, only those that come after the entry."""
+    if work.done is None or name in _AFTER_ENTRY:
+        step(work)
+    hit(f"commit: {name}")
 
 
 def _check_request(work: Commit) -> None:
@@ -197,10 +198,6 @@ def _verify_artifacts(work: Commit) -> None:
         )
 
 
-def _check_samples(work: Commit) -> None:
-    work.check_samples()
-
-
 def _register(work: Commit) -> None:
     """Register the chain with its base, which keeps what this chain last went on from, before that could be pruned."""
     origin = work.request.origin
@@ -244,51 +241,106 @@ def _promote(work: Commit) -> None:
     state = work.ledger.state()
     if state.head is None or state.head.id != done.id:
         return
-    _give_names(work.ledger, done, request.promotes, request.by, work.now)
-
-
-def promote_what_was_left_out(ledger: Ledger, promotes: Sequence[Promote], *, by: Author, now: datetime) -> list[str]:
-    """Give the head the names that its commit did not live to give, where nothing else has happened since: a run whose
-    database was deleted never commits again. Returns the names. Raises LedgerCorrupt, StoreFailure."""
-    head = ledger.state().head
-    if not promotes or head is None or (head.accepted is not None and not head.accepted.misnamed):
-        # what gates refused gets a name from a person
-        return []
-    since = ledger.since(head.sequence)
-    if not all(isinstance(entry, Promotion) and entry.checkpoint_id == head.id for entry in since):
-        return []
-    return _give_names(ledger, head, promotes, by, now)
-
-
-def _give_names(ledger: Ledger, head: Checkpoint, promotes: Sequence[Promote], by: Author, now: datetime) -> list[str]:
-    """Returns those that it did not have."""
-    kept = ledger.find(head.parent_id) if head.parent_id else None
-    if head.parent_id and kept is None:
-        # pruned, which comes after the promotion
-        return []
-    parent = ledger.checkpoint(kept.id) if kept else None
-    metrics = {**head.metrics, **head.evaluation}
-    previous = previous_of(head.metrics, head.evaluation, parent)
-    met = [each for each in promotes if each.meets(metrics, previous)]
-    return [
-        each.alias
-        for each in met
-        if promote(ledger, head.id, each.alias, by=by, now=now, reason="; ".join(each.when)) is not None
-    ]
+    promote_head(work.ledger, done, request.promotes, request.by, work.now)
 
 
 #: in this order; a test may stop after any prefix and commit again
 STEPS: list[tuple[str, Step]] = [
-    ("check_request", _unless_done(_check_request)),
-    ("read_head", _unless_done(_read_head)),
-    ("recognise", _unless_done(_recognise)),
-    ("check_fence", _unless_done(_check_fence)),
-    ("judge", _unless_done(_judge)),
-    ("verify_parent", _unless_done(_verify_parent)),
-    ("verify_artifacts", _unless_done(_verify_artifacts)),
-    ("register", _unless_done(_register)),
-    ("check_samples", _unless_done(_check_samples)),
-    ("append", _unless_done(_append)),
+    ("check_request", _check_request),
+    ("read_head", _read_head),
+    ("recognise", _recognise),
+    ("check_fence", _check_fence),
+    ("judge", _judge),
+    ("verify_parent", _verify_parent),
+    ("verify_artifacts", _verify_artifacts),
+    ("register", _register),
+    ("check_samples", lambda work: work.check_samples()),
+    ("append", _append),
     ("seal", _seal),
     ("promote", _promote),
 ]
+_AFTER_ENTRY = ("seal", "promote")
+
+
+def has_moved(state: ChainState, request: CommitRequest) -> bool:
+    """Whether the chain is elsewhere than when the request was made."""
+    return (
+        request.parent_id != (state.head.id if state.head else None)
+        or request.generation not in (None, state.generation)
+        or _stepped_over(state, request)
+        or _regridded(state, request)
+    )
+
+
+def _regridded(state: ChainState, request: CommitRequest) -> bool:
+    """Whether the chain has another grid than what was trained on."""
+    return request.grid is not None and change_of(state, request.grid) is not None
+
+
+def _stepped_over(state: ChainState, request: CommitRequest) -> bool:
+    """Whether a partition that was trained on was skipped meanwhile."""
+    return not request.fills and any(
+        skip.start < each.end and each.start < skip.end for skip in state.skips for each in request.split.partitions
+    )
+
+
+def raise_unless_next(ledger: Ledger, state: ChainState, request: CommitRequest) -> None:
+    """Raises ChainMoved when another run was faster, ChainStopped when a person has to decide first, CheckpointError
+    for what was rewound or does not begin where the chain ends."""
+    rewound = state.recently(request.checkpoint_id)
+    if rewound and not rewound.on_line:
+        raise CheckpointError(
+            f"checkpoint {rewound.id} was committed to chain {request.chain} (sequence {rewound.sequence}) and then "
+            "the chain was rewound to before it; nothing was committed. Train the split again"
+        )
+    if has_moved(state, request):
+        raise _moved(ledger, state, request)
+    head, due = state.head, request.due(state)
+    if due and request.split.start != due:
+        trained = f"head {head.id} has trained up to" if head else "chain goes on from"
+        raise CheckpointError(
+            f"chain {request.chain}: the split starts at {label(request.split.start)} but the {trained} "
+            f"{label(due)}; nothing was committed"
+        )
+    if request.fills and head is None:
+        raise CheckpointError(f"chain {request.chain}: nothing is trained yet, so there is no hole to fill")
+    if state.stopped:
+        raise stopped_error(ledger, state.stopped)
+
+
+def _moved(ledger: Ledger, state: ChainState, request: CommitRequest) -> ChainMoved:
+    trained_from = f"checkpoint {request.parent_id}" if request.parent_id else "an empty chain"
+    parent = state.recently(request.parent_id) if request.parent_id else None
+    return ChainMoved(
+        f"this attempt trained from {trained_from}, but chain {request.chain} in {ledger.store.url} "
+        f"{_now_there(state, request)}. Nothing was changed; the run that owns the head goes on",
+        expected_sequence=parent.sequence if parent else 0,
+        head_sequence=state.head_sequence,
+    )
+
+
+def _now_there(state: ChainState, request: CommitRequest) -> str:
+    head = state.head
+    if request.parent_id == (head.id if head else None):
+        if request.generation not in (None, state.generation):
+            return "was rewound since this run began, and is to be trained anew from there"
+        if _regridded(state, request):
+            return f"goes on with another grid of its samples ({state.grid}) than it was trained on ({request.grid})"
+        return f"has stepped over what it trained on, up to {label(state.skips[-1].end)}"
+    if head is None:
+        return "was rewound to before its first checkpoint"
+    return f"has head {head.id} (sequence {head.sequence}, run {head.by.run_id or 'unknown'}, {label(head.at)})"
+
+
+def stopped_error(ledger: Ledger, stop: Stop) -> ChainStopped:
+    """The error of a run that goes on with a stopped chain."""
+    way_out = "What becomes of it is for a person to say: 'trainflow resume'"
+    if stop.misnamed:
+        way_out = "It is trained and kept: mend the name, then 'trainflow resume --accept' commits it as it is"
+    return ChainStopped(
+        f"chain {ledger.chain} is stopped: gates refused {stop.id} ({'; '.join(stop.reasons)}). Nothing was committed, "
+        f"the head is unchanged. {way_out}",
+        reasons=tuple(stop.reasons),
+        checkpoint_id=stop.id,
+        sequence=stop.sequence,
+    )

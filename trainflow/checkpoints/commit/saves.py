@@ -21,21 +21,22 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.artifacts import differences, digest_folder, upload, verify
+from trainflow.checkpoints.commit.artifacts import digest_folder, upload
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
+from trainflow.checkpoints.verified_artifacts import differences, verify
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.failpoint import hit
 from trainflow.identifiers import attempt_time, canonical_json, digest
 from trainflow.storage.errors import failure
 from trainflow.storage.local import make_folder
-from trainflow.storage.store import Store
+from trainflow.storage.store import Store, StoreFile
 
 log = logging.getLogger(__name__)
 
@@ -253,34 +254,18 @@ def drop_training(store: Store, chain: ChainKey, parent_id: str | None) -> None:
             store.delete_folder(f"{chain.partials}/{name}")
 
 
-class OldIntermediateSaves(msgspec.Struct, frozen=True):
-    """The saves of one training that will not be gone on from. `modified` is its newest file's time."""
-
-    path: str
-    files: int
-    size: int
-    modified: datetime
-
-
-def sweep_saves(
-    store: Store, chain: ChainKey, head_id: str | None, now: datetime, *, grace: timedelta, dry_run: bool = True
-) -> list[OldIntermediateSaves]:
-    """Find (and unless `dry_run` delete) saves that a commit was killed before it cleared away: of trainings that do
-    not start from the head, untouched for `grace`. Those of the head stay, however old, and so does what has a name
+def old_saves(
+    store: Store, chain: ChainKey, head_id: str | None, before: datetime
+) -> Iterator[tuple[str, list[StoreFile]]]:
+    """The folders, with their files, of saves that a commit was killed before it cleared away: of trainings that do
+    not start from the head, untouched since `before`. Those of the head stay, however old, and so does what has a name
     that no attempt here gives."""
-    found = []
     for name, parent in trainings(store, chain):
-        if parent == head_id:
-            continue
-        files = store.files(f"{chain.partials}/{name}")
-        times = [file.modified for file in files if file.modified is not None]
-        if times and max(times) <= now - grace:
-            size = sum(file.size_bytes for file in files)
-            found.append(OldIntermediateSaves(f"{chain.partials}/{name}", len(files), size, max(times)))
-    if not dry_run:
-        for old in found:
-            store.delete_folder(old.path)
-    return found
+        if parent != head_id:
+            files = store.files(f"{chain.partials}/{name}")
+            times = [file.modified for file in files if file.modified is not None]
+            if times and max(times) <= before:
+                yield f"{chain.partials}/{name}", files
 
 
 def trainings(store: Store, chain: ChainKey) -> Iterator[tuple[str, str | None]]:

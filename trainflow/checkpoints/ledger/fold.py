@@ -1,11 +1,11 @@
 """The state of a chain: a pure fold over its ledger.
 
-What may follow what is in `rules`; what an entry changes is here.
+What may follow what is in `rules`; what an entry changes is here, and which aliases a rewind gives back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -23,12 +23,19 @@ from trainflow.checkpoints.ledger.entries import (
     Resume,
     Rewind,
     Skip,
+    SplitSummary,
     Stop,
 )
-from trainflow.checkpoints.ledger.pages import KeptCheckpoints, PageSource
 from trainflow.checkpoints.ledger.rules import refuses
-from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, LineFill, LineHole
-from trainflow.checkpoints.ledger.tiling import trained_stretches
+from trainflow.checkpoints.ledger.state import (
+    ChainState,
+    CheckpointSummary,
+    KeptCheckpoints,
+    LineFill,
+    LineHole,
+    PageSource,
+    Stretch,
+)
 from trainflow.errors import LedgerCorrupt
 
 
@@ -202,3 +209,36 @@ class _Fold:
             return [*self.state.retried, HoleRecord(refused.start, refused.end, "; ".join(refused.reasons))]
         # after a rewind that a person decided, all of it is trained anew
         return [each for each in self.state.retried if target and each.end <= target.watermark]
+
+
+def restored_aliases(
+    state: ChainState,
+    line: Sequence[CheckpointSummary],
+    to_checkpoint_id: str | None,
+    entries: Callable[[], Iterable[LedgerEntry]],
+) -> dict[str, str]:
+    """Aliases whose checkpoint a rewind to there leaves behind, and who has each again: the one that was promoted to it
+    before, of those that stay and have files. An alias that no checkpoint has again is not among them.
+
+    `line`: the checkpoints from the root to the head. `entries` is called only where an alias is lost at all.
+    """
+    last = next((each.sequence for each in line if each.id == to_checkpoint_id), 0)
+    staying = {each.id for each in line if each.sequence <= last}
+    lost = {alias for alias, name in state.promoted.items() if name not in staying}
+    if not lost or not staying:
+        return {}
+    promotions = [entry for entry in entries() if isinstance(entry, Promotion)]
+    return {
+        each.alias: each.checkpoint_id for each in promotions if each.alias in lost and each.checkpoint_id in staying
+    }
+
+
+def trained_stretches(split: SplitSummary) -> list[Stretch]:
+    """The partitions of a split, neighbours made one."""
+    found: list[Stretch] = []
+    for each in sorted(split.partitions, key=lambda partition: partition.start):
+        if found and found[-1][1] == each.start:
+            found[-1] = (found[-1][0], each.end)
+        else:
+            found.append((each.start, each.end))
+    return found

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from trainflow.checkpoints.commit.saves import trainings
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.stages.dependents_registry import references
+from trainflow.checkpoints.stages.dependents import references
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import attempt_time
 from trainflow.pluralize import agreeing, counted

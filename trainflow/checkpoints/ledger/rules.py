@@ -1,15 +1,18 @@
-"""The rules every ledger entry must obey: why one may not follow a state. Pure.
+"""The rules every ledger entry must obey: why one may not follow a state, or a split does not tile its time. Pure.
 
 The same rules refuse an entry before it is written and call a ledger corrupt when it is read.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from trainflow.checkpoints.ledger.entries import (
     Adoption,
     Checkpoint,
     Fork,
     HoleFilled,
+    HoleRecord,
     LedgerEntry,
     Loss,
     Promotion,
@@ -18,13 +21,13 @@ from trainflow.checkpoints.ledger.entries import (
     Resume,
     Rewind,
     Skip,
+    SplitSummary,
     Stop,
+    TrainedPartition,
 )
-from trainflow.checkpoints.ledger.pages import KeptCheckpoints
-from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.checkpoints.ledger.tiling import span, split_problem, without
+from trainflow.checkpoints.ledger.state import ChainState, KeptCheckpoints, without
 from trainflow.samples.grid import Grid
-from trainflow.samples.grid_change import grid_change, what_changed
+from trainflow.samples.grid_change import GridChange, grid_change, what_changed
 from trainflow.samples.partitions import label
 
 
@@ -174,10 +177,17 @@ def _regrid(state: ChainState, entry: Regrid) -> str | None:
 
 def _grid_problem(state: ChainState, grid: Grid | None) -> str | None:
     """A checkpoint that knows its grid has the chain's, or one that differs in nothing that matters."""
-    if grid is None or state.grid is None or grid == state.grid or state.edge is None:
+    change = None if grid is None or grid == state.grid else change_of(state, grid)
+    return f"{what_changed(change)}, and no entry says so" if change else None
+
+
+def change_of(state: ChainState, grid: Grid) -> GridChange | None:
+    """How a table differs from what the chain was trained on; None: not in any way that matters, or nothing is
+    recorded of that."""
+    if state.grid is None or state.edge is None:
         return None
     change = grid_change(state.grid, grid, state.edge, state.first)
-    return f"{what_changed(change)}, and no entry says so" if change.refused else None
+    return change if change.refused else None
 
 
 def _resume(state: ChainState, entry: Resume) -> str | None:
@@ -246,3 +256,30 @@ def _start(entry: Fork | Adoption) -> str | None:
     if isinstance(entry, Adoption) and not entry.files:
         return "it adopts no file"
     return None
+
+
+def split_problem(split: SplitSummary) -> str | None:
+    """Why a split does not tile its time; None when it does."""
+    if not split.partitions:
+        return "the split has no partition"
+    tiles: list[TrainedPartition | HoleRecord] = sorted(
+        [*split.partitions, *split.holes], key=lambda tile: (tile.start, tile.end)
+    )
+    edge = split.start
+    for tile in tiles:
+        if tile.start >= tile.end:
+            return f"{span(tile.start, tile.end)} in the split is empty or ends before it starts"
+        if tile.start != edge:
+            what = "overlaps what comes before" if tile.start < edge else "leaves a gap that no hole records"
+            return f"{span(tile.start, tile.end)} in the split {what} (expected start {label(edge)})"
+        edge = tile.end
+    if edge != split.end:
+        return f"the split says it ends at {label(split.end)}, its last piece ends at {label(edge)}"
+    if tiles[-1] in split.holes:
+        return "the split ends with a hole: a watermark may only pass a hole together with a partition after it"
+    return None
+
+
+def span(start: datetime, end: datetime) -> str:
+    """A stretch for people."""
+    return f"[{label(start)}, {label(end)})"

@@ -2,7 +2,7 @@
 
 Reading order: `init_from` (as a pipeline says it), `start_checkpoint` (which upstream checkpoint the next run starts
 from, and how far its split may go), `upstream_rewinds` (what an upstream took back, and how far a stage goes back for
-that), `dependents` and `dependents_registry` (which chains an upstream keeps checkpoints for).
+that), `dependents` (which chains an upstream keeps checkpoints for).
 
 Invariants
 - Which checkpoint a run starts from depends on the two ledgers alone, never on what happens to run first.

@@ -1,25 +1,24 @@
-"""Stages that start from the checkpoints of another stage, and which of its checkpoints they still need. Pure."""
+"""Which chains go on from checkpoints of which, and which of these they still need.
+
+A file below the upstream's folder, made before the first entry that speaks of it, so that an upstream need not look
+through every chain of the store to know what it must keep. The file is empty, or says how a stage of another pipeline
+follows: its upstream's own file does not know of it, and what it has not passed yet is to be kept all the same.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-
-
-class Dependent(msgspec.Struct, frozen=True):
-    """A chain whose runs start from checkpoints of this one. `once`: only its first run does."""
-
-    chain: ChainKey
-    at: Literal["same_watermark", "latest", "promoted"] = "latest"
-    once: bool = False
-    #: it comes before this chain in a circle
-    feedback: bool = False
+from trainflow.checkpoints.stages.init_from import Dependent
+from trainflow.errors import InputError
+from trainflow.storage.store import Store
 
 
 def still_needed(dependent: Dependent, state: ChainState, kept: Sequence[CheckpointSummary]) -> set[str]:
@@ -46,3 +45,68 @@ def _newest_since(line: Sequence[CheckpointSummary], at: datetime) -> set[str]:
     since = [each.id for each in line if each.at >= at]
     before = [each.id for each in line if each.at < at]
     return {*since, *before[-1:]}
+
+
+def register_origin(store: Store, base: ChainKey, dependent: ChainKey) -> None:
+    """`dependent` is about to go on from a checkpoint of `base`. May be said again. Raises StoreFailure."""
+    with suppress(FileExistsError):
+        store.create_exclusive(_place(base, dependent), b"")
+
+
+def add_dependent(store: Store, base: ChainKey, dependent: Dependent) -> None:
+    """The runs of `follower` start from checkpoints of `base`, from now on. May be said again. Raises StoreFailure."""
+    place, said = _place(base, dependent.chain), msgspec.json.encode(dependent)
+    if store.read_many([place]) != [said]:
+        store.replace(place, said)
+
+
+def remove_dependent(store: Store, base: ChainKey, dependent: ChainKey) -> bool:
+    """Remove a follower: only what its chain went on from is kept. Returns whether there was one. Raises
+    StoreFailure."""
+    if dependent not in {each.chain for each in declared_dependents(store, base)}:
+        return False
+    store.replace(_place(base, dependent), b"")
+    return True
+
+
+def declared_dependents(store: Store, base: ChainKey) -> list[Dependent]:
+    """The chains of other pipelines that said they follow. Raises StoreFailure."""
+    keys = registered_chains(store, base)
+    contents = store.read_many([_place(base, key) for key in keys])
+    return [_dependent(key, said) for key, said in zip(keys, contents, strict=True) if said]
+
+
+def _dependent(chain: ChainKey, said: bytes) -> Dependent:
+    """What a newer trainflow has said and this one does not understand: as one that needs much."""
+    try:
+        return msgspec.structs.replace(msgspec.json.decode(said, type=Dependent), chain=chain)
+    except msgspec.MsgspecError:
+        return Dependent(chain, "same_watermark", feedback=True)
+
+
+def _place(base: ChainKey, dependent: ChainKey) -> str:
+    return f"{base.dependents}/{dependent.prefix}"
+
+
+def registered_chains(store: Store, base: ChainKey) -> list[ChainKey]:
+    """The chains that went on, or meant to, from a checkpoint of `base`."""
+    found = []
+    for file in store.files(base.dependents):
+        names = file.path.removeprefix(f"{base.dependents}/").split("/")
+        try:
+            pipeline, stage, branch = names
+            found.append(ChainKey(pipeline, stage, branch))
+        except (InputError, ValueError):
+            # nothing that was registered here
+            continue
+    return found
+
+
+def references(store: Store, base: ChainKey) -> set[str]:
+    """Checkpoints of `base` that another chain of the store began with or last went on from."""
+    return {
+        each.checkpoint_id
+        for other in registered_chains(store, base)
+        for each in Ledger(store, other).state().bases
+        if each.chain == base
+    }

@@ -1,4 +1,4 @@
-"""Where a stage's weights come from, as a pipeline says it, and which checkpoint a run was told to start from."""
+"""Where a stage's weights come from, as a pipeline says it, from either end; and which checkpoint a run was told of."""
 
 from __future__ import annotations
 
@@ -48,3 +48,13 @@ class UpstreamCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     watermark: datetime
     #: the chain it lies in, where that is not the base itself but the one it was forked from
     chain: ChainKey | None = None
+
+
+class Dependent(msgspec.Struct, frozen=True):
+    """A chain whose runs start from checkpoints of this one. `once`: only its first run does."""
+
+    chain: ChainKey
+    at: Literal["same_watermark", "latest", "promoted"] = "latest"
+    once: bool = False
+    #: it comes before this chain in a circle
+    feedback: bool = False

@@ -1,7 +1,7 @@
 """Keep a chain in order over years: what is kept, what is given back, what changed behind it.
 
-Reading order: `retention` (which checkpoints keep their files), `orphans`, `spilled_splits` and `garbage` (what dead
-attempts left), `republished` (partitions written again after training), `repairs` (holes that have arrived).
+Reading order: `retention` (which checkpoints keep their files), `garbage` (what dead attempts left), `changed_samples`
+(partitions published again after training, holes that have arrived).
 
 Invariants
 - Retention is a union of what is to be kept: another line keeps more, never less.

@@ -1,32 +1,45 @@
 """Sweep: take away what the dead left behind. Never what cannot be parsed, and nothing that is young.
 
-- the artifacts of attempts that died before they committed,
+- the artifacts of attempts that died before they committed: old, of no living attempt, in no ledger entry, and with a
+  name that is an attempt id,
 - what a prune had recorded and was killed before it deleted,
 - files that a writer had begun,
 - saves inside a split that no attempt will go on from,
-- splits that were too large for an XCom, and are trained or left behind.
+- splits that were too large for an XCom, and are trained or left behind. A split is made for the head that its run has
+  read, and only a child of the head can be committed: what was handed over before the head was committed can never be
+  committed any more. Tasks after the commit may still read it for a while, which is what the grace is for.
 
 Each deletion stands for itself: killed anywhere, the next sweep goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
 
-from trainflow.checkpoints.commit.saves import sweep_saves
+from trainflow.checkpoints.commit.saves import old_saves
+from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.orphans import GRACE, Orphan, orphaned_artifacts, orphaned_outputs
-from trainflow.checkpoints.upkeep.spilled_splits import spent_splits
+from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
+from trainflow.identifiers import attempt_time
+from trainflow.storage.store import StoreFile
+
+GRACE = timedelta(days=7)
+_SPLIT = re.compile(r"split-[0-9a-f]{64}\.parquet")
 
 GarbageKind = Literal["orphan", "pruned", "temporary", "partial", "split"]
 
 
 class Garbage(msgspec.Struct, frozen=True):
-    """A file or folder nothing needs. `modified` is its newest file's time (or when its attempt was made), UTC."""
+    """A file or folder nothing needs. `modified` is its newest file's time (or when its attempt was made), UTC.
+
+    `pruned`: it was a checkpoint once, and the prune that was to delete it was cut short. `orphan`: no entry speaks of
+    it.
+    """
 
     kind: GarbageKind
     path: str
@@ -51,51 +64,98 @@ def sweep_garbage(
     if grace < timedelta(0):
         raise ValueError("grace must not be negative")
     ledger.raise_unless_whole()
-    found = [*_artifacts(ledger, now - grace, living), *_temporary(ledger, now - grace), *_splits(ledger, now, grace)]
-    if not dry_run:
-        for leftover in found:
-            _delete(ledger, leftover)
-    return [*found, *_partials(ledger, now, grace, dry_run=dry_run)]
-
-
-def _artifacts(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Garbage]:
-    orphans: list[Orphan] = [
+    before = now - grace
+    found = [
         *orphaned_artifacts(ledger, before, living),
-        *orphaned_outputs(ledger, before, living),
+        *_orphaned_outputs(ledger, before, living),
+        *_files("temporary", ledger.store.temporary(ledger.chain.prefix), before),
+        *_files("split", _splits(ledger), _last_use(ledger, before)),
+        *_saves(ledger, before),
     ]
+    if not dry_run:
+        for each in found:
+            _delete(ledger, each)
+    return found
+
+
+def orphaned_artifacts(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Garbage]:
+    """The artifacts of dead attempts that were not touched since `before`, and of pruned checkpoints whenever.
+
+    `living` are attempts that may still commit. Raises LedgerCorrupt when the ledger cannot be read whole, or does not
+    speak of a checkpoint that was committed; StoreFailure.
+    """
+    spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
+    state = ledger.state()
+    raise_if_unrecorded(ledger, spoken_of.union(state.lost))
+    # what was lost was committed once: it is for a person to delete
+    kept = {*(summary.id for summary in ledger.kept()), *state.lost, *living}
+    if state.stopped is not None:
+        # a person may still accept it
+        kept.add(state.stopped.id)
+    names = (name for name in ledger.store.folders(ledger.chain.artifacts) if name not in kept)
+    found = (_orphan(ledger, ledger.chain.attempt(name), pruned=name in spoken_of) for name in names)
+    return [each for each in found if each and (each.kind == "pruned" or each.modified <= before)]
+
+
+def _orphaned_outputs(ledger: Ledger, before: datetime, living: Collection[str]) -> list[Garbage]:
+    """Folders that dead attempts wrote into, untouched since `before`: what was committed lies elsewhere."""
+    names = (name for name in ledger.store.folders(ledger.chain.outputs) if name not in living)
+    found = (_orphan(ledger, f"{ledger.chain.outputs}/{name}") for name in names)
+    return [each for each in found if each and each.modified <= before]
+
+
+def _orphan(ledger: Ledger, path: str, *, pruned: bool = False) -> Garbage | None:
+    """The folder of an attempt; None for what has a name that no attempt has."""
+    made = attempt_time(path.rpartition("/")[2])
+    return None if made is None else _folder("pruned" if pruned else "orphan", path, ledger.store.files(path), [made])
+
+
+def _folder(kind: GarbageKind, path: str, files: Sequence[StoreFile], times: Sequence[datetime] = ()) -> Garbage:
+    newest = max([*times, *(file.modified for file in files if file.modified is not None)])
+    return Garbage(kind, path, len(files), sum(file.size_bytes for file in files), newest)
+
+
+def _files(kind: GarbageKind, files: Sequence[StoreFile], before: datetime | None) -> list[Garbage]:
+    """Files that were written at or before then (None: none was). Never one whose age the store does not tell."""
     return [
-        Garbage("pruned" if orphan.pruned else "orphan", orphan.path, orphan.files, orphan.size, orphan.modified)
-        for orphan in orphans
+        Garbage(kind, file.path, 1, file.size_bytes, file.modified)
+        for file in files
+        if before is not None and file.modified is not None and file.modified <= before
     ]
 
 
-def _temporary(ledger: Ledger, before: datetime) -> list[Garbage]:
-    return [
-        Garbage("temporary", file.path, 1, file.size_bytes, file.modified)
-        for file in ledger.store.temporary(ledger.chain.prefix)
-        if file.modified is not None and file.modified <= before
-    ]
+def _splits(ledger: Ledger) -> list[StoreFile]:
+    """Files that have the name of a split."""
+    folder = ledger.chain.splits
+    return [file for file in ledger.store.files(folder) if _SPLIT.fullmatch(file.path.removeprefix(f"{folder}/"))]
 
 
-def _splits(ledger: Ledger, now: datetime, grace: timedelta) -> list[Garbage]:
-    return [
-        Garbage("split", file.path, 1, file.size_bytes, file.modified)
-        for file in spent_splits(ledger.store, ledger.chain, ledger.state(), now, grace=grace)
-        if file.modified is not None
-    ]
-
-
-def _partials(ledger: Ledger, now: datetime, grace: timedelta, *, dry_run: bool) -> list[Garbage]:
+def _last_use(ledger: Ledger, before: datetime) -> datetime | None:
+    """The moment up to which no split is of use any more; None: any may be."""
     head = ledger.state().head
-    found = sweep_saves(ledger.store, ledger.chain, head.id if head else None, now, grace=grace, dry_run=dry_run)
-    return [Garbage("partial", each.path, each.files, each.size, each.modified) for each in found]
+    return None if head is None else min(before, head.at)
 
 
-def _delete(ledger: Ledger, leftover: Garbage) -> None:
-    if leftover.kind in ("temporary", "split"):
-        ledger.store.delete(leftover.path)
-        return
-    folder, _, name = leftover.path.rpartition("/")
+def clear_splits(ledger: Ledger, now: datetime) -> None:
+    """Delete the splits that were handed over before the head was committed, and longer ago than the grace. Raises
+    StoreFailure."""
+    for each in _files("split", _splits(ledger), _last_use(ledger, now - GRACE)):
+        ledger.store.delete(each.path)
+
+
+def _saves(ledger: Ledger, before: datetime) -> Iterator[Garbage]:
+    head = ledger.state().head
+    for path, files in old_saves(ledger.store, ledger.chain, head.id if head else None, before):
+        yield _folder("partial", path, files)
+
+
+def _delete(ledger: Ledger, garbage: Garbage) -> None:
+    store, path = ledger.store, garbage.path
+    folder, _, name = path.rpartition("/")
+    if garbage.kind in ("temporary", "split"):
+        store.delete(path)
+    elif garbage.kind == "partial":
+        store.delete_folder(path)
     # an attempt that was given up may have committed since the ledger was read
-    if leftover.kind == "pruned" or folder != ledger.chain.artifacts or ledger.state().recently(name) is None:
-        ledger.store.delete_sealed(leftover.path)
+    elif garbage.kind == "pruned" or folder != ledger.chain.artifacts or ledger.state().recently(name) is None:
+        store.delete_sealed(path)

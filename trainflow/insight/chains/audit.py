@@ -19,7 +19,7 @@ from trainflow.checkpoints.audit.timeline import Interval, uncovered
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.republished import comparable
+from trainflow.checkpoints.upkeep.changed_samples import comparable
 from trainflow.errors import CheckpointError, InputError, SampleError
 from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label

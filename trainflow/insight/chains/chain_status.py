@@ -8,11 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.repairs import open_holes
-from trainflow.checkpoints.upkeep.republished import republished
+from trainflow.checkpoints.ledger.rules import change_of
+from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished
 from trainflow.errors import PipelineFileError, TrainflowError
 from trainflow.insight.chains.next_run import next_run_of
 from trainflow.insight.snapshot import DagSnapshot

@@ -10,13 +10,12 @@ from datetime import datetime
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.artifacts import verify_many
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
-from trainflow.checkpoints.ledger.entry_encoding import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_files import decode_entry
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.stages.dependents import still_needed
-from trainflow.checkpoints.stages.dependents_registry import declared_dependents
+from trainflow.checkpoints.stages.dependents import declared_dependents, still_needed
+from trainflow.checkpoints.verified_artifacts import verify_many
 from trainflow.errors import LedgerCorrupt
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import PipelineChain

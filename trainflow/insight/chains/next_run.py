@@ -14,7 +14,7 @@ import msgspec
 
 from trainflow.checkpoints.actions.import_external import find
 from trainflow.checkpoints.actions.import_spec import Adopt
-from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.actions.rewind import skip
 from trainflow.checkpoints.ledger.entries import Author, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
@@ -27,7 +27,6 @@ from trainflow.checkpoints.stages.start_checkpoint import (
 )
 from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.errors import CheckpointNotFound, SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
-from trainflow.operators.init_from import is_fork
 from trainflow.operators.start_weights import choose_for
 from trainflow.samples.partitions import after_watermark, end_of
 from trainflow.samples.spec import Samples, SplitLimits
@@ -92,7 +91,7 @@ def _next_run(chain: ChainDocument, ledger: Ledger, state: ChainState, init: Ini
         return NextRun(state.watermark, skipped_to, waits=choice.reason)
     if isinstance(choice, StartFromOwn):
         return NextRun(state.watermark, skipped_to)
-    forked = state.watermark is None and is_fork(init.chain, ledger.chain)
+    forked = state.watermark is None and init.chain.is_same_stage(ledger.chain)
     found = base.find(choice.last.id)
     return NextRun(
         watermark=choice.bases[-1].watermark if forked else state.watermark,

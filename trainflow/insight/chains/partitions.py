@@ -11,8 +11,9 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import TrainedBy, trained_in
 from trainflow.checkpoints.ledger.entries import Checkpoint, HoleFilled, LedgerEntry, Regrid, Rewind
+from trainflow.checkpoints.ledger.fold import trained_stretches
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.tiling import trained_stretches, without
+from trainflow.checkpoints.ledger.state import without
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin

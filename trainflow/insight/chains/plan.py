@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from trainflow.checkpoints.actions.regrid import change_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.repairs import open_holes
+from trainflow.checkpoints.ledger.rules import change_of
+from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import SampleError
 from trainflow.insight.chains.next_run import NextRun, adopting, next_run_of
 from trainflow.samples.grid import grid_of

@@ -14,12 +14,12 @@ from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.audit.audit import AuditReport, audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.ledger import snapshots
+from trainflow.checkpoints.ledger import ledger_files
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Loss
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
-from trainflow.checkpoints.stages.dependents_registry import register_origin
+from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.stages.upstream_rewinds import upstream_rewind
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.errors import ChainMoved, LedgerCorrupt, LedgerTooNew
@@ -37,7 +37,7 @@ NOW = day(1000)
 @pytest.fixture
 def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChainWriter:
     """Twelve entries: checkpoints, and a promotion as the eighth."""
-    monkeypatch.setattr(snapshots, "INTERVAL", 4)
+    monkeypatch.setattr(ledger_files, "SNAPSHOT_INTERVAL", 4)
     made = ChainWriter(MemoryStore(), tmp_path, CHAIN)
     made.commit_many(PROMOTED - 1)
     promote(made.ledger, made.ledger.checkpoint().id, "champion", by=Author(), now=day(8))

@@ -10,8 +10,7 @@ import pytest
 from trainflow.checkpoints.actions.fork import adopt, fork
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
-from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit

@@ -27,7 +27,7 @@ from trainflow.checkpoints.ledger.entries import (
     UpstreamSeen,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.upkeep.orphans import orphaned_artifacts
+from trainflow.checkpoints.upkeep.garbage import orphaned_artifacts
 from trainflow.errors import (
     ArtifactCorrupt,
     ChainMoved,

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from trainflow.checkpoints.actions.fork import fork
-from trainflow.checkpoints.actions.regrid import change_of, compare, refuse_change, regrid
+from trainflow.checkpoints.actions.regrid import compare, refuse_change, regrid
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
@@ -25,6 +25,7 @@ from trainflow.checkpoints.ledger.entries import (
     TrainedPartition,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import EARLIER

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from trainflow.checkpoints.actions.cascading_rewind import cascading_rewinds
 from trainflow.checkpoints.actions.fork import adopt, fork
 from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.checkpoints.actions.rewind import cascading_rewinds, rewind
 from trainflow.checkpoints.audit.compare import ComparedScore, compare
 from trainflow.checkpoints.audit.lineage import Lineage, lineage_of
 from trainflow.checkpoints.chain import ChainKey

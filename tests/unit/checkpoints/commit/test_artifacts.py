@@ -15,14 +15,15 @@ import pytest
 from trainflow.checkpoints import verified_artifacts
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.commit import artifacts as artifacts_module
-from trainflow.checkpoints.commit import sealed_files
-from trainflow.checkpoints.commit.artifacts import fetch, output_folder, seal, verify, verify_uploaded
+from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.checkpoints.verified_artifacts import fetch, verify, verify_uploaded
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
@@ -83,8 +84,7 @@ def test_fetch_from_local_store_copies_small_and_lends_large(tmp_path: Path, mon
 
 
 def treat_as_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (artifacts_module, verified_artifacts):
-        monkeypatch.setattr(module, "SMALL_BYTES", 3)
+    monkeypatch.setattr(verified_artifacts, "SMALL_BYTES", 3)
 
 
 def test_fetch_large_untouched_files_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_seal_file_written_meanwhile_is_refused(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, moved: bool
 ) -> None:
     """A saver in the background that the training function did not wait for."""
-    monkeypatch.setattr(sealed_files, "COPIED_BYTES", -1 if moved else sealed_files.COPIED_BYTES)
+    monkeypatch.setattr(artifacts_module, "COPIED_BYTES", -1 if moved else artifacts.COPIED_BYTES)
     output = output_folder(store, CHAIN, attempt_id(1), tmp_path)
     for name in ("a.bin", "b.bin"):
         (output / name).write_bytes(b"weights")
@@ -358,7 +358,7 @@ def test_seal_leaves_trainer_no_access_to_committed_files(
 ) -> None:
     """Also as root, whom modes do not stop: the child holds the file open while it is committed and writes then."""
     if large:
-        monkeypatch.setattr(sealed_files, "COPIED_BYTES", 3)
+        monkeypatch.setattr(artifacts_module, "COPIED_BYTES", 3)
     writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
     folder = output_folder(writer.store, CHAIN, attempt_id(1), tmp_path / "scratch")
     (folder / "model.bin").write_bytes(b"weights")

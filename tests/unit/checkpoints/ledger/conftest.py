@@ -10,7 +10,8 @@ from tests.simulation.memory_store import MemoryStore
 from tests.unit.checkpoints.ledger.lost_entries import CHAIN, LAST, Make
 from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.ledger import pages, snapshots
+from trainflow.checkpoints.ledger import ledger_files
+from trainflow.checkpoints.ledger import state as chain_state
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.testing.chains import ChainWriter, day
@@ -20,8 +21,8 @@ from trainflow.testing.chains import ChainWriter, day
 def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
     """A chain of 30 entries: checkpoints, promotions (5, 15, 25) and a prune; the newest entry is a checkpoint."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(snapshots, "INTERVAL", 8)
-        patch.setattr(pages, "PAGE", 4)
+        patch.setattr(ledger_files, "SNAPSHOT_INTERVAL", 8)
+        patch.setattr(chain_state, "PAGE", 4)
         writer = ChainWriter(MemoryStore(), tmp_path_factory.mktemp("scratch"), CHAIN)
         while (number := writer.ledger.state().sequence + 1) <= LAST:
             if number % 10 == 5:
@@ -40,8 +41,8 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, byt
 def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Make:
     """The chain without some entries, and without what lies in some folders beside them; read as on a disk, and as in a
     store where each look is a request."""
-    monkeypatch.setattr(snapshots, "INTERVAL", 8)
-    monkeypatch.setattr(pages, "PAGE", 4)
+    monkeypatch.setattr(ledger_files, "SNAPSHOT_INTERVAL", 8)
+    monkeypatch.setattr(chain_state, "PAGE", 4)
 
     def without(lost: Collection[int], beside: Collection[str] = ()) -> MemoryStore:
         store, gone = MemoryStore(remote=request.param), {CHAIN.entry(number) for number in lost}

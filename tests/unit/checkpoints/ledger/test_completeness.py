@@ -20,9 +20,9 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_files import StorePages
 from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
-from trainflow.checkpoints.ledger.page_reader import StorePages
-from trainflow.checkpoints.stages.dependents_registry import register_origin
+from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import LedgerCorrupt

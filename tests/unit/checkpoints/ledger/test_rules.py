@@ -20,7 +20,7 @@ from trainflow.checkpoints.ledger.entries import (
     Rewind,
     SplitSummary,
 )
-from trainflow.checkpoints.ledger.tiling import split_problem
+from trainflow.checkpoints.ledger.rules import split_problem
 from trainflow.errors import LedgerCorrupt
 from trainflow.testing.chains import day, split_of
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.skip import skip
+from trainflow.checkpoints.actions.rewind import skip
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger

@@ -11,13 +11,14 @@ import pytest
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.audit.audit import audit
-from trainflow.checkpoints.commit.artifacts import output_folder, verify
+from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.saves import training_name
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.checkpoints.verified_artifacts import verify
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.identifiers import attempt_time, new_attempt_id
 from trainflow.storage.local import LocalStore

@@ -15,14 +15,15 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, Checkpoint, CheckpointRef, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.stages.dependents import Dependent, still_needed
-from trainflow.checkpoints.stages.dependents_registry import (
+from trainflow.checkpoints.stages.dependents import (
     add_dependent,
     references,
     register_origin,
     registered_chains,
     remove_dependent,
+    still_needed,
 )
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.upkeep.retention import (
     KeepAll,
     KeepBest,

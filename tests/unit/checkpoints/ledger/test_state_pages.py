@@ -12,8 +12,7 @@ from trainflow.checkpoints.ledger.entries import (
     Rewind,
 )
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
-from trainflow.checkpoints.ledger.pages import PAGE
-from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.ledger.state import PAGE, ChainState
 from trainflow.testing.chains import day
 
 

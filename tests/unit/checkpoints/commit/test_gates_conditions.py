@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from trainflow.checkpoints.commit.conditions import parse_condition
+from trainflow.checkpoints.commit.gates import parse_condition
 from trainflow.errors import InputError
 
 

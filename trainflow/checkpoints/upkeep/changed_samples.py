@@ -1,4 +1,4 @@
-"""Partitions that were published again after the chain was trained on them: what to compare, and what to do about it.
+"""Samples that changed after the chain was trained: partitions published again, and holes that have arrived.
 
 A look costs the partitions it compares: one listing each. Files are opened only where the listing is another one than
 when they were trained on: after a copy, a `touch`, or because they were published again. What to do is a pure rule.
@@ -15,12 +15,14 @@ import msgspec
 from trainflow.checkpoints.ledger.ancestors import TrainedBy, trained_since
 from trainflow.checkpoints.ledger.entries import Replayed, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, without
 from trainflow.clock import ensure_utc
 from trainflow.pluralize import counted
-from trainflow.samples.partitions import label, origin, place_of, shift
+from trainflow.samples.partitions import at_or_after, label, origin, place_of, shift
 from trainflow.samples.spec import Samples
+from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import open_inventory
+from trainflow.samples.table.readiness import Readiness
 
 #: so many partitions before the watermark are compared where nothing else is said
 PARTITIONS = 24
@@ -132,3 +134,30 @@ def replayed_partitions(found: Iterable[Republication]) -> list[Replayed]:
 
 def _named(found: Sequence[Republication]) -> str:
     return f"partition {label(found[0].start)}" if len(found) == 1 else counted(len(found), "partition")
+
+
+def open_holes(state: ChainState, *, skipped: bool = False) -> list[Hole]:
+    """What the line stepped over and has not trained since; without what a gate or a person left out, whose samples
+    were there, unless `skipped`."""
+    left_out = [] if skipped else [(each.start, each.end) for each in state.left_out]
+    return [
+        Hole(ensure_utc(start), ensure_utc(end), each.hole.reason)
+        for each in state.holes
+        for start, end in without((each.hole.start, each.hole.end), left_out)
+    ]
+
+
+def newest_arrived(state: ChainState, samples: Samples, root: Path | None, now: datetime) -> int:
+    """How many of the last partitions that were missing are there now: one listing each, of a few of them.
+
+    Raises SampleUnreadable.
+    """
+    starts: list[datetime] = []
+    for hole in reversed(open_holes(state)):
+        first, end = place_of(samples, at_or_after(samples, hole.start)), place_of(samples, hole.end)
+        places = range(end - 1, max(first, end - (PARTITIONS - len(starts))) - 1, -1)
+        starts += [shift(samples, samples.start, place) for place in places]
+    if not starts:
+        return 0
+    states = open_inventory(comparable(samples), root, now).states(starts)
+    return sum(state.presence is Readiness.READY for state in states)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.actions.branch_points import LineCheckpoint, fork_points, line_checkpoints
+from trainflow.checkpoints.actions.fork import LineCheckpoint, fork_points, line_checkpoints
 from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey

@@ -1,0 +1,346 @@
+"""The files of a ledger: the bytes of its entries, pages and snapshots, and how they are read.
+
+Entries are read in order and many at once. Snapshots of the fold and pages of older checkpoints keep reading the head
+at the same cost with ten entries and with a hundred thousand. They are never the truth: a snapshot counts only when it
+is whole and of this format, a page only when it is what its name says. Anything else is ignored and the ledger is
+folded from its beginning. But a snapshot that is whole is a witness: an entry that it ends with and that is missing, or
+has another digest, is proof that the ledger is not what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import get_args
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.chain_listing import ChainListing
+from trainflow.checkpoints.ledger.completeness import EntryEvidence, evidence_of_snapshot, missing_entries_error
+from trainflow.checkpoints.ledger.entries import FORMAT, Checkpoint, LedgerEntry, Stop
+from trainflow.checkpoints.ledger.fold import SealedEntry
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page, decode_page
+from trainflow.errors import LedgerCorrupt, LedgerTooNew, StoreFailure
+from trainflow.identifiers import digest
+from trainflow.pluralize import counted
+from trainflow.storage.store import Store, StoreFile
+
+
+class _KindHeader(msgspec.Struct):
+    kind: str = ""
+    format: int = 0
+
+
+_DECODER = msgspec.json.Decoder(LedgerEntry)
+_HEADER = msgspec.json.Decoder(_KindHeader)
+#: what to do about one that is not what was written
+RESTORE_ENTRY = (
+    "Restore the file from a backup or another copy of the store, then run 'trainflow audit'; where there is none, "
+    "'trainflow repair PIPELINE --accept-loss' shows what can be put back"
+)
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+KINDS = frozenset(str(each.__struct_config__.tag) for each in get_args(LedgerEntry))
+
+
+def encode_entry(entry: LedgerEntry) -> bytes:
+    """The bytes of an entry's file, sealed."""
+    data = _ENCODER.encode(msgspec.structs.replace(entry, seal="")) + b"\n"
+    # the first of this name: what a person can name comes later in the file
+    return data.replace(b'"seal":""', b'"seal":"%b"' % digest(data).encode(), 1)
+
+
+def seal_holds(data: bytes, seal: str) -> bool:
+    """Whether an entry's bytes are those that were sealed."""
+    return digest(data.replace(seal.encode(), b"", 1)) == seal
+
+
+def decode_entry(data: bytes, *, location: str) -> LedgerEntry:
+    """The entry in a file. Raises LedgerCorrupt that says where, and whether it is torn or edited; LedgerTooNew."""
+    try:
+        entry: LedgerEntry = _DECODER.decode(data)
+    except msgspec.MsgspecError as error:
+        raise _undecodable(data, error, location) from None
+    if entry.format > FORMAT:
+        raise _too_new(f"format {entry.format}", location)
+    if entry.seal and not seal_holds(data, entry.seal):
+        raise LedgerCorrupt(
+            f"ledger entry {location}: it is not what was written: it was edited. {RESTORE_ENTRY}", location=location
+        )
+    return entry
+
+
+def _undecodable(data: bytes, error: msgspec.MsgspecError, location: str) -> LedgerCorrupt:
+    try:
+        header = _HEADER.decode(data)
+    except msgspec.MsgspecError:
+        problem = f"not a whole JSON document ({error}; {counted(len(data), 'byte')}): it is torn or was edited"
+        return LedgerCorrupt(f"ledger entry {location}: {problem}. {RESTORE_ENTRY}", location=location)
+    if header.format > FORMAT:
+        return _too_new(f"format {header.format}", location)
+    if header.kind and header.kind not in KINDS:
+        return _too_new(f"kind {header.kind!r}", location)
+    problem = f"not a valid entry ({error}): it was edited"
+    return LedgerCorrupt(f"ledger entry {location}: {problem}. {RESTORE_ENTRY}", location=location)
+
+
+def _too_new(what: str, location: str) -> LedgerTooNew:
+    problem = f"{what} is unknown here: it was written by a newer trainflow. Upgrade this one"
+    return LedgerTooNew(f"ledger entry {location}: {problem}", location=location)
+
+
+#: entries asked for at once: few when the ledger was read before, then more and more
+NEWS_BATCH = 2
+FIRST_BATCH = 16
+LARGEST_BATCH = 1024
+
+
+def listed_batches(
+    store: Store, chain: ChainKey, first: int, listing: ChainListing, last: int
+) -> Iterator[list[SealedEntry]]:
+    """The entries from number `first` to the last that a listing shows, or number `last` where that is later. A listing
+    may be late: what it does not show is asked for by its number. Raises LedgerCorrupt, StoreFailure."""
+    last = max(last, max(listing.entries, default=0))
+    for begin in range(first, last + 1, LARGEST_BATCH):
+        numbers = range(begin, min(begin + LARGEST_BATCH, last + 1))
+        contents = read_entries(store, chain, numbers, listing)
+        yield _decoded(store, chain, numbers, contents)
+        if None in contents:
+            return
+
+
+def read_entries(
+    store: Store, chain: ChainKey, numbers: Sequence[int], listing: ChainListing | None
+) -> list[bytes | None]:
+    """The contents of entries by their numbers; None for one that is not there. Raises StoreFailure."""
+    if listing is None:
+        return store.read_many([chain.entry(number) for number in numbers])
+    shown = [listing.entries[number] for number in numbers if number in listing.entries]
+    others = [chain.entry(number) for number in numbers if number not in listing.entries]
+    found = dict(zip([file.path for file in shown], store.read_listed(shown), strict=True))
+    found |= dict(zip(others, store.read_many(others), strict=True))
+    return [found[chain.entry(number)] for number in numbers]
+
+
+def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) -> Iterator[list[SealedEntry]]:
+    """The entries from number `first` to the last there is. Raises LedgerCorrupt, StoreFailure."""
+    while True:
+        batch = _read(store, chain, first, size)
+        yield batch
+        if len(batch) < size:
+            return
+        first += size
+        size = min(size * 4, LARGEST_BATCH)
+
+
+def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedEntry]:
+    """The entries from `first` on, up to the first that is not there."""
+    numbers = range(first, first + count)
+    return _decoded(store, chain, numbers, store.read_many([chain.entry(number) for number in numbers]))
+
+
+def _decoded(
+    store: Store, chain: ChainKey, numbers: Sequence[int], contents: Sequence[bytes | None]
+) -> list[SealedEntry]:
+    found: list[SealedEntry] = []
+    for number, data in zip(numbers, contents, strict=True):
+        location = store.uri(chain.entry(number))
+        if data is None:
+            later = contents[number - numbers[0] + 1 :]
+            _check_nothing_after(store, chain.entry(number), later)
+            break
+        entry = decode_entry(data, location=location)
+        _check_chain(chain, entry, location)
+        found.append(SealedEntry(entry, digest(data), location))
+    return found
+
+
+def _check_chain(chain: ChainKey, entry: LedgerEntry, location: str) -> None:
+    """Entries do not name their chain, but where the files lie that they speak of."""
+    if isinstance(entry, Checkpoint | Stop) and not entry.artifacts.path.startswith(f"{chain.artifacts}/"):
+        raise LedgerCorrupt(
+            f"ledger entry {location} speaks of {entry.artifacts.path}, which belongs to another chain: it was copied "
+            "here. Restore this chain's own entry from a backup or another copy of the store, then run "
+            "'trainflow audit'",
+            location=location,
+        )
+
+
+def _check_nothing_after(store: Store, missing: str, later: Sequence[bytes | None]) -> None:
+    # read_many is not one moment: two entries may have come while it read, so look for the missing one again
+    if any(data is not None for data in later) and not store.exists(missing):
+        location = store.uri(missing)
+        raise LedgerCorrupt(
+            f"ledger entry {location} is missing although later ones are there. {RESTORE_ENTRY}",
+            location=location,
+        )
+
+
+class PageLost(Exception):
+    """A page is not there (any more) or not what it was: fold the ledger from its beginning."""
+
+
+class StorePages:
+    """`made` are the pages that the fold has made and no snapshot has saved yet; `listing` shows, in a store in which
+    each look is a request, what was read before."""
+
+    def __init__(self, store: Store, chain: ChainKey) -> None:
+        self._store = store
+        self._chain = chain
+        self.made: dict[str, bytes] = {}
+        self.listing: ChainListing | None = None
+
+    def checkpoint(self, summary: CheckpointSummary) -> Checkpoint:
+        """Raises LedgerCorrupt when the entry is not the one that was folded."""
+        location = self._store.uri(self._chain.entry(summary.sequence))
+        [data] = read_entries(self._store, self._chain, [summary.sequence], self.listing)
+        if data is None:
+            raise edited_entry_error(location)
+        entry = decode_entry(data, location=location)
+        if digest(data) != summary.digest or not isinstance(entry, Checkpoint):
+            raise edited_entry_error(location)
+        return entry
+
+    def page(self, page: Page) -> list[CheckpointSummary]:
+        """Raises PageLost."""
+        return self.pages([page])
+
+    def pages(self, pages: Sequence[Page]) -> list[CheckpointSummary]:
+        """The lines of several pages, read at once. Raises PageLost."""
+        away = [page.name for page in pages if page.name not in self.made]
+        read = dict(zip(away, self._store.read_many([self._chain.page(name) for name in away]), strict=True))
+        found: list[CheckpointSummary] = []
+        for page in pages:
+            data = self.made.get(page.name) or read[page.name]
+            if data is None:
+                raise PageLost(page.name)
+            try:
+                found += decode_page(page, data)
+            except (ValueError, msgspec.MsgspecError):
+                raise PageLost(page.name) from None
+        return found
+
+    def put(self, page: Page, data: bytes) -> None:
+        """Hold a new page until its writer has stored it."""
+        self.made[page.name] = data
+
+
+def edited_entry_error(location: str) -> LedgerCorrupt:
+    """An entry that later ones contradict."""
+    return LedgerCorrupt(
+        f"ledger entry {location} is missing or is not what the entries after it were written on: the ledger was "
+        "edited. Restore it from a backup or another copy of the store, then run 'trainflow audit'",
+        location=location,
+    )
+
+
+#: entries between two snapshots; reading the head replays at most about this many
+SNAPSHOT_INTERVAL = 32
+#: raise it whenever the fold or its state changes: older snapshots are then ignored
+SNAPSHOT_FORMAT = 7
+_KEPT_SNAPSHOTS = 2
+_NONE = EntryEvidence(0, "")
+
+
+class _Snapshot(msgspec.Struct, frozen=True):
+    format: int
+    state_digest: str
+    state: msgspec.Raw
+
+
+_SNAPSHOT_DECODER = msgspec.json.Decoder(_Snapshot)
+_STATE_DECODER = msgspec.json.Decoder(ChainState)
+
+
+def load_snapshot(
+    store: Store, chain: ChainKey, listing: ChainListing | None = None
+) -> tuple[ChainState | None, EntryEvidence]:
+    """The state of the newest usable snapshot (None: there is none), and what the newest one knows by its name; as a
+    `listing` shows them, where there is one.
+
+    Raises LedgerCorrupt when a snapshot that is whole ends with an entry that is not there or is another one: it was
+    written after that entry, and entries do not change.
+    """
+    files = _snapshot_files(store, chain) if listing is None else _whole_snapshots(listing.snapshots)
+    entries = {} if listing is None else listing.entries
+    newest = max(
+        (evidence_of_snapshot(store, file.path) for file in files), key=lambda each: each.sequence, default=_NONE
+    )
+    for file in reversed(files):
+        state = _read_snapshot(store, file)
+        if state is not None:
+            _check_snapshot(store, chain, state, file.path, entries.get(state.sequence))
+            return state, newest
+    return None, newest
+
+
+def save_snapshot(store: Store, chain: ChainKey, state: ChainState, pages: Mapping[str, bytes]) -> bool:
+    """Write a snapshot and drop all but the newest two. False when the store refuses: that costs time and nothing else.
+
+    `pages` are those made since the ledger was opened, by name: they are written first.
+    """
+    data = msgspec.json.encode(state)
+    snapshot = _Snapshot(SNAPSHOT_FORMAT, digest(data), msgspec.Raw(data))
+    try:
+        for page in state.pages:
+            if page.name in pages:
+                store.replace(chain.page(page.name), pages[page.name])
+        store.replace(chain.snapshot(state.sequence), msgspec.json.encode(snapshot))
+        for file in _snapshot_files(store, chain)[:-_KEPT_SNAPSHOTS]:
+            store.delete(file.path)
+        if pages:
+            _drop_pages(store, chain, state)
+    except StoreFailure:
+        return False
+    return True
+
+
+def _snapshot_files(store: Store, chain: ChainKey) -> list[StoreFile]:
+    return _whole_snapshots(store.files(chain.snapshots))
+
+
+def _whole_snapshots(files: Iterable[StoreFile]) -> list[StoreFile]:
+    return [file for file in files if file.path.endswith(".json")]
+
+
+def _drop_pages(store: Store, chain: ChainKey, state: ChainState) -> None:
+    """Pages that newer ones replace; never one that a faster writer made. Who still wants one begins again."""
+    current = {page.name for page in state.pages}
+    for file in store.files(chain.pages):
+        name = file.path.rpartition("/")[2].removesuffix(".json")
+        last = name.split("-")[1] if name.count("-") == 2 else ""
+        if name not in current and last.isdecimal() and int(last) <= state.sequence:
+            store.delete(file.path)
+
+
+def _read_snapshot(store: Store, file: StoreFile) -> ChainState | None:
+    [data] = store.read_listed([file])
+    if data is None:
+        return None
+    try:
+        snapshot = _SNAPSHOT_DECODER.decode(data)
+        if snapshot.format != SNAPSHOT_FORMAT or digest(bytes(snapshot.state)) != snapshot.state_digest:
+            return None
+        return _STATE_DECODER.decode(snapshot.state)
+    except msgspec.MsgspecError:
+        return None
+
+
+def snapshot_digests(store: Store, chain: ChainKey) -> dict[str, tuple[int, str]]:
+    """Number and digest of the entry that each snapshot ends with, by its path; only of those that are whole."""
+    states = {file.path: _read_snapshot(store, file) for file in _snapshot_files(store, chain)}
+    return {path: (state.sequence, state.digest) for path, state in states.items() if state is not None}
+
+
+def _check_snapshot(store: Store, chain: ChainKey, state: ChainState, path: str, entry: StoreFile | None) -> None:
+    [data] = store.read_listed([entry]) if entry is not None else store.read_many([chain.entry(state.sequence)])
+    if data is None:
+        raise missing_entries_error(store, chain, [state.sequence], evidence_of_snapshot(store, path))
+    found = digest(data)
+    if found != state.digest:
+        location = store.uri(chain.entry(state.sequence))
+        raise LedgerCorrupt(
+            f"ledger entry {location} is not the one that the snapshot {store.uri(path)} was made of: it says "
+            f"{state.digest}, found {found}. The entry was edited, or entries of another copy were put over newer "
+            "ones. Restore the newest copy of the ledger, then run 'trainflow audit'",
+            location=location,
+        )
