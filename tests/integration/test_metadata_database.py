@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
 from tests.integration.pool_changes import add_to, slots
 from trainflow.errors import EngineError
-from trainflow.messages.execution_api import Progress, Started
+from trainflow.messages.execution_api import OutcomeState, Progress, Started, XComItem
 from trainflow.metadata import in_flight, pool_queries, status_queries, task_queries
 from trainflow.metadata.database import CONFLICT_TRIES, Database
 from trainflow.metadata.pool_queries import POOL
@@ -221,3 +222,17 @@ def _deadlocked(database: Database, transaction: Callable[[Database], object]) -
             connection.execute(text(_DEADLOCK[database.url.get_backend_name()]))
 
     return losing()
+
+
+def test_outcome_larger_than_server_takes_fails_its_attempt_alone(tmp_path: Path, mariadb: LocalServer) -> None:
+    with control_plane(tmp_path, database_url=mariadb.clean_database()) as plane:
+        with plane.database.transaction() as connection:
+            limit = connection.execute(text("SELECT @@max_allowed_packet")).scalar_one()
+        plane.add_dag("d", empty_task("a"), empty_task("b"))
+        plane.add_run("d")
+        first, second = plane.tick()
+        value = msgspec.Raw(b'"%b"' % (b"x" * limit))
+        plane.play(first, OutcomeState.SUCCESS, xcoms=[XComItem("v", value)])
+        plane.play(second, OutcomeState.SUCCESS)
+        assert plane.states(1) == {"a": "failed", "b": "success"}
+        assert "max_allowed_packet" in plane.task(1, "a").problem

@@ -215,13 +215,47 @@ class Database:
         self.engine.dispose()
 
 
+#: where a connection keeps how large a statement may be; of that, what the protocol needs
+_PACKET_LIMIT, _PACKET_MARGIN = "trainflow_packet_limit", 1024
+
+
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        engine = create_engine(url, pool_pre_ping=True)
+        if engine.dialect.name in ("mysql", "mariadb"):
+            event.listen(engine, "connect", _note_packet_limit)
+            event.listen(engine, "before_cursor_execute", _refuse_too_large)
+        return engine
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _note_packet_limit(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SELECT @@max_allowed_packet")
+    record.info[_PACKET_LIMIT] = int(cursor.fetchone()[0])
+    cursor.close()
+
+
+def _refuse_too_large(
+    connection: Connection, cursor: Any, statement: str, parameters: Any, _context: Any, _executemany: bool
+) -> None:
+    """Raise ValueError for what the server would not take: it says nothing and hangs up, as one that is away does."""
+    limit = connection.info[_PACKET_LIMIT]
+    for row in parameters if isinstance(parameters, list) else [parameters]:
+        values = row.values() if isinstance(row, dict) else row
+        # a character is four bytes at most, and is escaped with one more
+        most = sum(len(value) for value in values if isinstance(value, str | bytes)) * 5 + len(statement) * 4
+        if most < limit - _PACKET_MARGIN:
+            continue
+        size = len(cursor.mogrify(statement, row).encode("utf-8", "surrogateescape"))
+        if size >= limit - _PACKET_MARGIN:
+            raise ValueError(
+                f"{size} bytes are more than the metadata database takes at once ({limit}: max_allowed_packet of the "
+                "server)"
+            )
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
