@@ -25,6 +25,7 @@ from trainflow.settings.project import Project, project_at
 from trainflow.states import DagRunState, DagRunType, TriggeredBy
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
+from trainflow.workspace.workspace import Workspace
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FILE = "pipelines/p.yaml"
@@ -65,7 +66,7 @@ class Home:
     def begin(self) -> dict[str, dict[str, Any]]:
         """DAG → conf of the run that was begun."""
         before = {row.id for row in self.runs()}
-        self.followings = begin(self.database, self.project, Settings(), FILE, NOW)
+        self.followings = begin(Workspace(self.project, Settings(), self.database), FILE, NOW)
         return {row.dag_id: row.conf for row in reversed(self.runs()) if row.id not in before}
 
     def runs(self) -> list[Any]:

@@ -17,6 +17,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import ArtifactCorrupt, InputError
 from trainflow.samples.grid import grid_of
 from trainflow.samples.splits.next_split import NextSplit, SplitFound, next_split
+from trainflow.workspace.workspace import Workspace
 
 #: so often a person tries things before accepting what was refused
 MOST_DECISIONS = 3
@@ -46,7 +47,8 @@ def begin(world: World) -> str:
     regrid(world)
     world.invariants.reports.by_person = True
     try:
-        begin_pipeline(world.database, world.project, world.settings, SOURCE.path, world.clock.now())
+        workspace = Workspace(world.project, world.settings, world.database)
+        begin_pipeline(workspace, SOURCE.path, world.clock.now())
     except SimulatedCrash:
         return "begins, and does not live to see it"
     world.wake()

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from trainflow.errors import InputError
-from trainflow.messages.workload import DagSource
+from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries
 from trainflow.workspace.names import dag_named
 from trainflow.workspace.parse_pipeline import parse
@@ -44,13 +44,15 @@ def read_into_database(workspace: Workspace, path: Path, now: datetime) -> None:
     with workspace.database.reading() as connection:
         overrides = dag_queries.overrides_of(connection, stored)
     result = parse(workspace.project, workspace.settings, path, overrides)
+    keep_in_database(workspace, DagSource(stored, overrides), result, now)
+
+
+def keep_in_database(workspace: Workspace, source: DagSource, parsed: ParseResult, now: datetime) -> None:
+    """Make what was read of a pipeline file current. Raises InputError with what is wrong in it."""
+    root = workspace.project.root
     problem = workspace.database.write(
         lambda connection: dag_queries.store_result(
-            connection,
-            DagSource(stored, overrides),
-            result,
-            now,
-            is_there=lambda other: (workspace.project.root / other).exists(),
+            connection, source, parsed, now, is_there=lambda other: (root / other).exists()
         )
     )
     if problem is not None:

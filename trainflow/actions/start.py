@@ -19,11 +19,9 @@ from trainflow.identifiers import manual_run_id
 from trainflow.insight.progress import ProgressFeed
 from trainflow.metadata import dag_queries, run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database
 from trainflow.serialization.document import ChainDocument, DagDocument
-from trainflow.settings.model import Settings
-from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
+from trainflow.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from trainflow.insight.chains.next_run import NextRun
@@ -31,19 +29,17 @@ if TYPE_CHECKING:
 #: how a chain of the file stands with its base; None: it cannot be known from here
 Look = Callable[[ChainDocument], "NextRun | None"]
 
-#: begins or finds the runs to follow: database, project, settings, path of the file in the project, now
-Begin = Callable[[Database, Project, Settings, str, datetime], list[ProgressFeed]]
+#: begins or finds the runs to follow: workspace, path of the file in the project, now
+Begin = Callable[[Workspace, str, datetime], list[ProgressFeed]]
 
 
-def begin(
-    database: Database, project: Project, settings: Settings, stored_path: str, now: datetime
-) -> list[ProgressFeed]:
+def begin(workspace: Workspace, stored_path: str, now: datetime) -> list[ProgressFeed]:
     """Follow the unfinished run of each DAG of the file, or queue a new one if it has something to do that nothing else
     triggers."""
-    with database.reading() as connection:
+    with workspace.database.reading() as connection:
         documents = documents_of(connection, stored_path)
-    look = chains_to_look_at(documents, project, settings)
-    return database.write(lambda connection: begin_or_follow(connection, documents, look, now))
+    look = chains_to_look_at(documents, workspace)
+    return workspace.database.write(lambda connection: begin_or_follow(connection, documents, look, now))
 
 
 def begin_or_follow(
@@ -139,22 +135,22 @@ def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: d
     )
 
 
-def chains_to_look_at(documents: list[DagDocument], project: Project, settings: Settings) -> Look:
+def chains_to_look_at(documents: list[DagDocument], workspace: Workspace) -> Look:
     """Ask the ledgers of the stages that have a base now, before anything is written."""
     chains = [each.chain for each in documents if each.chain and each.chain.init_from]
-    known = {key_of(chain): _ask(chain, project, settings) for chain in chains}
+    known = {key_of(chain): _ask(chain, workspace) for chain in chains}
     return lambda chain: known.get(key_of(chain))
 
 
-def _ask(chain: ChainDocument, project: Project, settings: Settings) -> NextRun | None:
+def _ask(chain: ChainDocument, workspace: Workspace) -> NextRun | None:
     """None where the settings do not do to reach the store: then the run itself finds out."""
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.insight.chains.next_run import next_run_of
     from trainflow.operators.storage_options import open_chain_store, store_url
 
     try:
-        url = store_url(chain.store or None, settings)
-        store = open_chain_store(url, given=None, settings=settings, root=project.root)
+        url = store_url(chain.store or None, workspace.settings)
+        store = open_chain_store(url, given=None, settings=workspace.settings, root=workspace.project.root)
         return next_run_of(chain, Ledger(store, key_of(chain)))
     except TrainflowError:
         return None
@@ -179,9 +175,9 @@ def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
     return upstream_first(documents)
 
 
-def places_of(database: Database, stored_path: str) -> list[str]:
+def places_of(workspace: Workspace, stored_path: str) -> list[str]:
     """Where the chains of a file have their checkpoints and samples, and what they adopt."""
-    with database.reading() as connection:
+    with workspace.database.reading() as connection:
         documents = documents_of(connection, stored_path)
     return [place for each in documents if each.chain is not None for place in each.chain.places]
 

@@ -95,8 +95,9 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         _read(engine, request, early.parse)
-        stores.raise_if_refused(places_of(engine.database, request.stored))
-        feeds = (request.begin or begin)(engine.database, project, settings, request.stored, clock.now())
+        workspace = Workspace(project, settings, engine.database)
+        stores.raise_if_refused(places_of(workspace, request.stored))
+        feeds = (request.begin or begin)(workspace, request.stored, clock.now())
         engine.reactor.wake()
         yield EngineTraining(engine, feeds)
 
@@ -129,7 +130,7 @@ def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[Fol
         parsed = parse(project, settings, request.path, request.overrides)
         chains = [decode(each.document).chain for each in parsed.dags]
         stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
-    with EngineClient(project, settings, clock) as client:
+    with request.workspace, EngineClient(request.workspace, clock) as client:
         yield FollowedTraining(client, client.begin(request.stored, request.overrides, parsed, request.begin))
 
 

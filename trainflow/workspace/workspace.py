@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 class Workspace:
     """A project and its settings. Its metadata database is opened when it is first asked for, and kept open until the
-    workspace is closed, which its `with` block does."""
+    workspace is closed, which its `with` block does. `database`: one that this process has open already, as an engine
+    has; it is not to be closed here."""
 
-    def __init__(self, project: Project, settings: Settings) -> None:
+    def __init__(self, project: Project, settings: Settings, database: Database | None = None) -> None:
         self.project = project
         self.settings = settings
-        self._database: Database | None = None
+        self._database = database
 
     @classmethod
     def of(cls, project: Project) -> Self:

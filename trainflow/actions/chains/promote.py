@@ -56,7 +56,7 @@ def trigger_dependents(workspace: Workspace, base: ChainKey, alias: str, now: da
         rows = dag_queries.everything(connection)
     documents = [decode(row.document) for row in rows if row.missing_since is None]
     dependents = [document for document in documents if follows(document, base, alias)]
-    look = chains_to_look_at(dependents, workspace.project, workspace.settings)
+    look = chains_to_look_at(dependents, workspace)
     dag_ids = {key_of(document.chain): document.dag_id for document in documents if document.chain}
     return database.write(lambda connection: [_trigger(connection, each, dag_ids, look, now) for each in dependents])
 

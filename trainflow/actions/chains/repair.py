@@ -7,8 +7,7 @@ Otherwise a new run is queued.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,15 +15,14 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.actions.chains.regrid import plan_regrid, regrid
+from trainflow.actions.start import Begin, create_run
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import InputError
-from trainflow.identifiers import manual_run_id
 from trainflow.insight.progress import ProgressFeed, ProgressView
-from trainflow.metadata import dag_queries, run_creation, run_queries, task_queries
+from trainflow.metadata import dag_queries, run_queries, task_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database
 from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
 from trainflow.samples.grid_change import what_changed
 from trainflow.samples.partitions import distance, label
@@ -35,10 +33,9 @@ from trainflow.samples.splits.split_content import Columns, Hole
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of
 from trainflow.serialization.document import DagDocument
-from trainflow.settings.model import Settings
-from trainflow.settings.project import Project
-from trainflow.states import DagRunState, DagRunType, TaskInstanceState, TriggeredBy
+from trainflow.states import DagRunState, TaskInstanceState
 from trainflow.workspace.pipelines import PipelineChain
+from trainflow.workspace.workspace import Workspace
 
 _WAITING = (TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RESCHEDULE)
 
@@ -165,16 +162,12 @@ def planned(
     return found
 
 
-def begin_repair_of(
-    dag_id: str, *, skipped: bool
-) -> Callable[[Database, Project, Settings, str, datetime], list[ProgressFeed]]:
+def begin_repair_of(dag_id: str, *, skipped: bool) -> Begin:
     """Begins the repair of one DAG's chain where `trainflow.actions.start.begin` would begin to train."""
     conf = {CONF_REPAIR: True, **({CONF_SKIPPED: True} if skipped else {})}
 
-    def begin(
-        database: Database, _project: Project, _settings: Settings, _stored_path: str, now: datetime
-    ) -> list[ProgressFeed]:
-        return [database.write(lambda connection: _begin(connection, dag_id, conf, now))]
+    def begin(workspace: Workspace, _stored_path: str, now: datetime) -> list[ProgressFeed]:
+        return [workspace.database.write(lambda connection: _begin(connection, dag_id, conf, now))]
 
     return begin
 
@@ -184,16 +177,7 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
     document, _ = Versions().get(connection, dag.version_id)
     unfinished = run_queries.unfinished_of(connection, dag_id)
     if not unfinished:
-        run_id = manual_run_id(now, os.urandom(3).hex())
-        root_id = run_creation.create(
-            connection,
-            dag_id=dag_id,
-            run_id=run_id,
-            run_type=DagRunType.MANUAL,
-            triggered_by=TriggeredBy.CLI,
-            conf=conf,
-            now=now,
-        )
+        root_id = create_run(connection, dag_id, conf, now)
         return RepairFeed(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
     run = unfinished[-1]
     known = run.conf.get(CONF_REPAIR)

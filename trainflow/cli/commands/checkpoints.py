@@ -103,14 +103,12 @@ def show(
     the parent), base, seconds, accepted (who accepted it although gates refused it), grid (path, start and length
     of its samples), recovered (its number in a ledger that was lost; 0: none), uri (where its files are)}.
     """
-    import msgspec
-
     from trainflow.insight.chains.checkpoints import checkpoint_detail
 
     with open_pipeline(pipeline) as file:
         found = checkpoint_detail(file.one_chain(stage, branch), which)
     if as_json:
-        print_json({**msgspec.to_builtins(found.checkpoint), "uri": found.uri})
+        print_json(found.document)
     else:
         _show(found.checkpoint, found.uri)
     return 0

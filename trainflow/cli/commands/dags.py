@@ -162,15 +162,17 @@ def read_now(
 
     JSON: {path, problem, dags (documents as in `dags show`)}.
     """
+    from trainflow.insight.runs.dags import FileCheck
+
     try:
         found = _of_file(file, overrides)
     except InputError as error:
         if not as_json:
             raise
-        print_json({"path": file, "problem": str(error), "dags": []})
+        print_json(FileCheck(file, str(error), []))
         return EXIT_WRONG_INPUT
     if as_json:
-        print_json({"path": found[0].path, "problem": None, "dags": [one.document for one in found]})
+        print_json(FileCheck(found[0].path, None, [one.document for one in found]))
         return 0
     for one in found:
         _print_dag(one)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
-from trainflow.cli.render.output import EXIT_WRONG_INPUT, JSON_OPTION
-
-if TYPE_CHECKING:
-    from trainflow.settings.report import SettingLine
+from trainflow.cli.render.output import EXIT_WRONG_INPUT, JSON_OPTION, print_json, print_rows
+from trainflow.workspace.workspace import find_project
 
 
 def init(
@@ -81,18 +79,16 @@ def list_settings(
     JSON: a list of {name, section, key, value, default, unit, source, meaning}; source is "default", the file, or the
     name of the variable.
     """
-    from trainflow.cli.render.output import print_rows
+    import msgspec
 
-    lines = _lines()
-    if section is not None:
-        _check_known(section, sorted({line.section for line in lines}), "section")
-        lines = [line for line in lines if line.section == section]
-    if changed:
-        lines = [line for line in lines if line.source != "default"]
-    rows = [_facts(line) for line in lines]
-    if not as_json:
-        rows = [row | {"shown": _text(row["value"])} for row in rows]
-    print_rows(rows, _SETTING_COLUMNS, as_json=as_json, empty="every setting has its default")
+    from trainflow.insight import settings as insight
+
+    found = insight.list_settings(find_project(), section, changed=changed)
+    if as_json:
+        print_json(found)
+        return
+    rows = [msgspec.structs.asdict(each) | {"shown": _text(each.value)} for each in found]
+    print_rows(rows, _SETTING_COLUMNS, as_json=False, empty="every setting has its default")
 
 
 @config.command("get")
@@ -106,15 +102,13 @@ def get(
 
     JSON: the keys of `config list`.
     """
-    from trainflow.cli.render.output import print_json
+    from trainflow.insight import settings as insight
 
-    lines = {line.name: line for line in _lines()}
-    _check_known(name, list(lines), "setting")
-    facts = _facts(lines[name])
+    found = insight.find_setting(find_project(), name)
     if as_json:
-        print_json(facts)
+        print_json(found)
     else:
-        typer.echo(_text(facts["value"]))
+        typer.echo(_text(found.value))
 
 
 @config.command("lint")
@@ -125,60 +119,19 @@ def lint(as_json: bool = JSON_OPTION) -> int:
 
     JSON: {ok, file, problems}.
     """
-    from trainflow.cli.render.output import print_json
-    from trainflow.observability.redaction import redact_text
-    from trainflow.settings.report import problems
-    from trainflow.workspace.workspace import find_project
+    from trainflow.insight import settings as insight
 
-    project = find_project()
-    found = [redact_text(problem) for problem in problems(project)]
+    found = insight.check_settings(find_project())
     if as_json:
-        print_json({"ok": not found, "file": str(project.settings_file), "problems": found})
-    elif not found:
+        print_json(found)
+    elif found.ok:
         typer.echo("every setting is fine")
-    for problem in [] if as_json else found:
+    for problem in [] if as_json else found.problems:
         typer.echo(problem)
-    return EXIT_WRONG_INPUT if found else 0
-
-
-def _lines() -> list[SettingLine]:
-    from trainflow.settings.report import settings_in_force
-    from trainflow.workspace.workspace import find_project
-
-    return settings_in_force(find_project())
-
-
-def _facts(line: SettingLine) -> dict[str, Any]:
-    return {
-        "name": line.name,
-        "section": line.section,
-        "key": line.key,
-        "value": _without_secrets(line.key, line.value),
-        "default": line.default,
-        "unit": line.unit,
-        "source": line.source,
-        "meaning": line.meaning,
-    }
-
-
-def _without_secrets(key: str, value: Any) -> Any:
-    """Options of a store may be anything: only their names are shown."""
-    from trainflow.observability.redaction import MASK, redact
-
-    if isinstance(value, dict):
-        return dict.fromkeys(value, MASK)
-    return redact(value, key)
+    return 0 if found.ok else EXIT_WRONG_INPUT
 
 
 def _text(value: Any) -> str:
     import json
 
     return value if isinstance(value, str) else "" if value is None else json.dumps(value)
-
-
-def _check_known(name: str, known: list[str], what: str) -> None:
-    from trainflow.errors import InputError
-    from trainflow.near_names import did_you_mean
-
-    if name not in known:
-        raise InputError(f"no {what} is called '{name}'{did_you_mean(name, known)}")

@@ -43,8 +43,6 @@ def list_samples(
     JSON: [{pipeline, stage, branch, start, end, state (trained | ready | not_ready | missing | hole), reason, files,
     bytes, checkpoint (the number of the one trained on it, or null)}], one for each partition.
     """
-    import msgspec
-
     from trainflow.clock import SystemClock
     from trainflow.insight.chains.partitions import moment_of, partitions_of
 
@@ -53,8 +51,7 @@ def list_samples(
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
         found = partitions_of(file.chosen(stage, branch), first, end, SystemClock().now())
     if as_json:
-        lines = [{**each.chain.names, **msgspec.structs.asdict(line)} for each in found for line in each.partitions]
-        print_json(lines)
+        print_json([line for each in found for line in each.lines])
         return 0
     rows = [row for each in found for row in _ranges(each)]
     columns = {**columns_of([each.chain for each in found]), **_COLUMNS}
@@ -97,7 +94,7 @@ def check(
     """
     report = _report(pipeline, partition, overrides, stage, branch)
     if as_json:
-        _print_report(report)
+        print_json(report)
     else:
         for problem in report.problems or ([report.reason] if report.reason else []):
             typer.secho(problem, fg=typer.colors.RED)
@@ -123,7 +120,7 @@ def show(
     """
     report = _report(pipeline, partition, overrides, stage, branch)
     if as_json:
-        _print_report(report)
+        print_json(report)
     else:
         _show(report)
     return 0
@@ -137,12 +134,6 @@ def _report(
 
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
         return partition_report(file.one_chain(stage, branch), partition, SystemClock().now())
-
-
-def _print_report(report: PartitionReport) -> None:
-    import msgspec
-
-    print_json({**msgspec.structs.asdict(report), "ok": report.ok})
 
 
 def _name(start: datetime) -> str:

@@ -178,7 +178,7 @@ def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> i
     seconds = client.clock.monotonic() - began
     from trainflow.metadata.outbox_queries import Undelivered
 
-    undelivered = Undelivered() if client.settings.tracking.enabled else None
+    undelivered = Undelivered() if client.workspace.settings.tracking.enabled else None
     summarize(list(views.values()), seconds, undelivered=undelivered)
     return exit_code(views.values())
 

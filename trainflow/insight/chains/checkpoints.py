@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -108,6 +109,11 @@ class CheckpointDetail(msgspec.Struct, frozen=True):
 
     checkpoint: Checkpoint
     uri: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The entry with `uri` beside its keys, as programs read it."""
+        return {**msgspec.to_builtins(self.checkpoint), "uri": self.uri}
 
 
 def checkpoint_detail(chain: PipelineChain, which: str) -> CheckpointDetail:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -51,12 +52,13 @@ class PartitionRange(msgspec.Struct, frozen=True):
 
 
 class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition looked at closely. `problems` are what the checks found; `ok`: it could be trained on now."""
+    """One partition in detail. `problems` are what the checks found; `ok`: it is ready and passes all checks."""
 
     start: datetime
     end: datetime
     state: str
     reason: str = ""
+    ok: bool = False
     problems: list[str] = []
     files: list[SampleFile] = []
     rows: int | None = None
@@ -66,17 +68,17 @@ class PartitionReport(msgspec.Struct, frozen=True, kw_only=True):
     #: it has another content than what was trained
     republished: bool = False
 
-    @property
-    def ok(self) -> bool:
-        """Whether it is ready and passes all checks."""
-        return self.state == Readiness.READY and not self.problems
-
 
 class ChainPartitions(msgspec.Struct, frozen=True):
     """The partitions of one chain's samples."""
 
     chain: ChainKey
     partitions: list[PartitionLine]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The partitions, each with the names of the chain, as programs read them."""
+        return [{**self.chain.names, **msgspec.structs.asdict(each)} for each in self.partitions]
 
 
 def partitions_of(
@@ -157,7 +159,8 @@ def inspect(samples: Samples, ledger: Ledger, start: datetime, root: Path, now: 
     report = _inspect(samples, start, root, now, state.head.split.columns if follows and state.head else ())
     trained = trained_by(line_of(ledger.entries())).get(start)
     changed = trained is not None and report.fingerprint not in (None, trained.fingerprint)
-    return msgspec.structs.replace(report, trained_by=trained, republished=changed)
+    ok = report.state == Readiness.READY and not report.problems
+    return msgspec.structs.replace(report, ok=ok, trained_by=trained, republished=changed)
 
 
 def _inspect(samples: Samples, start: datetime, root: Path, now: datetime, columns: Columns) -> PartitionReport:

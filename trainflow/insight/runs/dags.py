@@ -57,6 +57,14 @@ class DagDetail(msgspec.Struct, frozen=True, kw_only=True):
     document: dict[str, Any]
 
 
+class FileCheck(msgspec.Struct, frozen=True):
+    """What a pipeline file defines: documents as in `DagDetail`; or the `problem` for which it cannot be read."""
+
+    path: str
+    problem: str | None
+    dags: list[dict[str, Any]]
+
+
 class ImportProblem(msgspec.Struct, frozen=True, kw_only=True):
     """A pipeline file that cannot be read, since `at`, and why."""
 
