@@ -27,16 +27,9 @@ from trainflow.workspace.pipelines import PipelineChain
 TRAINED = "trained"
 
 
-class PartitionLine(msgspec.Struct, frozen=True):
-    """One partition. `state`: trained | ready | not_ready | missing | hole; `checkpoint` is the number of the one that
-    was trained on it."""
+class PartitionLine(InventoryLine, frozen=True):
+    """One partition, which may also be `trained`; `checkpoint` is the number of the one that was trained on it."""
 
-    start: datetime
-    end: datetime
-    state: str
-    reason: str = ""
-    files: int = 0
-    bytes: int = 0
     checkpoint: int | None = None
 
 
@@ -126,13 +119,11 @@ def _natural_end(samples: Samples, trained: Mapping[datetime, TrainedBy], root: 
 
 
 def _merged(found: InventoryLine, trained: TrainedBy | None) -> PartitionLine:
-    state, reason = found.state, found.reason
-    if trained is not None:
-        reason = "" if state == Readiness.READY else f"now {state.replace('_', ' ')}"
-        state = TRAINED
-    return PartitionLine(
-        found.start, found.end, state, reason, found.files, found.bytes, trained.sequence if trained else None
-    )
+    line = PartitionLine(**msgspec.structs.asdict(found))
+    if trained is None:
+        return line
+    reason = "" if found.state == Readiness.READY else f"now {found.state.replace('_', ' ')}"
+    return msgspec.structs.replace(line, state=TRAINED, reason=reason, checkpoint=trained.sequence)
 
 
 def ranges(lines: Iterable[PartitionLine]) -> list[PartitionRange]:

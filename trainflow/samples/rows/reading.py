@@ -7,11 +7,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from difflib import get_close_matches
 from itertools import groupby
 from typing import Any
 
 from trainflow.errors import InputError, SampleUnreadable
+from trainflow.near_names import did_you_mean
 from trainflow.samples.columns.path_columns import value_as
 from trainflow.samples.files.file_binding import open_bound, raise_if_changed, raise_if_written_over
 from trainflow.samples.files.parquet_file import OpenFile, unreadable_file
@@ -177,9 +177,8 @@ def _select(schema: Any, columns: list[str]) -> Any:
 
     for name in columns:
         if name not in schema.names:
-            near = get_close_matches(name, schema.names, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(schema.names)}"
-            raise InputError(f"the samples have no column {name!r}; {hint}")
+            hint = did_you_mean(name, schema.names, otherwise="there are")
+            raise InputError(f"the samples have no column {name!r}{hint}")
     return pa.schema([schema.field(name) for name in columns])
 
 

@@ -340,9 +340,9 @@ class InventoryLine(msgspec.Struct, frozen=True):
     end: datetime
     #: ready | not_ready | missing | hole (missing or not ready, and the ledger says it was stepped over)
     state: str
+    reason: str = ""
     files: int = 0
     bytes: int = 0
-    reason: str = ""
 
 
 def list_partitions(
