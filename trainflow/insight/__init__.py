@@ -5,7 +5,8 @@ Reading order
   `why_task`), `snapshot` (what the database shows of a DAG: what these two look at), `database`;
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
-- `progress` (what is new since the last look, while a pipeline trains) and `run_line` (a run that has ended).
+- `progress` (what is new since the last look, while a pipeline trains) and `run_line` (a run that has ended);
+- `settings` (those in force, and what is wrong with them).
 
 Invariants
 - An answer is a value that holds all that is to be shown; as JSON it has the keys that the commands document.
