@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -28,7 +29,7 @@ from trainflow.operators.upstream_rewind import observe_upstream, rewind_after_u
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.storage.drivers import check_kind, probe
+from trainflow.storage.drivers import check_kind, load_before_fork, probe
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -103,6 +104,14 @@ class CheckpointOperator(BaseOperator):
         self.adopt = adopt
         if adopt is not None and init_from:
             raise InputError(f"task {self.task_id!r}: give 'adopt' or 'init_from': a chain begins with one of them")
+
+    def warm_up(self, project_root: Path) -> None:
+        from trainflow.settings.load import load_settings
+        from trainflow.settings.project import project_at
+
+        super().warm_up(project_root)
+        # all tasks of the chain use that store
+        load_before_fork(self.store or load_settings(project_at(project_root)).checkpoints.store)
 
     def chain_facts(self) -> dict[str, Any]:
         pipeline = self.pipeline or self.dag_id

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import Any
 
 from trainflow.errors import InputError, StoreNotExclusive
@@ -17,6 +18,9 @@ EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "
 LOCAL_PROTOCOLS = frozenset({"file", "local"})
 #: reached without a request
 PROTOCOLS_ON_THIS_MACHINE = LOCAL_PROTOCOLS | {"memory"}
+#: whose drivers are imported before processes are forked: each takes most of a second, starts no thread by being
+#: imported, and survives a fork. That of GCS brings gRPC, which does not
+_FORKED = frozenset({"s3", "s3a"})
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 #: fsspec protocols whose `pipe_file(mode="create")` is one conditional request (for memory: made atomic by our lock).
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
@@ -54,6 +58,15 @@ def _before_import(driver: str, options: Mapping[str, Any]) -> None:
     knows neither, and each question is asked for a minute."""
     if driver in ("gs", "gcs") and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+
+def load_before_fork(url: str) -> None:
+    """Import what reaches the files of a URL, where forked processes can share it. Never raises: who uses the store is
+    told what is wrong with it."""
+    if driver_of(url) in _FORKED and protocol_of(url) in _FORKED:
+        with suppress(Exception):
+            load_driver(url, {})
+            import_module("aiobotocore.session")
 
 
 @contextmanager
