@@ -13,6 +13,7 @@ import pytest
 
 from trainflow.errors import InputError, SampleBucketMissing, StoreMissing
 from trainflow.execution.check_stores import problems
+from trainflow.execution.parse import parse
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
@@ -143,7 +144,7 @@ def test_check_reachable_wrong_key_of_azure_is_told(azure: LocalAzure) -> None:
 
 def test_check_reachable_place_on_this_machine_is_not_asked() -> None:
     for url in ("checkpoints", "/somewhere/else", "file:///x", "memory://x"):
-        assert check_reachable(url, {}, CheckpointFailures()) is None
+        assert check_reachable(url, {}, CheckpointFailures(), seconds=20) is None
 
 
 # -- a pipeline ------------------------------------------------------------------------------------------------------
@@ -201,4 +202,32 @@ def test_problems_store_of_settings_and_samples_are_told_apart(tmp_path: Path, s
     path.write_text(text.replace(old, new))
     [found] = problems(request)
     assert (found.key, "'samples-nowhere' does not exist" in found.message) == ("samples.path", True)
+
+    # a function that runs before may make the bucket
+    path.write_text(f"{path.read_text()}\nprepare: {{function: 'operators.tiny:train'}}\n")
+    assert parse(request).problem is None
+    assert problems(request) == []
+    project.close()
+
+
+def test_problems_store_is_given_the_time_that_the_setting_says(tmp_path: Path, silent: str) -> None:
+    pytest.importorskip("s3fs")
+    place = f'[checkpoints]\nstore = "s3://bucket/x"\n[checkpoints.storage_options]\nendpoint_url = "{silent}"\n'
+    credentials = 'key = "a"\nsecret = "b"\n'
+    project = tiny_project(tmp_path / "project", days=1, settings=place + credentials)
+    request = ParseFile(DagSource(FILE, {}), str(project.root), str(project.home.path))
+
+    def say(seconds: float) -> None:
+        project.write("configs/trainflow.toml", f"[engine]\nstore_check_seconds = {seconds}\n{place}{credentials}")
+
+    say(0.02)
+    [found] = problems(request)
+    assert "no answer within 0." in found.message
+    assert "engine.store_check_seconds" in found.message
+    say(0)
+    assert problems(request) == []
+    settings = load_settings(project_at(project.root))
+    with StoreCheck(project_at(project.root), settings, project.root / FILE, {}) as check:
+        check.raise_if_refused(["s3://bucket/x"])
+        assert check._process is None
     project.close()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from trainflow.authoring.dag import DAG
 from trainflow.clock import SystemClock
-from trainflow.errors import TrainflowError
+from trainflow.errors import SampleBucketMissing, TrainflowError
 from trainflow.execution.dag_files import LoadedFile
 from trainflow.execution.parse import parse
 from trainflow.execution.parse_file import answer
@@ -42,6 +42,8 @@ class Place(NamedTuple):
     failures: Failures
     stage: str
     key: str
+    #: a task that comes before those of the chain may make it
+    made_by_a_task: bool = False
 
 
 def main() -> None:
@@ -58,6 +60,9 @@ def problems(request: ParseFile) -> list[StoreProblem]:
     if parse(request, on_loaded=loaded.append).problem is not None:
         return []
     settings = load_settings(project_at(Path(request.project_root)))
+    patience = settings.engine.store_check_seconds
+    if not patience:
+        return []
     dags = [dag for file in loaded for dag in file.dags.values()]
     places: dict[str, Place] = {}
     for place in (each for dag in dags for each in places_of(dag, settings)):
@@ -66,7 +71,7 @@ def problems(request: ParseFile) -> list[StoreProblem]:
     for place in places.values():
         with suppress(TrainflowError):  # said of the place itself
             load_driver(place.url, place.options)
-    seconds = answer_seconds(clock.monotonic() - began, time.process_time())
+    seconds = answer_seconds(patience, clock.monotonic() - began, time.process_time())
     with ThreadPoolExecutor(_MOST_PLACES) as pool:
         return [each for each in pool.map(lambda place: _asked(place, seconds), places.values()) if each is not None]
 
@@ -83,11 +88,24 @@ def places_of(dag: DAG, settings: Settings) -> Iterator[Place]:
     if adopt is not None:
         options = foreign_options(adopt.path, adopt.storage_options, settings)
         yield Place(adopt.pattern().root, options, SampleFailures(options), checkpoint.stage, "adopt.path")
-    samples = getattr(by_role.get("samples"), "samples", None)
+    checker: Any = by_role.get("samples")
+    samples = getattr(checker, "samples", None)
     if samples is not None:
         options = sample_options(samples.storage_options, settings)
         stage = "" if checkpoint is None else checkpoint.stage
-        yield Place(path_pattern(samples.path).root, options, SampleFailures(options), stage, "samples.path")
+        prepared = any(dag.get_task(each).role is None for each in _before(dag, checker.task_id))
+        yield Place(path_pattern(samples.path).root, options, SampleFailures(options), stage, "samples.path", prepared)
+
+
+def _before(dag: DAG, task_id: str) -> set[str]:
+    """The tasks that a task waits for, directly or by way of others."""
+    found: set[str] = set()
+    left = [task_id]
+    while left:
+        new = set(dag.get_task(left.pop()).upstream_task_ids) - found
+        found |= new
+        left += new
+    return found
 
 
 def _asked(place: Place, seconds: float) -> StoreProblem | None:
@@ -95,6 +113,8 @@ def _asked(place: Place, seconds: float) -> StoreProblem | None:
         refused = check_reachable(place.url, place.options, place.failures, seconds)
     except TrainflowError as error:
         refused = error
+    if place.made_by_a_task and isinstance(refused, SampleBucketMissing):
+        return None
     return None if refused is None else StoreProblem(str(refused), place.stage, place.key)
 
 

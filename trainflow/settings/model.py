@@ -35,6 +35,7 @@ def tracking_uri_problem(uri: str) -> str | None:
 
 
 Seconds = Annotated[float, Meta(gt=0)]
+SecondsOrNone = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 
 
@@ -51,6 +52,9 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stop_grace_seconds: Seconds = 30.0
     #: how often in a row infrastructure may lose the attempts of one task instance before it fails
     lost_attempts: Count = 10
+    #: how long a store may take to answer before a pipeline is begun, up to five times that on a machine that is busy;
+    #: 0: it is not asked
+    store_check_seconds: SecondsOrNone = 2.0
 
 
 class ExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,8 +23,7 @@ from trainflow.storage.drivers import (
 from trainflow.storage.errors import Failures
 from trainflow.storage.reasons import RefusalReason, reason_of
 
-#: how long a store may take to answer, and how many times longer on a machine that is busy
-ANSWER_SECONDS = 2.0
+#: how many times longer a store may take to answer on a machine that is busy
 _MOST_SLOWNESS = 5.0
 
 
@@ -33,21 +32,20 @@ def is_remote(url: str) -> bool:
     return protocol_of(url) not in PROTOCOLS_ON_THIS_MACHINE
 
 
-def answer_seconds(taken: float, computed: float) -> float:
-    """How long a store may take to answer where work that took `computed` seconds of the processor has taken `taken`:
-    on a machine that is busy a store that is well is asked later, and heard later."""
-    return ANSWER_SECONDS * min(max(taken / computed, 1.0), _MOST_SLOWNESS) if computed > 0 else ANSWER_SECONDS
+def answer_seconds(patience: float, taken: float, computed: float) -> float:
+    """How long a store may take to answer, `patience` seconds where nothing else is done, where work that took
+    `computed` seconds of the processor has taken `taken`: on a machine that is busy a store that is well is asked
+    later, and heard later."""
+    return patience * min(max(taken / computed, 1.0), _MOST_SLOWNESS) if computed > 0 else patience
 
 
-def check_reachable(
-    url: str, options: Mapping[str, Any], failures: Failures, seconds: float = ANSWER_SECONDS
-) -> BaseException | None:
+def check_reachable(url: str, options: Mapping[str, Any], failures: Failures, seconds: float) -> BaseException | None:
     """Why the place at `url` cannot be used, as it is raised for who opened it; None: it answers, or is on this
     machine. Raises InputError where the driver is not installed."""
     if not is_remote(url):
         return None
     load_driver(url, options)
-    answer = _within(seconds, lambda: _ask(url, options))
+    answer = _within(seconds, lambda: _ask(url, options, seconds))
     if answer is None or reason_of(answer) is RefusalReason.THROTTLED:
         return None
     if reason_of(answer) is RefusalReason.BUCKET_MISSING or isinstance(answer, FileNotFoundError):
@@ -69,14 +67,17 @@ def _within(seconds: float, ask: Callable[[], None]) -> BaseException | None:
 
     threading.Thread(target=run, name="store check", daemon=True).start()
     if not done.wait(seconds):
-        return TimeoutError(f"no answer within {seconds:.2g} s")
+        return TimeoutError(
+            f"no answer within {seconds:.2g} s; a store that needs longer is given it by the setting "
+            "engine.store_check_seconds, and is not asked where that is 0"
+        )
     return raised[0] if raised else None
 
 
-def _ask(url: str, options: Mapping[str, Any]) -> None:
+def _ask(url: str, options: Mapping[str, Any], seconds: float) -> None:
     """Ask for one name. Raises what the driver raises."""
     driver = driver_of(url)
-    filesystem, base = open_filesystem(url, _once(driver, options))
+    filesystem, base = open_filesystem(url, _once(driver, options, seconds))
     bucket, _, prefix = base.strip("/").partition("/")
     service = EXTRAS.get(driver)
     if service == "s3":
@@ -90,12 +91,12 @@ def _ask(url: str, options: Mapping[str, Any]) -> None:
         filesystem.exists(base)
 
 
-def _once(driver: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _once(driver: str, options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
     """The options of a client that tries once, beneath those that were given."""
     quick: dict[str, Any] = {"skip_instance_cache": True}
     if EXTRAS.get(driver) == "s3":
         given = options.get("config_kwargs") or {}
-        quick["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": ANSWER_SECONDS, **given}
+        quick["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": seconds, **given}
         return {**options, **quick}
     return {**quick, **options}
 

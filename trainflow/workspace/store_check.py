@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
-#: a process that hangs for another reason than a store, which is asked for two seconds, is given up
+#: a process that hangs for another reason than a store is given up, so long after the stores would have been
 _MOST_SECONDS = 30.0
 
 
@@ -32,6 +32,7 @@ class StoreCheck:
         self._settings = settings
         self._path = path
         self._overrides = overrides
+        self._most_seconds = _MOST_SECONDS + 5 * settings.engine.store_check_seconds
         self._process: subprocess.Popen[bytes] | None = None
         if self._may_name_a_store():
             self._begin()
@@ -48,7 +49,8 @@ class StoreCheck:
     def raise_if_refused(self, urls: list[str]) -> None:
         """Wait for the answers. `urls`: what the pipeline names, once it has been read. Raises InputError that says
         where each place that cannot be used is written, why it cannot, and what to do."""
-        if self._process is None and any("://" in url for url in urls):
+        asks = self._settings.engine.store_check_seconds > 0
+        if asks and self._process is None and any("://" in url for url in urls):
             self._begin()
         if self._process is None:
             return
@@ -58,6 +60,8 @@ class StoreCheck:
 
     def _may_name_a_store(self) -> bool:
         """Whether the settings or the text of the file hold a URL: then the check need not wait for the file."""
+        if not self._settings.engine.store_check_seconds:
+            return False
         try:
             return "://" in self._settings.checkpoints.store or "://" in self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeError):
@@ -72,7 +76,7 @@ class StoreCheck:
         request = msgspec.json.encode(ParseFile(source, str(self._project.root), str(self._project.home.path)))
         # -P: the folder the command was typed in must hide nothing that the pipeline imports
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "trainflow.execution.check_stores", str(os.getpid()), str(_MOST_SECONDS)],
+            [sys.executable, "-P", "-m", "trainflow.execution.check_stores", str(os.getpid()), str(self._most_seconds)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -90,7 +94,7 @@ class StoreCheck:
         from trainflow.messages.parsed_file import StoreProblem
 
         try:
-            answer, _ = process.communicate(timeout=_MOST_SECONDS)
+            answer, _ = process.communicate(timeout=self._most_seconds)
             return msgspec.json.decode(answer, type=list[StoreProblem])
         except (subprocess.TimeoutExpired, msgspec.DecodeError):
             return []
