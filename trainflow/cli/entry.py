@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
 from trainflow.bootstrap import importing
+
+#: exit code of a command that was interrupted; importing where the others are told takes as long as all the rest
+_INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line."""
-    with importing():
-        from trainflow.cli.main import main as command
+    try:
+        with importing():
+            from trainflow.cli.main import main as command
+    except KeyboardInterrupt:
+        # Ctrl-C before there is anything to stop
+        sys.exit(_INTERRUPTED)
     command()
 
 
