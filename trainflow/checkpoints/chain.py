@@ -112,3 +112,16 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
     def attempt(self, attempt_id: str) -> str:
         """The folder of what one attempt wrote; no other attempt ever uses it."""
         return f"{self.artifacts}/{check_name(attempt_id, 'attempt')}"
+
+
+class OfChain(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is told of a chain, whose names it has: a base for such values."""
+
+    pipeline: str
+    stage: str
+    branch: str
+
+    @property
+    def chain(self) -> ChainKey:
+        """The chain it is about."""
+        return ChainKey(self.pipeline, self.stage, self.branch)

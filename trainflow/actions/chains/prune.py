@@ -12,7 +12,7 @@ import msgspec
 
 from trainflow.checkpoints.actions.prune import chains_of
 from trainflow.checkpoints.actions.prune import prune as delete
-from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import remove_dependent
@@ -24,12 +24,9 @@ from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.under_way import living_attempts
 
 
-class PrunedCheckpoint(msgspec.Struct, frozen=True):
+class PrunedCheckpoint(OfChain, frozen=True, kw_only=True):
     """A checkpoint whose files go; `bytes`: their size."""
 
-    pipeline: str
-    stage: str
-    branch: str
     sequence: int
     id: str
     bytes: int

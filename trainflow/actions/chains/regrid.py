@@ -11,6 +11,7 @@ import msgspec
 
 from trainflow.checkpoints.actions.regrid import RegridComparison, compare
 from trainflow.checkpoints.actions.regrid import regrid as record
+from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Author, Regrid
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
@@ -34,15 +35,12 @@ class GridSummary(msgspec.Struct, frozen=True):
     length: str
 
 
-class RegridDone(msgspec.Struct, frozen=True, kw_only=True):
+class RegridDone(OfChain, frozen=True, kw_only=True):
     """What was recorded, or with `dry_run` would be. `old`, `new`: None where nothing differs; `at`: the end of the
     chain, from which on the new grid holds; `same`, `other`, `gone`: of a table with another path, how many trained
     partitions have the same content there, have another, are not there; `sequence`: of the entry, None where none was
     written."""
 
-    pipeline: str
-    stage: str
-    branch: str
     dry_run: bool
     old: GridSummary | None = None
     new: GridSummary | None = None

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from trainflow.actions.chains.regrid import plan_regrid, regrid
 from trainflow.actions.start import Begin, create_run
+from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
@@ -61,13 +62,10 @@ class RepairPlan(msgspec.Struct, frozen=True):
     skipped_too: bool = False
 
 
-class RepairDone(msgspec.Struct, frozen=True):
+class RepairDone(OfChain, frozen=True, kw_only=True):
     """What a repair came to, or with `dry_run` would. `repaired`: partitions that are trained now; `holes`: partitions
     still stepped over."""
 
-    pipeline: str
-    stage: str
-    branch: str
     dry_run: bool
     repairs: list[PlannedRepair]
     repaired: int

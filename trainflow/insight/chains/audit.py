@@ -16,7 +16,7 @@ from trainflow.checkpoints.actions.prune import chains_of
 from trainflow.checkpoints.audit.audit import AuditReport, audit
 from trainflow.checkpoints.audit.raw_ledger import RawPiece
 from trainflow.checkpoints.audit.timeline import Interval, uncovered
-from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.changed_samples import comparable
@@ -30,13 +30,10 @@ from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 
-class ChainAudit(msgspec.Struct, frozen=True, kw_only=True):
+class ChainAudit(OfChain, frozen=True, kw_only=True):
     """What was found in one chain, as `trainflow.checkpoints.audit.audit.AuditReport` explains it. `gaps`,
     `duplicates` and `holes` are numbers, the lists beside them say where."""
 
-    pipeline: str
-    stage: str
-    branch: str
     store: str
     partitions: int
     gaps: int
@@ -63,11 +60,6 @@ class ChainAudit(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[str]
     notices: list[str]
     ok: bool
-
-    @property
-    def chain(self) -> ChainKey:
-        """Name of the chain."""
-        return ChainKey(self.pipeline, self.stage, self.branch)
 
 
 class PipelineAudit(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_files import decode_entry
@@ -22,13 +22,10 @@ from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import PipelineChain
 
 
-class CheckpointLine(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointLine(OfChain, frozen=True, kw_only=True):
     """A checkpoint whose files are kept. `partitions`: trained from the root up to it; `size` in bytes; `metrics`: what
     the trainer returned; `scores`: of samples it had not seen; `on_line`: false where a rewind left it behind."""
 
-    pipeline: str
-    stage: str
-    branch: str
     sequence: int
     id: str
     parent_id: str | None
@@ -44,23 +41,15 @@ class CheckpointLine(msgspec.Struct, frozen=True, kw_only=True):
     aliases: list[str]
 
 
-class VerifiedCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
+class VerifiedCheckpoint(OfChain, frozen=True, kw_only=True):
     """A checkpoint whose files were read. `problems`: what is not as it was committed."""
 
-    pipeline: str
-    stage: str
-    branch: str
     sequence: int
     id: str
     ok: bool
     files: int
     bytes: int
     problems: list[str]
-
-    @property
-    def chain(self) -> ChainKey:
-        """Chain of the checkpoint."""
-        return ChainKey(self.pipeline, self.stage, self.branch)
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -70,21 +59,13 @@ class Verification(msgspec.Struct, frozen=True):
     checkpoints: list[VerifiedCheckpoint]
 
 
-class LedgerLine(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerLine(OfChain, frozen=True, kw_only=True):
     """An entry as it lies in the store; `entry` is None where it cannot be read, and `problem` says why."""
 
-    pipeline: str
-    stage: str
-    branch: str
     sequence: int
     location: str
     entry: LedgerEntry | None
     problem: str | None
-
-    @property
-    def chain(self) -> ChainKey:
-        """Chain of the checkpoint."""
-        return ChainKey(self.pipeline, self.stage, self.branch)
 
 
 def checkpoints_of(chains: Sequence[PipelineChain]) -> list[CheckpointLine]:

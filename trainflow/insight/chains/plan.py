@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
@@ -54,14 +54,11 @@ class Plan(msgspec.Struct, frozen=True):
     estimated_seconds: float | None
 
 
-class ChainPlan(msgspec.Struct, frozen=True, kw_only=True):
+class ChainPlan(OfChain, frozen=True, kw_only=True):
     """The plan of one chain, and where it is. `finish_at`: when runs follow each other from now on; `holes_arrived`:
     partitions that were stepped over and are there now; `stopped`: what gates have against the checkpoint that they
     refused."""
 
-    pipeline: str
-    stage: str
-    branch: str
     head_sequence: int
     watermark: datetime | None
     stopped: list[str]
@@ -75,11 +72,6 @@ class ChainPlan(msgspec.Struct, frozen=True, kw_only=True):
     rows: int | None
     bytes: int
     estimated_seconds: float | None
-
-    @property
-    def chain(self) -> ChainKey:
-        """Name of the chain."""
-        return ChainKey(self.pipeline, self.stage, self.branch)
 
 
 class PipelinePlan(msgspec.Struct, frozen=True):
