@@ -50,7 +50,7 @@ def inside(
         project = write_project(files)
         monkeypatch.chdir(project.root)
         monkeypatch.syspath_prepend(str(project.root))
-        monkeypatch.setattr("trainflow.workspace.parse_pipeline._ask", _parse_here)
+        monkeypatch.setattr("trainflow.workspace.pipeline_file._ask", _parse_here)
         return kind(project, capsys)
 
     return lay_out

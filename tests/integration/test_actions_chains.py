@@ -184,7 +184,7 @@ def test_branch_of_yaml_is_found_without_reading_file(flights: Flights, monkeypa
     """The engine reads it: once, with what the fork says."""
     asked = BranchRequest(branch="hot", overrides={"split.partitions": "5"})
     fork(plan_fork(flights.file, asked), who=ANN, now=NOW)
-    monkeypatch.setattr("trainflow.workspace.parse_pipeline.read_file", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr("trainflow.workspace.pipeline_file.read_file", lambda *_: pytest.fail("it was read"))
     path = flights.root / "pipelines/flights.yaml"
 
     found = overrides_of_branch(open_workspace(path), path, "hot", {"split.rows": "9"})

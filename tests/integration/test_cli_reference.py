@@ -102,7 +102,7 @@ def test_reference_printed_keys_are_documented_keys(
     trained: LiveProject, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(trained.root)
-    monkeypatch.setattr("trainflow.workspace.parse_pipeline._ask", _parse_here)
+    monkeypatch.setattr("trainflow.workspace.pipeline_file._ask", _parse_here)
     found: dict[str, Any] = {}
     documents = _documented()
     for name, arguments in COMMANDS.items():

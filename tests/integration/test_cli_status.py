@@ -125,7 +125,7 @@ def test_status_and_why_read_no_file_as_pipeline(
         raise AssertionError("a pipeline file is read")
 
     (home.project.root / "pipelines/code.py").write_text("while True: pass")
-    monkeypatch.setattr("trainflow.workspace.parse_pipeline.read_file", read)
+    monkeypatch.setattr("trainflow.workspace.pipeline_file.read_file", read)
 
     assert home.run(*command)[0] == 0
 

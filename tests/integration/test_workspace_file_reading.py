@@ -20,7 +20,7 @@ from trainflow.serialization.document import decode
 from trainflow.settings.model import DagProcessorSettings, Settings
 from trainflow.settings.project import Project
 from trainflow.testing.processes import wait_for
-from trainflow.workspace.parse_pipeline import parse, read_file
+from trainflow.workspace.pipeline_file import parse, read_file
 
 WriteProject = Callable[[dict[str, str]], Project]
 
@@ -156,7 +156,7 @@ def test_folder_command_was_typed_in_hides_nothing(write_project: WriteProject, 
     project = write_project({"pipelines/p.py": CHAIN})
     script = (
         "import sys; from pathlib import Path; sys.path = [p for p in sys.path if p]\n"
-        "from trainflow.workspace.parse_pipeline import parse; from trainflow.settings.model import Settings\n"
+        "from trainflow.workspace.pipeline_file import parse; from trainflow.settings.model import Settings\n"
         "from trainflow.settings.project import project_at\n"
         f"project = project_at(Path({str(project.root)!r}))\n"
         "print(len(parse(project, Settings(), project.root / 'pipelines/p.py', {}).dags))"
@@ -190,7 +190,7 @@ while True:
 BY_COMMAND = """
 import sys
 from pathlib import Path
-from trainflow.workspace.parse_pipeline import parse
+from trainflow.workspace.pipeline_file import parse
 from trainflow.settings.model import Settings
 from trainflow.settings.project import project_at
 project = project_at(Path(sys.argv[1]))

@@ -11,7 +11,7 @@ from trainflow.errors import InputError
 from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata import dag_queries
 from trainflow.workspace.names import dag_named
-from trainflow.workspace.parse_pipeline import parse
+from trainflow.workspace.pipeline_file import parse
 from trainflow.workspace.workspace import Workspace
 
 

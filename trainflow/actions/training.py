@@ -122,7 +122,7 @@ def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[Fol
     lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
     from trainflow.actions.engine_client import EngineClient
     from trainflow.serialization.document import decode
-    from trainflow.workspace.parse_pipeline import parse
+    from trainflow.workspace.pipeline_file import parse
     from trainflow.workspace.store_check import StoreCheck
 
     project, settings = request.workspace.project, request.workspace.settings

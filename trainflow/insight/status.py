@@ -25,8 +25,8 @@ from trainflow.metadata.outbox_queries import Undelivered, undelivered
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.workspace.locate import Selection, locate, project_files
+from trainflow.workspace.pipeline_file import dags_named_in
 from trainflow.workspace.pipelines import read_pipeline
-from trainflow.workspace.unread_files import dags_named_in
 from trainflow.workspace.workspace import Workspace
 
 _BUSY = ("running", "deferred", "up_for_retry", "up_for_reschedule", "queued", "scheduled")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trainflow.errors import InputError, PipelineFileError
+from trainflow.workspace.pipeline_file import dags_named_in
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
-from trainflow.workspace.unread_files import dags_named_in
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey

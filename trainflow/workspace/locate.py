@@ -79,8 +79,7 @@ def _file_of_dag(dag_id: str, *, read: bool) -> Path | None:
 
 
 def _defines(workspace: Workspace, path: Path, dag_id: str, *, read: bool) -> bool:
-    from trainflow.workspace.parse_pipeline import parse
-    from trainflow.workspace.unread_files import dags_named_in
+    from trainflow.workspace.pipeline_file import dags_named_in, parse
 
     try:
         if not read or path.suffix != ".py":

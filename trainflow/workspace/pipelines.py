@@ -184,7 +184,7 @@ def open_pipeline(name: str, overrides: Mapping[str, str] = MappingProxyType({})
 
 def read_pipeline(workspace: Workspace, path: Path, overrides: Mapping[str, str]) -> OpenedPipeline:
     """Read a file. Raises InputError."""
-    from trainflow.workspace.parse_pipeline import read_file
+    from trainflow.workspace.pipeline_file import read_file
 
     parsed = read_file(workspace.project, workspace.settings, path, dict(overrides))
     return describe(parsed, path, workspace)

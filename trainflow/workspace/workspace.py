@@ -71,6 +71,24 @@ class Workspace:
         finally:
             database.close()
 
+    def active_runs(self, dag_id: str) -> list[str]:
+        """Ids of the runs of a DAG that have not ended; none where there is no database."""
+        if self.existing_database is None:
+            return []
+        from trainflow.metadata import run_queries
+
+        with self.existing_database.reading() as connection:
+            return [row.run_id for row in run_queries.unfinished_of(connection, dag_id)]
+
+    def living_attempts(self) -> set[str]:
+        """Attempts whose artifacts may still be committed: all of runs that have not ended."""
+        if self.existing_database is None:
+            return set()
+        from trainflow.metadata import attempt_queries
+
+        with self.existing_database.reading() as connection:
+            return attempt_queries.of_unfinished_runs(connection)
+
     def wake_engine(self) -> None:
         """Tell the engine of this home, if one is alive, that there is something new in the database."""
         from trainflow.executors.execution_socket import nudge

@@ -11,7 +11,6 @@ from trainflow.checkpoints.actions.accept_loss import Damage, damage_of, put_rig
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Loss
 from trainflow.errors import InputError
 from trainflow.workspace.pipelines import PipelineChain
-from trainflow.workspace.under_way import active_runs
 
 
 class LostCheckpoint(msgspec.Struct, frozen=True):
@@ -83,7 +82,7 @@ def accept_loss(plan: LossPlan, *, who: Author, now: datetime, reason: str = "")
     chain, damage = plan
     if damage is None:
         return plan.outcome(None)
-    runs = active_runs(chain.workspace, chain.dag_id)
+    runs = chain.workspace.active_runs(chain.dag_id)
     if runs:
         raise InputError(
             f"run {runs[0]} of {chain.dag_id} has not ended: nothing was changed; end it with 'trainflow runs cancel "

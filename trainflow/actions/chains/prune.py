@@ -21,7 +21,6 @@ from trainflow.checkpoints.upkeep.retention import KeepLatest, Policy
 from trainflow.errors import InputError
 from trainflow.insight.chains.checkpoints import DependentStage, dependents_of
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
-from trainflow.workspace.under_way import living_attempts
 
 
 class PrunedCheckpoint(OfChain, frozen=True, kw_only=True):
@@ -151,7 +150,7 @@ def sweep(file: OpenedPipeline, stage: str | None, branch: str | None, *, grace:
 def _sweep(
     file: OpenedPipeline, stage: str | None, branch: str | None, grace: timedelta, now: datetime, *, dry_run: bool
 ) -> SweepDone:
-    living = living_attempts(file.workspace)
+    living = file.workspace.living_attempts()
     swept = [
         _described(ledger, each)
         for ledger in _ledgers(file, stage, branch)

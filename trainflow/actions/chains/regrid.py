@@ -24,7 +24,6 @@ from trainflow.samples.spec import Samples
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.workspace.pipelines import PipelineChain
-from trainflow.workspace.under_way import active_runs
 
 
 class GridSummary(msgspec.Struct, frozen=True):
@@ -104,7 +103,7 @@ def regrid(plan: RegridPlan, *, who: Author, now: datetime, reason: str = "") ->
 
 
 def _refuse_while_running(chain: PipelineChain) -> None:
-    runs = active_runs(chain.workspace, chain.dag_id)
+    runs = chain.workspace.active_runs(chain.dag_id)
     if runs:
         raise InputError(
             f"run {runs[0]} of {chain.dag_id} has not ended, and keeps the samples that it began with. Nothing was "

@@ -16,7 +16,6 @@ from trainflow.errors import InputError
 from trainflow.workspace.branches import dags_of
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
-from trainflow.workspace.under_way import active_runs
 
 #: what a person calls the place before the first checkpoint
 BEGINNING = "beginning"
@@ -110,7 +109,7 @@ def _target(ledger: Ledger, to: str | None, before: datetime | None) -> str | No
 
 def _check_that_nothing_runs(file: OpenedPipeline, plan: list[ChainRewind]) -> None:
     for dag_id in sorted({dag_id for each in plan for dag_id in dags_of(file, each.chain)}):
-        runs = active_runs(file.workspace, dag_id)
+        runs = file.workspace.active_runs(dag_id)
         if runs:
             raise InputError(
                 f"run {runs[0]} of {dag_id} has not ended: what it trains would not fit the chain any more. Nothing "

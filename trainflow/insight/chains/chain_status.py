@@ -27,8 +27,8 @@ from trainflow.samples.table.readiness import Readiness
 from trainflow.samples.throughput import estimate_catch_up, lag_behind, throughput_of
 from trainflow.serialization.document import ChainDocument
 from trainflow.settings.project import Project
+from trainflow.workspace.pipeline_file import dags_named_in
 from trainflow.workspace.pipelines import PipelineChain
-from trainflow.workspace.unread_files import dags_named_in
 from trainflow.workspace.workspace import Workspace
 
 #: so many partitions beyond the head are looked at; more are "at least so many"

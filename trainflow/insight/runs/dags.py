@@ -15,7 +15,7 @@ from trainflow.metadata.dag_queries import Versions
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import DagDocument, decode, version_of
 from trainflow.workspace.names import dag_named
-from trainflow.workspace.parse_pipeline import parse
+from trainflow.workspace.pipeline_file import parse
 from trainflow.workspace.workspace import Workspace
 
 
