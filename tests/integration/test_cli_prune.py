@@ -96,7 +96,7 @@ def test_sweep_leaves_young_alone_and_what_it_does_not_know(history: History) ->
 
 def test_sweep_spares_what_run_that_has_not_ended_made(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = leave_behind(history, ChainKey("flights"), 50)
-    monkeypatch.setattr("trainflow.actions.chains.prune.living_attempts", lambda *_: {attempt_id(50)})
+    monkeypatch.setattr("trainflow.workspace.workspace.Workspace.living_attempts", lambda *_: {attempt_id(50)})
 
     assert history.json("checkpoints", "sweep", "flights")["swept"] == []
     assert folder.exists()

@@ -135,7 +135,7 @@ def test_rewind_waits_for_runs_that_have_not_ended(history: History, monkeypatch
         asked.append(dag_id)
         return ["manual__1"]
 
-    monkeypatch.setattr("trainflow.actions.chains.rewind.active_runs", active)
+    monkeypatch.setattr("trainflow.workspace.workspace.Workspace.active_runs", active)
 
     code, out = history.run("checkpoints", "rewind", "flights", "--to", "1")
 

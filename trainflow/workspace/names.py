@@ -99,7 +99,7 @@ def run_named(connection: Connection, project: Project, dag: str, run: str) -> R
 
 
 def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
-    """Raise InputError, with near matches, for the first task that is not tworkspace."""
+    """Raise InputError, with near matches, for the first task that is not there."""
     from trainflow.near_names import did_you_mean
 
     for name in names:
