@@ -115,7 +115,7 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
 
 
 class OfChain(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that is told of a chain, whose names it has: a base for such values."""
+    """Base of a value that is about a chain: it has the names of that."""
 
     pipeline: str
     stage: str
