@@ -24,7 +24,7 @@ from sklearn.linear_model import SGDClassifier
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trainflow.operators.training_context import EvaluateContext, TrainContext
+    from trainflow.operators.training.training_context import EvaluateContext, TrainContext
 
 Array = np.ndarray[Any, Any]
 

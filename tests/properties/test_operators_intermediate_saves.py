@@ -26,8 +26,8 @@ from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
 from trainflow.clock import ManualClock
-from trainflow.operators.intermediate_saves import SavePoints, StoredSaves
-from trainflow.operators.training_context import TrainContext
+from trainflow.operators.training.intermediate_saves import SavePoints, StoredSaves
+from trainflow.operators.training.training_context import TrainContext
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import partition_of
 from trainflow.storage.local import LocalStore

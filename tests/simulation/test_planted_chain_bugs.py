@@ -19,7 +19,9 @@ from trainflow.checkpoints.commit import commit, saves
 from trainflow.checkpoints.commit.gates import CommitCheckpoint
 from trainflow.checkpoints.ledger import completeness, fold, loss_evidence, rules
 from trainflow.checkpoints.upkeep import changed_samples, retention
-from trainflow.operators import chain_operator, checkpoint, intermediate_saves, late_data, samples, trigger_dagrun
+from trainflow.operators import checkpoint, samples, trigger_dagrun
+from trainflow.operators.chain import automatic_rewinds, chain_operator
+from trainflow.operators.training import intermediate_saves
 from trainflow.samples.files import file_binding
 from trainflow.samples.splits import next_split
 from trainflow.samples.splits.split_content import Hole
@@ -226,12 +228,12 @@ def repair_what_is_no_hole(patch: pytest.MonkeyPatch) -> None:
 
 def replay_nothing(patch: pytest.MonkeyPatch) -> None:
     """What was published again is noticed, and nothing is done about it."""
-    patch.setattr(late_data, "_replayed", lambda *_: "not today")
+    patch.setattr(automatic_rewinds, "_replayed", lambda *_: "not today")
 
 
 def replay_to_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
     """A rewind goes back to the partition's own checkpoint, and not to the one before."""
-    real = late_data._decide
+    real = automatic_rewinds._decide
 
     def decide(ledger: Any, state: Any, found: Any, ti: Any) -> Any:
         decision = real(ledger, state, found, ti)
@@ -239,7 +241,7 @@ def replay_to_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
             return decision
         return msgspec.structs.replace(decision, to=found[0].checkpoint_id)
 
-    patch.setattr(late_data, "_decide", decide)
+    patch.setattr(automatic_rewinds, "_decide", decide)
 
 
 #: what comes after the first partition comes while it is trained on

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.simulation.fiber import current
 from tests.simulation.table import ROWS, edition_in, rows_of
-from trainflow.operators.training_context import EvaluateContext, TrainContext
+from trainflow.operators.training.training_context import EvaluateContext, TrainContext
 from trainflow.samples.splits.split_content import SplitPartition
 from trainflow.storage import urls
 

@@ -10,7 +10,7 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.bounds import LARGEST_INTEGER, LONGEST_DURATION, MOST_NESTING, check_nesting, check_text
 from trainflow.errors import InputError, PipelineFileError
-from trainflow.operators.empty import EmptyOperator
+from trainflow.operators.python import EmptyOperator
 from trainflow.param_schema import check_json
 from trainflow.pipeline_spec.yaml_reader import read_document
 

@@ -146,7 +146,7 @@ def _ask(chain: ChainDocument, workspace: Workspace) -> NextRun | None:
     """None where the settings do not do to reach the store: then the run itself finds out."""
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.insight.chains.next_run import next_run_of
-    from trainflow.operators.storage_options import open_chain_store, store_url
+    from trainflow.operators.chain.storage_options import open_chain_store, store_url
 
     try:
         url = store_url(chain.store or None, workspace.settings)

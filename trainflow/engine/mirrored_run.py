@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from trainflow.identifiers import canonical_json, digest
 from trainflow.metadata import outbox_queries, run_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.operators.promotion import XCOM_MOVED
-from trainflow.operators.run_conf import params_of
+from trainflow.operators.chain.notices import XCOM_MOVED
+from trainflow.operators.chain.run_conf import params_of
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState

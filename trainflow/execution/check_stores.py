@@ -22,7 +22,7 @@ from trainflow.execution.parse import parse
 from trainflow.execution.parse_file import answer
 from trainflow.messages.parsed_file import StoreProblem
 from trainflow.messages.workload import ParseFile
-from trainflow.operators.storage_options import checkpoint_options, foreign_options, sample_options, store_url
+from trainflow.operators.chain.storage_options import checkpoint_options, foreign_options, sample_options, store_url
 from trainflow.samples.pattern import path_pattern
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings

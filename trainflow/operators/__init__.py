@@ -14,12 +14,10 @@ Invariants
 A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinja2, when an operator keeps state outside
 of the ledger and the outcome of its attempt, or when a default depends on the time of day.
 
-Reading order: `head`, `checkpoint`, `samples`, `training_context`, `train`, `evaluate`, `commit`, `gate_notes` (what
-gates do), `after_commit`, `trigger_dagrun`; then what they stand on: `chain_operator`, `ledger_author`,
-`storage_options`, `function_reference`, `metrics`, `init_from` and `start_weights` (what a stage starts from),
-`parent`, `seed`, `intermediate_saves`, `saves_folder`, `command`, `process_group`, `parent_death_watch`,
-`mlflow_environment`, `skips`, `late_data`, `upstream_rewind`, `lag_alert`, `adopt`, `run_conf`, `sample_notes` and
-`promotion` (what is said), `triggers/`. `python`, `bash` and `empty` chain nothing.
+Reading order: `checkpoint`, `samples`, `train`, `evaluate`, `commit`, `after_commit`, `trigger_dagrun`; then what they
+stand on: `chain` (the head, the way into its chain, where weights come from, what is told), `training` (what a function
+or program is given, and its saves), `function_reference`, `process_group`, `triggers` (what is waited for). `python`
+and `bash` chain nothing.
 
 Names are loaded when they are first asked for.
 """
@@ -36,14 +34,13 @@ if TYPE_CHECKING:
     from trainflow.operators.after_commit import AfterCommitContext, AfterCommitOperator
     from trainflow.operators.bash import BashOperator
     from trainflow.operators.checkpoint import CheckpointOperator
-    from trainflow.operators.command import training_task
     from trainflow.operators.commit import CommitCheckpointOperator
-    from trainflow.operators.empty import EmptyOperator
     from trainflow.operators.evaluate import EvaluateOperator
-    from trainflow.operators.python import PythonOperator
+    from trainflow.operators.python import EmptyOperator, PythonOperator
     from trainflow.operators.samples import DataCheckerOperator
     from trainflow.operators.train import TrainOperator
-    from trainflow.operators.training_context import EvaluateContext, ParentCheckpoint, TrainContext
+    from trainflow.operators.training.command import training_task
+    from trainflow.operators.training.training_context import EvaluateContext, ParentCheckpoint, TrainContext
     from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
     from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
 
@@ -83,22 +80,22 @@ _MODULES = {
     "Checks": "samples.spec",
     "CommitCheckpointOperator": "operators.commit",
     "DataCheckerOperator": "operators.samples",
-    "EmptyOperator": "operators.empty",
-    "EvaluateContext": "operators.training_context",
+    "EmptyOperator": "operators.python",
+    "EvaluateContext": "operators.training.training_context",
     "EvaluateOperator": "operators.evaluate",
     "GapPolicy": "samples.spec",
     "Gate": "checkpoints.commit.gates",
-    "ParentCheckpoint": "operators.training_context",
+    "ParentCheckpoint": "operators.training.training_context",
     "Promote": "checkpoints.actions.promote",
     "PythonOperator": "operators.python",
     "Ready": "samples.spec",
     "Republished": "samples.spec",
     "Samples": "samples.spec",
     "SplitLimits": "samples.spec",
-    "TrainContext": "operators.training_context",
+    "TrainContext": "operators.training.training_context",
     "TrainOperator": "operators.train",
     "TriggerDagRunOperator": "operators.trigger_dagrun",
-    "training_task": "operators.command",
+    "training_task": "operators.training.command",
 }
 
 

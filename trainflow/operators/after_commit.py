@@ -14,10 +14,10 @@ from trainflow.authoring.context import Context
 from trainflow.errors import FailException, SkipException, TaskError
 from trainflow.operators import function_reference
 from trainflow.operators.bash import failure_message
-from trainflow.operators.chain_operator import ChainOperator
-from trainflow.operators.parent import attempt_scratch, fetch_committed
+from trainflow.operators.chain.chain_operator import ChainOperator
+from trainflow.operators.chain.parent import attempt_scratch, fetch_committed
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.training_context import ParentCheckpoint
+from trainflow.operators.training.training_context import ParentCheckpoint
 from trainflow.states import AFTER_COMMIT
 
 if TYPE_CHECKING:

@@ -15,17 +15,14 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Fork
 from trainflow.errors import FailException, InputError, StoreMissing, StoreNotExclusive
 from trainflow.messages.notice import XCOM_LATE_DATA
-from trainflow.operators.adopt import adopt_checkpoint
-from trainflow.operators.gate_notes import note_gate_stop
-from trainflow.operators.head import Head, head_to_xcom
-from trainflow.operators.init_from import parse_init_from, parse_pin
-from trainflow.operators.late_data import check_late_data
-from trainflow.operators.ledger_author import author_of
-from trainflow.operators.promotion import promotion_notice, push_moved_aliases
-from trainflow.operators.run_conf import CONF_INIT_FROM
-from trainflow.operators.start_weights import first_start, with_fork_point, with_upstream
-from trainflow.operators.storage_options import open_chain_store, store_url
-from trainflow.operators.upstream_rewind import observe_upstream, rewind_after_upstream
+from trainflow.operators.chain.automatic_rewinds import check_late_data, observe_upstream, rewind_after_upstream
+from trainflow.operators.chain.chain_operator import author_of
+from trainflow.operators.chain.head import Head, head_to_xcom
+from trainflow.operators.chain.init_from import parse_init_from, parse_pin
+from trainflow.operators.chain.notices import note_gate_stop, promotion_notice, push_moved_aliases
+from trainflow.operators.chain.run_conf import CONF_INIT_FROM
+from trainflow.operators.chain.start_weights import adopt_checkpoint, first_start, with_fork_point, with_upstream
+from trainflow.operators.chain.storage_options import open_chain_store, store_url
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
@@ -126,7 +123,7 @@ class CheckpointOperator(BaseOperator):
         return {**facts, "init_from": msgspec.to_builtins(init)}
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Returns the head (see `trainflow.operators.head`)."""
+        """Returns the head (see `trainflow.operators.chain.head`)."""
         try:
             return head_to_xcom(self._head(context))
         except (StoreNotExclusive, StoreMissing, InputError) as error:

@@ -13,12 +13,10 @@ from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.commit.gates import Gate, gate_of
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, LedgerCorrupt, describe
 from trainflow.observability.redaction import presentable
-from trainflow.operators.chain_operator import SplitOperator
-from trainflow.operators.gate_notes import note_gate_stop, note_split_given_up
-from trainflow.operators.ledger_author import author_of
-from trainflow.operators.metrics import metrics_from_xcom
-from trainflow.operators.parent import clear_run_scratch
-from trainflow.operators.promotion import promotion_notice, push_moved_aliases
+from trainflow.operators.chain.chain_operator import SplitOperator, author_of
+from trainflow.operators.chain.notices import note_gate_stop, note_split_given_up, promotion_notice, push_moved_aliases
+from trainflow.operators.chain.parent import clear_run_scratch
+from trainflow.operators.training.training_context import metrics_from_xcom
 from trainflow.samples.partitions import label
 from trainflow.samples.splits.split_xcom import grid_of_xcom, is_repair, seconds_since
 from trainflow.states import AFTER_COMMIT, MOST_AHEAD
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.init_from import Dependent
     from trainflow.checkpoints.upkeep.retention import Policy
-    from trainflow.operators.head import Head
+    from trainflow.operators.chain.head import Head
     from trainflow.samples.splits.split import Split
 
 XCOM_MORE = "more"

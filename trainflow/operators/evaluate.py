@@ -7,13 +7,18 @@ from typing import Any
 
 from trainflow.authoring.context import Context
 from trainflow.operators import function_reference
-from trainflow.operators.chain_operator import SplitOperator
-from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
-from trainflow.operators.mlflow_environment import enter_tracking_run, uses_mlflow
-from trainflow.operators.parent import fetch_judged
-from trainflow.operators.run_conf import params_of
-from trainflow.operators.seed import seed_of
-from trainflow.operators.training_context import EvaluateContext, EvaluateFunction
+from trainflow.operators.chain.chain_operator import SplitOperator
+from trainflow.operators.chain.parent import fetch_judged
+from trainflow.operators.chain.run_conf import params_of
+from trainflow.operators.training.training_context import (
+    EvaluateContext,
+    EvaluateFunction,
+    checked_metrics,
+    enter_tracking_run,
+    metrics_to_xcom,
+    seed_of,
+    uses_mlflow,
+)
 
 
 class EvaluateOperator(SplitOperator):

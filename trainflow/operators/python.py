@@ -1,4 +1,4 @@
-"""PythonOperator: call a function."""
+"""PythonOperator: call a function. EmptyOperator: do nothing."""
 
 from __future__ import annotations
 
@@ -55,3 +55,10 @@ class PythonOperator(BaseOperator):
         function = function_reference.resolve_for_good(self.python_callable, context["ti"].project_root)
         extra = {} if self.templates_dict is None else {"templates_dict": self.templates_dict}
         return call_with_context(function, self.op_args, {**self.op_kwargs, **extra}, context)
+
+
+class EmptyOperator(BaseOperator):
+    """Operator that does nothing and succeeds."""
+
+    def execute(self, context: Context) -> None:
+        return None

@@ -23,14 +23,11 @@ from trainflow.errors import (
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.execution_api import TriggeredRun
 from trainflow.observability.redaction import redact_text
-from trainflow.operators.chain_operator import ChainOperator
-from trainflow.operators.head import Head
-from trainflow.operators.lag_alert import lag_after
-from trainflow.operators.ledger_author import author_of
-from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
-from trainflow.operators.sample_notes import note_bad_samples
-from trainflow.operators.skips import after_skips
-from trainflow.operators.storage_options import with_options, without_options
+from trainflow.operators.chain.chain_operator import ChainOperator, author_of
+from trainflow.operators.chain.head import Head, after_skips
+from trainflow.operators.chain.notices import lag_after, note_bad_samples
+from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
+from trainflow.operators.chain.storage_options import with_options, without_options
 from trainflow.pluralize import counted
 from trainflow.samples.grid import check_table, grid_of
 from trainflow.samples.partitions import after_watermark, label

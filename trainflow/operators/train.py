@@ -13,21 +13,28 @@ from trainflow.authoring.context import Context
 from trainflow.errors import ArtifactsRefused, FailException
 from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
-from trainflow.operators.chain_operator import SplitOperator
-from trainflow.operators.head import Head
-from trainflow.operators.intermediate_saves import SavePoints, StoredSaves, TaskStopRequest
-from trainflow.operators.metrics import checked_metrics, metrics_to_xcom
-from trainflow.operators.mlflow_environment import enter_tracking_run, tracking_variables, uses_mlflow
-from trainflow.operators.parent import attempt_scratch, fetch_parent
-from trainflow.operators.run_conf import params_of
-from trainflow.operators.seed import seed_of
-from trainflow.operators.training_context import ParentCheckpoint, TrainContext, TrainFunction
+from trainflow.operators.chain.chain_operator import SplitOperator
+from trainflow.operators.chain.head import Head
+from trainflow.operators.chain.parent import attempt_scratch, fetch_parent
+from trainflow.operators.chain.run_conf import params_of
+from trainflow.operators.training.intermediate_saves import SavePoints, StoredSaves, TaskStopRequest
+from trainflow.operators.training.training_context import (
+    ParentCheckpoint,
+    TrainContext,
+    TrainFunction,
+    checked_metrics,
+    enter_tracking_run,
+    metrics_to_xcom,
+    seed_of,
+    tracking_variables,
+    uses_mlflow,
+)
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.saves import IntermediateSaves
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.operators.command import TrainingCommand
+    from trainflow.operators.training.command import TrainingCommand
     from trainflow.samples.splits.split import Split
 
 
@@ -36,8 +43,8 @@ class TrainOperator(SplitOperator):
 
     Either `function` - a callable or `"module.path:name"`, called with a TrainContext, which writes the new
     checkpoint's files into `ctx.output` and returns metrics - or `command`, a program that is told the same in a JSON
-    file (see `trainflow.operators.command`). `params` (Airflow's: with those of the DAG, overridden by the run's conf)
-    are `ctx.params`.
+    file (see `trainflow.operators.training.command`). `params` (Airflow's: with those of the DAG, overridden by the
+    run's conf) are `ctx.params`.
 
     Every attempt writes into a folder of its own, in which nothing was before and into which no other ever writes; what
     an attempt leaves that does not reach the commit is swept away later. What can never be committed (a link out of the
@@ -178,7 +185,7 @@ class TrainOperator(SplitOperator):
         return checked_metrics(metrics, f"the training function {function_reference.reference_of(self.function)}")
 
     def _run_command(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float]:
-        from trainflow.operators.command import TrainingCommand
+        from trainflow.operators.training.command import TrainingCommand
 
         assert self.command is not None
         chain = self.head().chain.prefix

@@ -16,11 +16,11 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.identifiers import chain_dag_id
 from trainflow.operators.after_commit import AfterCommitOperator
+from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
 from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
 from trainflow.operators.evaluate import EvaluateOperator
 from trainflow.operators.python import PythonOperator
-from trainflow.operators.run_conf import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.samples import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator

@@ -67,7 +67,7 @@ class TrainSection(TaskSection):
     """`module.path:name` of a function that takes a TrainContext, writes files to `ctx.output` and returns metrics."""
     command: Annotated[list[str], Field(min_length=1)] | None = None
     """Program and arguments. The variable TRAINFLOW_TASK names a JSON file that tells it what the function is told; see
-    `trainflow.operators.command`."""
+    `trainflow.operators.training.command`."""
 
     _one_of = model_validator(mode="after")(_function_or_command)
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import InputError
-from trainflow.operators.init_from import parse_init_from, parse_pin
+from trainflow.operators.chain.init_from import parse_init_from, parse_pin
 from trainflow.pipeline_spec.fields import Count, Name, Size, UtcDatetime, Wait, refusals, text_as
 from trainflow.pipeline_spec.sections import Section
 from trainflow.samples.spec import Ready

@@ -60,7 +60,7 @@ class PipelineChain(NamedTuple):
     def ledger(self, key: ChainKey | None = None, *, dry_run: bool = False) -> Ledger:
         """Ledger of the chain, or that of another chain in the same store. `dry_run`: nothing is added to it."""
         from trainflow.checkpoints.ledger.ledger import Ledger
-        from trainflow.operators.storage_options import open_chain_store, store_url
+        from trainflow.operators.chain.storage_options import open_chain_store, store_url
 
         settings = self.workspace.settings
         url = store_url(self.document.store or None, settings)
@@ -78,7 +78,7 @@ class PipelineChain(NamedTuple):
         """Sample table of the chain, with what it takes to reach it."""
         import msgspec
 
-        from trainflow.operators.storage_options import sample_options
+        from trainflow.operators.chain.storage_options import sample_options
 
         if self.document.samples is None:
             return None
@@ -90,7 +90,7 @@ class PipelineChain(NamedTuple):
         """What it begins with, with what it takes to reach it."""
         import msgspec
 
-        from trainflow.operators.storage_options import foreign_options
+        from trainflow.operators.chain.storage_options import foreign_options
 
         if self.document.adopt is None:
             return None

@@ -17,7 +17,7 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.metadata import run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
-from trainflow.operators.run_conf import CONF_REPAIR
+from trainflow.operators.chain.run_conf import CONF_REPAIR
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy
 

@@ -14,7 +14,7 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.task_group import TaskGroup
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import DagDefinitionError, InputError, TrainflowError, UnexpectedArgument
-from trainflow.operators.empty import EmptyOperator
+from trainflow.operators.python import EmptyOperator
 from trainflow.states import TriggerRule
 
 

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.clock import ManualClock
-from trainflow.operators.intermediate_saves import Saved, SavePoints
-from trainflow.operators.saves_folder import SAVE_FILE, FolderSaves
-from trainflow.operators.training_context import EvaluateContext, ParentCheckpoint, TrainContext
+from trainflow.operators.training.intermediate_saves import Saved, SavePoints
+from trainflow.operators.training.saves_folder import SAVE_FILE, FolderSaves
+from trainflow.operators.training.training_context import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.samples.splits.split import Split

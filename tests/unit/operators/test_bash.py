@@ -14,8 +14,7 @@ import pytest
 
 from trainflow.errors import FailException, SkipException, TaskError
 from trainflow.operators import BashOperator
-from trainflow.operators.parent_death_watch import ParentDeathWatch
-from trainflow.operators.process_group import ProcessGroup
+from trainflow.operators.process_group import ParentDeathWatch, ProcessGroup
 from trainflow.task_signals import TaskTerminated
 
 

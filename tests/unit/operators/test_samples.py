@@ -23,7 +23,7 @@ from trainflow.errors import (
     SkipException,
 )
 from trainflow.operators import Checks, DataCheckerOperator, GapPolicy, SplitLimits
-from trainflow.operators.head import Head, head_to_xcom
+from trainflow.operators.chain.head import Head, head_to_xcom
 from trainflow.operators.triggers.partition import PartitionTrigger
 from trainflow.samples.splits.split_xcom import split_from_xcom
 

@@ -14,7 +14,7 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.errors import InputError, ProjectError
-from trainflow.operators.training_context import EvaluateContext, ParentCheckpoint, TrainContext
+from trainflow.operators.training.training_context import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.pipeline_spec.load import load_pipeline_file
 from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.samples.splits.split import Split

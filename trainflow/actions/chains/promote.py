@@ -23,7 +23,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.engine.mirrored_run import enqueue_promotion, results_by_role
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata import dag_queries, notification_queries, run_queries, xcom_queries
-from trainflow.operators.promotion import moved_aliases, promotion_notice
+from trainflow.operators.chain.notices import moved_aliases, promotion_notice
 from trainflow.serialization.document import DagDocument, decode
 from trainflow.tracking.deliveries import AliasMoved, Demoted, Promoted, TrackedChain, TrackedCheckpoint, TrackedRun
 from trainflow.workspace.names import checkpoint_named

@@ -15,7 +15,7 @@ from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.clock import Clock, SystemClock, ensure_utc
 from trainflow.errors import SampleBucketMissing, SampleUnreadable
 from trainflow.identifiers import canonical_json, digest
-from trainflow.operators.storage_options import with_options, without_options
+from trainflow.operators.chain.storage_options import with_options, without_options
 from trainflow.samples.spec import Samples
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings

@@ -1,19 +1,30 @@
-"""What a training or evaluating function is given: `def train(ctx: TrainContext) -> dict[str, float] | None`."""
+"""What a training or evaluating function is given and may return: `def train(ctx: TrainContext) -> dict | None`.
+
+Metrics are names with finite numbers. What the function logs to MLflow lands in the run that mirrors this one.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from trainflow.operators.intermediate_saves import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
+from trainflow.errors import TaskError
+from trainflow.identifiers import canonical_json
+from trainflow.operators.training.intermediate_saves import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
 from trainflow.samples.splits.split import DEFAULT_BATCH_ROWS
 
 if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.messages.execution_api import TrackingRun
     from trainflow.samples.rows.batches import Batches
     from trainflow.samples.splits.split import Split
 
@@ -145,3 +156,103 @@ class TrainContext(_TaskContext):
 
 TrainFunction = Callable[[TrainContext], "dict[str, float] | None"]
 EvaluateFunction = Callable[[EvaluateContext], "dict[str, float]"]
+
+
+SEED_BITS = 32
+
+
+def seed_of(chain: str, split_digest: str, generation: int = 0) -> int:
+    """A pure function of the chain (`pipeline/stage/branch`), the split and how often the chain was rewound before, in
+    [0, 2^32): what NumPy accepts too."""
+    key = canonical_json([chain, split_digest, generation] if generation else [chain, split_digest])
+    return int.from_bytes(hashlib.sha256(key).digest()[: SEED_BITS // 8], "big")
+
+
+def checked_metrics(returned: Any, who: str) -> dict[str, float]:
+    """The metrics in what `who` returned; None is none.
+
+    Numbers of any library that know how to become a float are taken (NumPy, a tensor of one element). Raises TaskError
+    for what is no mapping from names to numbers. NaN and infinity are kept: a gate decides about them, and a metric
+    that is left out would pass for one that was never measured.
+    """
+    if returned is None:
+        return {}
+    if not isinstance(returned, Mapping):
+        raise TaskError(
+            f"{who} returned {_described(returned)}: return a dict of metrics (name → number), or nothing at all"
+        )
+    return {_name(name, who): _number(name, value, who) for name, value in returned.items()}
+
+
+def _name(name: Any, who: str) -> str:
+    if not isinstance(name, str) or not name:
+        raise TaskError(f"{who} returned a metric named {name!r}: names are strings that are not empty")
+    return name
+
+
+def _number(name: str, value: Any, who: str) -> float:
+    if isinstance(value, str | bytes) or value is None:
+        raise TaskError(f"{who} returned {name!r} = {_described(value)}: a metric is a number")
+    if isinstance(value, Real):
+        return float(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TaskError(f"{who} returned {name!r} = {_described(value)}: a metric is a number") from None
+
+
+def _described(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def metrics_to_xcom(metrics: Mapping[str, float]) -> dict[str, float | str]:
+    """Metrics as JSON, which has no form for nan and the infinities: those become text."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
+
+
+def metrics_from_xcom(value: Mapping[str, Any] | None) -> dict[str, float]:
+    """The inverse."""
+    return {name: float(number) for name, number in (value or {}).items()}
+
+
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+RUN_VARIABLE = "MLFLOW_RUN_ID"
+#: the mirror makes its run within moments of the run's start; seconds between questions, and how many
+_ASK_EVERY_SECONDS = 0.25
+_ASK_TIMES = 12
+
+
+def uses_mlflow() -> bool:
+    """Whether the code that was loaded so far imported MLflow."""
+    return "mlflow" in sys.modules
+
+
+def tracking_variables(ti: TaskInstance) -> dict[str, str]:
+    """The variables MLflow reads its run from; empty when there is no mirror.
+
+    Waits a few seconds for the run to be made. Never raises: tracking does not hurt training.
+    """
+    if not ti.settings.tracking.enabled:
+        return {}
+    try:
+        run = next((run for run in _asked(ti) if run.run_id), None)
+    except Exception as error:
+        ti.log.warning("the run in MLflow cannot be asked for (%s): goes on without it", type(error).__name__)
+        return {}
+    if run is None:
+        ti.log.info("there is no run in MLflow yet: what this task logs there gets a run of its own")
+        return {}
+    return {name: value for name, value in ((URI_VARIABLE, run.tracking_uri), (RUN_VARIABLE, run.run_id)) if value}
+
+
+def enter_tracking_run(ti: TaskInstance) -> None:
+    """Set the variables for this process, which belongs to one attempt."""
+    os.environ.update(tracking_variables(ti))
+
+
+def _asked(ti: TaskInstance) -> Iterator[TrackingRun]:
+    for number in range(_ASK_TIMES):
+        if number:
+            ti.sleep(_ASK_EVERY_SECONDS)
+        yield ti.get_tracking_run()

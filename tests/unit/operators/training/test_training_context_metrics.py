@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from trainflow.errors import TaskError
-from trainflow.operators.metrics import checked_metrics, metrics_from_xcom, metrics_to_xcom
-from trainflow.operators.seed import seed_of
+from trainflow.operators.training.training_context import checked_metrics, metrics_from_xcom, metrics_to_xcom, seed_of
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainflow.operators.head import Head
-from trainflow.operators.training_context import ParentCheckpoint
+from trainflow.operators.chain.head import Head
+from trainflow.operators.training.training_context import ParentCheckpoint
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

@@ -24,7 +24,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
-from trainflow.operators.seed import seed_of
+from trainflow.operators.training.training_context import seed_of
 from trainflow.storage.urls import open_store
 
 Build = Callable[[], DAG]

@@ -1,8 +1,10 @@
 """What the checkpoint task hands to the others: which chain, where its head was, what the run starts from. JSON, and
-free of secrets."""
+free of secrets.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +14,8 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef, HoleRecord, UpstreamSeen
 from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
 from trainflow.errors import FailException
+from trainflow.samples.splits.split import Split
+from trainflow.samples.splits.split_content import Hole
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -97,3 +101,11 @@ def head_from_xcom(value: Any, task_id: str) -> Head:
             f"task {task_id!r}: 'checkpoint' is not what a CheckpointOperator hands over ({error}): "
             "give it the output of that task"
         ) from None
+
+
+def after_skips(split: Split, skips: Sequence[HoleRecord], watermark: datetime | None) -> Split:
+    """`split`, which begins where the last skip ends, from the watermark (None: from the first skip) on."""
+    if not skips:
+        return split
+    holes = (*(Hole(skip.start, skip.end, skip.reason) for skip in skips), *split.holes)
+    return msgspec.structs.replace(split, start=watermark or skips[0].start, holes=holes)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from trainflow.messages.execution_api import TrackingRun
-from trainflow.operators.mlflow_environment import enter_tracking_run, tracking_variables, uses_mlflow
+from trainflow.operators.training.training_context import enter_tracking_run, tracking_variables, uses_mlflow
 from trainflow.settings.model import TrackingSettings
 
 RUN = TrackingRun("sqlite:///mlflow.db", "abc")

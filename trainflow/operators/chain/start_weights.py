@@ -1,5 +1,7 @@
-"""Where the weights of a stage's next run come from: the rule of `trainflow.checkpoints.stages.start_checkpoint`,
-asked of two ledgers."""
+"""Where the weights of a chain's next run come from: the checkpoint of an upstream, a fork point, or adopted files.
+
+The rule is that of `trainflow.checkpoints.stages.start_checkpoint`, asked of two ledgers.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,20 @@ from trainflow.checkpoints.stages.start_checkpoint import (
     choose_start,
     read_upstream_chain,
 )
-from trainflow.errors import CheckpointNotFound, FailException
-from trainflow.samples.partitions import after_watermark, end_of
+from trainflow.errors import CheckpointError, CheckpointNotFound, FailException
+from trainflow.observability.redaction import redact_text
+from trainflow.operators.chain.chain_operator import author_of
+from trainflow.operators.chain.storage_options import foreign_options
+from trainflow.pluralize import counted
+from trainflow.samples.partitions import after_watermark, end_of, label
 
 if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.ledger.entries import Fork
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
-    from trainflow.operators.head import Head
+    from trainflow.operators.chain.head import Head
     from trainflow.samples.spec import Samples
     from trainflow.storage.store import Store
 
@@ -93,3 +101,36 @@ def choose_for(
     `edge`, which is later where something was skipped."""
     needed = None if samples is None else end_of(samples, after_watermark(samples, edge))
     return choose_start(init, base, watermark, needed, pin)
+
+
+#: so many names are told
+_SHOWN = 10
+
+
+def adopt_checkpoint(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
+    """Write the first entry. Of two engines that do so at once one wins, and both go on from what it adopted.
+
+    Raises CheckpointNotFound when there is nothing to adopt (yet), SampleUnreadable, StoreFailure.
+    """
+    from trainflow.checkpoints.actions.fork import adopt
+    from trainflow.checkpoints.actions.import_external import describe, files_outside_glob, find
+
+    options = foreign_options(spec.path, spec.storage_options, ti.settings)
+    spec = msgspec.structs.replace(spec, storage_options=options)
+    found = find(spec, ti.project_root, ti.clock.now())
+    files = describe(spec, found.folder, ti.project_root)
+    try:
+        adopt(ledger, found.folder, found.watermark, files, by=author_of(ti), now=ti.clock.now())
+    except CheckpointError:
+        if not ledger.state().sequence:
+            raise
+        ti.log.info("the chain was begun by another attempt meanwhile")
+        return
+    ti.log.info(
+        "the chain begins with %s, %s, trained up to %s",
+        redact_text(found.folder), counted(len(files), "file"), label(found.watermark),
+    )  # fmt: skip
+    others = files_outside_glob(spec, found.folder, ti.project_root)
+    if others:
+        shown = ", ".join(others[:_SHOWN]) + (", …" if len(others) > _SHOWN else "")
+        ti.log.warning("adopt.files %r leaves out %s of it: %s", spec.files, counted(len(others), "file"), shown)

@@ -17,7 +17,7 @@ from trainflow.operators import (
     TrainContext,
     TrainOperator,
 )
-from trainflow.operators.storage_options import checkpoint_options, sample_options, store_url, with_options
+from trainflow.operators.chain.storage_options import checkpoint_options, sample_options, store_url, with_options
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
 from trainflow.settings.load import load_settings
@@ -58,7 +58,7 @@ def test_secrets_reach_storage_and_nothing_else(
 ) -> None:
     caplog.set_level("DEBUG")
     used: list[tuple[str, Any]] = []
-    from trainflow.operators import storage_options
+    from trainflow.operators.chain import storage_options
 
     real = storage_options.open_store
 

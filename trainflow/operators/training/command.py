@@ -13,7 +13,7 @@ The variable TRAINFLOW_TASK names a JSON file:
      "progress": file to append lines to, each {"done": 5, "total": 10, "unit": "rows", "metrics": {…}} (optional),
      "saved":    {"position", "path": local folder with its files, "state"} of the newest save of earlier attempts at
                  this very training, or null,
-     "saves":    folder to leave saves in (optional, see `trainflow.operators.saves_folder`)}
+     "saves":    folder to leave saves in (optional, see `trainflow.operators.training.saves_folder`)}
 
 For shell scripts TRAINFLOW_OUTPUT, TRAINFLOW_PARENT and TRAINFLOW_SAVED (empty when there is none), TRAINFLOW_SAVES,
 TRAINFLOW_METRICS and TRAINFLOW_PROGRESS hold the paths alone; for Python `training_task()` makes a TrainContext of it
@@ -37,11 +37,10 @@ import msgspec
 from trainflow.clock import SystemClock
 from trainflow.errors import InputError, TaskError
 from trainflow.operators.bash import failure_message
-from trainflow.operators.intermediate_saves import Saved, SavePoints, StoredSaves
-from trainflow.operators.metrics import checked_metrics
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.saves_folder import FolderSaves, SavesFolder, SignalStopRequest
-from trainflow.operators.training_context import ParentCheckpoint, TrainContext
+from trainflow.operators.training.intermediate_saves import Saved, SavePoints, StoredSaves
+from trainflow.operators.training.saves_folder import FolderSaves, SavesFolder, SignalStopRequest
+from trainflow.operators.training.training_context import ParentCheckpoint, TrainContext, checked_metrics
 from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:

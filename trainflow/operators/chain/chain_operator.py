@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
@@ -9,13 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import ChangedFile, FailException, RestartException, SampleChanged, SampleError
-from trainflow.operators.head import Head, head_from_xcom
-from trainflow.operators.storage_options import checkpoint_options, foreign_options, open_chain_store, sample_options
+from trainflow.operators.chain.head import Head, head_from_xcom
+from trainflow.operators.chain.storage_options import (
+    checkpoint_options,
+    foreign_options,
+    open_chain_store,
+    sample_options,
+)
 from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.actions.import_spec import Adopt
+    from trainflow.checkpoints.ledger.entries import Author
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.samples.splits.split import Split
     from trainflow.storage.store import Store
@@ -156,3 +163,10 @@ def _options_of(checkpoint: Any) -> dict[str, Any] | None:
 def _sample_options_of(split: Any) -> Mapping[str, Any]:
     samples = getattr(split.operator, "samples", None) if isinstance(split, XComArg) else None
     return samples.storage_options if isinstance(samples, Samples) else {}
+
+
+def author_of(ti: TaskInstance) -> Author:
+    """The author of what this attempt records."""
+    from trainflow.checkpoints.ledger.entries import Author
+
+    return Author(run_id=ti.run_id, attempt_id=ti.attempt_id, dag_id=ti.dag_id, hostname=socket.gethostname())

@@ -1,0 +1,11 @@
+"""Around a training function or program: what it is given, what it returns, and how it saves inside its split.
+
+Reading order: `training_context` (what a function is given, and the metrics it may return), `intermediate_saves` (how
+far it is, and when that is written), `command` (a program instead of a function), `saves_folder` (its saves).
+
+Invariants
+- The same split of the same chain has the same seed, whenever and wherever it is trained on.
+- A save is whole or not there; where it belongs to other rows than those of the split, training begins anew.
+
+A change breaks this when importing a name loads pyarrow or mlflow, or when two attempts write into one folder.
+"""
