@@ -149,7 +149,12 @@ class TrainOperator(SplitOperator):
         what = (weights, head.generation, split.digest, ti.task_id, ti.map_index, self._trainer, params)
         name = training_name(head.id, *what)
         scratch = attempt_scratch(ti) / "partials"
-        return IntermediateSaves(ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at)
+        begun = None
+        if ledger.store.remote:
+            begun = {path.partition("/")[0] for path in ledger.files_in(head.chain.partials)}
+        return IntermediateSaves(
+            ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at, begun=begun
+        )
 
     def _training(
         self,

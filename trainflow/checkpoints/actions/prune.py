@@ -45,9 +45,12 @@ def prune(
             _delete(ledger, state.last_pruned)
         return []
     ledger.raise_unless_whole()
-    referenced = references(ledger.store, ledger.chain)
+    listed = ledger.files_in(ledger.chain.dependents)
+    referenced = references(ledger.store, ledger.chain, listed)
     raise_if_unrecorded(ledger, {each.id for each in kept}, referenced)
-    every_dependent = {each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain), *dependents)}
+    every_dependent = {
+        each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain, listed), *dependents)
+    }
     keep = {*pinned, *referenced, *_for(every_dependent.values(), ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)

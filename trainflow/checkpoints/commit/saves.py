@@ -20,7 +20,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,8 @@ def training_name(parent_id: str | None, *what: object) -> str:
 
 class IntermediateSaves:
     """The saves of one training (`name`), as one attempt sees them. Its own go below `scratch` first, unless the store
-    is on this machine. `not_before`: earlier attempts were cleared away by a person, and are not gone on from."""
+    is on this machine. `not_before`: earlier attempts were cleared away by a person, and are not gone on from. `begun`:
+    the names of the trainings that had saved anything when the attempt began, where they were listed then."""
 
     def __init__(
         self,
@@ -96,6 +97,7 @@ class IntermediateSaves:
         scratch: Path,
         *,
         not_before: datetime | None = None,
+        begun: Collection[str] | None = None,
     ) -> None:
         #: whether the chain has partials, so that a commit has something to clear away
         self.any = False
@@ -104,6 +106,7 @@ class IntermediateSaves:
         self._training = f"{chain.partials}/{name}"
         self._attempt_id = attempt_id
         self._scratch = scratch
+        self._begun = begun
         # attempt ids know milliseconds
         self._not_before = not_before and not_before.replace(microsecond=not_before.microsecond // 1000 * 1000)
         self._number = 0
@@ -116,7 +119,7 @@ class IntermediateSaves:
 
         One listing when the chain has no partials. Raises StoreFailure.
         """
-        names = self._store.folders(self._chain.partials)
+        names = self._store.folders(self._chain.partials) if self._begun is None else self._begun
         self.any = bool(names)
         if self._training.rpartition("/")[2] not in names:
             return None
@@ -268,9 +271,11 @@ def old_saves(
                 yield f"{chain.partials}/{name}", files
 
 
-def trainings(store: Store, chain: ChainKey) -> Iterator[tuple[str, str | None]]:
-    """(name, parent) of the trainings that have saved anything."""
-    for name in store.folders(chain.partials):
+def trainings(store: Store, chain: ChainKey, listed: Iterable[str] | None = None) -> Iterator[tuple[str, str | None]]:
+    """(name, parent) of the trainings that have saved anything. `listed`: the paths of the files in the folder of the
+    saves, where it was listed just now."""
+    names = store.folders(chain.partials) if listed is None else sorted({path.partition("/")[0] for path in listed})
+    for name in names:
         parent, dot, rest = name.rpartition(".")
         if dot and len(rest) == 24:
             yield name, None if parent == _NO_PARENT else parent

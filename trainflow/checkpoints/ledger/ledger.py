@@ -237,6 +237,13 @@ class Ledger:
             )
         return self._page_source.checkpoint(summary)
 
+    def files_in(self, folder: str) -> list[str]:
+        """The paths, from there, of the files in a folder of the chain that is no artifacts': of a remote store as it
+        was looked at for the newest state or since. Raises StoreFailure."""
+        if self.store.remote:
+            return list(self.listing().below(folder))
+        return [file.path[len(folder) + 1 :] for file in self.store.files(folder)]
+
     def append(self, make: Callable[[ChainState], Addition]) -> Addition:
         """Add the entry that `make` builds for the state it is given; called again when another writer was faster.
 

@@ -83,7 +83,7 @@ def traces(ledger: Ledger, known: Collection[str] = (), referenced: Collection[s
     store, chain = ledger.store, ledger.chain
     referenced = references(store, chain) if referenced is None else referenced
     found = dict.fromkeys(referenced, "another chain went on from it")
-    for name, parent in trainings(store, chain):
+    for name, parent in trainings(store, chain, ledger.files_in(chain.partials) if store.remote else None):
         if parent is not None and attempt_time(parent) is not None:
             found[parent] = f"{store.uri(f'{chain.partials}/{name}')} was saved on top of it"
     for name in store.folders(chain.artifacts):

@@ -7,7 +7,7 @@ follows: its upstream's own file does not know of it, and what it has not passed
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -69,9 +69,10 @@ def remove_dependent(store: Store, base: ChainKey, dependent: ChainKey) -> bool:
     return True
 
 
-def declared_dependents(store: Store, base: ChainKey) -> list[Dependent]:
-    """The chains of other pipelines that said they follow. Raises StoreFailure."""
-    keys = registered_chains(store, base)
+def declared_dependents(store: Store, base: ChainKey, listed: Collection[str] | None = None) -> list[Dependent]:
+    """The chains of other pipelines that said they follow. `listed`: as `registered_chains` takes it. Raises
+    StoreFailure."""
+    keys = registered_chains(store, base, listed)
     contents = store.read_many([_place(base, key) for key in keys])
     return [_dependent(key, said) for key, said in zip(keys, contents, strict=True) if said]
 
@@ -88,13 +89,15 @@ def _place(base: ChainKey, dependent: ChainKey) -> str:
     return f"{base.dependents}/{dependent.prefix}"
 
 
-def registered_chains(store: Store, base: ChainKey) -> list[ChainKey]:
-    """The chains that went on, or meant to, from a checkpoint of `base`."""
+def registered_chains(store: Store, base: ChainKey, listed: Collection[str] | None = None) -> list[ChainKey]:
+    """The chains that went on, or meant to, from a checkpoint of `base`. `listed`: the paths of the files in its folder
+    of dependents, where it was listed just now."""
     found = []
-    for file in store.files(base.dependents):
-        names = file.path.removeprefix(f"{base.dependents}/").split("/")
+    if listed is None:
+        listed = [file.path.removeprefix(f"{base.dependents}/") for file in store.files(base.dependents)]
+    for path in listed:
         try:
-            pipeline, stage, branch = names
+            pipeline, stage, branch = path.split("/")
             found.append(ChainKey(pipeline, stage, branch))
         except (InputError, ValueError):
             # nothing that was registered here
@@ -102,11 +105,12 @@ def registered_chains(store: Store, base: ChainKey) -> list[ChainKey]:
     return found
 
 
-def references(store: Store, base: ChainKey) -> set[str]:
-    """Checkpoints of `base` that another chain of the store began with or last went on from."""
+def references(store: Store, base: ChainKey, listed: Collection[str] | None = None) -> set[str]:
+    """Checkpoints of `base` that another chain of the store began with or last went on from. `listed`: as
+    `registered_chains` takes it."""
     return {
         each.checkpoint_id
-        for other in registered_chains(store, base)
+        for other in registered_chains(store, base, listed)
         for each in Ledger(store, other).state().bases
         if each.chain == base
     }
