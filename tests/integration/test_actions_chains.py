@@ -25,12 +25,14 @@ from trainflow.actions.chains.regrid import plan_regrid
 from trainflow.actions.chains.repair import plan_repair
 from trainflow.actions.chains.resume import Decision, ResumeRequest, plan_resume, resume
 from trainflow.actions.chains.rewind import plan_rewind, rewind
+from trainflow.actions.training import request_training, train_through_engine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import add_dependent
 from trainflow.checkpoints.stages.init_from import Dependent
+from trainflow.clock import SystemClock
 from trainflow.errors import ChainMoved, ChainStopped, InputError
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
@@ -191,3 +193,14 @@ def test_branch_of_yaml_is_found_without_reading_file(flights: Flights, monkeypa
 
     assert found == {"branch": "hot", "split.partitions": "5", "split.rows": "9"}
     assert Ledger(flights.writer.store, ChainKey("flights", branch="hot")).state().sequence == 1
+
+
+def test_train_through_engine_does_not_read_again_what_was_read(
+    flights: Flights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `resume` and `repair` look at a pipeline before they have it trained."""
+    request = request_training(flights.file.path, {}, parsed=flights.file.parsed)
+    monkeypatch.setattr("trainflow.workspace.pipeline_file.read_file", lambda *_: pytest.fail("it was read"))
+
+    with train_through_engine(request, SystemClock()) as (_, feeds):
+        assert [each.dag_id for each in feeds] == ["flights"]

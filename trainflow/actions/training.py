@@ -22,15 +22,18 @@ if TYPE_CHECKING:
     from trainflow.dag_processor.files import EarlyParse
     from trainflow.engine.engine import Engine
     from trainflow.insight.progress import ProgressFeed
+    from trainflow.messages.workload import ParseResult
 
 
 class TrainingRequest(NamedTuple):
-    """A pipeline file that is to be trained. `begin`: what is begun; None: what `trainflow start` begins."""
+    """A pipeline file that is to be trained. `begin`: what is begun; None: what `trainflow start` begins.
+    `parsed`: what was read of it already, with these overrides."""
 
     workspace: Workspace
     path: Path
     overrides: dict[str, str]
     begin: Begin | None = None
+    parsed: ParseResult | None = None
 
     @property
     def stored(self) -> str:
@@ -60,12 +63,14 @@ class DetachedTraining(NamedTuple):
     exit_code: int | None
 
 
-def request_training(path: Path, overrides: dict[str, str], begin: Begin | None = None) -> TrainingRequest:
+def request_training(
+    path: Path, overrides: dict[str, str], begin: Begin | None = None, parsed: ParseResult | None = None
+) -> TrainingRequest:
     """Raises InputError for secrets among the overrides, which are recorded; ProjectError, SettingsError."""
     from trainflow.observability.redaction import check_no_secrets
 
     check_no_secrets(overrides, "--set")
-    return TrainingRequest(open_workspace(path), path, overrides, begin)
+    return TrainingRequest(open_workspace(path), path, overrides, begin, parsed)
 
 
 @contextmanager
@@ -118,8 +123,8 @@ def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) ->
 
 @contextmanager
 def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[FollowedTraining]:
-    """Have the file read once, and hand it to the engine that is alive. It stays for what is followed while the block
-    lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
+    """Have the file read, unless it was, and hand it to the engine that is alive. It stays for what is followed while
+    the block lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
     from trainflow.actions.engine_client import EngineClient
     from trainflow.serialization.document import decode
     from trainflow.workspace.pipeline_file import parse
@@ -127,7 +132,7 @@ def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[Fol
 
     project, settings = request.workspace.project, request.workspace.settings
     with StoreCheck(project, settings, request.path, request.overrides) as stores:
-        parsed = parse(project, settings, request.path, request.overrides)
+        parsed = request.parsed or parse(project, settings, request.path, request.overrides)
         chains = [decode(each.document).chain for each in parsed.dags]
         stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
     with request.workspace, EngineClient(request.workspace, clock) as client:

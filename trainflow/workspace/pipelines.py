@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Author
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.messages.parsed_file import ChainAccess, ParsedFile
+    from trainflow.messages.workload import ParseResult
     from trainflow.samples.spec import Samples
     from trainflow.serialization.document import ChainDocument, DagDocument
 
@@ -106,12 +107,13 @@ class PipelineChain(NamedTuple):
 
 
 class OpenedPipeline(NamedTuple):
-    """A pipeline file as it is now."""
+    """A pipeline file as it is now. `parsed`: what was read, None: it was not, its names say enough."""
 
     path: Path
     workspace: Workspace
     documents: list[DagDocument]
     chains: list[PipelineChain]
+    parsed: ParseResult | None = None
 
     @property
     def name(self) -> str:
@@ -201,7 +203,7 @@ def describe(parsed: ParsedFile, path: Path, workspace: Workspace) -> OpenedPipe
         for each in documents
         if each.chain is not None
     ]
-    return OpenedPipeline(path, workspace, documents, chains)
+    return OpenedPipeline(path, workspace, documents, chains, parsed.result)
 
 
 def _once(chains: list[PipelineChain]) -> list[PipelineChain]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,7 +12,7 @@ from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_ov
 from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows, text
 from trainflow.errors import InputError
 from trainflow.pluralize import agreeing, counted
-from trainflow.workspace.pipelines import PipelineChain, open_pipeline
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, open_pipeline
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -83,12 +82,12 @@ def repair(
     if not as_json:
         _show(chain, plan)
     if plan.repairs and not dry_run:
-        return _train(file.path, chain, plan, given, skipped=skipped, plain=plain, as_json=as_json)
+        return _train(file, chain, plan, given, skipped=skipped, plain=plain, as_json=as_json)
     return _report(chain, plan, dry_run=dry_run) if as_json else 0
 
 
 def _train(
-    path: Path,
+    file: OpenedPipeline,
     chain: PipelineChain,
     plan: RepairPlan,
     given: dict[str, str],
@@ -103,7 +102,7 @@ def _train(
     begin = begin_repair_of(chain.dag_id, skipped=skipped)
     # what is shown on the way must not get into the document
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code = train(path, given, plain=plain or as_json, begin=begin)
+        code = train(file.path, given, plain=plain or as_json, begin=begin, parsed=file.parsed)
     if as_json:
         _report(chain, plan, dry_run=False)
         return code

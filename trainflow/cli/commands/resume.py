@@ -69,7 +69,7 @@ def resume(
         typer.echo("nothing was recorded, and nothing was started: without --dry-run it is")
     if no_start or dry_run:
         return 0
-    return train(file.path, given, detach=detach, plain=plain)
+    return train(file.path, given, detach=detach, plain=plain, parsed=file.parsed)
 
 
 def _decision(*, accept: bool, skip: bool, rewind: int | None) -> Decision:

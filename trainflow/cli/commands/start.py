@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from trainflow.actions.start import Begin
     from trainflow.actions.training import TrainingRequest
     from trainflow.insight.progress import ProgressFeed
+    from trainflow.messages.workload import ParseResult
 
 
 def start(
@@ -73,12 +74,13 @@ def train(
     detach: bool = False,
     ready: int | None = None,
     begin: Begin | None = None,
+    parsed: ParseResult | None = None,
 ) -> int:
     """Train a pipeline file, as the engine of its home or through the one that is alive. `begin`: what is begun there;
-    by default what `trainflow start` begins. Returns the exit code."""
+    by default what `trainflow start` begins. `parsed`: what was read of the file already. Returns the exit code."""
     from trainflow.actions.training import request_training
 
-    request = request_training(path, overrides, begin)
+    request = request_training(path, overrides, begin, parsed)
     if detach:
         return _detached(request)
     code = None
