@@ -14,7 +14,7 @@ from trainflow.checkpoints.stages.dependents import declared_dependents, referen
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
-from trainflow.storage.store import Store
+from trainflow.storage.store import SEAL, Store
 
 
 def prune(
@@ -47,14 +47,16 @@ def prune(
     ledger.raise_unless_whole()
     listed = ledger.files_in(ledger.chain.dependents)
     referenced = references(ledger.store, ledger.chain, listed)
-    raise_if_unrecorded(ledger, {each.id for each in kept}, referenced)
+    there = ledger.store.names(ledger.chain.artifacts) or []
+    raise_if_unrecorded(ledger, {each.id for each in kept}, referenced, there)
     every_dependent = {
         each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain, listed), *dependents)
     }
     keep = {*pinned, *referenced, *_for(every_dependent.values(), ledger, kept)}
     if dry_run:
         return removable(state, kept, policies, keep)
-    _delete(ledger, state.last_pruned)
+    # of what was deleted before neither files nor a seal are there
+    _delete(ledger, [each for each in state.last_pruned if {each, f"{each}{SEAL}"} & {*there}])
 
     def make(state: ChainState) -> Prune | None:
         going = removable(state, ledger.kept(), policies, keep)

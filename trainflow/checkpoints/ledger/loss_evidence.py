@@ -20,13 +20,19 @@ from trainflow.pluralize import agreeing, counted
 _SHOWN = 3
 
 
-def raise_if_unrecorded(ledger: Ledger, known: Collection[str], referenced: Collection[str] | None = None) -> None:
+def raise_if_unrecorded(
+    ledger: Ledger,
+    known: Collection[str],
+    referenced: Collection[str] | None = None,
+    artifacts: Collection[str] | None = None,
+) -> None:
     """Raise LedgerCorrupt when a checkpoint has left a trace and no entry speaks of it; asked before each deletion.
 
     `known` are checkpoints that entries speak of, all of them or some: the ledger is read where that is not enough.
-    `referenced`: what other chains went on from, where that was asked before. Raises StoreFailure.
+    `referenced`: what other chains went on from, and `artifacts`: the names in their folder, where that was asked
+    before. Raises StoreFailure.
     """
-    found = traces(ledger, known, referenced)
+    found = traces(ledger, known, referenced, artifacts)
     if found:
         found = unrecorded(found, named_in(ledger.entries()))
     if found:
@@ -77,16 +83,22 @@ def _is_sealed(ledger: Ledger, name: str) -> bool:
     return attempt_time(name) is not None and ledger.store.is_sealed(ledger.chain.attempt(name))
 
 
-def traces(ledger: Ledger, known: Collection[str] = (), referenced: Collection[str] | None = None) -> dict[str, str]:
+def traces(
+    ledger: Ledger,
+    known: Collection[str] = (),
+    referenced: Collection[str] | None = None,
+    artifacts: Collection[str] | None = None,
+) -> dict[str, str]:
     """Checkpoints that left a trace, without those in `known`, and what it is. Lists artifacts, saves and the chains
-    that go on from this one. Raises StoreFailure; LedgerCorrupt when one of those chains cannot be read."""
+    that go on from this one, but for what was listed before. Raises StoreFailure; LedgerCorrupt when one of those
+    chains cannot be read."""
     store, chain = ledger.store, ledger.chain
     referenced = references(store, chain) if referenced is None else referenced
     found = dict.fromkeys(referenced, "another chain went on from it")
     for name, parent in trainings(store, chain, ledger.files_in(chain.partials) if store.remote else None):
         if parent is not None and attempt_time(parent) is not None:
             found[parent] = f"{store.uri(f'{chain.partials}/{name}')} was saved on top of it"
-    for name in store.folders(chain.artifacts):
+    for name in store.folders(chain.artifacts) if artifacts is None else artifacts:
         if name not in known and _is_sealed(ledger, name):
             found[name] = f"{store.uri(chain.attempt(name))} is sealed"
     return unrecorded(found, known)
