@@ -189,7 +189,7 @@ def test_problems_store_of_settings_and_samples_are_told_apart(tmp_path: Path, s
     options = s3.storage_options
     settings = (
         f'[checkpoints]\nstore = "s3://{s3.make_bucket()}/x"\n[checkpoints.storage_options]\nkey = "a"\nsecret = "b"\n'
-        f'endpoint_url = "{s3.endpoint}"\n'
+        f'endpoint_url = "{s3.endpoint}"\n[engine]\nstore_check_seconds = 60\n'  # the machine may be busy
     )
     project = tiny_project(tmp_path / "project", days=1, settings=settings)
     path = project.root / FILE
