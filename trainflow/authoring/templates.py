@@ -124,8 +124,10 @@ def templates_of(dag: DAG | None) -> Templates:
 
 def warm_up(task: BaseOperator) -> None:
     """Import what rendering the fields of `task` will need, and compile what they hold, for a warm process: it is
-    translated there, and nothing of it evaluated. The attempt says what is wrong with it."""
-    values = [getattr(task, field, None) for field in task.template_fields]
+    translated there, and nothing of it evaluated: not even a property of the operator is asked, so what is no plain
+    attribute is left to the attempt. The attempt says what is wrong with it."""
+    attributes = vars(task)
+    values = [attributes.get(field) for field in task.template_fields]
     found = [text for text in texts_in(values) if is_template(text)]
     if not found:
         return

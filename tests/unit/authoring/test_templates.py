@@ -242,6 +242,28 @@ def test_warm_up_with_text_that_is_long_or_has_statements_leaves_it_to_attempt(t
     assert task.value.startswith("2013-01-31")
 
 
+def test_warm_up_with_field_that_is_a_property_leaves_it_to_attempt(tmp_path, compiled):
+    """A property is a user's code: in the shared process all launches would wait for it."""
+
+    class Computed(Field):
+        asked = 0
+
+        @property
+        def value(self):
+            type(self).asked += 1
+            return "{{ ds }}"
+
+        @value.setter
+        def value(self, given):
+            pass
+
+    with DAG("d"):
+        task = Computed("{{ ds }}", task_id="t")
+    asked = Computed.asked
+    task.warm_up(tmp_path)
+    assert (Computed.asked, compiled) == (asked, [])
+
+
 def test_warm_up_with_many_texts_compiles_some_of_them(tmp_path, compiled):
     with DAG("d"):
         task = Field([f"{{{{ ds }}}}{number:01000d}" for number in range(20)], task_id="t")
