@@ -2,7 +2,7 @@
 
 Reading order: `training` (train a file: as the engine, through the one that is alive, in the background), `start`
 (which runs are begun), `engine_client` (follow an engine that is alive), `stop` (end it), `chains` (decisions about a
-chain, each an entry of its ledger), `runs`, `dags`, `pools` and `database`.
+chain, each an entry of its ledger), `runs`, `dags`, `pools`, `database` and `mlflow_server`.
 
 Invariants
 - Nothing here writes to a terminal or reads from one: values in, values out, errors from `trainflow.errors`.

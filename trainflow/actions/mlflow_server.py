@@ -1,0 +1,118 @@
+"""Serve MLflow's page over a project's runs: its server, as a child in a process group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from trainflow.errors import InputError
+from trainflow.observability.redaction import redact_text
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import Project
+from trainflow.tracking.ui import ServerCommand, server_command
+
+_LOOK_SECONDS = 0.2
+_STOP_SECONDS = 10.0
+_LAST_BYTES = 2000
+
+
+class MlflowServer(NamedTuple):
+    """A server that can be started. `log`: where it writes."""
+
+    command: ServerCommand
+    host: str
+    port: int
+    log: Path
+
+    def make_store(self) -> int:
+        """Make what it serves, where it is not there yet; the exit code of that."""
+        if self.command.make_store is None:
+            return 0
+        with _child(self.command.make_store, {}, self.log) as making:
+            return making.wait()
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        """The server, until the block ends. SIGTERM is KeyboardInterrupt from then on."""
+        with _child(self.command.argv, self.command.environment, self.log) as process:
+            yield process
+
+    def answers(self, process: subprocess.Popen[bytes]) -> bool:
+        """Wait until it answers; False when it ended before."""
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        while process.poll() is None:
+            try:
+                socket.create_connection((reachable, self.port), timeout=1.0).close()
+            except OSError:
+                time.sleep(_LOOK_SECONDS)
+            else:
+                return True
+        return False
+
+    def last_words(self) -> str:
+        """The end of its log, without secrets."""
+        return redact_text(self.log.read_bytes()[-_LAST_BYTES:].decode(errors="replace"))
+
+
+def mlflow_server(project: Project, host: str, port: int) -> MlflowServer:
+    """The server of a project. Raises InputError where tracking.uri is a server already, or the port is taken;
+    SettingsError."""
+    command = server_command(load_settings(project).tracking, project.home, host=host, port=port)
+    _check_free(host, port)
+    project.home.create()
+    return MlflowServer(command, host, port, project.home.path / "logs" / "mlflow.log")
+
+
+def _check_free(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(f"cannot listen on {host} port {port}: {error.strerror}; choose another --port") from None
+
+
+@contextmanager
+def _child(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own; whatever ends this command ends all of the group."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            argv,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, number)
+        try:
+            process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            continue
+        # its workers are in the same group
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return
