@@ -93,7 +93,7 @@ def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Pat
     project.wait_until_quiet()
 
     assert rewinds(project, "base") == ["replay"]
-    assert rewinds(project, "fine") == rewinds(project, "once") == ["base"]
+    assert rewinds(project, "fine") == rewinds(project, "once") == ["upstream"]
     undisturbed = tiny_project(tmp_path / "undisturbed", days=DAYS, pipeline=ONE_A_RUN + FAMILY, samples_of=project)
     projects.append(undisturbed)
     assert undisturbed.start(FILE).code == 0

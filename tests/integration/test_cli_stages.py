@@ -57,7 +57,7 @@ def test_plan_of_stages_shows_each_as_far_as_its_base(stages: Stages) -> None:
         ("2013-01-02", "2013-01-04"),
         ("2013-01-04", "2013-01-05"),
     ]
-    assert "the base has come to 2013-01-05T00:00Z" in fine["reason"]
+    assert "the upstream has come to 2013-01-05T00:00Z" in fine["reason"]
     one = stages.json("plan", "p", "--stage", "fine")
     assert (one["stage"], one["chains"]) == ("fine", [fine | {"finish_at": one["finish_at"]}])
     assert "p/base/main" in stages.said("plan", "p")

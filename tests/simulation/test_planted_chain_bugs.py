@@ -107,7 +107,7 @@ def forget_the_base(patch: pytest.MonkeyPatch) -> None:
 def train_beyond_the_base(patch: pytest.MonkeyPatch) -> None:
     """A split goes on after what the base has trained on."""
     patch.setattr(samples.Head, "bounds", ())
-    patch.setattr(samples.Head, "base_of", lambda self, *_: self.bases[0] if self.bases else None)
+    patch.setattr(samples.Head, "upstream_of", lambda self, *_: self.candidates[0] if self.candidates else None)
 
 
 def stay_when_the_base_goes_back(patch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from trainflow.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from trainflow.insight.chains.next_run import NextRun
 
-#: how a chain of the file stands with its base; None: it cannot be known from here
+#: how a chain of the file stands with its upstream; None: it cannot be known from here
 Look = Callable[[ChainDocument], "NextRun | None"]
 
 #: begins or finds the runs to follow: workspace, path of the file in the project, now
@@ -101,22 +101,22 @@ def _due(
     init = document.chain.init_from if document.chain else None
     if document.chain is None or init is None:
         return None if document.dag_id in triggered else {}
-    ahead, base = look(document.chain), by_chain.get(init.chain)
-    if ahead is None or base is None:
+    ahead, upstream = look(document.chain), by_chain.get(init.chain)
+    if ahead is None or upstream is None:
         return {}
     if ahead.goes_back:
         return {}
     if init.once:
-        # it begins when its base is caught up, and that is for the base's own run to find out
+        # it begins when its upstream is caught up, and that is for the upstream's own run to find out
         return {} if ahead.begun else None
-    if ahead.waits is not None or will_trigger(connection, base, ahead.pinned_run, document.dag_id):
+    if ahead.waits is not None or will_trigger(connection, upstream, ahead.pinned_run, document.dag_id):
         return None
     return {"init_from": ahead.pin} if ahead.pin else {}
 
 
-def will_trigger(connection: Connection, base: str, run_id: str | None, dag_id: str) -> bool:
-    """Whether the run that committed the base's newest checkpoint is still there to trigger the stage."""
-    run = run_queries.find(connection, base, run_id) if run_id else None
+def will_trigger(connection: Connection, upstream: str, run_id: str | None, dag_id: str) -> bool:
+    """Whether the run that committed the upstream's newest checkpoint is still there to trigger the stage."""
+    run = run_queries.find(connection, upstream, run_id) if run_id else None
     if run is None or run.state in RUN_FINISHED:
         return False
     return all(child.dag_id != dag_id for child in run_queries.children(connection, run.id))
@@ -136,7 +136,7 @@ def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: d
 
 
 def chains_to_look_at(documents: list[DagDocument], workspace: Workspace) -> Look:
-    """Ask the ledgers of the stages that have a base now, before anything is written."""
+    """Ask the ledgers of the stages that have an upstream now, before anything is written."""
     chains = [each.chain for each in documents if each.chain and each.chain.init_from]
     known = {key_of(chain): _ask(chain, workspace) for chain in chains}
     return lambda chain: known.get(key_of(chain))
@@ -168,7 +168,7 @@ def _triggers(document: DagDocument) -> set[str]:
 
 
 def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
-    """The DAGs that a file defines, bases first."""
+    """The DAGs that a file defines, upstreams first."""
     versions = Versions()
     dags = [dag_queries.get(connection, dag_id) for dag_id in dag_queries.of_path(connection, stored_path)]
     documents = [versions.get(connection, dag.version_id)[0] for dag in dags]
@@ -188,9 +188,9 @@ def upstream_first(documents: list[DagDocument]) -> list[DagDocument]:
 
     def depth(document: DagDocument, seen: frozenset[str] = frozenset()) -> int:
         init = document.chain.init_from if document.chain else None
-        base = chains.get(init.chain) if init and not init.feedback else None
-        if base is None or base.dag_id in seen:
+        upstream = chains.get(init.chain) if init and not init.feedback else None
+        if upstream is None or upstream.dag_id in seen:
             return 0
-        return 1 + depth(base, seen | {document.dag_id})
+        return 1 + depth(upstream, seen | {document.dag_id})
 
     return sorted(documents, key=lambda each: (depth(each), each.dag_id))

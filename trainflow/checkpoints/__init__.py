@@ -10,7 +10,8 @@ Invariants
   ledger corrupt when it is read. Snapshots are rebuildable and never believed without the entry they end with.
 - Reading the head takes a few reads however long the ledger is: what grows with the chain lies in pages that only those
   read who ask for old checkpoints. Which pages there are depends on the entries alone.
-- A chain is registered with its base before the first entry that speaks of it, so that the base keeps what it needs.
+- A chain is registered with its upstream before the first entry that speaks of it, so that the upstream keeps what it
+  needs.
 - Past a stop only a person goes: the checkpoint that gates refused, a skip, a rewind, or a resume.
 - What is written after an entry - the mark, snapshots, pages, sealed artifacts, other chains - proves that there was
   one: where it is missing, nothing is appended and nothing deleted.

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
 
-#: the checkpoint of the base that the run was told of, or found: what the stage hands on when it triggers itself again
+#: the checkpoint of the upstream that the run was told of, or found: what the stage hands on when it triggers itself
+#: again
 XCOM_PIN = "pin"
 
 
@@ -46,29 +47,31 @@ class CheckpointOperator(BaseOperator):
     project's; an fsspec URL, or a path relative to the project). `storage_options` are for that store, on top of the
     project's; the operators that receive this one's output use them too.
 
-    `init_from` says that the weights come from another chain in the same store, the *base*:
+    `init_from` says that the weights come from another chain in the same store, the *upstream*:
 
-    * `{"stage": "base"}`: each run starts from the base's next checkpoint that has trained more than this chain, and
-      trains on what lies between (`at: same_watermark`). With `"feedback": True` the base comes after this stage in a
-      circle, and each run starts from the base's checkpoint at this chain's own watermark; where the base has skipped
-      the split that led there, from the one before, or from this chain's own while the base has none. In a circle of
-      more stages `"through": ["b", …]` names those behind the base, in turn: what they step over it cannot make up for.
-    * `{"stage": "base", "at": "latest"}` or `"promoted"`: each run starts from the base's newest (promoted) checkpoint.
-    * with `"once": True` only the first run does; the chain then goes on from its own checkpoints.
-    * `"pipeline/stage/branch"` (that chain's head) or `"pipeline/stage/branch@checkpoint"`: once, from that one.
+    * `{"stage": "base"}`: each run starts from the upstream's next checkpoint that has trained more than this chain,
+    and
+      trains on what lies between (`at: same_watermark`). With `"feedback": True` the upstream comes after this stage in
+      a circle, and each run starts from the upstream's checkpoint at this chain's own watermark; where the upstream has
+      skipped the split that led there, from the one before, or from this chain's own while the upstream has none. In a
+      circle of more stages `"through": ["b", …]` names those behind the upstream, in turn: what they step over it
+      cannot make up for.
+    * `{"stage": "base", "at": "latest"}` or `"promoted"`: each run starts from the upstream's newest (promoted)
+    checkpoint. * with `"once": True` only the first run does; the chain then goes on from its own checkpoints. *
+    `"pipeline/stage/branch"` (that chain's head) or `"pipeline/stage/branch@checkpoint"`: once, from that one.
       Another branch of the same stage goes on at that checkpoint's watermark; another stage begins with the first of
       its own samples.
 
     The run's conf may name a checkpoint too (`{"init_from": …}`, text as above or what a CommitCheckpointOperator
-    returned): nothing of the base that is newer than that is used. The XCom `pin` is what to hand on in the conf of the
-    run that this DAG triggers of itself. When there is nothing to start from yet, the samples task ends the run.
+    returned): nothing of the upstream that is newer than that is used. The XCom `pin` is what to hand on in the conf of
+    the run that this DAG triggers of itself. When there is nothing to start from yet, the samples task ends the run.
 
     `adopt`: a chain without entries begins with a checkpoint that trainflow did not write, the newest (or the one
     named) in a folder of dated ones. The ledger's first entry says which, with the digest of every file; the first run
     trains on from it and from its watermark on. Such a folder is only ever read.
 
-    Where the base was rewound to before what this chain was trained from, this chain goes back, too, before anything
-    else: to before its first checkpoint that came from what was undone.
+    Where the upstream was rewound to before what this chain was trained from, this chain goes back, too, before
+    anything else: to before its first checkpoint that came from what was undone.
 
     Before the first entry of a chain the store is tried: one that cannot create a file only if it is absent is refused.
 
@@ -201,11 +204,11 @@ class CheckpointOperator(BaseOperator):
             return head
         init = declared or parse_init_from(pin, head.chain)
         if declared is not None and declared.checkpoint_id is None and declared.chain.pipeline != head.pipeline:
-            # the base's own file does not know of this stage
+            # the upstream's own file does not know of this stage
             add_dependent(ledger.store, declared.chain, Dependent(head.chain, declared.at, declared.once))
         if pin is not None and pin.chain != init.chain:
             raise FailException(f"conf names a checkpoint of {pin.chain}, and this stage starts from {init.chain}")
-        if init.once and (head.id is not None or head.bases):
+        if init.once and (head.id is not None or head.candidates):
             again = declared is not None and pin is not None
             return msgspec.structs.replace(head, waits="it has begun, and triggers itself") if again else head
         if init.once and pin is None:
@@ -239,12 +242,12 @@ def _own(chain: ChainKey, url: str, ledger: Ledger, state: ChainState) -> Head:
 
 
 def _found(head: Head) -> dict[str, Any] | None:
-    """The newest checkpoint of the base there was, for who triggers itself. Another pipeline's commits trigger nothing
-    here, so what it commits meanwhile is found at each run."""
-    if head.last is None or head.base is None or head.base.pipeline != head.pipeline:
+    """The newest checkpoint of the upstream there was, for who triggers itself. Another pipeline's commits trigger
+    nothing here, so what it commits meanwhile is found at each run."""
+    if head.last is None or head.upstream is None or head.upstream.pipeline != head.pipeline:
         return None
     last = msgspec.structs.replace(head.last, chain=None)
-    return {**msgspec.to_builtins(head.base), **msgspec.to_builtins(last)}
+    return {**msgspec.to_builtins(head.upstream), **msgspec.to_builtins(last)}
 
 
 def _note(head: Head) -> str:
@@ -253,13 +256,13 @@ def _note(head: Head) -> str:
         own = f"checkpoint {head.sequence}, trained up to {label(head.watermark)}"
     if head.waits:
         return f"{own}; {head.waits}"
-    if not head.bases:
+    if not head.candidates:
         return own
-    first, last = head.bases[0], head.bases[-1]
+    first, last = head.candidates[0], head.candidates[-1]
     if last.sequence == 0:
-        return f"{own}, starts from checkpoint {last.id} of {last.chain or head.base}, where the branch was forked"
+        return f"{own}, starts from checkpoint {last.id} of {last.chain or head.upstream}, where the branch was forked"
     which = f"checkpoint {first.sequence}" if first.sequence else "where it was forked"
-    return f"{own}, starts from {which}{f' to {last.sequence}' if first != last else ''} of {head.base}"
+    return f"{own}, starts from {which}{f' to {last.sequence}' if first != last else ''} of {head.upstream}"
 
 
 def _texts(value: Any) -> list[str]:

@@ -62,7 +62,7 @@ class CommitCheckpointOperator(SplitOperator):
     checkpoint is committed, and the next commit deletes what is left. `dependents` are the stages that start from
     checkpoints of this chain: those that one of them has not passed yet are kept.
 
-    XComs of a stage that starts from a base: `more` says whether there is more to start from, so that it triggers
+    XComs of a stage that starts from an upstream: `more` says whether there is more to start from, so that it triggers
     itself; `passed` names the head, also when the split was skipped (None: the chain was rewound), and in a circle the
     stage that waits for this one is triggered with it; `skipped` is true when the split was skipped.
 
@@ -113,7 +113,8 @@ class CommitCheckpointOperator(SplitOperator):
             return self._committed(done, ledger, head, ti)
         note_split_given_up(ti, done)
         push_moved_aliases(ledger, ledger.state(), ti)
-        # a split that was stepped over is passed, which counts where the base says how far to go; else there is more
+        # a split that was stepped over is passed, which counts where the upstream says how far to go; else there is
+        # more
         self._tell_whether_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
         skipped = isinstance(done, Skip)
         self._tell_passed(head, (head.id, head.sequence) if skipped else None, ti, skipped=skipped)
@@ -162,14 +163,14 @@ class CommitCheckpointOperator(SplitOperator):
 
     @staticmethod
     def _tell_whether_more(head: Head, trained: datetime | None, ti: TaskInstance) -> None:
-        if head.base is not None or head.again_before is not None:
+        if head.upstream is not None or head.again_before is not None:
             ti.xcom_push(XCOM_MORE, trained is None or head.goes_on(trained))
 
     @staticmethod
     def _tell_passed(
         head: Head, newest: tuple[str | None, int] | None, ti: TaskInstance, *, skipped: bool = False
     ) -> None:
-        if head.base is not None or head.again_before is not None:
+        if head.upstream is not None or head.again_before is not None:
             named = newest and {**msgspec.to_builtins(head.chain), "id": newest[0], "sequence": newest[1]}
             ti.xcom_push(XCOM_PASSED, named)
             ti.xcom_push(XCOM_SKIPPED, skipped)
@@ -203,7 +204,7 @@ class CommitCheckpointOperator(SplitOperator):
             promotes=self.promote,
             named=self._named_metrics(ti),
             origin=head.origin_of(split.start, split.end),
-            base=head.seen,
+            upstream=head.seen,
             generation=head.generation,
             fills=is_repair(self.split),
             seconds=seconds_since(self.split, ti.clock.now()),

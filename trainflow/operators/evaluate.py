@@ -25,9 +25,9 @@ class EvaluateOperator(SplitOperator):
     """Let the head of the chain score the new split *before* it is trained on: honest, and free of leakage.
 
     `function` is a callable or `"module.path:name"`; it is called with an EvaluateContext and returns metrics. `params`
-    as in TrainOperator. A stage that starts from a base is scored by its own head too: the base has seen the split.
-    When the chain has no checkpoint yet, what it was forked from or one of the base that has not is asked; else there
-    is nothing to score: the task succeeds, returns None and skips nothing.
+    as in TrainOperator. A stage that starts from an upstream is scored by its own head too: the upstream has seen the
+    split. When the chain has no checkpoint yet, what it was forked from or one of the upstream that has not is asked;
+    else there is nothing to score: the task succeeds, returns None and skips nothing.
     """
 
     role = "evaluate"

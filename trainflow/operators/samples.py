@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 Mode = Literal["backfill", "latest"]
 MODES = ("backfill", "latest")
 XCOM_CAUGHT_UP = "caught_up"
-#: the head of a chain that is caught up, for the stage that begins then; None: it has none, or waits for its base
+#: the head of a chain that is caught up, for the stage that begins then; None: it has none, or waits for its upstream
 XCOM_TRAINED = "trained"
-#: what the base let the stage train on was stepped over, without a split after it
+#: what the upstream let the stage train on was stepped over, without a split after it
 XCOM_STEPPED_OVER = "stepped_over"
 #: how often a wait that cannot be handed to the triggerer is tried again, at the most, in seconds
 _RESCHEDULE_SECONDS = 5.0
@@ -73,9 +73,9 @@ class DataCheckerOperator(ChainOperator):
     A run whose conf says `{"repair": true}` trains the holes of the chain that have arrived, on top of the head, and
     ends skipped when there is none; what a gate or a person skipped stays out without `"skipped": true`.
 
-    `in_circle`: another stage of a circle waits for this one to pass what the base has trained on. Where all of that is
-    missing and the gap policy steps over it, the ledger gets a skip at once, and not with the next split, which would
-    never come; XCom `stepped_over` is true then.
+    `in_circle`: another stage of a circle waits for this one to pass what the upstream has trained on. Where all of
+    that is missing and the gap policy steps over it, the ledger gets a skip at once, and not with the next split, which
+    would never come; XCom `stepped_over` is true then.
 
     Returns the split, inline or - when it is large - by reference into the chain's store; both look the same to the
     operators that receive it.
@@ -193,7 +193,7 @@ class DataCheckerOperator(ChainOperator):
         from trainflow.samples.splits.repair import next_repair
         from trainflow.samples.table.inventory import open_inventory
 
-        if head.base is not None or head.waits is not None:
+        if head.upstream is not None or head.waits is not None:
             # its newest checkpoint would be one that knows nothing but the hole
             why = f"each run of stage {head.stage} starts from another stage's checkpoint"
             self._end_repair(ti, conf, f"nothing is left to repair: {why}")

@@ -45,7 +45,8 @@ class _Stage(NamedTuple):
 
     @property
     def follows(self) -> bool:
-        """Whether each of its runs starts from a base: then what it commits is not what its next run starts from."""
+        """Whether each of its runs starts from an upstream: then what it commits is not what its next run starts
+        from."""
         init = self.spec.init_from
         return init is not None and not init.once and init.checkpoint is None
 
@@ -59,7 +60,7 @@ class _Stage(NamedTuple):
 
     @property
     def as_dependent(self) -> Dependent:
-        """The follower as the retention of its base knows it."""
+        """The follower as the retention of its upstream knows it."""
         init = self.spec.init_from
         assert init is not None
         chain = ChainKey(self.pipeline.pipeline, self.name, self.pipeline.branch)
@@ -185,7 +186,8 @@ def _commit(stage: _Stage, head: XComArg, split: XComArg, trained: XComArg, eval
 
 
 def _next(stage: _Stage, head: XComArg, committed: XComArg) -> None:
-    """The same stage again. One that follows a base goes on while there is more of it, up to where it was told to."""
+    """The same stage again. One that follows an upstream goes on while there is more of it, up to where it was told
+    to."""
     options: dict[str, Any] = {"carry_conf": (CONF_REPAIR, CONF_SKIPPED)}
     if stage.follows:
         options["when"] = committed[XCOM_MORE]
@@ -212,7 +214,7 @@ def _after_commit(spec: StageSpec, head: XComArg, committed: XComArg) -> None:
 def _next_stage(stage: _Stage, dependent: _Stage, split: XComArg, committed: XComArg) -> None:
     """A stage that starts from this one, told from which checkpoint: at each commit, or once this one is caught up.
 
-    Then, and only then, the samples task ends skipped; where it did because of a base of this stage, it names no
+    Then, and only then, the samples task ends skipped; where it did because of an upstream of this stage, it names no
     checkpoint, and nothing is triggered.
     """
     # a run whose split was skipped, or that rewound its chain, has committed nothing to start from; in a circle the
@@ -228,8 +230,8 @@ def _next_stage(stage: _Stage, dependent: _Stage, split: XComArg, committed: XCo
 
 
 def _pass_on(stage: _Stage, split: XComArg, committed: XComArg) -> None:
-    """Have the next stage of a circle that has something to do go on when this one has stepped over all that its base
-    let it train on, by a decision (its direct follower knows without) or because it is missing."""
+    """Have the next stage of a circle that has something to do go on when this one has stepped over all that its
+    upstream let it train on, by a decision (its direct follower knows without) or because it is missing."""
     name = passes_to(stage.pipeline, stage.name)
     if name is None:
         return

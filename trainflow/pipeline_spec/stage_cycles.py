@@ -22,40 +22,40 @@ def upstream_of(spec: PipelineSpec, name: str) -> str | None:
 
 def is_feedback(spec: PipelineSpec, name: str) -> bool:
     """Whether a stage starts from one that comes after it: day D from that one's day D-1."""
-    base, init = upstream_of(spec, name), spec.stages[name].init_from
-    if base is None or init is None or init.once or not _comes_later(spec, base, name):
+    upstream, init = upstream_of(spec, name), spec.stages[name].init_from
+    if upstream is None or init is None or init.once or not _comes_later(spec, upstream, name):
         return False
-    return init.at in (None, "same_watermark") or name in _upstreams(spec, base)
+    return init.at in (None, "same_watermark") or name in _upstreams(spec, upstream)
 
 
 def cycle_of(spec: PipelineSpec, name: str) -> list[str]:
     """The stages of the circle that a stage is in, from it on, each before the one that starts from it; empty: it is in
     none."""
-    bases = _upstreams(spec, name)
-    return [name, *reversed(bases[: bases.index(name)])] if name in bases else []
+    upstreams = _upstreams(spec, name)
+    return [name, *reversed(upstreams[: upstreams.index(name)])] if name in upstreams else []
 
 
 def follows_watermark(spec: PipelineSpec, name: str) -> bool:
-    """Whether a stage trains on what its base has trained on, up to there and no further."""
+    """Whether a stage trains on what its upstream has trained on, up to there and no further."""
     init = spec.stages[name].init_from
     follows = init is not None and not init.once and init.at in (None, "same_watermark")
     return follows and upstream_of(spec, name) is not None and not is_feedback(spec, name)
 
 
 def through(spec: PipelineSpec, name: str) -> list[str]:
-    """Stages, for one that begins a circle: those behind its base whose skips the base cannot make up for."""
-    found, base = [], upstream_of(spec, name)
-    while base is not None and follows_watermark(spec, base):
-        base = upstream_of(spec, base)
-        if base is None or base == name:
+    """Stages, for one that begins a circle: those behind its upstream whose skips the upstream cannot make up for."""
+    found, upstream = [], upstream_of(spec, name)
+    while upstream is not None and follows_watermark(spec, upstream):
+        upstream = upstream_of(spec, upstream)
+        if upstream is None or upstream == name:
             break
-        found.append(base)
+        found.append(upstream)
     return found
 
 
 def passes_to(spec: PipelineSpec, name: str) -> str | None:
     """The next stage, for one that keeps step in a circle: the one that goes on when this one has stepped over what the
-    base let it train on, since those in between have nothing to do then; None: it is in no circle."""
+    upstream let it train on, since those in between have nothing to do then; None: it is in no circle."""
     if not follows_watermark(spec, name):
         return None
     return next((each for each in cycle_of(spec, name)[1:] if not follows_watermark(spec, each)), None)
@@ -90,18 +90,18 @@ def _unknown(spec: PipelineSpec, name: str, init: InitFromSection) -> str | None
 
 
 def _impossible(spec: PipelineSpec, name: str, stage: StageSpec, init: InitFromSection) -> str | None:
-    base = upstream_of(spec, name)
-    if base is None:
+    upstream = upstream_of(spec, name)
+    if upstream is None:
         if stage.mode == "latest" and not init.once and init.at in (None, "same_watermark"):
             return "with mode: latest nothing tells this stage what another pipeline commits: at is latest, or once"
         return None
-    circle = name in _upstreams(spec, base)
+    circle = name in _upstreams(spec, upstream)
     if init.once:
-        return _never_begun(spec, base, circle)
-    if circle and init.at == "promoted" and _comes_later(spec, base, name):
+        return _never_begun(spec, upstream, circle)
+    if circle and init.at == "promoted" and _comes_later(spec, upstream, name):
         return (
-            f"stage {base!r} starts from this one again, so neither could begin: before there is anything to promote, "
-            "a circle begins with at: same_watermark or latest"
+            f"stage {upstream!r} starts from this one again, so neither could begin: before there is anything to "
+            "promote, a circle begins with at: same_watermark or latest"
         )
     return None
 
@@ -127,28 +127,33 @@ def _wrong_samples(spec: PipelineSpec, first: str, name: str) -> Iterator[tuple[
         yield "length", f"a partition of stage {first!r} may end inside one of stage {name!r}, and {waits}"
 
 
-def _never_begun(spec: PipelineSpec, base: str, circle: bool) -> str | None:
-    """Why a stage that begins when its base is caught up never would."""
+def _never_begun(spec: PipelineSpec, upstream: str, circle: bool) -> str | None:
+    """Why a stage that begins when its upstream is caught up never would."""
     if circle:
-        return f"stage {base!r} starts from this one again: 'once' begins when its base is caught up, so never"
-    found = spec.stages[base]
+        return f"stage {upstream!r} starts from this one again: 'once' begins when its upstream is caught up, so never"
+    found = spec.stages[upstream]
     if found.mode == "latest" and found.samples.end is None:
-        return f"never begins: 'once' waits until stage {base!r} is caught up, and that has mode: latest and no 'end'"
+        return (
+            f"never begins: 'once' waits until stage {upstream!r} is caught up, and that has mode: latest and no 'end'"
+        )
     if found.init_from is not None and not found.init_from.once and found.init_from.checkpoint is None:
-        return f"never begins: 'once' waits until stage {base!r} is caught up, and that follows its base without end"
+        return (
+            f"never begins: 'once' waits until stage {upstream!r} is caught up, and that follows its upstream "
+            "without end"
+        )
     return None
 
 
-def _comes_later(spec: PipelineSpec, base: str, name: str) -> bool:
+def _comes_later(spec: PipelineSpec, upstream: str, name: str) -> bool:
     order = list(spec.stages)
-    return order.index(base) > order.index(name)
+    return order.index(upstream) > order.index(name)
 
 
 def _upstreams(spec: PipelineSpec, name: str) -> list[str]:
-    """The base of a stage, the base of that, and so on, until one comes again."""
+    """The upstream of a stage, the upstream of that, and so on, until one comes again."""
     found: list[str] = []
-    base = upstream_of(spec, name)
-    while base is not None and base not in found:
-        found.append(base)
-        base = upstream_of(spec, base)
+    upstream = upstream_of(spec, name)
+    while upstream is not None and upstream not in found:
+        found.append(upstream)
+        upstream = upstream_of(spec, upstream)
     return found

@@ -18,22 +18,24 @@ from trainflow.samples.spec import Ready
 
 
 class InitFromSection(Section):
-    """The base: the chain whose checkpoints the runs of this stage start from."""
+    """The upstream: the chain whose checkpoints the runs of this stage start from."""
 
     stage: Name | None = None
     """Name of the stage."""
     at: Literal["same_watermark", "latest", "promoted"] | None = None
-    """`same_watermark` (the default): from the base's next checkpoint that has trained more, on what lies between. Of a
-    base that is declared further down: from its checkpoint at this stage's own watermark, so that day D starts from the
-    base's day D-1. `latest`: from the newest one. `promoted`: from the newest one that a gate promoted."""
+    """`same_watermark` (the default): from the upstream's next checkpoint that has trained more, on what lies
+    between. Of an upstream that is declared further down: from its checkpoint at this stage's own watermark, so that
+    day D starts from the upstream's day D-1. `latest`: from the newest one. `promoted`: from the newest one that a
+    gate promoted."""
     once: bool = False
-    """Only the first run starts from the base, once that is caught up; the stage goes on from its own checkpoints."""
+    """Only the first run starts from the upstream, once that is caught up; the stage goes on from its own checkpoints.
+    """
     alias: Name | None = None
     """With `at: promoted`: the alias that is meant; default: any."""
     pipeline: Name | None = None
-    """Pipeline of the base, in the same store; default: this one."""
+    """Pipeline of the upstream, in the same store; default: this one."""
     branch: Name | None = None
-    """Branch of the base; default: this one, and of another pipeline `main`."""
+    """Branch of the upstream; default: this one, and of another pipeline `main`."""
     checkpoint: str | None = None
     """In place of all others: `pipeline/stage/branch@checkpoint`, or without `@checkpoint` the head of that chain; the
     first run starts from it. May be written without the key."""

@@ -92,7 +92,7 @@ def test_conf_may_say_it_with_what_commit_handed_over(lab: Any) -> None:
 def test_chain_that_has_head_goes_on_from_it(lab: Any) -> None:
     before = head(lab)
     found = lab.run(chain(lab, init_from="other/main/main"), "checkpoint")
-    assert (found["id"], found["bases"]) == (before.id, [])
+    assert (found["id"], found["candidates"]) == (before.id, [])
 
 
 @pytest.mark.parametrize(

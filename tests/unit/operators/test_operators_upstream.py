@@ -161,7 +161,7 @@ def test_upstream_conf_from_before_rewind_falls_back_before_it(lab: Any) -> None
     head = chain_of_base.checkpoint()
     rewind(chain_of_base, committed[0]["id"], expected_head=head.id, by=Author(), now=lab.clock.now())
     head = lab.run(chain(lab, "fine", BASE), "checkpoint", conf={"init_from": committed[2]})
-    assert [each["id"] for each in head["bases"]] == [committed[0]["id"]]
+    assert [each["id"] for each in head["candidates"]] == [committed[0]["id"]]
 
 
 def test_conf_that_names_another_chain_is_refused(lab: Any) -> None:
@@ -258,13 +258,13 @@ def test_upstream_rewind_takes_stage_back_before_undone(lab: Any) -> None:
     base(lab, 1, first=3)
     for _ in range(2):  # killed after its entry, and tried again
         lab.run(build, "checkpoint", run_id="fine-3")
-    assert rewinds(lab, "fine") == [("base", first)]
+    assert rewinds(lab, "fine") == [("upstream", first)]
     for task_id in TASKS[1:]:
         lab.run(build, task_id, run_id="fine-3")
     assert SEEN[-2:] == ["judged by model/fine/main", "trains from model/base/main"]
     again = ledger(lab, "base").line()[-1].id
     head = ledger(lab, "fine").checkpoint()
-    assert (head.origin.checkpoint_id, head.base.rewinds, len(ledger(lab, "fine").line())) == (again, 1, 2)  # type: ignore[union-attr]
+    assert (head.origin.checkpoint_id, head.upstream.rewinds, len(ledger(lab, "fine").line())) == (again, 1, 2)  # type: ignore[union-attr]
     base(lab, 1, first=4)
     run_all(lab, build, "fine-4")
     assert len(rewinds(lab, "fine")) == 1
@@ -291,7 +291,7 @@ def test_upstream_rewind_during_training_is_undone_by_next_run(lab: Any) -> None
     lab.run(build, "commit", run_id="fine-1")
     base(lab, 1, first=2)
     run_all(lab, build, "fine-2")
-    assert [cause for cause, _ in rewinds(lab, "fine")] == ["base"]
+    assert [cause for cause, _ in rewinds(lab, "fine")] == ["upstream"]
     assert model(lab, "fine") == "b1 b2 f2 "
 
 
@@ -306,7 +306,7 @@ def test_upstream_rewind_pending_blocks_its_stages(lab: Any) -> None:
     head = lab.run(last, "checkpoint", run_id="last-2")
     # the middle one has not looked yet
     assert rewinds(lab, "middle") == []
-    assert rewinds(lab, "last") == [("base", ledger(lab, "last").line()[0].id)]
+    assert rewinds(lab, "last") == [("upstream", ledger(lab, "last").line()[0].id)]
     assert head["waits"].startswith("waits for stage middle, which has no checkpoint beyond")
 
 
@@ -320,7 +320,7 @@ def test_upstream_once_begins_again_after_base_caught_up(lab: Any) -> None:
     assert lab.run(build, "checkpoint", run_id="fine-2")["waits"].endswith(
         "which was rewound and has not caught up yet"
     )
-    assert rewinds(lab, "fine") == [("base", None)]
+    assert rewinds(lab, "fine") == [("upstream", None)]
     [again] = base(lab, 1, first=3)
     run_all(lab, build, "fine-3", conf={"init_from": again})
     assert model(lab, "fine") == "b1 b2 b3 f1 "

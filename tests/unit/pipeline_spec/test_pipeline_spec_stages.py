@@ -195,7 +195,7 @@ def test_stages_init_from_is_in_document(dags: Callable[[str], dict[str, DAG]]) 
         ),
         (
             "  a: {init_from: {stage: b, once: true}}\n  b: {init_from: {stage: a}}\n",
-            "11:26: stages.a.init_from.stage: stage 'b' starts from this one again: 'once' begins when its base is",
+            "11:26: stages.a.init_from.stage: stage 'b' starts from this one again: 'once' begins when its upstream is",
         ),
         (
             "  a: {init_from: {stage: b, at: promoted}}\n  b: {init_from: {stage: a}}\n",

@@ -43,19 +43,19 @@ class PromotedStage(msgspec.Struct, frozen=True):
     run_id: str | None = None
 
 
-def follows(document: DagDocument, base: ChainKey, alias: str) -> bool:
+def follows(document: DagDocument, upstream: ChainKey, alias: str) -> bool:
     """Whether runs of the DAG start from what is promoted to `alias` in the chain."""
     init = document.chain.init_from if document.chain else None
-    return init is not None and (init.chain, init.at) == (base, "promoted") and init.alias in (None, alias)
+    return init is not None and (init.chain, init.at) == (upstream, "promoted") and init.alias in (None, alias)
 
 
-def trigger_dependents(workspace: Workspace, base: ChainKey, alias: str, now: datetime) -> list[PromotedStage]:
+def trigger_dependents(workspace: Workspace, upstream: ChainKey, alias: str, now: datetime) -> list[PromotedStage]:
     """Begin a run of each DAG that starts from what was promoted, unless one that is under way comes to it."""
     database = workspace.database
     with database.reading() as connection:
         rows = dag_queries.everything(connection)
     documents = [decode(row.document) for row in rows if row.missing_since is None]
-    dependents = [document for document in documents if follows(document, base, alias)]
+    dependents = [document for document in documents if follows(document, upstream, alias)]
     look = chains_to_look_at(dependents, workspace)
     dag_ids = {key_of(document.chain): document.dag_id for document in documents if document.chain}
     return database.write(lambda connection: [_trigger(connection, each, dag_ids, look, now) for each in dependents])
@@ -69,13 +69,13 @@ def _trigger(
     assert init is not None
     if any(not _is_ending(connection, run, document) for run in run_queries.unfinished_of(connection, document.dag_id)):
         return PromotedStage(document.dag_id, "at work")
-    base = dag_ids.get(init.chain)
+    upstream = dag_ids.get(init.chain)
     if ahead is not None and (ahead.waits is not None or (init.once and ahead.begun)):
         return PromotedStage(document.dag_id, "waits")
     if (
-        base is not None
+        upstream is not None
         and ahead is not None
-        and _is_triggered_anyway(connection, base, ahead.pinned_run, document, once=init.once)
+        and _is_triggered_anyway(connection, upstream, ahead.pinned_run, document, once=init.once)
     ):
         return PromotedStage(document.dag_id, "at work")
     conf: dict[str, Any] = {"init_from": ahead.pin} if ahead is not None and ahead.pin else {}
@@ -90,13 +90,13 @@ def _is_ending(connection: Connection, run: Any, document: DagDocument) -> bool:
 
 
 def _is_triggered_anyway(
-    connection: Connection, base: str, pinned_run: str | None, document: DagDocument, *, once: bool
+    connection: Connection, upstream: str, pinned_run: str | None, document: DagDocument, *, once: bool
 ) -> bool:
-    """Whether a run of the base triggers the follower: one that begins once when the base is caught up, any other when
-    the newest checkpoint is committed."""
+    """Whether a run of the upstream triggers the follower: one that begins once when the upstream is caught up, any
+    other when the newest checkpoint is committed."""
     if once:
-        return bool(run_queries.unfinished_of(connection, base))
-    return will_trigger(connection, base, pinned_run, document.dag_id)
+        return bool(run_queries.unfinished_of(connection, upstream))
+    return will_trigger(connection, upstream, pinned_run, document.dag_id)
 
 
 class PromotionDone(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
     """Commit the checkpoint that gates refused; nothing is trained again.
 
     Raises ArtifactCorrupt when its files are not there as they were, ChainMoved when the stop is over, InputError when
-    the base of its stage has undone what it was trained from: the next run would take it back.
+    the upstream of its stage has undone what it was trained from: the next run would take it back.
     """
     stop = _current_stop(ledger, ledger.state(), refused)
     if stop.origin is not None and trained_from_rewound(ledger, stop):

@@ -75,7 +75,7 @@ def _for(dependents: Collection[Dependent], ledger: Ledger, kept: Sequence[Check
         theirs = Ledger(ledger.store, dependent.chain)
         needed |= still_needed(dependent, state_after_rewind(theirs), kept)
         seen = theirs.state().head
-        if seen is None or (seen.base is not None and seen.base.rewinds < ledger.state().generation):
+        if seen is None or (seen.upstream is not None and seen.upstream.rewinds < ledger.state().generation):
             # it may be working with what was undone, until it looks again
             needed |= {each.id for each in kept if not each.on_line}
     return needed

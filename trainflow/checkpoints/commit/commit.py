@@ -180,9 +180,9 @@ def _parents(work: Commit) -> Iterator[tuple[Ledger, Checkpoint]]:
         yield work.ledger, work.state.head
     origin = work.request.origin
     if origin is not None:
-        base = Ledger(work.ledger.store, origin.chain)
+        upstream = Ledger(work.ledger.store, origin.chain)
         with suppress(CheckpointNotFound):  # pruned since: nothing is trained from it again
-            yield base, base.checkpoint(origin.checkpoint_id)
+            yield upstream, upstream.checkpoint(origin.checkpoint_id)
 
 
 def _verify_artifacts(work: Commit) -> None:
@@ -199,9 +199,10 @@ def _verify_artifacts(work: Commit) -> None:
 
 
 def _register(work: Commit) -> None:
-    """Register the chain with its base, which keeps what this chain last went on from, before that could be pruned."""
+    """Register the chain with its upstream, which keeps what this chain last went on from, before that could be
+    pruned."""
     origin = work.request.origin
-    if origin and origin.chain not in {base.chain for base in work.state.bases}:
+    if origin and origin.chain not in {upstream.chain for upstream in work.state.upstreams}:
         register_origin(work.ledger.store, origin.chain, work.request.chain)
 
 

@@ -106,7 +106,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     split; None when there was nothing to evaluate. `evaluated`: the run has a task that evaluates, although that has
     nothing to score before the first checkpoint. `fills`: the split trains holes of the line that have arrived, the
     watermark stays where it is. `origin`: the weights came from that checkpoint of another chain, not from the parent.
-    `base`: of a stage that starts from another one, what was known of that.
+    `upstream`: of a stage that starts from another one, what was known of that.
     `generation`: how often the chain had been rewound when the run began; after one more, what it trained is out of
     date although its parent is the head again. None: not known. `grid`: of the table that was trained on. `named`: the
     metrics that gates, promotions and the retention name.
@@ -125,7 +125,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     promotes: tuple[Promote, ...] = ()
     named: tuple[NamedMetric, ...] = ()
     origin: CheckpointRef | None = None
-    base: UpstreamSeen | None = None
+    upstream: UpstreamSeen | None = None
     fills: bool = False
     #: from when the split was handed over
     seconds: float | None = None
@@ -192,7 +192,7 @@ Conclusion = Checkpoint | Skip | Rewind | Stop
 #: what a stop records of the checkpoint that it refuses
 _FACTS = (
     *("id", "parent_id", "split", "artifacts", "metrics", "evaluation"),
-    *("not_finite", "params", "origin", "base", "seconds", "grid"),
+    *("not_finite", "params", "origin", "upstream", "seconds", "grid"),
 )
 
 
@@ -277,7 +277,7 @@ def _facts(request: CommitRequest) -> dict[str, Any]:
         },
         "params": redact(dict(request.params)),  # an entry is for ever, and for every reader of the store
         "origin": request.origin,
-        "base": request.base,
+        "upstream": request.upstream,
         "seconds": request.seconds,
         "grid": request.grid,
     }

@@ -92,7 +92,7 @@ class CheckpointRef(msgspec.Struct, frozen=True):
 
 class UpstreamSeen(msgspec.Struct, frozen=True):
     """The chain that a stage starts from, and how often that had been rewound when it was looked at: up to there the
-    line holds nothing that came from what the base has undone."""
+    line holds nothing that came from what the upstream has undone."""
 
     chain: ChainKey
     rewinds: int
@@ -163,7 +163,7 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     #: same
     origin: CheckpointRef | None = None
     #: of a stage that starts from another one
-    base: UpstreamSeen | None = None
+    upstream: UpstreamSeen | None = None
     #: from when the split was handed over to the commit
     seconds: float | None = None
     #: it was refused by gates, and accepted by a person
@@ -218,7 +218,7 @@ class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
     not_finite: dict[str, str] = {}
     params: dict[str, object] = {}
     origin: CheckpointRef | None = None
-    base: UpstreamSeen | None = None
+    upstream: UpstreamSeen | None = None
     seconds: float | None = None
     #: the split fills holes
     fills: bool = False
@@ -277,7 +277,7 @@ class Replayed(msgspec.Struct, frozen=True):
 class Rewind(Entry, frozen=True, kw_only=True, tag="rewind"):
     """The head moves back to an ancestor (None: to before the first). Nothing is deleted.
 
-    `cause` is who asked for it: `person`, `gate`, `replay`, or `base`: what the stage started from was undone.
+    `cause` is who asked for it: `person`, `gate`, `replay`, or `upstream`: what the stage started from was undone.
     """
 
     to_checkpoint_id: str | None

@@ -236,7 +236,7 @@ def edited_entry_error(location: str) -> LedgerCorrupt:
 #: entries between two snapshots; reading the head replays at most about this many
 SNAPSHOT_INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
-SNAPSHOT_FORMAT = 7
+SNAPSHOT_FORMAT = 8
 _KEPT_SNAPSHOTS = 2
 _NONE = EntryEvidence(0, "")
 

@@ -162,7 +162,7 @@ class ChainState(msgspec.Struct, frozen=True):
         ]
 
     @property
-    def bases(self) -> list[CheckpointRef]:
+    def upstreams(self) -> list[CheckpointRef]:
         """Checkpoints of other chains that this one began with, would begin with again, or last went on from."""
         forked = self.start.origin if isinstance(self.start, Fork) else None
         newest = self.head.origin if self.head else None

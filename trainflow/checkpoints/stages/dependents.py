@@ -47,33 +47,33 @@ def _newest_since(line: Sequence[CheckpointSummary], at: datetime) -> set[str]:
     return {*since, *before[-1:]}
 
 
-def register_origin(store: Store, base: ChainKey, dependent: ChainKey) -> None:
-    """`dependent` is about to go on from a checkpoint of `base`. May be said again. Raises StoreFailure."""
+def register_origin(store: Store, upstream: ChainKey, dependent: ChainKey) -> None:
+    """`dependent` is about to go on from a checkpoint of `upstream`. May be said again. Raises StoreFailure."""
     with suppress(FileExistsError):
-        store.create_exclusive(_place(base, dependent), b"")
+        store.create_exclusive(_place(upstream, dependent), b"")
 
 
-def add_dependent(store: Store, base: ChainKey, dependent: Dependent) -> None:
-    """The runs of `follower` start from checkpoints of `base`, from now on. May be said again. Raises StoreFailure."""
-    place, said = _place(base, dependent.chain), msgspec.json.encode(dependent)
+def add_dependent(store: Store, upstream: ChainKey, dependent: Dependent) -> None:
+    """Record that runs of `dependent` start from checkpoints of `upstream`. May be said again. Raises StoreFailure."""
+    place, said = _place(upstream, dependent.chain), msgspec.json.encode(dependent)
     if store.read_many([place]) != [said]:
         store.replace(place, said)
 
 
-def remove_dependent(store: Store, base: ChainKey, dependent: ChainKey) -> bool:
+def remove_dependent(store: Store, upstream: ChainKey, dependent: ChainKey) -> bool:
     """Remove a follower: only what its chain went on from is kept. Returns whether there was one. Raises
     StoreFailure."""
-    if dependent not in {each.chain for each in declared_dependents(store, base)}:
+    if dependent not in {each.chain for each in declared_dependents(store, upstream)}:
         return False
-    store.replace(_place(base, dependent), b"")
+    store.replace(_place(upstream, dependent), b"")
     return True
 
 
-def declared_dependents(store: Store, base: ChainKey, listed: Collection[str] | None = None) -> list[Dependent]:
+def declared_dependents(store: Store, upstream: ChainKey, listed: Collection[str] | None = None) -> list[Dependent]:
     """The chains of other pipelines that said they follow. `listed`: as `registered_chains` takes it. Raises
     StoreFailure."""
-    keys = registered_chains(store, base, listed)
-    contents = store.read_many([_place(base, key) for key in keys])
+    keys = registered_chains(store, upstream, listed)
+    contents = store.read_many([_place(upstream, key) for key in keys])
     return [_dependent(key, said) for key, said in zip(keys, contents, strict=True) if said]
 
 
@@ -85,16 +85,16 @@ def _dependent(chain: ChainKey, said: bytes) -> Dependent:
         return Dependent(chain, "same_watermark", feedback=True)
 
 
-def _place(base: ChainKey, dependent: ChainKey) -> str:
-    return f"{base.dependents}/{dependent.prefix}"
+def _place(upstream: ChainKey, dependent: ChainKey) -> str:
+    return f"{upstream.dependents}/{dependent.prefix}"
 
 
-def registered_chains(store: Store, base: ChainKey, listed: Collection[str] | None = None) -> list[ChainKey]:
-    """The chains that went on, or meant to, from a checkpoint of `base`. `listed`: the paths of the files in its folder
-    of dependents, where it was listed just now."""
+def registered_chains(store: Store, upstream: ChainKey, listed: Collection[str] | None = None) -> list[ChainKey]:
+    """The chains that went on, or meant to, from a checkpoint of `upstream`. `listed`: the paths of the files in its
+    folder of dependents, where it was listed just now."""
     found = []
     if listed is None:
-        listed = [file.path.removeprefix(f"{base.dependents}/") for file in store.files(base.dependents)]
+        listed = [file.path.removeprefix(f"{upstream.dependents}/") for file in store.files(upstream.dependents)]
     for path in listed:
         try:
             pipeline, stage, branch = path.split("/")
@@ -105,12 +105,12 @@ def registered_chains(store: Store, base: ChainKey, listed: Collection[str] | No
     return found
 
 
-def references(store: Store, base: ChainKey, listed: Collection[str] | None = None) -> set[str]:
-    """Checkpoints of `base` that another chain of the store began with or last went on from. `listed`: as
+def references(store: Store, upstream: ChainKey, listed: Collection[str] | None = None) -> set[str]:
+    """Checkpoints of `upstream` that another chain of the store began with or last went on from. `listed`: as
     `registered_chains` takes it."""
     return {
         each.checkpoint_id
-        for other in registered_chains(store, base, listed)
-        for each in Ledger(store, other).state().bases
-        if each.chain == base
+        for other in registered_chains(store, upstream, listed)
+        for each in Ledger(store, other).state().upstreams
+        if each.chain == upstream
     }

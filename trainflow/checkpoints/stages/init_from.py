@@ -13,12 +13,13 @@ At = Literal["same_watermark", "latest", "promoted"]
 
 
 class InitFrom(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A stage's base: the chain whose checkpoints its runs start from.
+    """A stage's upstream: the chain whose checkpoints its runs start from.
 
-    `once`: only the first run does, and the stage goes on from its own checkpoints. `feedback`: the base comes after
-    this stage in a circle, so that day D starts from the base's day D-1; `through`: the base's own base in that circle,
-    the base of that, and so on, as far as each trains on what the next one has. `checkpoint_id`: this one, and no
-    other. `alias`: the promotion that is meant (None: the newest, whatever its alias).
+    `once`: only the first run does, and the stage goes on from its own checkpoints. `feedback`: the upstream comes
+    after this stage in a circle, so that day D starts from the upstream's day D-1; `through`: the upstream's own
+    upstream in that circle, the upstream of that, and so on, as far as each trains on what the next one has.
+    `checkpoint_id`: this one, and no other. `alias`: the promotion that is meant (None: the newest, whatever its
+    alias).
     """
 
     chain: ChainKey
@@ -31,8 +32,8 @@ class InitFrom(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pin(msgspec.Struct, frozen=True):
-    """The checkpoint of the base that a run was triggered with: nothing newer is used. `sequence`: its number in the
-    base's ledger, None where only its id was given; `id`: None stands for the head."""
+    """The checkpoint of the upstream that a run was triggered with: nothing newer is used. `sequence`: its number in
+    the upstream's ledger, None where only its id was given; `id`: None stands for the head."""
 
     chain: ChainKey
     id: str | None
@@ -43,10 +44,10 @@ class UpstreamCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """A checkpoint that may be started from."""
 
     id: str
-    #: its number in the base's ledger; 0: it is what the base was forked from
+    #: its number in the upstream's ledger; 0: it is what the upstream was forked from
     sequence: int
     watermark: datetime
-    #: the chain it lies in, where that is not the base itself but the one it was forked from
+    #: the chain it lies in, where that is not the upstream itself but the one it was forked from
     chain: ChainKey | None = None
 
 

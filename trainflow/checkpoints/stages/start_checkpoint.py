@@ -1,14 +1,14 @@
-"""Which checkpoint of its base does the next run of a stage start from, and up to where may its split go? The rule.
+"""Which checkpoint of its upstream does the next run of a stage start from, and up to where may its split go? The rule.
 
-`same_watermark`, forwards: the base has trained up to W, and the stage trains, from that checkpoint, on what lies
-between its own watermark and W. With feedback: the base comes after the stage in a circle, and the stage goes on from
-the base's checkpoint at its own watermark, or, where the base has stepped over what led there, from the one before.
-`latest`, `promoted`: the newest (promoted) one; the split is the stage's own business.
-What the base was forked from counts as its first checkpoint, number 0: a branch goes on where its stages were forked.
+`same_watermark`, forwards: the upstream has trained up to W, and the stage trains, from that checkpoint, on what lies
+between its own watermark and W. With feedback: the upstream comes after the stage in a circle, and the stage goes on
+from the upstream's checkpoint at its own watermark, or, where the upstream has stepped over what led there, from the
+one before. `latest`, `promoted`: the newest (promoted) one; the split is the stage's own business. What the upstream
+was forked from counts as its first checkpoint, number 0: a branch goes on where its stages were forked.
 
-A pin is an upper bound: what the base has committed after it is the business of the run that *that* commit triggers.
-Answers depend on the two ledgers only, so a run that is killed and asks again gets the same answer, unless a person
-has rewound or pruned meanwhile.
+A pin is an upper bound: what the upstream has committed after it is the business of the run that *that* commit
+triggers. Answers depend on the two ledgers only, so a run that is killed and asks again gets the same answer, unless a
+person has rewound or pruned meanwhile.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.storage.store import Store
 
-#: so many checkpoints of the base are offered to a split; the last one allowed is always among them
+#: so many checkpoints of the upstream are offered to a split; the last one allowed is always among them
 MOST = 32
 _A_MOMENT = timedelta(seconds=1)
 
 
 class UpstreamChain(msgspec.Struct, frozen=True):
-    """What the rule needs to know of the base's chain."""
+    """What the rule needs to know of the upstream's chain."""
 
     #: the number of its newest entry
     sequence: int
@@ -67,9 +67,9 @@ class UpstreamChain(msgspec.Struct, frozen=True):
 def read_upstream_chain(
     ledger: Ledger, watermark: datetime | None, pin: Pin | None = None, through: Sequence[ChainKey] = ()
 ) -> UpstreamChain:
-    """The base's chain as far back as the rule may ask: a stage that is close behind reads its newest lines only.
+    """The upstream's chain as far back as the rule may ask: a stage that is close behind reads its newest lines only.
 
-    A base that has to go back itself is taken as it will be then. `through`: see InitFrom. Raises LedgerCorrupt,
+    An upstream that has to go back itself is taken as it will be then. `through`: see InitFrom. Raises LedgerCorrupt,
     StoreFailure.
     """
     from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
@@ -94,10 +94,10 @@ def _passed(store: Store, state: ChainState, through: Sequence[ChainKey]) -> dat
 
     if not through:
         return state.edge
-    base = state_after_rewind(Ledger(store, through[0]))
-    if base.watermark is not None and (state.edge is None or state.edge < base.watermark):
+    upstream = state_after_rewind(Ledger(store, through[0]))
+    if upstream.watermark is not None and (state.edge is None or state.edge < upstream.watermark):
         return state.edge
-    ends = (state.edge, _passed(store, base, through[1:]))
+    ends = (state.edge, _passed(store, upstream, through[1:]))
     return max((end for end in ends if end is not None), default=None)
 
 
@@ -121,7 +121,7 @@ def _fork_point(fork: Fork) -> CheckpointSummary:
 
 
 class StartFrom(msgspec.Struct, frozen=True):
-    """The run starts from one of `bases`, in the order of their watermarks.
+    """The run starts from one of `candidates`, in the order of their watermarks.
 
     `bounded`: it is the first of them that has reached the end of the split, and no split goes beyond the last one.
     Otherwise there is one, and it bounds nothing. `last`: the newest one the pin allows, promoted or not;
@@ -129,22 +129,22 @@ class StartFrom(msgspec.Struct, frozen=True):
     always).
     """
 
-    bases: list[UpstreamCheckpoint]
+    candidates: list[UpstreamCheckpoint]
     last: UpstreamCheckpoint
     bounded: bool = False
     again_before: datetime | None = None
 
 
 class StartFromOwn(msgspec.Struct, frozen=True):
-    """A stage that begins a circle, and nothing to start from: its first run, or all that its base was to train on up
-    to here was skipped. Then it goes on from its own checkpoint. `again_before`: see StartFrom (None: never)."""
+    """A stage that begins a circle, and nothing to start from: its first run, or all that its upstream was to train on
+    up to here was skipped. Then it goes on from its own checkpoint. `again_before`: see StartFrom (None: never)."""
 
     again_before: datetime | None = None
 
 
 class WaitForUpstream(msgspec.Struct, frozen=True):
-    """A wait, with nothing to start from now: a commit of the base changes that, and triggers. `reason`: a clause for
-    people."""
+    """A wait, with nothing to start from now: a commit of the upstream changes that, and triggers. `reason`: a clause
+    for people."""
 
     reason: str
 
@@ -159,82 +159,82 @@ StartDecision = StartFrom | StartFromOwn | WaitForUpstream | StartRefused
 
 
 def choose_start(
-    init: InitFrom, base: UpstreamChain, watermark: datetime | None, needed: datetime | None, pin: Pin | None = None
+    init: InitFrom, upstream: UpstreamChain, watermark: datetime | None, needed: datetime | None, pin: Pin | None = None
 ) -> StartDecision:
     """What the next run of a stage starts from.
 
-    `base` is the base's chain, `watermark` the stage's own (None: it has trained nothing), `needed` the
-    end of the next partition it would train on (None: not known, any later watermark of the base will do).
+    `upstream` is the upstream's chain, `watermark` the stage's own (None: it has trained nothing), `needed` the
+    end of the next partition it would train on (None: not known, any later watermark of the upstream will do).
     """
-    allowed = _allowed(init, base, pin)
+    allowed = _allowed(init, upstream, pin)
     if isinstance(allowed, StartRefused | WaitForUpstream):
         return allowed
     if init.checkpoint_id is not None:
-        return _named(init, base, allowed)
+        return _named(init, upstream, allowed)
     if init.at != "same_watermark":
-        return _newest(init, base, allowed, watermark, pin)
+        return _newest(init, upstream, allowed, watermark, pin)
     if init.feedback:
-        return _one_round_back(init, base, allowed, watermark)
-    return _ahead(init, base, allowed, watermark, needed)
+        return _one_round_back(init, upstream, allowed, watermark)
+    return _ahead(init, upstream, allowed, watermark, needed)
 
 
 def _allowed(
-    init: InitFrom, base: UpstreamChain, pin: Pin | None
+    init: InitFrom, upstream: UpstreamChain, pin: Pin | None
 ) -> list[CheckpointSummary] | StartRefused | WaitForUpstream:
-    """The kept checkpoints on the base's line, up to the pin. Where a rewind took that off the line, what is left
+    """The kept checkpoints on the upstream's line, up to the pin. Where a rewind took that off the line, what is left
     before it: the checkpoints that are trained instead trigger runs of their own. One that starts once waits for all of
     them."""
     if pin is None or pin.id is None:
-        return base.line
-    found = base.find(pin.id)
+        return upstream.line
+    found = upstream.find(pin.id)
     if init.once and found is not None and not found.on_line:
         return WaitForUpstream(f"waits for {_who(init)}, which was rewound and has not caught up yet")
     sequence = pin.sequence if found is None else found.sequence
-    if sequence is None or sequence > base.sequence:
+    if sequence is None or sequence > upstream.sequence:
         return StartRefused(
             f"this run was told to start from checkpoint {pin.id} of {init.chain}, and there is none: it was never "
             "committed in this store, or its files were pruned"
         )
-    return [summary for summary in base.line if summary.sequence <= sequence]
+    return [summary for summary in upstream.line if summary.sequence <= sequence]
 
 
-def _named(init: InitFrom, base: UpstreamChain, allowed: list[CheckpointSummary]) -> StartDecision:
+def _named(init: InitFrom, upstream: UpstreamChain, allowed: list[CheckpointSummary]) -> StartDecision:
     found = [summary for summary in allowed if summary.id == init.checkpoint_id]
     if not found:
         return StartRefused(
             f"init_from names checkpoint {init.checkpoint_id} of {init.chain}, which is not on its line: it was never "
             "committed there, its files were pruned, or the chain was rewound to before it"
         )
-    return StartFrom([base.offer(found[0])], base.offer(found[0]))
+    return StartFrom([upstream.offer(found[0])], upstream.offer(found[0]))
 
 
 def _newest(
     init: InitFrom,
-    base: UpstreamChain,
+    upstream: UpstreamChain,
     allowed: list[CheckpointSummary],
     watermark: datetime | None,
     pin: Pin | None,
 ) -> StartDecision:
-    newer = base.line[-1].sequence if base.line else 0
+    newer = upstream.line[-1].sequence if upstream.line else 0
     if pin is not None and not init.once and allowed and newer > allowed[-1].sequence:
         return WaitForUpstream(f"checkpoint {newer} of {_who(init)} is newer: the run it triggers takes over")
     newest = allowed[-1:]
     if init.at == "promoted":
-        names = {init.alias: base.promoted.get(init.alias)} if init.alias else base.promoted
+        names = {init.alias: upstream.promoted.get(init.alias)} if init.alias else upstream.promoted
         allowed = [summary for summary in allowed if summary.id in names.values()]
     if allowed:
-        return StartFrom([base.offer(allowed[-1])], base.offer(newest[0]))
-    if init.feedback and (watermark is None or (base.edge is not None and not base.line)):
+        return StartFrom([upstream.offer(allowed[-1])], upstream.offer(newest[0]))
+    if init.feedback and (watermark is None or (upstream.edge is not None and not upstream.line)):
         return StartFromOwn()
     what = "has promoted no checkpoint" if init.at == "promoted" else "has no checkpoint"
     return WaitForUpstream(f"waits for {_who(init)}, which {what} yet")
 
 
 def _one_round_back(
-    init: InitFrom, base: UpstreamChain, allowed: list[CheckpointSummary], watermark: datetime | None
+    init: InitFrom, upstream: UpstreamChain, allowed: list[CheckpointSummary], watermark: datetime | None
 ) -> StartDecision:
-    reached = _reached(base, allowed)
-    # a round that ends where the base has been already may be followed by the next one at once
+    reached = _reached(upstream, allowed)
+    # a round that ends where the upstream has been already may be followed by the next one at once
     again_before = None if reached is None else reached + _A_MOMENT
     if watermark is None:
         return StartFromOwn(again_before)
@@ -248,19 +248,20 @@ def _one_round_back(
         )
     if not found:
         return StartFromOwn(again_before)
-    return StartFrom([base.offer(found[0])], base.offer(allowed[-1]), again_before=again_before)
+    return StartFrom([upstream.offer(found[0])], upstream.offer(allowed[-1]), again_before=again_before)
 
 
-def _reached(base: UpstreamChain, allowed: list[CheckpointSummary]) -> datetime | None:
-    """How far the base has come. What it skipped after its head counts, unless a pin says that this is later news."""
-    if allowed == base.line:
-        return base.edge
+def _reached(upstream: UpstreamChain, allowed: list[CheckpointSummary]) -> datetime | None:
+    """How far the upstream has come. What it skipped after its head counts, unless a pin says that this is later
+    news."""
+    if allowed == upstream.line:
+        return upstream.edge
     return allowed[-1].watermark if allowed else None
 
 
 def _is_last_before(watermark: datetime, found: list[CheckpointSummary], allowed: list[CheckpointSummary]) -> bool:
-    """Whether the base has committed nothing between `found` (the last one kept, if any) and `watermark`: it stepped
-    over what is there. Else that was pruned."""
+    """Whether the upstream has committed nothing between `found` (the last one kept, if any) and `watermark`: it
+    stepped over what is there. Else that was pruned."""
     if found and found[0].watermark == watermark:
         return True
     later = next((summary for summary in allowed if summary.watermark > watermark), None)
@@ -269,18 +270,18 @@ def _is_last_before(watermark: datetime, found: list[CheckpointSummary], allowed
 
 def _ahead(
     init: InitFrom,
-    base: UpstreamChain,
+    upstream: UpstreamChain,
     allowed: list[CheckpointSummary],
     watermark: datetime | None,
     needed: datetime | None,
 ) -> StartDecision:
-    by_watermark = {each.watermark: base.offer(each) for each in allowed if _reaches(each, watermark, needed)}
-    bases = list(by_watermark.values())
-    if not bases:
+    by_watermark = {each.watermark: upstream.offer(each) for each in allowed if _reaches(each, watermark, needed)}
+    candidates = list(by_watermark.values())
+    if not candidates:
         upto = f" beyond {label(watermark)}" if watermark else ""
         return WaitForUpstream(f"waits for {_who(init)}, which has no checkpoint{upto} yet")
-    last = bases[-1]
-    offered = bases if len(bases) <= MOST else [*bases[: MOST - 1], last]
+    last = candidates[-1]
+    offered = candidates if len(candidates) <= MOST else [*candidates[: MOST - 1], last]
     return StartFrom(offered, last, bounded=True, again_before=last.watermark)
 
 

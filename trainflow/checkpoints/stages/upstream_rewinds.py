@@ -1,13 +1,13 @@
-"""What a stage's base has undone after the stage had gone on from it, and how far the stage goes back for that.
+"""What a stage's upstream has undone after the stage had gone on from it, and how far the stage goes back for that.
 
-No chain stands on weights that its base has taken back. A rewind of a base - by a replay, a gate, a person - is
-one entry, in the base's own ledger; each stage that started from what was undone goes back by an entry of its own when
-it looks next. So there is no order in which a kill could come between them, and a run that was training all the while
-is found out at the run after it.
+No chain stands on weights that its upstream has taken back. A rewind of an upstream - by a replay, a gate, a person -
+is one entry, in the upstream's own ledger; each stage that started from what was undone goes back by an entry of its
+own when it looks next. So there is no order in which a kill could come between them, and a run that was training all
+the while is found out at the run after it.
 
-A checkpoint records how often its base had been rewound when the stage looked (`UpstreamSeen`): as long as it was not
-since, looking costs the newest state of the base. Who asks about a base that has itself to go back yet gets the answer
-that will hold when it has: in a circle no chain goes on from what is about to be undone.
+A checkpoint records how often its upstream had been rewound when the stage looked (`UpstreamSeen`): as long as it was
+not since, looking costs the newest state of the upstream. Who asks about an upstream that has itself to go back yet
+gets the answer that will hold when it has: in a circle no chain goes on from what is about to be undone.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
 
 class UpstreamRewind(msgspec.Struct, frozen=True):
-    """A chain holds what came from undone checkpoints of `base`: it goes back to `to` (None: to before its first)."""
+    """A chain holds what came from undone checkpoints of `upstream`: it goes back to `to` (None: to before its
+    first)."""
 
-    base: ChainKey
+    upstream: ChainKey
     #: the number of the first checkpoint that did
     first: int
     to: CheckpointSummary | None = None
@@ -38,7 +39,7 @@ class UpstreamRewind(msgspec.Struct, frozen=True):
 
 
 def upstream_rewind(ledger: Ledger) -> UpstreamRewind | None:
-    """How far the chain has to go back; None: it stands on what its base stands for. Raises LedgerCorrupt,
+    """How far the chain has to go back; None: it stands on what its upstream stands for. Raises LedgerCorrupt,
     StoreFailure."""
     return _upstream_rewind(ledger, frozenset())
 
@@ -50,24 +51,24 @@ def state_after_rewind(ledger: Ledger) -> ChainState:
 
 
 def trained_from_rewound(ledger: Ledger, stop: Stop) -> bool:
-    """Whether what gates refused was trained from a checkpoint that the base has undone since."""
-    if stop.base is None or stop.origin is None or stop.origin.chain != stop.base.chain:
+    """Whether what gates refused was trained from a checkpoint that the upstream has undone since."""
+    if stop.upstream is None or stop.origin is None or stop.origin.chain != stop.upstream.chain:
         return False
-    base = Ledger(ledger.store, stop.base.chain)
-    return base.state().generation > stop.base.rewinds and stop.origin.checkpoint_id in _rewound_since(
-        base, stop.base.rewinds
+    upstream = Ledger(ledger.store, stop.upstream.chain)
+    return upstream.state().generation > stop.upstream.rewinds and stop.origin.checkpoint_id in _rewound_since(
+        upstream, stop.upstream.rewinds
     )
 
 
 def _upstream_rewind(ledger: Ledger, asking: frozenset[ChainKey]) -> UpstreamRewind | None:
     state = ledger.state()
-    seen = state.head.base if state.head else None
+    seen = state.head.upstream if state.head else None
     if seen is None:
         return None
-    base = Ledger(ledger.store, seen.chain)
-    gone = _rewound_since(base, seen.rewinds) if base.state().generation > seen.rewinds else set()
+    upstream = Ledger(ledger.store, seen.chain)
+    gone = _rewound_since(upstream, seen.rewinds) if upstream.state().generation > seen.rewinds else set()
     if seen.chain not in asking:
-        gone |= _about_to_be_rewound(base, asking | {ledger.chain})
+        gone |= _about_to_be_rewound(upstream, asking | {ledger.chain})
     if not gone:
         return None
     first = None

@@ -118,8 +118,7 @@ def replay_of(
             )
     first = min(found, key=lambda each: each.sequence)
     target = parent_of(first.checkpoint_id)
-    base = next((each for each in kept if each.id == target), None)
-    if target is not None and base is None:
+    if target is not None and not any(each.id == target for each in kept):
         return ReplayRefused(
             f"the files of checkpoint {target}, before {_named([first])}, were pruned: keep more checkpoints "
             "(retention), or rewind further back by hand"

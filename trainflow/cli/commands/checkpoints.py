@@ -100,7 +100,7 @@ def show(
     JSON: its entry in the ledger, and uri: {kind, sequence, previous (digest of the entry before it), at, by, format,
     seal (digest of this one), id, parent_id, watermark, split, artifacts, metrics, evaluation (scores of its parent on
     its split), not_finite (metrics that have no form in JSON), params, origin (where its weights came from, if not from
-    the parent), base, seconds, accepted (who accepted it although gates refused it), grid (path, start and length
+    the parent), upstream, seconds, accepted (who accepted it although gates refused it), grid (path, start and length
     of its samples), recovered (its number in a ledger that was lost; 0: none), uri (where its files are)}.
     """
     from trainflow.insight.chains.checkpoints import checkpoint_detail

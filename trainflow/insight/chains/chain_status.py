@@ -70,7 +70,7 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_upstream(known: ChainStatus, chain: ChainDocument, ledger: Ledger) -> ChainStatus:
-    """The same, with what the stage's base says."""
+    """The same, with what the stage's upstream says."""
     if chain.init_from is None or known.problem is not None:
         return known
     try:

@@ -1,5 +1,5 @@
-"""What the next run of a chain finds: where it begins, how far it may go, whether its base lets it go, and what of its
-samples stops it: a gap that policy does not allow, a partition that a check refuses or that cannot be read.
+"""What the next run of a chain finds: where it begins, how far it may go, whether its upstream lets it go, and what of
+its samples stops it: a gap that policy does not allow, a partition that a check refuses or that cannot be read.
 
 The rule is that of the runs themselves, asked of ledger and samples, so it holds where no database is left.
 """
@@ -38,7 +38,7 @@ from trainflow.serialization.document import ChainDocument
 class NextRun(msgspec.Struct, frozen=True):
     """`watermark`: where the next split begins (None: with the first partition). `bounds`: see
     `trainflow.samples.splits.next_split`. `waits`: why there is nothing to start from. `pin`: the newest checkpoint of
-    the base, as a run's conf names it."""
+    the upstream, as a run's conf names it."""
 
     watermark: datetime | None
     #: the end of what was skipped after the head; None: nothing was
@@ -46,11 +46,11 @@ class NextRun(msgspec.Struct, frozen=True):
     bounds: tuple[datetime, ...] = ()
     waits: str | None = None
     pin: dict[str, Any] | None = None
-    #: a stage that starts from its base once has a checkpoint of its own
+    #: a stage that starts from its upstream once has a checkpoint of its own
     begun: bool = False
     #: the run that committed that checkpoint
     pinned_run: str | None = None
-    #: the chain stands on what its base has undone: before anything else it goes back
+    #: the chain stands on what its upstream has undone: before anything else it goes back
     goes_back: bool = False
     #: of the split that the chain was trained on last, see `trainflow.samples.splits.split`
     columns: tuple[tuple[str, str], ...] = ()
@@ -85,18 +85,18 @@ def _next_run(chain: ChainDocument, ledger: Ledger, state: ChainState, init: Ini
     skipped_to = state.skips[-1].end if state.skips else None
     if init is None or (init.once and (state.head or state.start)):
         return NextRun(state.watermark, skipped_to, begun=True)
-    base = read_upstream_chain(Ledger(ledger.store, init.chain), state.watermark, through=init.through)
-    choice = choose_for(init, base, state.watermark, state.edge, chain.samples)
+    upstream = read_upstream_chain(Ledger(ledger.store, init.chain), state.watermark, through=init.through)
+    choice = choose_for(init, upstream, state.watermark, state.edge, chain.samples)
     if isinstance(choice, WaitForUpstream | StartRefused):
         return NextRun(state.watermark, skipped_to, waits=choice.reason)
     if isinstance(choice, StartFromOwn):
         return NextRun(state.watermark, skipped_to)
     forked = state.watermark is None and init.chain.is_same_stage(ledger.chain)
-    found = base.find(choice.last.id)
+    found = upstream.find(choice.last.id)
     return NextRun(
-        watermark=choice.bases[-1].watermark if forked else state.watermark,
+        watermark=choice.candidates[-1].watermark if forked else state.watermark,
         edge=skipped_to,
-        bounds=tuple(each.watermark for each in choice.bases) if choice.bounded else (),
+        bounds=tuple(each.watermark for each in choice.candidates) if choice.bounded else (),
         pin={**msgspec.to_builtins(init.chain), "id": choice.last.id, "sequence": choice.last.sequence},
         pinned_run=found.run_id if found else None,
     )

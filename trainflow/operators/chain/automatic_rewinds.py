@@ -145,7 +145,7 @@ def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
                 "pruned: rewind both by hand, 'trainflow checkpoints rewind --cascade'"
             )
     heads = {each.chain: Ledger(ledger.store, each.chain).state().head for each in plan}
-    return [key for key, head in heads.items() if head is not None and head.base is not None]
+    return [key for key, head in heads.items() if head is not None and head.upstream is not None]
 
 
 def _decide(
@@ -162,8 +162,8 @@ def _decide(
 
 
 def observe_upstream(ledger: Ledger, init: InitFrom | None) -> UpstreamSeen | None:
-    """What a checkpoint that is committed now records of the base; None: the stage has none that it follows, or stands
-    on its own from the moment it was forked or was given one certain checkpoint."""
+    """What a checkpoint that is committed now records of the upstream; None: the stage has none that it follows, or
+    stands on its own from the moment it was forked or was given one certain checkpoint."""
     from trainflow.checkpoints.ledger.entries import UpstreamSeen
     from trainflow.checkpoints.ledger.ledger import Ledger
 
@@ -173,8 +173,8 @@ def observe_upstream(ledger: Ledger, init: InitFrom | None) -> UpstreamSeen | No
 
 
 def rewind_after_upstream(ledger: Ledger, ti: TaskInstance) -> str:
-    """Rewind the chain to before what came from undone checkpoints of its base. Returns a clause for the note; empty:
-    there is nothing of that. One entry: an attempt after a kill finds nothing to do. Raises LedgerCorrupt,
+    """Rewind the chain to before what came from undone checkpoints of its upstream. Returns a clause for the note;
+    empty: there is nothing of that. One entry: an attempt after a kill finds nothing to do. Raises LedgerCorrupt,
     StoreFailure."""
     from trainflow.checkpoints.actions.rewind import rewind
     from trainflow.checkpoints.stages.upstream_rewinds import upstream_rewind
@@ -182,7 +182,7 @@ def rewind_after_upstream(ledger: Ledger, ti: TaskInstance) -> str:
     back = upstream_rewind(ledger)
     if back is None:
         return ""
-    why = f"{back.base} was rewound to before what checkpoint {back.first} was trained from"
+    why = f"{back.upstream} was rewound to before what checkpoint {back.first} was trained from"
     if back.pruned:
         said = f"{why}, and the checkpoint before that was pruned: it stays. To train it again, rewind further back"
         ti.log.warning("%s", said)
@@ -191,7 +191,13 @@ def rewind_after_upstream(ledger: Ledger, ti: TaskInstance) -> str:
     assert head is not None
     try:
         rewind(
-            ledger, back.to_id, expected_head=head.id, by=author_of(ti), now=ti.clock.now(), reason=why, cause="base"
+            ledger,
+            back.to_id,
+            expected_head=head.id,
+            by=author_of(ti),
+            now=ti.clock.now(),
+            reason=why,
+            cause="upstream",
         )
     except ChainMoved:
         return ""

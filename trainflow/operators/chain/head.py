@@ -42,12 +42,12 @@ class Head(msgspec.Struct, frozen=True):
     #: stretches after the head that the next split steps over and records as holes
     skips: list[HoleRecord] = msgspec.field(default_factory=list)
     #: the chain whose checkpoints the weights come from; None: from the head
-    base: ChainKey | None = None
-    #: the checkpoints of `base` that the split may choose between, in the order of their watermarks
-    bases: list[UpstreamCheckpoint] = msgspec.field(default_factory=list)
-    #: the newest checkpoint of `base` that the run knows of: newer ones are the business of the runs they trigger
+    upstream: ChainKey | None = None
+    #: the checkpoints of `upstream` that the split may choose between, in the order of their watermarks
+    candidates: list[UpstreamCheckpoint] = msgspec.field(default_factory=list)
+    #: the newest checkpoint of `upstream` that the run knows of: newer ones are the business of the runs they trigger
     last: UpstreamCheckpoint | None = None
-    #: a split ends at or before the watermark of the base that it starts from
+    #: a split ends at or before the watermark of the upstream that it starts from
     bounded: bool = False
     #: the stage triggers itself again while its watermark is before this (None: always)
     again_before: datetime | None = None
@@ -67,19 +67,23 @@ class Head(msgspec.Struct, frozen=True):
     @property
     def bounds(self) -> tuple[datetime, ...]:
         """A split with bounds never crosses one of them after its first partition, and never passes the last."""
-        return tuple(base.watermark for base in self.bases) if self.bounded else ()
+        return tuple(each.watermark for each in self.candidates) if self.bounded else ()
 
-    def base_of(self, start: datetime, end: datetime) -> UpstreamCheckpoint | None:
-        """The checkpoint of the base that training on a split from `start` to `end` begins with; None: it goes on from
-        the head, as it does when it repairs a hole of what the head was trained on."""
+    def upstream_of(self, start: datetime, end: datetime) -> UpstreamCheckpoint | None:
+        """The checkpoint of the upstream that training on a split from `start` to `end` begins with; None: it goes on
+        from the head, as it does when it repairs a hole of what the head was trained on."""
         if self.id is not None and self.watermark is not None and start < self.watermark:
             return None
-        return next((base for base in self.bases if not self.bounded or base.watermark >= end), None)
+        return next((each for each in self.candidates if not self.bounded or each.watermark >= end), None)
 
     def origin_of(self, start: datetime, end: datetime) -> CheckpointRef | None:
         """The same as the ledger records it."""
-        base = self.base_of(start, end)
-        return None if base is None or self.base is None else CheckpointRef(base.chain or self.base, base.id)
+        upstream = self.upstream_of(start, end)
+        return (
+            None
+            if upstream is None or self.upstream is None
+            else CheckpointRef(upstream.chain or self.upstream, upstream.id)
+        )
 
     def goes_on(self, watermark: datetime) -> bool:
         """Whether the stage triggers itself again once it has trained up to `watermark`."""

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def fetch_parent(
     ledger: Ledger, head: Head, split: Split, ti: TaskInstance, foreign: Mapping[str, Any] | None = None
 ) -> ParentCheckpoint | None:
-    """The checkpoint to train on from: that of the base where the stage has one, else the head that was handed over,
-    else what the chain adopted (`foreign`: the options for it), else None. Every digest is checked.
+    """The checkpoint to train on from: that of the upstream where the stage has one, else the head that was handed
+    over, else what the chain adopted (`foreign`: the options for it), else None. Every digest is checked.
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
@@ -36,8 +36,8 @@ def fetch_judged(
     ledger: Ledger, head: Head, split: Split, ti: TaskInstance, foreign: Mapping[str, Any] | None = None
 ) -> ParentCheckpoint | None:
     """The checkpoint that scores the split before it is trained on: the head, else what the chain was forked from, else
-    one of the base that has not seen the split either, else what the chain adopted, else None. A base that has would
-    score its own training data. Raises as `fetch_parent`."""
+    one of the upstream that has not seen the split either, else what the chain adopted, else None. An upstream that
+    has would score its own training data. Raises as `fetch_parent`."""
     from trainflow.checkpoints.ledger.entries import Fork
     from trainflow.checkpoints.ledger.ledger import Ledger
 
@@ -46,12 +46,12 @@ def fetch_judged(
     start = ledger.state().start
     if isinstance(start, Fork):
         return _fetch(Ledger(ledger.store, start.origin.chain), start.origin.checkpoint_id, ti)
-    base = head.base_of(split.start, split.end)
-    if base is None:
+    upstream = head.upstream_of(split.start, split.end)
+    if upstream is None:
         return _fetch_adopted(ledger, ti, foreign)
-    if head.base is None or base.watermark > split.start:
+    if head.upstream is None or upstream.watermark > split.start:
         return None
-    return _fetch(Ledger(ledger.store, base.chain or head.base), base.id, ti)
+    return _fetch(Ledger(ledger.store, upstream.chain or head.upstream), upstream.id, ti)
 
 
 def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] | None) -> ParentCheckpoint | None:

@@ -11,7 +11,7 @@ CONF_REPAIR = "repair"
 REPAIR_FIRST = "first"
 #: in the conf of such a run: those that a person or a gate skipped, too
 CONF_SKIPPED = "skipped"
-#: the checkpoint of its base that the run was triggered with
+#: the checkpoint of its upstream that the run was triggered with
 CONF_INIT_FROM = "init_from"
 _NO_PARAMS = (CONF_REPAIR, CONF_SKIPPED, CONF_INIT_FROM)
 

@@ -42,7 +42,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def with_upstream(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples: Samples | None) -> Head:
-    """`head` with what its base offers; both chains are in `store`. `samples` is the stage's own table.
+    """`head` with what its upstream offers; both chains are in `store`. `samples` is the stage's own table.
 
     Raises FailException for a pin that cannot be used, CheckpointNotFound when a chain of another pipeline, whose
     commits trigger nothing here, has no checkpoint yet.
@@ -50,24 +50,24 @@ def with_upstream(head: Head, init: InitFrom, store: Store, pin: Pin | None, sam
     from trainflow.checkpoints.ledger.ledger import Ledger
 
     edge = head.skips[-1].end if head.skips else head.watermark
-    base = read_upstream_chain(Ledger(store, init.chain), head.watermark, pin, init.through)
-    choice = choose_for(init, base, head.watermark, edge, samples, pin)
+    upstream = read_upstream_chain(Ledger(store, init.chain), head.watermark, pin, init.through)
+    choice = choose_for(init, upstream, head.watermark, edge, samples, pin)
     if isinstance(choice, StartRefused):
         raise FailException(choice.reason)
     if isinstance(choice, WaitForUpstream):
-        if init.chain.pipeline != head.pipeline and not base.line:
+        if init.chain.pipeline != head.pipeline and not upstream.line:
             raise CheckpointNotFound(f"chain {init.chain} in {head.store} has no checkpoint yet: train it first")
         return msgspec.structs.replace(head, waits=choice.reason)
     if isinstance(choice, StartFromOwn):
         return msgspec.structs.replace(head, again_before=choice.again_before or _NEVER)
     begins_at = head.watermark
     if begins_at is None and init.chain.is_same_stage(head.chain):
-        begins_at = choice.bases[-1].watermark
+        begins_at = choice.candidates[-1].watermark
     return msgspec.structs.replace(
         head,
         watermark=begins_at,
-        base=init.chain,
-        bases=choice.bases,
+        upstream=init.chain,
+        candidates=choice.candidates,
         last=choice.last,
         bounded=choice.bounded,
         again_before=None if init.once else choice.again_before,
@@ -86,12 +86,12 @@ def first_start(ledger: Ledger, init: InitFrom) -> Pin | None:
 def with_fork_point(head: Head, fork: Fork) -> Head:
     """`head` of a branch that has no checkpoint of its own yet: it goes on from where it was forked off."""
     origin = UpstreamCheckpoint(fork.origin.checkpoint_id, 0, fork.watermark)
-    return msgspec.structs.replace(head, base=fork.origin.chain, bases=[origin])
+    return msgspec.structs.replace(head, upstream=fork.origin.chain, candidates=[origin])
 
 
 def choose_for(
     init: InitFrom,
-    base: UpstreamChain,
+    upstream: UpstreamChain,
     watermark: datetime | None,
     edge: datetime | None,
     samples: Samples | None,
@@ -100,7 +100,7 @@ def choose_for(
     """The rule, for a stage that has trained up to `watermark` and goes on with the partition of `samples` after
     `edge`, which is later where something was skipped."""
     needed = None if samples is None else end_of(samples, after_watermark(samples, edge))
-    return choose_start(init, base, watermark, needed, pin)
+    return choose_start(init, upstream, watermark, needed, pin)
 
 
 #: so many names are told

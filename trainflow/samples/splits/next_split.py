@@ -207,7 +207,7 @@ def _step(
 ) -> datetime | Waiting | CaughtUp | SampleError:
     """Take or step over the partition at `cursor`: where it goes on, or why it does not."""
     if bounds and not building.fits(end_of(samples, cursor), bounds):
-        reason = f"the base has come to {label(bounds[-1])}, and there is nothing more to train on before that"
+        reason = f"the upstream has come to {label(bounds[-1])}, and there is nothing more to train on before that"
         return CaughtUp(watermark, reason, bounded=True)
     state = seen.state(cursor)
     if state.damaged is not None:

@@ -214,7 +214,7 @@ def test_stage_that_stands_on_what_was_lost_goes_back(writer: ChainWriter, tmp_p
     head = writer.ledger.checkpoint()
     fine = ChainWriter(writer.store, tmp_path / "fine", ChainKey("flights", "fine"))
     register_origin(writer.store, CHAIN, fine.chain)
-    fine.commit(origin=CheckpointRef(CHAIN, head.id), base=UpstreamSeen(CHAIN, writer.ledger.state().generation))
+    fine.commit(origin=CheckpointRef(CHAIN, head.id), upstream=UpstreamSeen(CHAIN, writer.ledger.state().generation))
     lose(writer, [LAST], copies=False)
     entry = put_right_now(writer)
     assert entry is not None

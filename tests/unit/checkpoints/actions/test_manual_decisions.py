@@ -264,12 +264,12 @@ def test_accept_of_model_from_undone_upstream_is_refused(writer: ChainWriter, tm
     base = ChainWriter(writer.store, tmp_path / "base", ChainKey("flights", "base"))
     first, second = base.commit_many(2)
     seen = UpstreamSeen(base.chain, 0)
-    request = refused(writer, "stop", origin=CheckpointRef(base.chain, second.id), base=seen)
+    request = refused(writer, "stop", origin=CheckpointRef(base.chain, second.id), upstream=seen)
     with pytest.raises(ChainStopped):
         commit(writer.store, request, day(5))
     stop = state_of(writer).stopped
     assert stop is not None
-    assert stop.base == seen
+    assert stop.upstream == seen
     rewind(base.ledger, first.id, expected_head=second.id, by=ME, now=day(6))
 
     with pytest.raises(InputError, match=r"which was undone since\. Train it again"):

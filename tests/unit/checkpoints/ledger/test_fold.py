@@ -97,7 +97,7 @@ def test_checkpoint_chain_started_from_is_remembered() -> None:
     book.add(book.checkpoint("a", 40, origin=feeding[0]))
     state = book.add(book.checkpoint("b", 41, parent="a", origin=feeding[1]))
 
-    assert (state.origins, state.bases) == ([feeding[0]], feeding)
+    assert (state.origins, state.upstreams) == ([feeding[0]], feeding)
 
 
 def test_fold_filled_hole_reopens_by_rewind(book: Book) -> None:
@@ -222,7 +222,7 @@ def test_fold_fork_goes_on_with_watermark_and_weights_of_origin() -> None:
     state = book.add(book.next(Fork, origin=ORIGIN, watermark=day(6), overrides={"depth": "3"}))
 
     assert (state.head, state.watermark, state.start) == (None, day(6), book.sealed[0].entry)
-    assert state.bases == [ORIGIN]
+    assert state.upstreams == [ORIGIN]
     other = CheckpointRef(ORIGIN.chain, "y")
     for bad, message in [
         (book.checkpoint("a", 6), "its origin is None, the fork's is x"),

@@ -87,7 +87,7 @@ def at(number: int | None) -> datetime | None:
 
 def offered(choice: StartDecision) -> list[str]:
     assert isinstance(choice, StartFrom), choice
-    return [base.id for base in choice.bases]
+    return [base.id for base in choice.candidates]
 
 
 @pytest.mark.parametrize(
@@ -316,7 +316,7 @@ def test_branch_of_base_begins_where_it_was_forked(
     choice = choose_start(init, base, at(own), None)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
-    assert [each.chain for each in choice.bases] == [MAIN if name == "f" else None for name in bases]
+    assert [each.chain for each in choice.candidates] == [MAIN if name == "f" else None for name in bases]
 
 
 @pytest.mark.parametrize(

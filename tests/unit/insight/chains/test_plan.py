@@ -106,7 +106,7 @@ def test_split_ends_where_base_has_come_to_and_waits_there() -> None:
     assert [run.end for run in made.runs] == [day(3), day(4), day(7), day(8)]
     assert (made.outcome, made.reason) == (
         "caught_up",
-        "the base has come to 2013-01-09T00:00Z, and there is nothing more to train on before that",
+        "the upstream has come to 2013-01-09T00:00Z, and there is nothing more to train on before that",
     )
 
 
