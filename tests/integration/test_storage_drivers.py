@@ -7,12 +7,35 @@ import sys
 
 import pytest
 
+from trainflow.storage import drivers
+from trainflow.testing.local_object_stores import LocalS3
+
 IMPORTS = """
 import sys, os
 from trainflow.storage.drivers import load_before_fork
 load_before_fork(sys.argv[1])
 print(sorted({"s3fs", "gcsfs", "fsspec"} & set(sys.modules)), len(os.listdir("/proc/self/task")))
 """
+
+
+def test_models_that_were_read_before_a_fork_serve_each_process_with_a_session_of_its_own(
+    s3: LocalS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drivers, "_S3_MODELS", drivers._S3Models())
+    url = f"s3://{s3.make_bucket()}/x"
+    drivers.load_before_fork(url)
+    opened, base = drivers.open_filesystem(url, s3.storage_options)
+    again, _ = drivers.open_filesystem(url, s3.storage_options)
+    assert opened is again
+    opened.pipe_file(f"{base}/file", b"content")
+    assert again.cat_file(f"{base}/file") == b"content"
+    session = opened.session
+    monkeypatch.setattr("os.getpid", lambda: 1)
+    other = drivers._S3_MODELS.options({})["session"]
+    assert other is not session
+    assert other.get_component("data_loader") is session.get_component("data_loader")
+    for asked in ("profile", "session"):
+        assert drivers._S3_MODELS.options({asked: "x"}) == {}
 
 
 @pytest.mark.parametrize(
