@@ -123,7 +123,7 @@ class AfterCommitOperator(ChainOperator):
 
     def _run(self, found: ParentCheckpoint, ti: TaskInstance) -> None:
         assert self.command is not None
-        told = {
+        variables = {
             "TRAINFLOW_CHECKPOINT": str(found.path),
             "TRAINFLOW_CHECKPOINT_ID": found.id,
             "TRAINFLOW_CHECKPOINT_SEQUENCE": str(found.sequence),
@@ -133,7 +133,7 @@ class AfterCommitOperator(ChainOperator):
         self._group = group = ProcessGroup(
             self.command,
             cwd=ti.project_root,
-            env={**os.environ, **told},
+            env={**os.environ, **variables},
             on_line=lambda line: ti.log.info("%s", line),
         )
         try:

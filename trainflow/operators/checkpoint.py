@@ -168,11 +168,11 @@ class CheckpointOperator(BaseOperator):
                 refuse_change(ledger, grid_of(samples), ti.dag_id)
         state = ledger.state()
         push_moved_aliases(ledger, state, ti)
-        told = context["dag_run"].conf.get(CONF_INIT_FROM)
+        pinned = context["dag_run"].conf.get(CONF_INIT_FROM)
         head = msgspec.structs.replace(_own(chain, url, ledger, state), seen=seen)
-        head = self._with_base(head, declared, parse_pin(told) if told else None, ledger)
-        if self.init_from or told:
-            ti.xcom_push(XCOM_PIN, told or _found(head))
+        head = self._with_base(head, declared, parse_pin(pinned) if pinned else None, ledger)
+        if self.init_from or pinned:
+            ti.xcom_push(XCOM_PIN, pinned or _found(head))
         ti.set_note(f"{_note(head)}; {changed}" if changed else _note(head))
         return head
 

@@ -115,9 +115,9 @@ class CommitCheckpointOperator(SplitOperator):
         push_moved_aliases(ledger, ledger.state(), ti)
         # a split that was stepped over is passed, which counts where the upstream says how far to go; else there is
         # more
-        self._tell_whether_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
+        self._push_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
         skipped = isinstance(done, Skip)
-        self._tell_passed(head, (head.id, head.sequence) if skipped else None, ti, skipped=skipped)
+        self._push_passed(head, (head.id, head.sequence) if skipped else None, ti, skipped=skipped)
         clear_run_scratch(ti)
         self._clear_saves(ledger, head.id, ti, refused=True)
         return None
@@ -142,8 +142,8 @@ class CommitCheckpointOperator(SplitOperator):
             raise FailException(str(error)) from error
 
     def _committed(self, checkpoint: Checkpoint, ledger: Ledger, head: Head, ti: TaskInstance) -> dict[str, Any]:
-        self._tell_whether_more(head, checkpoint.watermark, ti)
-        self._tell_passed(head, (checkpoint.id, checkpoint.sequence), ti)
+        self._push_more(head, checkpoint.watermark, ti)
+        self._push_passed(head, (checkpoint.id, checkpoint.sequence), ti)
         uri = ledger.store.uri(checkpoint.artifacts.path)
         promoted = self._promoted(checkpoint, uri, ledger, head, ti)
         ti.set_note(self._note(checkpoint, promoted, self._prune(ledger, ti)))
@@ -162,15 +162,15 @@ class CommitCheckpointOperator(SplitOperator):
         }
 
     @staticmethod
-    def _tell_whether_more(head: Head, trained: datetime | None, ti: TaskInstance) -> None:
-        if head.upstream is not None or head.again_before is not None:
-            ti.xcom_push(XCOM_MORE, trained is None or head.goes_on(trained))
+    def _push_more(head: Head, trained: datetime | None, ti: TaskInstance) -> None:
+        if head.upstream is not None or head.retrigger_before is not None:
+            ti.xcom_push(XCOM_MORE, trained is None or head.retriggers_at(trained))
 
     @staticmethod
-    def _tell_passed(
+    def _push_passed(
         head: Head, newest: tuple[str | None, int] | None, ti: TaskInstance, *, skipped: bool = False
     ) -> None:
-        if head.upstream is not None or head.again_before is not None:
+        if head.upstream is not None or head.retrigger_before is not None:
             named = newest and {**msgspec.to_builtins(head.chain), "id": newest[0], "sequence": newest[1]}
             ti.xcom_push(XCOM_PASSED, named)
             ti.xcom_push(XCOM_SKIPPED, skipped)

@@ -104,7 +104,7 @@ class ProcessGroup:
         self._rest = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._death_watch: ParentDeathWatch | None = None
-        self._told = False
+        self._terminated = False
 
     def run(self) -> int:
         """Start, follow to the end, return the exit code (negative: killed by that signal).
@@ -129,18 +129,18 @@ class ProcessGroup:
         process = self._process
         if process is None:
             return
-        if process.poll() is None and not self._told:
-            self.tell_to_stop()
+        if process.poll() is None and not self._terminated:
+            self.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(self._grace_seconds)
         self._signal(process, signal.SIGKILL)
         process.wait()
 
-    def tell_to_stop(self) -> None:
+    def terminate(self) -> None:
         """SIGTERM to the whole group, once; it goes on being followed. Fit for a signal handler."""
         process = self._process
-        if process is not None and not self._told:
-            self._told = True
+        if process is not None and not self._terminated:
+            self._terminated = True
             self._signal(process, signal.SIGTERM)
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -125,21 +125,21 @@ class StartFrom(msgspec.Struct, frozen=True):
 
     `bounded`: it is the first of them that has reached the end of the split, and no split goes beyond the last one.
     Otherwise there is one, and it bounds nothing. `last`: the newest one the pin allows, promoted or not;
-    `again_before`: as long as the stage's own watermark is before this moment, there is more to start from (None:
+    `retrigger_before`: as long as the stage's own watermark is before this moment, there is more to start from (None:
     always).
     """
 
     candidates: list[UpstreamCheckpoint]
     last: UpstreamCheckpoint
     bounded: bool = False
-    again_before: datetime | None = None
+    retrigger_before: datetime | None = None
 
 
 class StartFromOwn(msgspec.Struct, frozen=True):
     """A stage that begins a circle, and nothing to start from: its first run, or all that its upstream was to train on
-    up to here was skipped. Then it goes on from its own checkpoint. `again_before`: see StartFrom (None: never)."""
+    up to here was skipped. Then it goes on from its own checkpoint. `retrigger_before`: see StartFrom (None: never)."""
 
-    again_before: datetime | None = None
+    retrigger_before: datetime | None = None
 
 
 class WaitForUpstream(msgspec.Struct, frozen=True):
@@ -235,9 +235,9 @@ def _one_round_back(
 ) -> StartDecision:
     reached = _reached(upstream, allowed)
     # a round that ends where the upstream has been already may be followed by the next one at once
-    again_before = None if reached is None else reached + _A_MOMENT
+    retrigger_before = None if reached is None else reached + _A_MOMENT
     if watermark is None:
-        return StartFromOwn(again_before)
+        return StartFromOwn(retrigger_before)
     if reached is None or reached < watermark:
         return WaitForUpstream(f"waits for {_who(init)}, which has not reached {label(watermark)} yet")
     found = [summary for summary in allowed if summary.watermark <= watermark][-1:]
@@ -247,8 +247,8 @@ def _one_round_back(
             "rewind it to a checkpoint at a watermark of this stage, or rewind this one"
         )
     if not found:
-        return StartFromOwn(again_before)
-    return StartFrom([upstream.offer(found[0])], upstream.offer(allowed[-1]), again_before=again_before)
+        return StartFromOwn(retrigger_before)
+    return StartFrom([upstream.offer(found[0])], upstream.offer(allowed[-1]), retrigger_before=retrigger_before)
 
 
 def _reached(upstream: UpstreamChain, allowed: list[CheckpointSummary]) -> datetime | None:
@@ -282,7 +282,7 @@ def _ahead(
         return WaitForUpstream(f"waits for {_who(init)}, which has no checkpoint{upto} yet")
     last = candidates[-1]
     offered = candidates if len(candidates) <= MOST else [*candidates[: MOST - 1], last]
-    return StartFrom(offered, last, bounded=True, again_before=last.watermark)
+    return StartFrom(offered, last, bounded=True, retrigger_before=last.watermark)
 
 
 def _reaches(summary: CheckpointSummary, watermark: datetime | None, needed: datetime | None) -> bool:

@@ -50,7 +50,7 @@ class Head(msgspec.Struct, frozen=True):
     #: a split ends at or before the watermark of the upstream that it starts from
     bounded: bool = False
     #: the stage triggers itself again while its watermark is before this (None: always)
-    again_before: datetime | None = None
+    retrigger_before: datetime | None = None
     #: why there is nothing to train on whatever samples there are, for people
     waits: str | None = None
 
@@ -85,9 +85,9 @@ class Head(msgspec.Struct, frozen=True):
             else CheckpointRef(upstream.chain or self.upstream, upstream.id)
         )
 
-    def goes_on(self, watermark: datetime) -> bool:
+    def retriggers_at(self, watermark: datetime) -> bool:
         """Whether the stage triggers itself again once it has trained up to `watermark`."""
-        return self.again_before is None or watermark < self.again_before
+        return self.retrigger_before is None or watermark < self.retrigger_before
 
 
 def head_to_xcom(head: Head) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def note_gate_stop(ti: TaskInstance, stop: Stop) -> None:
     """Leave the notice of a stopped chain: of the same stop the same notice, whichever attempt finds it."""
     split = f"{label(stop.split.start)} to {label(stop.split.end)}"
     reasons = "; ".join(stop.reasons)
-    told = {
+    notice = {
         "cause": Cause.GATE.value,
         "key": f"stop {stop.sequence}",
         "sentence": f"{_refused(stop, split)}: {reasons}; {_way_out(stop)}",
@@ -107,7 +107,7 @@ def note_gate_stop(ti: TaskInstance, stop: Stop) -> None:
             "evaluation": stop.evaluation,
         },
     }
-    ti.xcom_push(XCOM_STOPPED, told)
+    ti.xcom_push(XCOM_STOPPED, notice)
 
 
 def _refused(stop: Stop, split: str) -> str:
@@ -144,13 +144,13 @@ def note_bad_samples(ti: TaskInstance, error: SampleGap | SampleCheckFailed | Sa
     """Leave a notice, should the run fail of it: of the same partition the same notice."""
     cause = Cause.GAP if isinstance(error, SampleGap) else Cause.CHECK
     partition = error.partition.isoformat() if error.partition else None
-    told = {
+    notice = {
         "cause": cause.value,
         "key": f"{cause.value} {partition}",
         "sentence": str(error),
         "facts": {"partition": partition},
     }
-    ti.xcom_push(XCOM_STOPPED, told)
+    ti.xcom_push(XCOM_STOPPED, notice)
 
 
 def lag_after(

@@ -59,7 +59,7 @@ def with_upstream(head: Head, init: InitFrom, store: Store, pin: Pin | None, sam
             raise CheckpointNotFound(f"chain {init.chain} in {head.store} has no checkpoint yet: train it first")
         return msgspec.structs.replace(head, waits=choice.reason)
     if isinstance(choice, StartFromOwn):
-        return msgspec.structs.replace(head, again_before=choice.again_before or _NEVER)
+        return msgspec.structs.replace(head, retrigger_before=choice.retrigger_before or _NEVER)
     begins_at = head.watermark
     if begins_at is None and init.chain.is_same_stage(head.chain):
         begins_at = choice.candidates[-1].watermark
@@ -70,7 +70,7 @@ def with_upstream(head: Head, init: InitFrom, store: Store, pin: Pin | None, sam
         candidates=choice.candidates,
         last=choice.last,
         bounded=choice.bounded,
-        again_before=None if init.once else choice.again_before,
+        retrigger_before=None if init.once else choice.retrigger_before,
     )
 
 

@@ -107,7 +107,7 @@ class TrainingCommand:
             on_line=lambda line: self._ti.log.info("%s", line),
             on_idle=self._look_after,
         )
-        self._ti.hold_stop(self._group.tell_to_stop)
+        self._ti.hold_stop(self._group.terminate)
         try:
             code = self._group.run()
         except OSError as error:
@@ -137,7 +137,7 @@ class TrainingCommand:
 
     def _look_after(self) -> None:
         if self._ti.terminated and self._group is not None:
-            self._group.tell_to_stop()  # it was told before there was anybody to tell
+            self._group.terminate()  # it was told before there was anybody to tell
         self._report()
         self._saves.collect()
 

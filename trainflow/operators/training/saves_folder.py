@@ -105,13 +105,13 @@ class SavesFolder:
         return [self._folder / name for name in names]
 
     def _take(self, folder: Path) -> None:
-        told = folder / SAVE_FILE
+        file = folder / SAVE_FILE
         try:
-            save = msgspec.json.decode(told.read_bytes(), type=SaveFile)
+            save = msgspec.json.decode(file.read_bytes(), type=SaveFile)
         except (OSError, msgspec.MsgspecError) as error:
-            raise InputError(f"{told} cannot be read: {error}") from None
+            raise InputError(f"{file} cannot be read: {error}") from None
         rows_of(save.position)
-        told.unlink()
+        file.unlink()
         self._saves.put(save.position, save.state, lambda target: _move(folder, target))
 
 

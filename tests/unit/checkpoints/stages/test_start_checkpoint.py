@@ -114,7 +114,7 @@ def test_upstream_forwards_limits_split(
     choice = choose_start(AHEAD, base, at(own), None, told)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
-    assert (choice.bounded, choice.last.id, choice.again_before) == (True, bases[-1], choice.last.watermark)
+    assert (choice.bounded, choice.last.id, choice.retrigger_before) == (True, bases[-1], choice.last.watermark)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_back_to_one_before_what_base_stepped_over(
 def test_back_goes_on_as_far_as_base_has_been(base: UpstreamChain, own: int | None, until: int | None) -> None:
     choice = choose_start(BACK, base, at(own), None)
     assert isinstance(choice, StartFrom | StartFromOwn)
-    assert choice.again_before == (None if until is None else day(until) + timedelta(seconds=1))
+    assert choice.retrigger_before == (None if until is None else day(until) + timedelta(seconds=1))
 
 
 @pytest.mark.parametrize(("own", "again"), [(3, False), (2, True)])
@@ -200,8 +200,8 @@ def test_upstream_back_starts_at_own_watermark(own: int, again: bool) -> None:
     assert offered(choice) == [f"c{own}"]
     assert isinstance(choice, StartFrom)
     assert choice.bounded is False
-    assert choice.again_before is not None
-    assert (day(own + 1) < choice.again_before) is again
+    assert choice.retrigger_before is not None
+    assert (day(own + 1) < choice.retrigger_before) is again
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_upstream_newest_is_taken(
     choice = choose_start(init, base, at(own), None, told)
     assert offered(choice) == bases
     assert isinstance(choice, StartFrom)
-    assert (choice.bounded, choice.again_before) == (False, None)
+    assert (choice.bounded, choice.retrigger_before) == (False, None)
 
 
 @pytest.mark.parametrize(
