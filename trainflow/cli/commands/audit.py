@@ -135,7 +135,7 @@ def show_lineage(chain: PipelineChain, which: str, *, json: bool) -> int:
     typer.echo(f"{found.chain} checkpoint {found.sequence}, trained up to {text(found.watermark)}")
     if found.began_with:
         typer.echo(f"began with {found.began_with}: what that was trained on is not known here")
-    print_rows(rows, _LINEAGE_COLUMNS, as_json=False, empty="nothing")
+    print_rows(rows, _LINEAGE_COLUMNS, empty="nothing")
     rows_ = f", {counted(found.rows, 'row')}" if found.rows is not None else ""
     typer.echo(f"{counted(len(found.partitions), 'partition')}{rows_}")
     return 0

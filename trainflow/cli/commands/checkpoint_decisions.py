@@ -259,7 +259,7 @@ def prune(
         return 0
     rows = [msgspec.structs.asdict(each) for each in done.pruned]
     columns = {**columns_of([chain.key for chain in chains]), "sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}
-    print_rows(rows, columns, as_json=False, empty="nothing to prune")
+    print_rows(rows, columns, empty="nothing to prune")
     if rows:
         what = "would go" if dry_run else "deleted"
         typer.echo(f"{counted(len(rows), 'checkpoint')}, {counted(done.bytes, 'byte')} {what}")
@@ -300,7 +300,6 @@ def sweep(
     print_rows(
         rows,
         {"what": "WHAT", "path": "PATH", "files": "FILES", "size": "BYTES", "modified": "LAST TOUCHED"},
-        as_json=False,
         empty="nothing to sweep",
     )
     if rows:

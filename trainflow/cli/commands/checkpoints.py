@@ -60,7 +60,7 @@ def list_checkpoints(
         return 0
     scored = any(each.scores for each in found)
     columns = {**columns_of([chain.key for chain in chains]), **_COLUMNS}
-    print_rows([_row(each, scored=scored) for each in found], columns, as_json=False, empty="no checkpoint yet")
+    print_rows([_row(each, scored=scored) for each in found], columns, empty="no checkpoint yet")
     return 0
 
 
@@ -254,7 +254,7 @@ def dependents(
         return 0
     rows = [msgspec.structs.asdict(each) for each in found.dependents]
     columns = {"chain": "CHAIN", "at": "STARTS FROM", "once": "ONCE", "held": "CHECKPOINTS KEPT FOR IT"}
-    print_rows(rows, columns, as_json=False, empty="no stage of another pipeline follows")
+    print_rows(rows, columns, empty="no stage of another pipeline follows")
     return 0
 
 
@@ -323,7 +323,7 @@ def _show_scores(found: ComparedCheckpoints) -> None:
     columns |= {f"{side} {name}": f"{side.upper()} {name}" for name, side in names}
     if names:
         typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
-        print_rows(rows, columns, as_json=False, empty="")
+        print_rows(rows, columns, empty="")
     for side in ("a", "b"):
         if not any(side == each for _, each in names):
             typer.echo(f"{side.upper()} has no {'scores' if scored else 'metrics'} of its own yet to compare")

@@ -58,7 +58,7 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
         print_json(found.dags)
     else:
         empty = "no DAG has been read yet: 'trainflow start FILE' and 'trainflow standalone' read them"
-        print_rows([_row(each) for each in found.dags], _COLUMNS, as_json=False, empty=empty)
+        print_rows([_row(each) for each in found.dags], _COLUMNS, empty=empty)
     if found.broken:
         typer.echo(f"{counted(found.broken, 'pipeline file')} cannot be read: see 'trainflow dags errors'", err=True)
 

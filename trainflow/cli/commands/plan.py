@@ -85,7 +85,7 @@ def _show(made: ChainPlan) -> None:
         }
         for run in made.runs
     ]
-    print_rows(rows, _COLUMNS, as_json=False, empty="no run would train anything now")
+    print_rows(rows, _COLUMNS, empty="no run would train anything now")
     if made.runs:
         rows_ = f", {counted(made.rows, 'row')}" if made.rows is not None else ""
         about = ""

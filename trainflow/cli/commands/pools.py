@@ -40,7 +40,7 @@ def list_pools(as_json: bool = JSON_OPTION) -> None:
     if as_json:
         print_json(found)
     else:
-        print_rows([_row(each) for each in found], _COLUMNS, as_json=False, empty="no pool")
+        print_rows([_row(each) for each in found], _COLUMNS, empty="no pool")
 
 
 @pools.command("set", context_settings={"ignore_unknown_options": True})

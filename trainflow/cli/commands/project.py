@@ -88,7 +88,7 @@ def list_settings(
         print_json(found)
         return
     rows = [msgspec.structs.asdict(each) | {"shown": _text(each.value)} for each in found]
-    print_rows(rows, _SETTING_COLUMNS, as_json=False, empty="every setting has its default")
+    print_rows(rows, _SETTING_COLUMNS, empty="every setting has its default")
 
 
 @config.command("get")

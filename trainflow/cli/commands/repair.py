@@ -143,7 +143,7 @@ def _show(chain: PipelineChain, plan: RepairPlan) -> None:
         }
         for each in plan.repairs
     ]
-    print_rows(rows, _COLUMNS, as_json=False, empty=_nothing(chain, plan))
+    print_rows(rows, _COLUMNS, empty=_nothing(chain, plan))
 
 
 def _nothing(chain: PipelineChain, plan: RepairPlan) -> str:

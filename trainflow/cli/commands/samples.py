@@ -55,7 +55,7 @@ def list_samples(
         return 0
     rows = [row for each in found for row in _ranges(each)]
     columns = {**columns_of([each.chain for each in found]), **_COLUMNS}
-    print_rows(rows, columns, as_json=False, empty="no partition is there yet")
+    print_rows(rows, columns, empty="no partition is there yet")
     return 0
 
 

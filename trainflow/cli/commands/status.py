@@ -85,7 +85,7 @@ def _show(found: ProjectStatus) -> None:
         }
         for line in found.pipelines
     ]
-    print_rows(rows, _COLUMNS, as_json=False, empty="this project has no pipelines yet")
+    print_rows(rows, _COLUMNS, empty="this project has no pipelines yet")
     for line in found.pipelines:
         for remark in _remarks(line):
             typer.echo(f"{line.dag_id}: {remark}")

@@ -32,7 +32,7 @@ def list_tasks(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool =
         print_json(found)
     else:
         empty = "the run has not started: its tasks are made when it does"
-        print_rows([task_row(each) for each in found], TASK_COLUMNS, as_json=False, empty=empty)
+        print_rows([task_row(each) for each in found], TASK_COLUMNS, empty=empty)
 
 
 @tasks.command("show")

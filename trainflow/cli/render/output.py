@@ -38,11 +38,8 @@ def only_one(answer: Any, parts: Sequence[Any]) -> dict[str, Any]:
     return {**msgspec.structs.asdict(parts[0]), **whole} if len(parts) == 1 else whole
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, as_json: bool, empty: str) -> None:
-    """A listing: `columns` maps keys to titles, in capitals; JSON gets every key of the rows."""
-    if as_json:
-        print_json(list(rows))
-        return
+def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str) -> None:
+    """A listing: `columns` maps keys to titles, in capitals."""
     if not rows:
         typer.echo(empty)
         return

@@ -76,7 +76,7 @@ def print_task(task: TaskDetail) -> None:
     print_facts(lines)
     typer.echo("")
     attempts = [msgspec.structs.asdict(each) | {"duration": duration(each.seconds)} for each in task.attempts]
-    print_rows(attempts, _ATTEMPT_COLUMNS, as_json=False, empty="no attempt yet")
+    print_rows(attempts, _ATTEMPT_COLUMNS, empty="no attempt yet")
     if task.xcoms:
         typer.echo("\nhanded over")
     for key, value in task.xcoms.items():
@@ -127,9 +127,7 @@ def print_run(run: RunDetail) -> None:
     }
     print_facts(lines)
     typer.echo("")
-    print_rows(
-        [task_row(each) for each in run.tasks], TASK_COLUMNS, as_json=False, empty="its tasks are made when it starts"
-    )
+    print_rows([task_row(each) for each in run.tasks], TASK_COLUMNS, empty="its tasks are made when it starts")
 
 
 _FOLLOW_SECONDS = 0.25
