@@ -1,4 +1,4 @@
-"""Ask a remote store many things: several at a time, each costs a round trip, and no more than it puts up with."""
+"""A map over several threads, for requests to a remote store: bounded in flight and in answers held."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-#: so many times what is under way may wait to be taken: a slow answer holds the others up no sooner, and what a year of
-#: a ledger answers is never in memory all at once
+#: answers held that were not taken yet, as a multiple of the requests in flight: one slow answer does not hold up the
+#: others, and the answers about a long ledger are never all in memory
 AHEAD = 2
 
 Item = TypeVar("Item")
@@ -18,7 +18,8 @@ Result = TypeVar("Result")
 
 
 def concurrent_map(most: int, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """`function` of each item, in their order, `most` at a time. Raises what it raises, and asks for nothing then."""
+    """`function` of each item, in the order of `items`, at most `most` calls at a time. Raises what `function`
+    raises, and begins no further call then."""
     most = min(most, len(items))
     if most < 2:
         yield from map(function, items)

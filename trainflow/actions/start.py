@@ -1,7 +1,7 @@
 """Begin to train what a pipeline file defines, or go on where it was left.
 
-The ledgers decide which stages have something to do, so a database that was deleted loses nothing: whatever a commit
-should have triggered, and did not live to, is begun here.
+The ledgers decide which stages have something to do, so a database that was deleted loses nothing: a stage whose run a
+commit should have triggered, but was killed before, gets that run here.
 """
 
 from __future__ import annotations

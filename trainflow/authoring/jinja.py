@@ -1,8 +1,8 @@
 """The Jinja environments templates are rendered in. Imported only by a task whose fields hold an expression.
 
-Nothing is evaluated when a template is compiled. Jinja folds constants then: it would call the filters of a DAG, and
-reckon `9 ** 9 ** 9` to its end, in the process that all attempts are forked from. Without its optimizer, and with a
-`finalize` that asks for the context, an expression is translated and no more.
+Compiling a template evaluates nothing. By default Jinja folds constants while it compiles: it calls the filters of a
+DAG and computes `9 ** 9 ** 9`, and it would do so in the process that all attempts are forked from. Without its
+optimizer, and with a `finalize` that takes the context, the compiler only translates.
 """
 
 from __future__ import annotations

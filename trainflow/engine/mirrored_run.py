@@ -1,4 +1,4 @@
-"""Say to the mirror what the database knows of a run. Read when it is delivered, so nothing is kept twice."""
+"""Deliveries to MLflow about a run, built from the metadata database when they are sent: nothing is stored twice."""
 
 from __future__ import annotations
 

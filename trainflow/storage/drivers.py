@@ -26,8 +26,9 @@ _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
 EXCLUSIVE_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
 _NOT_EXCLUSIVE = (
-    "{url} cannot fence: asked to create a file only if it is absent, it {how}, so two runs could commit the same "
-    "place in the chain. Use a local disk, S3 (or a server that honours If-None-Match), GCS or Azure Blob Storage"
+    "{url} cannot hold checkpoints: asked to create a file only if it is absent, it {how}, so two runs "
+    "could commit the same place in the chain. Use a local disk, S3 (or a server that honours If-None-Match), GCS or "
+    "Azure Blob Storage"
 )
 
 
@@ -134,8 +135,8 @@ def check_kind(url: str) -> None:
     if protocol in LOCAL_PROTOCOLS or protocol in EXCLUSIVE_PROTOCOLS:
         return
     raise StoreNotExclusive(
-        f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so it cannot fence; "
-        f"keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
+        f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so two runs could commit "
+        f"the same place; keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
     )
 
 

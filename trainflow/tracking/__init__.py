@@ -1,9 +1,11 @@
-"""The mirror: what happened, shown in MLflow. Never the truth, never in the way of training.
+"""The mirror: what happened, shown in MLflow. It is a copy: the ledger and the database
+are the source, and an outage of MLflow never delays training.
 
     outbox row ── payload ──▶ client (a thread of the engine) ══ frames ══▶ deliverer (a process) ──▶ mirror ──▶ MLflow
 
 Reading order: `deliveries` (what is said), `names` and `mlflow_record` (what that is in MLflow's words; pure), `mirror`
-(the calls), `deliverer` (the process), `delivery_client` (the engine's end of it), `ui`.
+(the calls about runs), `registry` (about models), `deliverer` (the process; `local_store_init` makes its store),
+`delivery_client` (the engine's end of it), `ui`.
 
 How it looks in MLflow: experiment = pipeline; a parent run a chain, found by its tag `trainflow.run_key`, with one
 metric curve over the watermark; a child run a DagRun, with params, metrics, one dataset (the split) and tags.

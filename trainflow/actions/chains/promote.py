@@ -30,13 +30,13 @@ from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.workspace import Workspace
 
-#: begun: a run was; at work: the runs there are will come to it; waits: for something else; next start: there is no
-#: engine now that could begin one; looks: whether it starts from it is found out when it is promoted
+#: begun: a run was created; at work: a run in progress will reach this checkpoint; waits: the stage waits for another
+#: condition; next start: no engine is alive to create a run; looks: a dry run, decided when the checkpoint is promoted
 What = Literal["begun", "at work", "waits", "next start", "looks"]
 
 
 class PromotedStage(msgspec.Struct, frozen=True):
-    """What becomes of a follower."""
+    """What a promotion means for one stage that starts from the promoted checkpoint."""
 
     dag_id: str
     what: What

@@ -95,11 +95,13 @@ def damage_of(ledger: Ledger) -> Damage | None:
 
 
 def put_right(ledger: Ledger, damage: Damage, *, by: Author, now: datetime, reason: str = "") -> Loss | None:
-    """Do it; the entry that accepts the loss, None where nothing was lost. Raises ChainMoved when the ledger is another
-    one meanwhile, StoreFailure."""
+    """Put back and set aside what `damage` names. Returns the entry that records the loss, None where nothing was lost.
+
+    Raises ChainMoved when the ledger was changed meanwhile, StoreFailure.
+    """
     store, chain = ledger.store, ledger.chain
     if damage.is_lossy and damage.newest.sequence > completeness.read_newest_entry(store, chain).sequence:
-        # what follows takes away what else knows of it
+        # first of all: the steps below remove the other evidence of the loss, and a kill may come between them
         store.replace(chain.mark, msgspec.json.encode(NewestEntry(damage.newest.sequence)))
     folder = f"{chain.set_aside}/{now:%Y%m%dT%H%M%SZ}-{damage.state.sequence + 1}"
     for copy in damage.restored:
@@ -146,7 +148,7 @@ def _loss(damage: Damage, folder: str, by: Author, now: datetime, reason: str) -
 
 
 def _again(manifest: Checkpoint, state: ChainState) -> Checkpoint:
-    """The checkpoint as the next entry of this state."""
+    """The manifest of a lost checkpoint, renumbered as the next entry after `state`."""
     return msgspec.structs.replace(
         manifest, sequence=state.sequence + 1, previous=state.digest, seal="", recovered=manifest.sequence
     )

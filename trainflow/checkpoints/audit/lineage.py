@@ -1,7 +1,7 @@
 """The lineage of a checkpoint: every partition its weights ever learnt from, in the order they did, and by which run.
 
-Follows the weights, not the fence: through parents, and where a checkpoint's weights came from another chain (an
-earlier stage, the chain it was forked from) through that one. What an adopted chain learnt before is not known.
+Follows the weights: through parents, and where a checkpoint's weights came from another chain (an earlier stage, the
+chain it was forked from) through that one. What an adopted chain learnt before is not known.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What a chain's raw entries come to: the head, its line, what is promoted, skipped and kept; the audit's reckoning.
+"""The state of a chain, computed by the audit from raw entries: head, line, promotions, skips, kept checkpoints.
 
-Not the fold: every rule is looked at again from the other side. What is wrong is collected, not raised.
+A second implementation on purpose, independent of `ledger.fold`, so that a fault of one shows against the other. What
+is wrong is collected, not raised.
 """
 
 from __future__ import annotations

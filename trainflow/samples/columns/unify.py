@@ -1,4 +1,4 @@
-"""One schema for all files of a split and of the chain it goes on with, or who does not fit and why."""
+"""One schema for all files of a split and of the chain that it continues, or which file and column do not fit."""
 
 from __future__ import annotations
 
