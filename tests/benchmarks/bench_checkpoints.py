@@ -13,7 +13,7 @@ from unittest.mock import patch
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.ledger import completeness
+from trainflow.checkpoints.ledger import missing_entries
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.storage.local import LocalStore
@@ -43,7 +43,7 @@ class Quick(LocalStore):
 def long_ledger(entries: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         store, chain = LocalStore(Path(folder) / "store"), ChainKey("long")
-        with patch.object(completeness, "raise_unless_whole"):
+        with patch.object(missing_entries, "raise_unless_whole"):
             append_many(Ledger(Quick(store.root), chain), entries)
         size = sum(file.size_bytes for file in store.files(chain.ledger))
         print(f"\n{entries:,} entries, {size / 1e6:,.0f} MB, nothing pruned")

@@ -6,9 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
@@ -16,6 +13,9 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind, skip
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.samples.spec import Samples

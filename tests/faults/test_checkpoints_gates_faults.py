@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.errors import ChainStopped, StoreFailure
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store

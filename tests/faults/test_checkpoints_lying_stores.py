@@ -12,11 +12,11 @@ import pytest
 
 from tests.faults.chain_work import CHAIN, FAR, ME, SAMPLES, Work, assert_done, assert_sound
 from tests.simulation.memory_store import MemoryStore
-from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger import ledger_files
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, StoreFailure
 from trainflow.storage.local import LocalStore

@@ -9,13 +9,13 @@ from threading import Barrier
 
 import pytest
 
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.checkpoints.verified_artifacts import fetch

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.cli_days import NOW, PYTHON, YAML, Days
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import CommandLine
-from trainflow.checkpoints.actions.fork import fork
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.errors import ChainStopped
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore

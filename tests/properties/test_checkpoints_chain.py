@@ -12,9 +12,6 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.audit.lineage import lineage_of
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
@@ -23,6 +20,9 @@ from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_files import StorePages, batches
 from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind, skip
 from trainflow.checkpoints.upkeep.retention import KeepAll, KeepBest, KeepEvery, KeepLatest, Policy, removable
 from trainflow.errors import ChainMoved
 from trainflow.samples.spec import Samples

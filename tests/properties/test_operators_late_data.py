@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.simulation.memory_store import MemoryStore
-from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import CommitRequest, commit
@@ -18,6 +17,7 @@ from trainflow.checkpoints.commit.request import summary_of
 from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest, trained_since
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, HoleRecord
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.rewind import rewind, skip
 from trainflow.checkpoints.upkeep.changed_samples import (
     Replay,
     changed,

@@ -7,13 +7,13 @@ from tests.simulation.database import SimulatedCrash
 from tests.simulation.pipeline import SOURCE
 from tests.simulation.plan import Shape
 from tests.simulation.world import World
-from trainflow.actions.start import begin as begin_pipeline
-from trainflow.checkpoints.actions.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.regrid import regrid as regrid_chain
-from trainflow.checkpoints.actions.rewind import rewind as rewind_chain
+from trainflow.actions.first_runs import begin as begin_pipeline
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.regrid import regrid as regrid_chain
+from trainflow.checkpoints.ledger_changes.rewind import rewind as rewind_chain
 from trainflow.errors import ArtifactCorrupt, InputError
 from trainflow.samples.grid import grid_of
 from trainflow.samples.splits.next_split import NextSplit, SplitFound, next_split

@@ -14,14 +14,14 @@ from tests.simulation.plan import FaultKind as F
 from tests.simulation.plan import Shape
 from tests.simulation.planted_bug import PlantedBug
 from tests.simulation.table import LENGTH, START
-from trainflow.checkpoints.actions import prune, regrid
-from trainflow.checkpoints.commit import commit, saves
+from trainflow.checkpoints.commit import commit, intermediate_saves
 from trainflow.checkpoints.commit.gates import CommitCheckpoint
-from trainflow.checkpoints.ledger import completeness, fold, loss_evidence, rules
+from trainflow.checkpoints.ledger import fold, missing_checkpoints, missing_entries, rules
+from trainflow.checkpoints.ledger_changes import prune, regrid
 from trainflow.checkpoints.upkeep import changed_samples, retention
 from trainflow.operators import checkpoint, samples, trigger_dagrun
 from trainflow.operators.chain import automatic_rewinds, chain_operator
-from trainflow.operators.training import intermediate_saves
+from trainflow.operators.training import save_points
 from trainflow.samples.files import file_binding
 from trainflow.samples.splits import next_split
 from trainflow.samples.splits.split_content import Hole
@@ -53,9 +53,9 @@ def create_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 
 def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:
     """What is left of a ledger that has lost its tail is gone on from."""
-    patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
-    patch.setattr(completeness, "read_newest_entry", lambda *_: completeness.NewestEntry())
-    for module in (loss_evidence, commit):
+    patch.setattr(missing_entries, "raise_unless_whole", lambda *_: None)
+    patch.setattr(missing_entries, "read_newest_entry", lambda *_: missing_entries.NewestEntry())
+    for module in (missing_checkpoints, commit):
         patch.setattr(module, "raise_if_unrecorded", lambda *_: None)
 
 
@@ -130,13 +130,13 @@ def trigger_no_stage(patch: pytest.MonkeyPatch) -> None:
 
 
 def _resume(patch: pytest.MonkeyPatch, by: int) -> None:
-    real = intermediate_saves.StoredSaves.newest
+    real = save_points.StoredSaves.newest
 
     def newest(self: Any) -> Any:
         saved = real(self)
-        return saved and intermediate_saves.Saved({"row": saved.position["row"] + by}, saved.path, saved.state)
+        return saved and save_points.Saved({"row": saved.position["row"] + by}, saved.path, saved.state)
 
-    patch.setattr(intermediate_saves.StoredSaves, "newest", newest)
+    patch.setattr(save_points.StoredSaves, "newest", newest)
 
 
 def resume_a_row_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -151,19 +151,21 @@ def resume_a_row_too_late(patch: pytest.MonkeyPatch) -> None:
 
 def order_saves_by_the_clock(patch: pytest.MonkeyPatch) -> None:
     """The save with the latest name is the newest, as the clock said when its attempt was made."""
-    real = saves.IntermediateSaves._complete
-    patch.setattr(saves.IntermediateSaves, "_complete", lambda self: sorted(real(self), key=lambda each: each.name))
+    real = intermediate_saves.IntermediateSaves._complete
+    patch.setattr(
+        intermediate_saves.IntermediateSaves, "_complete", lambda self: sorted(real(self), key=lambda each: each.name)
+    )
 
     def forget_older(self: Any, _own: Any) -> None:
-        for each in self._complete()[: -saves.KEPT]:
+        for each in self._complete()[: -intermediate_saves.KEPT]:
             self._delete(each)
 
-    patch.setattr(saves.IntermediateSaves, "_forget_others", forget_older)
+    patch.setattr(intermediate_saves.IntermediateSaves, "_forget_others", forget_older)
 
 
 def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
     """What was saved in one split is gone on from in another."""
-    patch.setattr(saves, "training_name", lambda *_: "all")
+    patch.setattr(intermediate_saves, "training_name", lambda *_: "all")
 
 
 def look_at_no_sample_again(patch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Self
 from sqlalchemy import Connection
 
 from trainflow.actions.dags import keep_in_database
-from trainflow.actions.start import Begin, begin
+from trainflow.actions.first_runs import Begin, begin
 from trainflow.clock import Clock
 from trainflow.engine.lock import running_engine
 from trainflow.insight.progress import ProgressFeed, ProgressView

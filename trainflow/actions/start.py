@@ -1,196 +1,166 @@
-"""Begin to train what a pipeline file defines, or go on where it was left.
+"""Train a pipeline file: as the engine of its home, through the one that is alive, or in the background.
 
-The ledgers decide which stages have something to do, so a database that was deleted loses nothing: a stage whose run a
-commit should have triggered, but was killed before, gets that run here.
+Nothing heavy is imported before the warm process has been started: it imports the project while this one imports the
+engine.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection
-
-from trainflow.checkpoints.chain import ChainKey
-from trainflow.errors import TrainflowError
-from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress import ProgressFeed
-from trainflow.metadata import dag_queries, run_creation, run_queries
-from trainflow.metadata.dag_queries import Versions
-from trainflow.serialization.document import ChainDocument, DagDocument
-from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
-from trainflow.workspace.workspace import Workspace
+from trainflow.bootstrap import importing, interpreter
+from trainflow.errors import InputError
+from trainflow.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from trainflow.insight.chains.next_run import NextRun
-
-#: how a chain of the file stands with its upstream; None: it cannot be known from here
-Look = Callable[[ChainDocument], "NextRun | None"]
-
-#: begins or finds the runs to follow: workspace, path of the file in the project, now
-Begin = Callable[[Workspace, str, datetime], list[ProgressFeed]]
-
-
-def begin(workspace: Workspace, stored_path: str, now: datetime) -> list[ProgressFeed]:
-    """Follow the unfinished run of each DAG of the file, or queue a new one if it has something to do that nothing else
-    triggers."""
-    with workspace.database.reading() as connection:
-        documents = documents_of(connection, stored_path)
-    look = chains_to_look_at(documents, workspace)
-    return workspace.database.write(lambda connection: begin_or_follow(connection, documents, look, now))
+    from trainflow.actions.engine_client import EngineClient
+    from trainflow.actions.first_runs import Begin
+    from trainflow.clock import Clock
+    from trainflow.dag_processor.files import EarlyParse
+    from trainflow.engine.engine import Engine
+    from trainflow.insight.progress import ProgressFeed
+    from trainflow.messages.workload import ParseResult
 
 
-def begin_or_follow(
-    connection: Connection, documents: list[DagDocument], look: Look, now: datetime
-) -> list[ProgressFeed]:
-    """What is followed, one a DAG, in the order of the file's stages."""
-    by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
-    triggered = {trigger for each in documents for trigger in _triggers(each)}
-    roots: dict[str, int] = {}
-    outdated: dict[str, int] = {}
-    begins: dict[str, int] = {}
-    newest = run_queries.newest(connection)
-    for document in documents:
-        unfinished = run_queries.unfinished_of(connection, document.dag_id)
-        if unfinished:
-            roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
-            begins[document.dag_id] = unfinished[0].id - 1
-            if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
-                outdated[document.dag_id] = unfinished[0].number
-            continue
-        conf = _due(connection, document, by_chain, triggered, look)
-        if conf is not None:
-            roots[document.dag_id] = create_run(connection, document.dag_id, conf, now)
-    followed = frozenset(document.dag_id for document in documents)
-    every = frozenset(roots.values())
-    found = [
-        ProgressFeed(
-            each.dag_id,
-            roots.get(each.dag_id),
-            each.chain,
-            now,
-            roots=every,
-            followed=followed,
-            watermark=_watermark(each.chain, look),
-            outdated=outdated.get(each.dag_id),
+class TrainingRequest(NamedTuple):
+    """A pipeline file that is to be trained. `begin`: what is begun; None: what `trainflow start` begins.
+    `parsed`: what was read of it already, with these overrides."""
+
+    workspace: Workspace
+    path: Path
+    overrides: dict[str, str]
+    begin: Begin | None = None
+    parsed: ParseResult | None = None
+
+    @property
+    def stored(self) -> str:
+        """The path as the database has it."""
+        return self.workspace.project.relative(self.path)
+
+
+class EngineTraining(NamedTuple):
+    """An engine that runs in this process, and what is followed."""
+
+    engine: Engine
+    feeds: list[ProgressFeed]
+
+
+class FollowedTraining(NamedTuple):
+    """A client of an engine that runs elsewhere, and what is followed."""
+
+    client: EngineClient
+    feeds: list[ProgressFeed]
+
+
+class DetachedTraining(NamedTuple):
+    """A process that trains in the background; `exit_code`: it has ended already."""
+
+    pid: int
+    log: Path
+    exit_code: int | None
+
+
+def request_training(
+    path: Path, overrides: dict[str, str], begin: Begin | None = None, parsed: ParseResult | None = None
+) -> TrainingRequest:
+    """Raises InputError for secrets among the overrides, which are recorded; ProjectError, SettingsError."""
+    from trainflow.observability.redaction import check_no_secrets
+
+    check_no_secrets(overrides, "--set")
+    return TrainingRequest(open_workspace(path), path, overrides, begin, parsed)
+
+
+@contextmanager
+def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTraining]:
+    """Become the engine of the home, have the file read once, and begin. The engine ends with the block.
+
+    Raises EngineAlreadyRunning, InputError with what is wrong in the file or that a store it names cannot be used,
+    KeyboardInterrupt when told to stop before anything was begun.
+    """
+    from trainflow.engine.lock import engine_lock
+    from trainflow.engine.startup import early_start
+    from trainflow.workspace.store_check import StoreCheck
+
+    project, settings = request.workspace.project, request.workspace.settings
+    with ExitStack() as stack:
+        stack.enter_context(engine_lock(project.home))
+        early = stack.enter_context(early_start(project, settings, request.path, request.overrides))
+        stores = stack.enter_context(StoreCheck(project, settings, request.path, request.overrides))
+        with importing():
+            from trainflow.actions.first_runs import begin, places_of
+            from trainflow.engine.engine import Engine
+            from trainflow.engine.startup import stopping_on_signals
+            from trainflow.observability.logs import configure_logging
+
+        configure_logging(settings.logging.level, project.home.engine_log)
+        engine = Engine(project, settings, clock=clock, prestarted=early.forkserver)
+        stack.enter_context(stopping_on_signals(engine.request_stop))
+        stack.enter_context(engine.running())
+        _read(engine, request, early.parse)
+        workspace = Workspace(project, settings, engine.database)
+        stores.raise_if_refused(places_of(workspace, request.stored))
+        feeds = (request.begin or begin)(workspace, request.stored, clock.now())
+        engine.reactor.wake()
+        yield EngineTraining(engine, feeds)
+
+
+def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) -> None:
+    answers: list[Any] = []
+    engine.on_parsed = lambda parsed, problem: answers.append(problem) if parsed == request.path else None
+    assert engine.dag_processor is not None
+    engine.dag_processor.add(request.path, request.overrides, ahead)
+    engine.run(lambda: bool(answers))
+    if not answers:
+        raise KeyboardInterrupt
+    if answers[0] is not None:
+        raise InputError(answers[0].message)
+    # the project's other pipelines are read while this one trains
+    engine.reactor.call_later(1.0, engine.scan_files)
+
+
+@contextmanager
+def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[FollowedTraining]:
+    """Have the file read, unless it was, and hand it to the engine that is alive. It stays for what is followed while
+    the block lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
+    from trainflow.actions.engine_client import EngineClient
+    from trainflow.serialization.document import decode
+    from trainflow.workspace.pipeline_file import parse
+    from trainflow.workspace.store_check import StoreCheck
+
+    project, settings = request.workspace.project, request.workspace.settings
+    with StoreCheck(project, settings, request.path, request.overrides) as stores:
+        parsed = request.parsed or parse(project, settings, request.path, request.overrides)
+        chains = [decode(each.document).chain for each in parsed.dags]
+        stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
+    with request.workspace, EngineClient(request.workspace, clock) as client:
+        yield FollowedTraining(client, client.begin(request.stored, request.overrides, parsed, request.begin))
+
+
+def train_detached(request: TrainingRequest) -> DetachedTraining:
+    """Start a process that trains in the background, and come back once it trains or has ended already."""
+    import os
+    import subprocess
+
+    home = request.workspace.project.home
+    home.create()
+    log = home.path / "logs" / "start.log"
+    reader, writer = os.pipe()
+    words = ("--plain", "--ready-descriptor", str(writer))
+    options = [word for name, value in request.overrides.items() for word in ("--set", f"{name}={value}")]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            interpreter("trainflow.cli.entry", "start", str(request.path), *words, *options),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=[writer],
+            start_new_session=True,
         )
-        for each in documents
-        if each.dag_id in roots or (each.chain and each.chain.init_from)
-    ]
-    for feed in found:
-        feed.begins_after(begins.get(feed.dag_id, newest), joined=feed.dag_id in begins)
-    return found
-
-
-def _watermark(chain: ChainDocument | None, look: Look) -> datetime | None:
-    """Where a stage that nothing may be begun for stands; the runs of the others say it."""
-    ahead = look(chain) if chain is not None and chain.init_from is not None else None
-    return ahead.watermark if ahead is not None else None
-
-
-def _due(
-    connection: Connection,
-    document: DagDocument,
-    by_chain: Mapping[ChainKey, str],
-    triggered: set[str],
-    look: Look,
-) -> dict[str, Any] | None:
-    """The conf of the run that is to be begun; None: none is."""
-    init = document.chain.init_from if document.chain else None
-    if document.chain is None or init is None:
-        return None if document.dag_id in triggered else {}
-    ahead, upstream = look(document.chain), by_chain.get(init.chain)
-    if ahead is None or upstream is None:
-        return {}
-    if ahead.goes_back:
-        return {}
-    if init.once:
-        # it begins when its upstream is caught up, and that is for the upstream's own run to find out
-        return {} if ahead.begun else None
-    if ahead.waits is not None or will_trigger(connection, upstream, ahead.pinned_run, document.dag_id):
-        return None
-    return {"init_from": ahead.pin} if ahead.pin else {}
-
-
-def will_trigger(connection: Connection, upstream: str, run_id: str | None, dag_id: str) -> bool:
-    """Whether the run that committed the upstream's newest checkpoint is still there to trigger the stage."""
-    run = run_queries.find(connection, upstream, run_id) if run_id else None
-    if run is None or run.state in RUN_FINISHED:
-        return False
-    return all(child.dag_id != dag_id for child in run_queries.children(connection, run.id))
-
-
-def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> int:
-    """Queue a run, as a person's command does; its number in the database."""
-    return run_creation.create(
-        connection,
-        dag_id=dag_id,
-        run_id=manual_run_id(now, os.urandom(3).hex()),
-        run_type=DagRunType.MANUAL,
-        triggered_by=TriggeredBy.CLI,
-        conf=conf,
-        now=now,
-    )
-
-
-def chains_to_look_at(documents: list[DagDocument], workspace: Workspace) -> Look:
-    """Ask the ledgers of the stages that have an upstream now, before anything is written."""
-    chains = [each.chain for each in documents if each.chain and each.chain.init_from]
-    known = {key_of(chain): _ask(chain, workspace) for chain in chains}
-    return lambda chain: known.get(key_of(chain))
-
-
-def _ask(chain: ChainDocument, workspace: Workspace) -> NextRun | None:
-    """None where the settings do not do to reach the store: then the run itself finds out."""
-    from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.insight.chains.next_run import next_run_of
-    from trainflow.operators.chain.storage_options import open_chain_store, store_url
-
-    try:
-        url = store_url(chain.store or None, workspace.settings)
-        store = open_chain_store(url, given=None, settings=workspace.settings, root=workspace.project.root)
-        return next_run_of(chain, Ledger(store, key_of(chain)))
-    except TrainflowError:
-        return None
-
-
-def key_of(chain: ChainDocument) -> ChainKey:
-    """The name of a chain."""
-    return ChainKey(chain.pipeline, chain.stage, chain.branch)
-
-
-def _triggers(document: DagDocument) -> set[str]:
-    """The other DAGs that a DAG triggers."""
-    named = {task.template_fields.get("trigger_dag_id") for task in document.tasks}
-    return {dag_id for dag_id in named if isinstance(dag_id, str) and dag_id != document.dag_id}
-
-
-def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
-    """The DAGs that a file defines, upstreams first."""
-    versions = Versions()
-    dags = [dag_queries.get(connection, dag_id) for dag_id in dag_queries.of_path(connection, stored_path)]
-    documents = [versions.get(connection, dag.version_id)[0] for dag in dags]
-    return upstream_first(documents)
-
-
-def places_of(workspace: Workspace, stored_path: str) -> list[str]:
-    """Where the chains of a file have their checkpoints and samples, and what they adopt."""
-    with workspace.database.reading() as connection:
-        documents = documents_of(connection, stored_path)
-    return [place for each in documents if each.chain is not None for place in each.chain.places]
-
-
-def upstream_first(documents: list[DagDocument]) -> list[DagDocument]:
-    """Each stage after the one it starts from; what begins a circle comes first."""
-    chains = {key_of(each.chain): each for each in documents if each.chain}
-
-    def depth(document: DagDocument, seen: frozenset[str] = frozenset()) -> int:
-        init = document.chain.init_from if document.chain else None
-        upstream = chains.get(init.chain) if init and not init.feedback else None
-        if upstream is None or upstream.dag_id in seen:
-            return 0
-        return 1 + depth(upstream, seen | {document.dag_id})
-
-    return sorted(documents, key=lambda each: (depth(each), each.dag_id))
+    os.close(writer)
+    # it writes when it trains; nothing comes when it ends before
+    ready = os.read(reader, 1)
+    os.close(reader)
+    return DetachedTraining(process.pid, log, None if ready else process.wait())

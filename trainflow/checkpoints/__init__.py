@@ -28,7 +28,7 @@ Reading order
 - `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in (of a
   `trainflow.storage.store`);
 - `commit`: from the files of a trainer to the next entry: gates, fence, artifacts, saves inside a split;
-- `actions`: what a person or a policy does to a chain: fork, rewind, promote, skip, regrid, prune, import;
+- `ledger_changes`: what a person or a policy does to a chain: fork, rewind, promote, skip, regrid, prune, import;
 - `stages`: chains that start from the checkpoints of another chain;
 - `upkeep`: retention, garbage, partitions that were published again, holes that can be repaired;
 - `audit`: prove what a chain was trained on, sharing no arithmetic with the fold; lineage; comparison.

@@ -3,8 +3,8 @@
 Reading order: `dag_files` (a pipeline file becomes DAGs), `parse` (and DAGs become documents), `parse_file` (that for a
 command), `check_stores`, `execution_api_client` (requests to the execution API, through outages), `task_instance` (what
 task code sees), `stop_signal`, `task_runner` (one attempt from claim to outcome), `programming_errors` (is another try
-of use?), `attempt_exit` (nothing of it is left), `fork_safety`, `forkserver`, `prefork` and `spawn_main` (the processes
-it runs in).
+of use?), `leftover_processes` (nothing of it is left), `fork_safety`, `forkserver`, `prefork` and `spawn_main` (the
+processes it runs in).
 
 Invariant: an attempt says how it ended in one message, once; what it started has ended before that.
 

@@ -27,9 +27,9 @@ import msgspec
 
 from trainflow import failpoint
 from trainflow.bootstrap import freeze_imports
-from trainflow.execution.attempt_exit import BROKEN, CleanEnds, exit_process
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.fork_safety import ThreadWatch
+from trainflow.execution.leftover_processes import BROKEN, CleanEnds, exit_process
 from trainflow.execution.parse import parse
 from trainflow.execution.prefork import KEEP_SECONDS, SpareChild, rehearse, wait_for_workload
 from trainflow.execution.task_runner import Prepared, prepare, run_attempt

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.execution.attempt_exit import BROKEN, exit_process
 from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.leftover_processes import BROKEN, exit_process
 from trainflow.execution.task_runner import prepare, run_attempt
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask
 from trainflow.observability import redacted_output

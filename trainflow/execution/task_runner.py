@@ -29,9 +29,9 @@ from trainflow.errors import (
     SkipException,
     describe,
 )
-from trainflow.execution.attempt_exit import end_descendants
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.execution_api_client import ExecutionApiClient, is_refused
+from trainflow.execution.leftover_processes import end_descendants
 from trainflow.execution.programming_errors import explain_error, is_programming_error
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance

@@ -6,7 +6,7 @@ Reading order
   `settings`;
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
-- `progress` (what is new since the last look, while a pipeline trains) and `run_line` (a run that has ended);
+- `progress` (what is new since the last look, while a pipeline trains) and `ended_runs` (a run that has ended);
 - `settings` (those in force, and what is wrong with them).
 
 Invariants

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.insight.run_line import RunLine, Totals, last_of, run_line
+from trainflow.insight.ended_runs import RunLine, Totals, last_of, run_line
 from trainflow.metadata import status_queries, xcom_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.status_queries import FollowedRuns

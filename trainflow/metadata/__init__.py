@@ -10,8 +10,8 @@ queries for each noun: `run_creation` (how runs come to be), `run_queries`, `que
 `task_queries`, `scheduled_queries` (which tasks are queued next), `in_flight` (what executors have), `trigger_queries`,
 `xcom_queries`, `dag_queries`, `pool_queries`, `service_queries` (which engines are alive), `outbox_queries` and
 `notification_queries` (what is still to be told), `attempt_queries`, `status_queries` (what people ask); then
-`execution_service`, which answers attempts in one transaction each (`claims`: their first request); `retry_policy`
-decides what their ends mean and `attempt_outcomes` carries it out.
+`execution_service`, which answers attempts in one transaction each (`attempt_claims`: their first request);
+`retry_policy` decides what their ends mean and `attempt_outcomes` carries it out.
 
 Every function takes an open connection first and never commits; what opened the transaction does. A state is
 changed by `task_queries.move` and `run_queries.move` only.

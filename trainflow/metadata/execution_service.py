@@ -35,8 +35,8 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import (
+    attempt_claims,
     attempt_queries,
-    claims,
     run_creation,
     run_queries,
     task_queries,
@@ -137,7 +137,7 @@ class ExecutionService:
         match request:
             case Start():
                 with self._database.transaction() as connection:
-                    return claims.claim(connection, request, self._clock.now())
+                    return attempt_claims.claim(connection, request, self._clock.now())
             case Outcome():
                 return self._outcome(request)
             case Progress():
@@ -176,7 +176,7 @@ class ExecutionService:
         with self._database.reading() as connection:
             if task_queries.by_key(connection, request.key) is None:
                 # cleared under way: what its successors hand over must not be mixed with what it has read before
-                return claims.STALE
+                return attempt_claims.STALE
             if request.include_prior_dates and request.task_ids is not None:
                 values = xcom_queries.prior_values(
                     connection, request.dag_id, request.run_id, task_ids=request.task_ids, key=request.xcom_key
@@ -213,7 +213,7 @@ class ExecutionService:
         with self._database.reading() as connection:
             row = task_queries.by_key(connection, request.key)
             if row is None:
-                return claims.STALE
+                return attempt_claims.STALE
             run = run_queries.by_id(connection, row.dag_run_id)
         return TrackingRun(run.mlflow_uri, run.mlflow_run_id)
 

@@ -28,9 +28,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.actions.import_spec import Adopt
-    from trainflow.checkpoints.actions.promote import Promote
     from trainflow.checkpoints.commit.gates import Gate
+    from trainflow.checkpoints.ledger_changes.import_spec import Adopt
+    from trainflow.checkpoints.ledger_changes.promote import Promote
     from trainflow.operators.after_commit import AfterCommitContext, AfterCommitOperator
     from trainflow.operators.bash import BashOperator
     from trainflow.operators.checkpoint import CheckpointOperator
@@ -72,7 +72,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Adopt": "checkpoints.actions.import_spec",
+    "Adopt": "checkpoints.ledger_changes.import_spec",
     "AfterCommitContext": "operators.after_commit",
     "AfterCommitOperator": "operators.after_commit",
     "BashOperator": "operators.bash",
@@ -86,7 +86,7 @@ _MODULES = {
     "GapPolicy": "samples.spec",
     "Gate": "checkpoints.commit.gates",
     "ParentCheckpoint": "operators.training.training_context",
-    "Promote": "checkpoints.actions.promote",
+    "Promote": "checkpoints.ledger_changes.promote",
     "PythonOperator": "operators.python",
     "Ready": "samples.spec",
     "Republished": "samples.spec",

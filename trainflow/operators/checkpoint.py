@@ -30,9 +30,9 @@ from trainflow.storage.drivers import check_kind, load_before_fork, probe
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
+    from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
 
 #: the checkpoint of the upstream that the run was told of, or found: what the stage hands on when it triggers itself
@@ -134,10 +134,10 @@ class CheckpointOperator(BaseOperator):
             raise FailException(str(error)) from error
 
     def _head(self, context: Context) -> Head:
-        from trainflow.checkpoints.actions.regrid import refuse_change
         from trainflow.checkpoints.commit.commit import stopped_error
         from trainflow.checkpoints.ledger.ledger import Ledger
-        from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
+        from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
+        from trainflow.checkpoints.ledger_changes.regrid import refuse_change
 
         ti = context["ti"]
         chain = ChainKey(self.pipeline or ti.dag_id, self.stage, self.branch)
@@ -189,7 +189,7 @@ class CheckpointOperator(BaseOperator):
         ]
         if not of_this:
             return
-        from trainflow.checkpoints.actions.promote import promote_what_was_left_out
+        from trainflow.checkpoints.ledger_changes.promote import promote_what_was_left_out
 
         for alias in promote_what_was_left_out(ledger, of_this, by=author_of(ti), now=ti.clock.now()):
             made = ledger.checkpoint()

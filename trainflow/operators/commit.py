@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.commit.gates import Gate, gate_of
+from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, LedgerCorrupt, describe
 from trainflow.observability.redaction import presentable
 from trainflow.operators.chain.chain_operator import SplitOperator, author_of
@@ -244,7 +244,7 @@ class CommitCheckpointOperator(SplitOperator):
         """Apply the retention. Returns a clause for the note; never raises: the commit has happened."""
         if not self.retention:
             return None
-        from trainflow.checkpoints.actions.prune import prune
+        from trainflow.checkpoints.ledger_changes.prune import prune
         from trainflow.checkpoints.upkeep.retention import KeepLatest
 
         # what tasks after the commit work on, this run's and those of runs that are still at it
@@ -280,7 +280,7 @@ class CommitCheckpointOperator(SplitOperator):
         """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""
         if not self._trained().get("saves"):
             return
-        from trainflow.checkpoints.commit.saves import clear_saves, drop_training
+        from trainflow.checkpoints.commit.intermediate_saves import clear_saves, drop_training
 
         try:
             if refused:

@@ -174,7 +174,7 @@ class DataCheckerOperator(ChainOperator):
 
     def _step_over(self, ti: TaskInstance, head: Head, holes: Sequence[Hole]) -> None:
         """Record it, once."""
-        from trainflow.checkpoints.actions.rewind import skip
+        from trainflow.checkpoints.ledger_changes.rewind import skip
 
         ledger = self.open_ledger(head, ti)
         edge = ledger.state().edge

@@ -17,7 +17,7 @@ from trainflow.operators.chain.chain_operator import SplitOperator
 from trainflow.operators.chain.head import Head
 from trainflow.operators.chain.parent import attempt_scratch, fetch_parent
 from trainflow.operators.chain.run_conf import params_of
-from trainflow.operators.training.intermediate_saves import SavePoints, StoredSaves, TaskStopRequest
+from trainflow.operators.training.save_points import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.training.training_context import (
     ParentCheckpoint,
     TrainContext,
@@ -32,7 +32,7 @@ from trainflow.operators.training.training_context import (
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit.saves import IntermediateSaves
+    from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.operators.training.command import TrainingCommand
     from trainflow.samples.splits.split import Split
@@ -142,7 +142,7 @@ class TrainOperator(SplitOperator):
     ) -> IntermediateSaves:
         """What attempts at this training save. Its name has nothing of the run or the database in it: what trains
         the same again goes on from there. A person who clears the task wants the split to be begun anew."""
-        from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
+        from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, training_name
 
         ti, params = context["ti"], params_of(context.get("params"))
         weights = None if parent is None else parent.id

@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from trainflow.bounds import LARGEST_INTEGER
-from trainflow.checkpoints.actions.promote import Promote, check_alias
 from trainflow.checkpoints.commit.gates import STOP, Gate, parse_condition, rewind_of
+from trainflow.checkpoints.ledger_changes.promote import Promote, check_alias
 from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly, Policy
 from trainflow.pipeline_spec.fields import Count, Duration, Function, Name, Wait, checked, refusals, text_as
 from trainflow.storage.drivers import check_kind, protocol_of

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.errors import InputError
 from trainflow.operators.chain.init_from import parse_init_from, parse_pin
 from trainflow.pipeline_spec.fields import Count, Name, Size, UtcDatetime, Wait, refusals, text_as

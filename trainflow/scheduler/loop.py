@@ -34,7 +34,7 @@ from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange
 from trainflow.metadata.scheduled_queries import Candidate, lock_scheduled
-from trainflow.scheduler.isolation import Each, Isolation
+from trainflow.scheduler.error_containment import Each, Isolation
 from trainflow.scheduler.queueing import Limits, choose, resumes_after_wait, workload_of
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
 from trainflow.serialization.document import ChainDocument, DagDocument

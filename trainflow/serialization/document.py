@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.actions.import_spec import Adopt
+from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.spec import Samples, SplitLimits

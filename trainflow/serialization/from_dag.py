@@ -14,7 +14,7 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.errors import DagDefinitionError
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import ChainDocument, DagDocument, RetryDocument, TaskDocument
-from trainflow.serialization.stable import stable
+from trainflow.serialization.stable_text import stable
 
 _CHAIN_FIELDS = frozenset(ChainDocument.__struct_fields__)
 

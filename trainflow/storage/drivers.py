@@ -135,8 +135,8 @@ def check_kind(url: str) -> None:
     if protocol in LOCAL_PROTOCOLS or protocol in EXCLUSIVE_PROTOCOLS:
         return
     raise StoreNotExclusive(
-        f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so two runs could commit "
-        f"the same place; keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
+        f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so two runs could "
+        f"commit the same place; keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
     )
 
 

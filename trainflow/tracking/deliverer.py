@@ -35,7 +35,7 @@ from trainflow.tracking.deliveries import (
 from trainflow.tracking.local_store_init import create_local_store, exclusive, quiet_mlflow
 
 if TYPE_CHECKING:
-    from trainflow.tracking.mirror import Mirrored
+    from trainflow.tracking.mlflow_runs import Mirrored
 import re
 
 log = logging.getLogger("trainflow.tracking.deliverer")  # __name__ is __main__ here
@@ -219,7 +219,7 @@ def open_mirror(target: OpenStore) -> DeliveryTarget:
     os.environ.update(HTTP_ENVIRONMENT)
     from mlflow.tracking.client import MlflowClient
 
-    from trainflow.tracking.mirror import Mirror
+    from trainflow.tracking.mlflow_runs import Mirror
 
     quiet_mlflow()
     if "://" in target.tracking_uri and not target.tracking_uri.startswith(("http:", "https:")):

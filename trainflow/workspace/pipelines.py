@@ -17,10 +17,10 @@ from trainflow.workspace.locate import locate
 from trainflow.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Author
     from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.messages.parsed_file import ChainAccess, ParsedFile
     from trainflow.messages.workload import ParseResult
     from trainflow.samples.spec import Samples
@@ -70,7 +70,7 @@ class PipelineChain(NamedTuple):
 
     def is_stored(self) -> bool:
         """Whether the store knows it: something was begun there at least."""
-        from trainflow.checkpoints.actions.prune import chains_of
+        from trainflow.checkpoints.ledger_changes.prune import chains_of
 
         return self.key in chains_of(self.ledger().store, self.key.pipeline)
 
@@ -156,7 +156,7 @@ class OpenedPipeline(NamedTuple):
         raise InputError(f"{self.name} trains several chains: {known}; choose with --stage, --branch or by DAG id")
 
     def _unknown(self, of_stage: list[PipelineChain], stage: str | None, branch: str | None) -> str:
-        from trainflow.checkpoints.actions.prune import chains_of
+        from trainflow.checkpoints.ledger_changes.prune import chains_of
         from trainflow.near_names import did_you_mean
 
         stages = list(dict.fromkeys(chain.document.stage for chain in self.chains))

@@ -12,9 +12,9 @@ from tests.simulation.faults.targets import Injection, pick
 from tests.simulation.plan import FaultKind, Shape
 from tests.simulation.table import LENGTH, START
 from tests.simulation.world import World
-from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.metadata import run_creation, run_queries
 from trainflow.metadata.dag_queries import Versions
 from trainflow.operators.chain.run_conf import CONF_REPAIR

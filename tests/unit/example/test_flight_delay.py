@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.clock import ManualClock
-from trainflow.operators.training.intermediate_saves import Saved, SavePoints
+from trainflow.operators.training.save_points import Saved, SavePoints
 from trainflow.operators.training.saves_folder import SAVE_FILE, FolderSaves
 from trainflow.operators.training.training_context import EvaluateContext, ParentCheckpoint, TrainContext
 from trainflow.samples.spec import Samples, SplitLimits

@@ -198,7 +198,7 @@ def test_retention_that_fails_does_not_fail_commit(lab: Any, pipeline: Any, monk
 
     for task_id in TASKS[:4]:
         lab.run(build, task_id, run_id="run-1")
-    monkeypatch.setattr("trainflow.checkpoints.actions.prune.prune", broken)
+    monkeypatch.setattr("trainflow.checkpoints.ledger_changes.prune.prune", broken)
     lab.run(build, "commit", run_id="run-1")
     assert "retention could not be applied: OSError: disk on fire" in lab.ti.notes[-1]
     assert ledger_of(lab).checkpoint().by.run_id == "run-1"
@@ -213,7 +213,7 @@ def test_retention_that_finds_corrupt_ledger_fails(lab: Any, pipeline: Any, monk
 
     for task_id in TASKS[:4]:
         lab.run(build, task_id, run_id="run-1")
-    monkeypatch.setattr("trainflow.checkpoints.actions.prune.prune", corrupt)
+    monkeypatch.setattr("trainflow.checkpoints.ledger_changes.prune.prune", corrupt)
     with pytest.raises(LedgerCorrupt):
         lab.run(build, "commit", run_id="run-1")
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.operators.late_chain import DAY, Chain
-from trainflow.checkpoints.actions.rewind import skip
 from trainflow.checkpoints.ledger.entries import Author, HoleFilled
+from trainflow.checkpoints.ledger_changes.rewind import skip
 from trainflow.errors import SkipException
 from trainflow.operators import (
     SplitLimits,

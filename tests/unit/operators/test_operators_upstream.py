@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.stages.dependents import declared_dependents
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.upkeep.retention import KeepLatest

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints.actions.import_spec import Adopt
-from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger_changes.import_spec import Adopt
+from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
 from trainflow.errors import PipelineFileError

@@ -50,7 +50,7 @@ def test_address_is_one_browser_can_open(host: str, url: str) -> None:
 
 
 def test_engines_side_does_not_import_mlflow() -> None:
-    names = ("deliverer", "delivery_client", "mlflow_record", "ui")
+    names = ("deliverer", "delivery_client", "mlflow_fields", "ui")
     modules = ", ".join(f"trainflow.tracking.{name}" for name in names)
     code = f"import sys, {modules}; sys.exit(any(m in sys.modules for m in ('mlflow', 'pandas', 'sqlalchemy')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

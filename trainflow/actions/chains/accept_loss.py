@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.accept_loss import Damage, damage_of, put_right
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Loss
+from trainflow.checkpoints.ledger_changes.accept_loss import Damage, damage_of, put_right
 from trainflow.errors import InputError
 from trainflow.workspace.pipelines import PipelineChain
 

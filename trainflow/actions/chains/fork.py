@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.fork import LineCheckpoint, fork_points, line_checkpoints
-from trainflow.checkpoints.actions.fork import fork as begin
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Fork, ForkedStage
+from trainflow.checkpoints.ledger_changes.fork import LineCheckpoint, fork_points, line_checkpoints
+from trainflow.checkpoints.ledger_changes.fork import fork as begin
 from trainflow.errors import InputError
 from trainflow.failpoint import hit
 from trainflow.identifiers import check_name

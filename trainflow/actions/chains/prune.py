@@ -10,11 +10,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from trainflow.checkpoints.actions.prune import chains_of
-from trainflow.checkpoints.actions.prune import prune as delete
 from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.prune import chains_of
+from trainflow.checkpoints.ledger_changes.prune import prune as delete
 from trainflow.checkpoints.stages.dependents import remove_dependent
 from trainflow.checkpoints.upkeep.garbage import Garbage, sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest, Policy

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.regrid import RegridComparison, compare
-from trainflow.checkpoints.actions.regrid import regrid as record
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Author, Regrid
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
+from trainflow.checkpoints.ledger_changes.regrid import RegridComparison, compare
+from trainflow.checkpoints.ledger_changes.regrid import regrid as record
 from trainflow.checkpoints.upkeep.changed_samples import comparable
 from trainflow.errors import InputError
 from trainflow.samples.grid import Grid, grid_of

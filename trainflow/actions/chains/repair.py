@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.actions.chains.regrid import plan_regrid, regrid
-from trainflow.actions.start import Begin, create_run
+from trainflow.actions.first_runs import Begin, create_run
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.entries import Author
@@ -161,7 +161,7 @@ def planned(
 
 
 def begin_repair_of(dag_id: str, *, skipped: bool) -> Begin:
-    """Begins the repair of one DAG's chain where `trainflow.actions.start.begin` would begin to train."""
+    """Begins the repair of one DAG's chain where `trainflow.actions.first_runs.begin` would begin to train."""
     conf = {CONF_REPAIR: True, **({CONF_SKIPPED: True} if skipped else {})}
 
     def begin(workspace: Workspace, _stored_path: str, now: datetime) -> list[ProgressFeed]:

@@ -12,10 +12,10 @@ from typing import Literal, NamedTuple
 import msgspec
 from sqlalchemy import Connection
 
-from trainflow.checkpoints.actions import manual_decisions
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry, Skip, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes import manual_decisions
 from trainflow.errors import InputError
 from trainflow.insight.chains.next_run import SampleStop, sample_stop, step_over
 from trainflow.messages.notice import Event, Notice

@@ -7,11 +7,11 @@ from datetime import datetime
 import msgspec
 
 from trainflow.actions.chains.promote import have_moved_aliases_delivered
-from trainflow.checkpoints.actions.rewind import ChainRewind, cascading_rewinds
-from trainflow.checkpoints.actions.rewind import rewind as move_back
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.rewind import ChainRewind, cascading_rewinds
+from trainflow.checkpoints.ledger_changes.rewind import rewind as move_back
 from trainflow.errors import InputError
 from trainflow.workspace.branches import dags_of
 from trainflow.workspace.names import checkpoint_named

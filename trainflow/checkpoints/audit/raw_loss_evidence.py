@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from trainflow.checkpoints.audit.raw_ledger import RawLedger
-from trainflow.checkpoints.ledger import completeness, ledger_files
-from trainflow.checkpoints.ledger.completeness import EntryEvidence, NewestEntry
+from trainflow.checkpoints.ledger import ledger_files, missing_entries
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import sentence, traces, unrecorded
+from trainflow.checkpoints.ledger.missing_checkpoints import sentence, traces, unrecorded
+from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
 from trainflow.errors import LedgerCorrupt
 from trainflow.pluralize import agreeing
 
@@ -35,9 +35,9 @@ def read_loss_evidence(ledger: Ledger) -> LossEvidence:
         found = traces(ledger)
     except LedgerCorrupt as error:
         problems.append(f"a chain that goes on from this one cannot be read: {error}")
-    mark = completeness.read_newest_entry(store, chain)
+    mark = missing_entries.read_newest_entry(store, chain)
     return LossEvidence(
-        mark, completeness.entry_evidence(store, chain), ledger_files.snapshot_digests(store, chain), found, problems
+        mark, missing_entries.entry_evidence(store, chain), ledger_files.snapshot_digests(store, chain), found, problems
     )
 
 
@@ -50,7 +50,7 @@ def missing(known: LossEvidence, raw: RawLedger, committed: Collection[str]) -> 
         lost = range(last + 1, newest.sequence + 1)
         are = agreeing(len(lost), "is", "are")
         problems.append(
-            f"{completeness.entries_named(lost)} {are} missing: {newest.what} knows of entry {newest.sequence}"
+            f"{missing_entries.entries_named(lost)} {are} missing: {newest.what} knows of entry {newest.sequence}"
         )
     problems += _others(known, raw)
     gone = unrecorded(known.traces, committed)

@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from trainflow.checkpoints.actions.promote import promote_head
-from trainflow.checkpoints.actions.rewind import rewound_checkpoints
 from trainflow.checkpoints.commit.gates import (
     CommitCheckpoint,
     RewindBy,
@@ -28,9 +26,11 @@ from trainflow.checkpoints.commit.gates import StopChain as Stops
 from trainflow.checkpoints.commit.request import CommitRequest, Conclusion, ledger_entry_of, verdict_of
 from trainflow.checkpoints.ledger.entries import Checkpoint, GateRefusal, Rewind, Skip, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
+from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.ledger.rules import change_of, split_problem
 from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.ledger_changes.promote import promote_head
+from trainflow.checkpoints.ledger_changes.rewind import rewound_checkpoints
 from trainflow.checkpoints.stages.dependents import references, register_origin
 from trainflow.checkpoints.verified_artifacts import raise_if_damaged, seal_verified, verify_uploaded
 from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, CheckpointNotFound, InputError

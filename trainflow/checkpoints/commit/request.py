@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.actions.promote import Promote
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import (
     CommitCheckpoint,
@@ -46,6 +45,7 @@ from trainflow.checkpoints.ledger.entries import (
     UpstreamSeen,
 )
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.checkpoints.upkeep.retention import KeepBest, Policy
 from trainflow.observability.redaction import redact
 from trainflow.samples.grid import Grid

@@ -3,12 +3,12 @@
 Reading order: `entries` (what can happen to a chain), `state` (what a chain is), `rules` (what may follow), `fold`
 (what an entry changes), `ledger_files` (entries, and the pages and snapshots that keep reading the head at the same
 cost however long the ledger is), `chain_listing` (what one listing shows of them), `ledger` (read and append),
-`ancestors` (the line back from the head), `completeness` and `loss_evidence` (has anything been lost?).
+`ancestors` (the line back from the head), `missing_entries` and `missing_checkpoints` (has anything been lost?).
 
 Invariants
 - An entry is whole or not there, and holds the digest of the one before it.
 - `rules` refuses when it is written what `fold` calls corrupt when it is read.
-- Nothing is appended to a ledger that may have lost entries (`completeness`).
+- Nothing is appended to a ledger that may have lost entries (`missing_entries`).
 
 A new kind of entry is a class in `entries`, a rule in `rules` and a change of state in `fold`; CONTRIBUTING.md goes
 through it. A change breaks this when the fold reads anything but entries, or when it changes without a new

@@ -12,9 +12,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import completeness, ledger_files
+from trainflow.checkpoints.ledger import ledger_files, missing_entries
 from trainflow.checkpoints.ledger.chain_listing import ChainListing, list_chain
-from trainflow.checkpoints.ledger.completeness import NewestEntry
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal, restored_aliases
 from trainflow.checkpoints.ledger.ledger_files import (
@@ -30,6 +29,7 @@ from trainflow.checkpoints.ledger.ledger_files import (
     listed_batches,
     read_entries,
 )
+from trainflow.checkpoints.ledger.missing_entries import NewestEntry
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
@@ -142,30 +142,30 @@ class Ledger:
         state, snapshot = ledger_files.load_snapshot(self.store, self.chain, listing)
         state = state or ChainState()
         self._snapshot_at = state.sequence
-        mark = completeness.read_newest_entry(self.store, self.chain) if listing is None else self._mark
+        mark = missing_entries.read_newest_entry(self.store, self.chain) if listing is None else self._mark
         if state.sequence == mark.sequence:
             self._check_mark(mark, state.digest)
-        witnesses = [snapshot, completeness.evidence_of_newest_entry(self.store, self.chain, mark)]
+        witnesses = [snapshot, missing_entries.evidence_of_newest_entry(self.store, self.chain, mark)]
         if listing is None:
             ahead = mark.sequence - state.sequence + 1
             size = min(max(ahead, NEWS_BATCH), LARGEST_BATCH) if mark.sequence else FIRST_BATCH
             following = batches(self.store, self.chain, state.sequence + 1, size)
         else:
             last = max(listing.entries, default=0)
-            witnesses.append(completeness.evidence_of_last(last))
+            witnesses.append(missing_entries.evidence_of_last(last))
             following = listed_batches(self.store, self.chain, state.sequence + 1, listing, mark.sequence)
         state = self._fold(state, following, mark)
         witness = max(witnesses, key=lambda each: each.sequence)
         if witness.sequence > state.sequence:
             lost = range(state.sequence + 1, witness.sequence + 1)
-            raise completeness.missing_entries_error(self.store, self.chain, lost, witness)
+            raise missing_entries.missing_entries_error(self.store, self.chain, lost, witness)
         self._known = state
         return state
 
     def _look(self) -> ChainListing:
         """Take the listing of the chain, and read its mark."""
         self._listing = list_chain(self.store, self.chain)
-        self._mark = completeness.read_newest_entry(self.store, self.chain, self._listing)
+        self._mark = missing_entries.read_newest_entry(self.store, self.chain, self._listing)
         self._page_source.listing = self._listing
         self._fresh = not self._looks_again
         return self._listing
@@ -183,7 +183,7 @@ class Ledger:
 
     def _check_mark(self, mark: NewestEntry, found: str) -> None:
         if mark.sequence and mark.digest != found:
-            raise completeness.replaced_entry_error(self.store, self.chain, mark, found)
+            raise missing_entries.replaced_entry_error(self.store, self.chain, mark, found)
 
     def _read_all(self) -> ChainState:
         """Read from the first entry, whatever the snapshots say: pages are made again on the way."""
@@ -283,16 +283,16 @@ class Ledger:
         Raises StoreFailure."""
         state = self.state()
         if not self.store.remote:
-            mark = completeness.read_newest_entry(self.store, self.chain)
-            beside, found = completeness.entry_evidence(self.store, self.chain, mark), None
+            mark = missing_entries.read_newest_entry(self.store, self.chain)
+            beside, found = missing_entries.entry_evidence(self.store, self.chain, mark), None
         else:
             listing = self.listing()
             mark, found = self._mark, listing.entries
-            beside = completeness.listed_evidence(self.store, self.chain, mark, listing)
+            beside = missing_entries.listed_evidence(self.store, self.chain, mark, listing)
         if mark.sequence == state.sequence:
             # who knows of entries that were given up as lost since must not add to those that came instead
             self._check_mark(mark, state.digest)
-        completeness.raise_unless_whole(self.store, self.chain, state.sequence, beside, found)
+        missing_entries.raise_unless_whole(self.store, self.chain, state.sequence, beside, found)
 
     def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
         try:
@@ -310,7 +310,7 @@ class Ledger:
 
     def _follow(self, state: ChainState, entry: LedgerEntry, data: bytes) -> None:
         sealed = SealedEntry(entry, digest(data), self._location(entry.sequence))
-        completeness.write_newest_entry(self.store, self.chain, entry.sequence, sealed.digest)
+        missing_entries.write_newest_entry(self.store, self.chain, entry.sequence, sealed.digest)
         try:
             self._known = fold(state, [sealed], self._page_source)
         except (PageLost, StoreFailure):

@@ -16,9 +16,9 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.chain_listing import ChainListing
-from trainflow.checkpoints.ledger.completeness import EntryEvidence, evidence_of_snapshot, missing_entries_error
 from trainflow.checkpoints.ledger.entries import FORMAT, Checkpoint, LedgerEntry, Stop
 from trainflow.checkpoints.ledger.fold import SealedEntry
+from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, evidence_of_snapshot, missing_entries_error
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page, decode_page
 from trainflow.errors import LedgerCorrupt, LedgerTooNew, StoreFailure
 from trainflow.identifiers import digest

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from trainflow.actions.chains.accept_loss import LossDone, LossPlan
     from trainflow.actions.chains.repair import RepairPlan
-    from trainflow.checkpoints.actions.accept_loss import Damage
     from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.checkpoints.ledger_changes.accept_loss import Damage
     from trainflow.workspace.pipelines import PipelineChain
 
 
@@ -171,7 +171,7 @@ def _accept_loss(chain: PipelineChain, now: datetime, *, yes: bool, reason: str,
 
 
 def _show_loss(plan: LossPlan, damage: Damage, done: LossDone, *, accepted: bool) -> None:
-    from trainflow.checkpoints.ledger.completeness import entries_named
+    from trainflow.checkpoints.ledger.missing_entries import entries_named
 
     chain, head = plan.chain, plan.head
     for sentence in _sentences(damage):
@@ -185,7 +185,7 @@ def _show_loss(plan: LossPlan, damage: Damage, done: LossDone, *, accepted: bool
 
 
 def _sentences(damage: Damage) -> list[str]:
-    from trainflow.checkpoints.ledger.completeness import entries_named
+    from trainflow.checkpoints.ledger.missing_entries import entries_named
 
     found = []
     if damage.restored:

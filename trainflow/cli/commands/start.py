@@ -14,8 +14,8 @@ from trainflow.errors import EngineAlreadyRunning, InputError
 from trainflow.workspace.locate import pipeline_path
 
 if TYPE_CHECKING:
-    from trainflow.actions.start import Begin
-    from trainflow.actions.training import TrainingRequest
+    from trainflow.actions.first_runs import Begin
+    from trainflow.actions.start import TrainingRequest
     from trainflow.insight.progress import ProgressFeed
     from trainflow.messages.workload import ParseResult
 
@@ -78,7 +78,7 @@ def train(
 ) -> int:
     """Train a pipeline file, as the engine of its home or through the one that is alive. `begin`: what is begun there;
     by default what `trainflow start` begins. `parsed`: what was read of the file already. Returns the exit code."""
-    from trainflow.actions.training import request_training
+    from trainflow.actions.start import request_training
 
     request = request_training(path, overrides, begin, parsed)
     if detach:
@@ -96,7 +96,7 @@ def train(
 
 
 def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> int:
-    from trainflow.actions.training import train_as_engine
+    from trainflow.actions.start import train_as_engine
     from trainflow.clock import SystemClock
 
     with train_as_engine(request, SystemClock()) as (engine, feeds):
@@ -112,7 +112,7 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
 
 def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) -> int | None:
     """The exit code; None when the engine was about to end and has not taken up what was begun here."""
-    from trainflow.actions.training import train_through_engine
+    from trainflow.actions.start import train_through_engine
     from trainflow.cli.live.session import follow
     from trainflow.clock import SystemClock
 
@@ -128,7 +128,7 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
 
 def _detached(request: TrainingRequest) -> int:
     """0 once it trains; its own exit code where it has ended already."""
-    from trainflow.actions.training import train_detached
+    from trainflow.actions.start import train_detached
 
     started = train_detached(request)
     if started.exit_code is None:

@@ -10,8 +10,8 @@ from trainflow.cli.render.output import duration
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
+    from trainflow.insight.ended_runs import RunLine
     from trainflow.insight.progress import ProgressView, TaskLine
-    from trainflow.insight.run_line import RunLine
 
 
 class LineDisplay:

@@ -11,14 +11,14 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.actions.import_external import problems
-from trainflow.checkpoints.actions.prune import chains_of
 from trainflow.checkpoints.audit.audit import AuditReport, audit
 from trainflow.checkpoints.audit.raw_ledger import RawPiece
 from trainflow.checkpoints.audit.timeline import Interval, uncovered
 from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.import_external import problems
+from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.checkpoints.upkeep.changed_samples import comparable
 from trainflow.errors import CheckpointError, InputError, SampleError
 from trainflow.pluralize import agreeing, counted

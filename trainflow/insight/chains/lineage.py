@@ -7,12 +7,12 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.actions.prune import chains_of
 from trainflow.checkpoints.audit.compare import ComparedScore
 from trainflow.checkpoints.audit.compare import compare as difference
 from trainflow.checkpoints.audit.lineage import Lineage, LineageStep, lineage_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork, LedgerEntry
+from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.workspace.names import HEAD, checkpoint_ever
 from trainflow.workspace.pipelines import PipelineChain
 

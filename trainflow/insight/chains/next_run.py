@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.actions.import_external import find
-from trainflow.checkpoints.actions.import_spec import Adopt
-from trainflow.checkpoints.actions.rewind import skip
 from trainflow.checkpoints.ledger.entries import Author, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.ledger_changes.import_external import find
+from trainflow.checkpoints.ledger_changes.import_spec import Adopt
+from trainflow.checkpoints.ledger_changes.rewind import skip
 from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.checkpoints.stages.start_checkpoint import (
     StartFromOwn,

@@ -103,7 +103,7 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
     """Rewind to before what was published again, and say so, or why not. What later stages were trained from is not
     touched here: they find out, and go back (`trainflow.checkpoints.stages.upstream_rewinds`), unless one of them
     could not."""
-    from trainflow.checkpoints.actions.rewind import rewind
+    from trainflow.checkpoints.ledger_changes.rewind import rewind
     from trainflow.checkpoints.upkeep.changed_samples import Replay, replayed_partitions
 
     decision = _decide(ledger, state, found, ti)
@@ -134,8 +134,8 @@ def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication],
 
 def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
     """The chains that go back because of it. Raises InputError where one of them cannot."""
-    from trainflow.checkpoints.actions.rewind import cascading_rewinds
     from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger_changes.rewind import cascading_rewinds
 
     plan = [each for each in cascading_rewinds(ledger, decision.to) if each.chain != ledger.chain]
     for each in plan:
@@ -176,7 +176,7 @@ def rewind_after_upstream(ledger: Ledger, ti: TaskInstance) -> str:
     """Rewind the chain to before what came from undone checkpoints of its upstream. Returns a clause for the note;
     empty: there is nothing of that. One entry: an attempt after a kill finds nothing to do. Raises LedgerCorrupt,
     StoreFailure."""
-    from trainflow.checkpoints.actions.rewind import rewind
+    from trainflow.checkpoints.ledger_changes.rewind import rewind
     from trainflow.checkpoints.stages.upstream_rewinds import upstream_rewind
 
     back = upstream_rewind(ledger)

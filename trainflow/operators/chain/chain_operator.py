@@ -21,9 +21,9 @@ from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.ledger.entries import Author
     from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.samples.splits.split import Split
     from trainflow.storage.store import Store
 
@@ -35,8 +35,8 @@ WARM_MODULES = (
     "trainflow.checkpoints.commit.artifacts",
     "trainflow.checkpoints.commit.commit",
     "trainflow.checkpoints.ledger.ledger",
-    "trainflow.checkpoints.commit.saves",
-    "trainflow.checkpoints.actions.prune",
+    "trainflow.checkpoints.commit.intermediate_saves",
+    "trainflow.checkpoints.ledger_changes.prune",
     "trainflow.checkpoints.commit.request",
     "trainflow.samples.rows.batches",
     "trainflow.samples.columns.unify",

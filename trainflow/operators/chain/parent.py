@@ -55,8 +55,8 @@ def fetch_judged(
 
 
 def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] | None) -> ParentCheckpoint | None:
-    from trainflow.checkpoints.actions.import_external import fetch
     from trainflow.checkpoints.ledger.entries import Adoption
+    from trainflow.checkpoints.ledger_changes.import_external import fetch
 
     start = ledger.state().start
     if not isinstance(start, Adoption):

@@ -29,9 +29,9 @@ from trainflow.samples.partitions import after_watermark, end_of, label
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.actions.import_spec import Adopt
     from trainflow.checkpoints.ledger.entries import Fork
     from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
     from trainflow.operators.chain.head import Head
     from trainflow.samples.spec import Samples
@@ -112,8 +112,8 @@ def adopt_checkpoint(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
 
     Raises CheckpointNotFound when there is nothing to adopt (yet), SampleUnreadable, StoreFailure.
     """
-    from trainflow.checkpoints.actions.fork import adopt
-    from trainflow.checkpoints.actions.import_external import describe, files_outside_glob, find
+    from trainflow.checkpoints.ledger_changes.fork import adopt
+    from trainflow.checkpoints.ledger_changes.import_external import describe, files_outside_glob, find
 
     options = foreign_options(spec.path, spec.storage_options, ti.settings)
     spec = msgspec.structs.replace(spec, storage_options=options)

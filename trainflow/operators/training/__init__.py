@@ -1,6 +1,6 @@
 """Around a training function or program: what it is given, what it returns, and how it saves inside its split.
 
-Reading order: `training_context` (what a function is given, and the metrics it may return), `intermediate_saves` (how
+Reading order: `training_context` (what a function is given, and the metrics it may return), `save_points` (how
 far it is, and when that is written), `command` (a program instead of a function), `saves_folder` (its saves).
 
 Invariants

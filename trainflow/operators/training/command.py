@@ -38,7 +38,7 @@ from trainflow.clock import SystemClock
 from trainflow.errors import InputError, TaskError
 from trainflow.operators.bash import failure_message
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.training.intermediate_saves import Saved, SavePoints, StoredSaves
+from trainflow.operators.training.save_points import Saved, SavePoints, StoredSaves
 from trainflow.operators.training.saves_folder import FolderSaves, SavesFolder, SignalStopRequest
 from trainflow.operators.training.training_context import ParentCheckpoint, TrainContext, checked_metrics
 from trainflow.task_signals import TaskPreempted

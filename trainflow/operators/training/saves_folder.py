@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from trainflow.errors import ArtifactsRefused, InputError, TrainflowError
-from trainflow.operators.training.intermediate_saves import Saved, StoredSaves, Write, rows_of
+from trainflow.operators.training.save_points import Saved, StoredSaves, Write, rows_of
 
 SAVE_FILE = "save.json"
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.errors import TaskError
 from trainflow.identifiers import canonical_json
-from trainflow.operators.training.intermediate_saves import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
+from trainflow.operators.training.save_points import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
 from trainflow.samples.splits.split import DEFAULT_BATCH_ROWS
 
 if TYPE_CHECKING:

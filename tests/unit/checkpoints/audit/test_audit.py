@@ -9,16 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.fork import adopt, fork
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.audit.raw_ledger import RawPiece
 from trainflow.checkpoints.audit.timeline import Interval
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.fork import adopt, fork
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind, skip
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.identifiers import digest
 from trainflow.samples.spec import Samples

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from trainflow.checkpoints.actions.fork import adopt, fork
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import cascading_rewinds, rewind
 from trainflow.checkpoints.audit.compare import ComparedScore, compare
 from trainflow.checkpoints.audit.lineage import Lineage, lineage_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.fork import adopt, fork
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import cascading_rewinds, rewind
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, InputError
 from trainflow.storage.local import LocalStore

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from trainflow.checkpoints import verified_artifacts
-from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.commit import artifacts as artifacts_module
@@ -22,6 +21,7 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.checkpoints.verified_artifacts import fetch, verify, verify_uploaded
 from trainflow.errors import ArtifactCorrupt, ArtifactsRefused, StoreFailure

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
@@ -260,7 +260,7 @@ def test_stopping_after_any_step_and_committing_again_commits_once(writer: Chain
 def test_commit_to_local_store_imports_nothing_heavy() -> None:
     code = (
         "import sys; import trainflow.checkpoints.commit.commit, trainflow.checkpoints.commit.request\n"
-        "import trainflow.checkpoints.actions.prune\n"
+        "import trainflow.checkpoints.ledger_changes.prune\n"
         "from trainflow.storage.urls import open_store; open_store('/tmp/x')\n"
         "print([name for name in ('fsspec', 'asyncio', 'pyarrow', 'numpy', 'pydantic') if name in sys.modules])"
     )

@@ -13,13 +13,13 @@ from tests.unit.checkpoints.refused_commits import (
     sound,
     state_of,
 )
-from trainflow.checkpoints.actions.promote import Promote
-from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.ledger.entries import (
     Checkpoint,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.promote import Promote
+from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import (
     InputError,

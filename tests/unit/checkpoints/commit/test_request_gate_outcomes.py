@@ -17,9 +17,6 @@ from tests.unit.checkpoints.refused_commits import (
     state_of,
     stopped_over,
 )
-from trainflow.checkpoints.actions.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.ledger.entries import (
@@ -30,6 +27,9 @@ from trainflow.checkpoints.ledger.entries import (
     Skip,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import (
     ChainMoved,

@@ -11,12 +11,12 @@ import pytest
 from pydantic import BaseModel
 
 from tests.simulation.memory_store import MemoryStore
-from trainflow.checkpoints.actions.manual_decisions import accept
-from trainflow.checkpoints.actions.promote import Promote, promote_what_was_left_out
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.commit.request import named_metrics
 from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger_changes.manual_decisions import accept
+from trainflow.checkpoints.ledger_changes.promote import Promote, promote_what_was_left_out
 from trainflow.checkpoints.upkeep.retention import KeepBest
 from trainflow.errors import ChainStopped
 from trainflow.pipeline_spec.load import load_pipeline_file

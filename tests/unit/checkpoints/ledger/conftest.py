@@ -8,11 +8,11 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from tests.unit.checkpoints.ledger.lost_entries import CHAIN, LAST, Make
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
 from trainflow.checkpoints.ledger import ledger_files
 from trainflow.checkpoints.ledger import state as chain_state
 from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.testing.chains import ChainWriter, day
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.memory_store import MemoryStore
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import completeness, ledger_files
+from trainflow.checkpoints.ledger import ledger_files, missing_entries
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Prune, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import PAGE
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
@@ -131,7 +131,7 @@ def long_store() -> MemoryStore:
     store = MemoryStore()
     with pytest.MonkeyPatch.context() as patch:
         # that nothing is lost is not asked 3,000 times
-        patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
+        patch.setattr(missing_entries, "raise_unless_whole", lambda *_: None)
         append_many(Ledger(store, LONG), 3_000)
     return store
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.rewind import skip
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import CheckpointSummary
+from trainflow.checkpoints.ledger_changes.rewind import skip
 from trainflow.checkpoints.stages.init_from import InitFrom, Pin
 from trainflow.checkpoints.stages.start_checkpoint import (
     MOST,

@@ -6,15 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.fork import fork
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, Checkpoint, CheckpointRef, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.ledger_changes.fork import fork
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.stages.dependents import (
     add_dependent,
     references,

@@ -14,8 +14,8 @@ from rich.console import Console
 from tests.source_tree import ROOT
 from trainflow.cli.live.lines import LineDisplay, run_line
 from trainflow.cli.live.panel import Panel, display, panel_of_chain, panel_of_stages, summary, summary_of_stages
+from trainflow.insight.ended_runs import RunLine, last_of
 from trainflow.insight.progress import ProgressView, TaskLine
-from trainflow.insight.run_line import RunLine, last_of
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.insight.chains.partitions import holes_of, line_of, trained_by
 from trainflow.storage.local import LocalStore

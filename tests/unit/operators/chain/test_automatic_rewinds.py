@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from tests.unit.operators.late_chain import TASKS, Chain
-from trainflow.checkpoints.actions.fork import fork
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.messages.notice import Event
 

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from trainflow.authoring.dag import DAG
-from trainflow.checkpoints.actions import fork
-from trainflow.checkpoints.actions.import_spec import Adopt
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes import fork
+from trainflow.checkpoints.ledger_changes.import_spec import Adopt
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
 from trainflow.insight.chains.audit import audit_chain
 from trainflow.operators import (

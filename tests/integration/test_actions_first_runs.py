@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from trainflow.actions.start import begin
-from trainflow.checkpoints.actions.rewind import rewind
+from trainflow.actions.first_runs import begin
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.execution_api import TriggeredRun
 from trainflow.messages.workload import DagSource, ParseFile

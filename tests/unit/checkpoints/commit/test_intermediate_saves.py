@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.saves import (
+from trainflow.checkpoints.commit.intermediate_saves import (
     IntermediateSaves,
     clear_saves,
     drop_training,

@@ -21,13 +21,13 @@ from functools import partial
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import completeness
-from trainflow.checkpoints.ledger.completeness import EntryEvidence, NewestEntry
+from trainflow.checkpoints.ledger import missing_entries
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Loss
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_files import StorePages, decode_entry, encode_entry
-from trainflow.checkpoints.ledger.loss_evidence import named_in, traces, unrecorded
+from trainflow.checkpoints.ledger.missing_checkpoints import named_in, traces, unrecorded
+from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.verified_artifacts import seal_verified, verify
 from trainflow.errors import ChainMoved, CheckpointError, LedgerCorrupt, LedgerTooNew
@@ -77,7 +77,7 @@ def damage_of(ledger: Ledger) -> Damage | None:
     copies = list(_copies(store, chain))
     walk = _LedgerWalk(store, chain, copies)
     walk.go()
-    untied = sorted(number for number in completeness.listed(store, chain) if number > walk.state.sequence)
+    untied = sorted(number for number in missing_entries.listed(store, chain) if number > walk.state.sequence)
     newest = _newest(store, chain, walk, untied)
     found = unrecorded(_traces(ledger), walk.named)
     # an earlier command may have been cut short after it had set entries aside
@@ -90,7 +90,7 @@ def damage_of(ledger: Ledger) -> Damage | None:
     lost = unrecorded(found, {each.id for each in recovered})
     damage = Damage(walk.state, walk.accepted, newest, walk.restored, walk.damaged, untied, recovered, lost)
     # a mark that is ahead of what was accepted: the command was cut short
-    ahead = completeness.read_newest_entry(store, chain).sequence > walk.state.sequence
+    ahead = missing_entries.read_newest_entry(store, chain).sequence > walk.state.sequence
     return damage if damage.is_lossy or damage.restored or recovered or ahead else None
 
 
@@ -100,7 +100,7 @@ def put_right(ledger: Ledger, damage: Damage, *, by: Author, now: datetime, reas
     Raises ChainMoved when the ledger was changed meanwhile, StoreFailure.
     """
     store, chain = ledger.store, ledger.chain
-    if damage.is_lossy and damage.newest.sequence > completeness.read_newest_entry(store, chain).sequence:
+    if damage.is_lossy and damage.newest.sequence > missing_entries.read_newest_entry(store, chain).sequence:
         # first of all: the steps below remove the other evidence of the loss, and a kill may come between them
         store.replace(chain.mark, msgspec.json.encode(NewestEntry(damage.newest.sequence)))
     folder = f"{chain.set_aside}/{now:%Y%m%dT%H%M%SZ}-{damage.state.sequence + 1}"
@@ -121,9 +121,9 @@ def put_right(ledger: Ledger, damage: Damage, *, by: Author, now: datetime, reas
         data = encode_entry(entry)
         if not store.created(chain.entry(entry.sequence), data):
             raise _moved(ledger, entry.sequence)
-        completeness.write_newest_entry(store, chain, entry.sequence, digest(data))
+        missing_entries.write_newest_entry(store, chain, entry.sequence, digest(data))
     else:
-        completeness.write_newest_entry(store, chain, state.sequence, state.digest)
+        missing_entries.write_newest_entry(store, chain, state.sequence, state.digest)
     again = Ledger(store, chain)
     for manifest in damage.recovered:
         seal_verified(store, again.append(partial(_again, manifest)))
@@ -238,7 +238,7 @@ def _checkpoint(data: bytes | None, location: str) -> Checkpoint | None:
 
 
 def _newest(store: Store, chain: ChainKey, walk: _LedgerWalk, untied: list[int]) -> EntryEvidence:
-    beside = completeness.entry_evidence(store, chain)
+    beside = missing_entries.entry_evidence(store, chain)
     if walk.accepted is not None:
         # of before it was accepted: the command was cut short before the mark was renewed
         beside = [each for each in beside if each.sequence > walk.accepted.last]

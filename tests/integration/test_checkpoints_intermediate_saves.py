@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.saves import IntermediateSaves, clear_saves, training_name
+from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, clear_saves, training_name
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id, day
 from trainflow.testing.local_object_stores import LocalS3

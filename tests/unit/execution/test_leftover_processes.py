@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.execution.attempt_exit import CLEAN, parse_clean_pids
+from trainflow.execution.leftover_processes import CLEAN, parse_clean_pids
 
 
 @pytest.mark.parametrize("garbage", [b"", b"x", b"\0\xffgarbage"[: CLEAN.size - 1]])

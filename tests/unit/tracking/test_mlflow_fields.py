@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.tracking import mlflow_record
+from trainflow.tracking import mlflow_fields
 from trainflow.tracking.deliveries import (
     RunFinished,
     RunStarted,
@@ -64,15 +64,15 @@ def test_chain_has_one_key_store_and_run_one_key_chain() -> None:
 
 def test_record_sends_no_secret() -> None:
     everything = [
-        mlflow_record.params(RUN), mlflow_record.run_tags(RUN), mlflow_record.chain_tags(RUN),
-        mlflow_record.finished_tags(FINISHED), mlflow_record.head_tags(FINISHED), mlflow_record.dataset(FINISHED),
+        mlflow_fields.params(RUN), mlflow_fields.run_tags(RUN), mlflow_fields.chain_tags(RUN),
+        mlflow_fields.finished_tags(FINISHED), mlflow_fields.head_tags(FINISHED), mlflow_fields.dataset(FINISHED),
     ]  # fmt: skip
     assert "geheim" not in repr(everything)
-    assert mlflow_record.params(RUN) == {"lr": "0.1", "db.password": "***", "db.url": "mysql://a:***@b"}
+    assert mlflow_fields.params(RUN) == {"lr": "0.1", "db.password": "***", "db.url": "mysql://a:***@b"}
 
 
 def test_filter_keys_are_on_parent_and_child() -> None:
-    child, parent = mlflow_record.run_tags(RUN), mlflow_record.chain_tags(RUN)
+    child, parent = mlflow_fields.run_tags(RUN), mlflow_fields.chain_tags(RUN)
     shared = {f"trainflow.{name}" for name in ("pipeline", "stage", "branch", "store", "dag_id")}
     assert shared <= child.keys() & parent.keys()
     assert child[RUN_KEY] != parent[RUN_KEY]
@@ -81,24 +81,24 @@ def test_filter_keys_are_on_parent_and_child() -> None:
 
 
 def test_end_names_checkpoint_and_split_and_head() -> None:
-    tags = mlflow_record.finished_tags(FINISHED)
+    tags = mlflow_fields.finished_tags(FINISHED)
     assert tags["trainflow.sequence"] == "7"
     assert tags["trainflow.watermark"] == tags["trainflow.split_end"] == "2013-01-15T00:00:00Z"
     assert tags["trainflow.holes"] == "1"
     assert tags["trainflow.state"] == "success"
-    assert mlflow_record.head_tags(FINISHED)["trainflow.head_sequence"] == "7"
+    assert mlflow_fields.head_tags(FINISHED)["trainflow.head_sequence"] == "7"
 
 
 def test_run_that_committed_nothing_moves_no_head_and_adds_nothing_to_curve() -> None:
     failed = msgspec.structs.replace(FINISHED, state="failed", checkpoint=None)
-    assert mlflow_record.chain_points(failed) == []
-    assert "trainflow.head_sequence" not in mlflow_record.head_tags(failed)
-    assert {point.step for point in mlflow_record.run_points(failed)} == {0}
-    assert mlflow_record.head_tags(failed)["trainflow.last_state"] == "failed"
+    assert mlflow_fields.chain_points(failed) == []
+    assert "trainflow.head_sequence" not in mlflow_fields.head_tags(failed)
+    assert {point.step for point in mlflow_fields.run_points(failed)} == {0}
+    assert mlflow_fields.head_tags(failed)["trainflow.last_state"] == "failed"
 
 
 def test_curve_has_sequence_as_step_and_watermark_as_time() -> None:
-    points = {point.name: point for point in mlflow_record.chain_points(FINISHED)}
+    points = {point.name: point for point in mlflow_fields.chain_points(FINISHED)}
     assert points["prequential/auc"] == ("prequential/auc", 0.7, 7, milliseconds(WATERMARK))
     assert math.isnan(points["prequential/odd"].value)
     assert points["train/loss"].value == 0.3
@@ -109,30 +109,30 @@ def test_curve_has_sequence_as_step_and_watermark_as_time() -> None:
 
 def test_points_do_not_depend_on_when_they_are_delivered() -> None:
     later = msgspec.structs.replace(FINISHED, note="again")
-    assert repr(mlflow_record.chain_points(later)) == repr(mlflow_record.chain_points(FINISHED))
+    assert repr(mlflow_fields.chain_points(later)) == repr(mlflow_fields.chain_points(FINISHED))
 
 
 def test_record_metrics_have_prefixes() -> None:
-    assert all("/" in point.name for point in mlflow_record.run_points(FINISHED))
+    assert all("/" in point.name for point in mlflow_fields.run_points(FINISHED))
 
 
 def test_record_many_partitions_are_one_dataset() -> None:
-    entry = mlflow_record.dataset(FINISHED)
+    entry = mlflow_fields.dataset(FINISHED)
     assert entry is not None
     assert len(entry.digest) <= 36
     assert json.loads(entry.profile)["digest"] == SPLIT.digest
     assert json.loads(entry.source) == {"uri": "s3://id:***@data/x"}
     assert entry.source_type == "s3"
-    assert mlflow_record.dataset(msgspec.structs.replace(FINISHED, split=None)) is None
+    assert mlflow_fields.dataset(msgspec.structs.replace(FINISHED, split=None)) is None
 
 
 def test_marks_differ_by_kind_and_content() -> None:
     again = msgspec.structs.replace(FINISHED, ended_at=AT + timedelta(days=1))
-    marks = {mlflow_record.delivered_mark(delivery) for delivery in (RunStarted(RUN), FINISHED, again)}
+    marks = {mlflow_fields.delivered_mark(delivery) for delivery in (RunStarted(RUN), FINISHED, again)}
     assert len(marks) == 3
-    assert mlflow_record.with_mark({"a": "b"}, FINISHED) == {
+    assert mlflow_fields.with_mark({"a": "b"}, FINISHED) == {
         "a": "b",
-        DELIVERED: mlflow_record.delivered_mark(FINISHED),
+        DELIVERED: mlflow_fields.delivered_mark(FINISHED),
     }
 
 

@@ -17,8 +17,6 @@ from tests.unit.checkpoints.refused_commits import (
     state_of,
     stopped_over,
 )
-from trainflow.checkpoints.actions.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import (
@@ -27,6 +25,8 @@ from trainflow.checkpoints.ledger.entries import (
     UpstreamSeen,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.upkeep.garbage import orphaned_artifacts
 from trainflow.errors import (
     ArtifactCorrupt,

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from tests.unit.checkpoints.ledger.lost_entries import BESIDE, CHAIN, LAST, Make, appends, skip_of
-from trainflow.checkpoints.ledger.completeness import NewestEntry, entries_named, read_newest_entry
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.missing_entries import NewestEntry, entries_named, read_newest_entry
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter

@@ -18,11 +18,11 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.client import MlflowClient
 
-from trainflow.tracking import mlflow_record
+from trainflow.tracking import mlflow_fields
 from trainflow.tracking.deliveries import Delivery, Demoted, Promoted, RunFinished, RunStarted, TrackedChain, TrackedRun
-from trainflow.tracking.mlflow_record import Point, Tags
+from trainflow.tracking.mlflow_fields import Point, Tags
+from trainflow.tracking.mlflow_models import Registry
 from trainflow.tracking.names import DELIVERED, RUN_KEY, chain_key, iso, milliseconds, run_key
-from trainflow.tracking.registry import Registry
 
 T = TypeVar("T")
 
@@ -77,8 +77,8 @@ class Mirror:
             return Mirrored(experiment_id, chain.id, child.info.run_id if child else chain.id)
         if child is None:
             name = f"{run.dag_id} #{run.run_number}" if run.run_number else run.run_id
-            child = self._create(experiment_id, name, mlflow_record.run_tags(run), run, parent=chain.id)
-        if child.data.tags.get(DELIVERED) != mlflow_record.delivered_mark(delivery):
+            child = self._create(experiment_id, name, mlflow_fields.run_tags(run), run, parent=chain.id)
+        if child.data.tags.get(DELIVERED) != mlflow_fields.delivered_mark(delivery):
             match delivery:
                 case RunStarted():
                     self._start(delivery, chain, child)
@@ -101,7 +101,7 @@ class Mirror:
         if ended_at is not None:  # cleared: it runs again, in the same MLflow run
             self._client.update_run(child.info.run_id, status="RUNNING")
         self._write(
-            child.info.run_id, _missing(child, mlflow_record.params(run)), [], mlflow_record.with_mark({}, started)
+            child.info.run_id, _missing(child, mlflow_fields.params(run)), [], mlflow_fields.with_mark({}, started)
         )
         if chain.status != "RUNNING" and (chain.told_at is None or run.started_at >= chain.told_at):
             self._client.update_run(chain.id, status="RUNNING")
@@ -110,28 +110,28 @@ class Mirror:
     def _finish(self, finished: RunFinished, chain: _Chain, child: MlflowRun) -> None:
         run_id = child.info.run_id
         self._tell_chain(finished, chain)
-        entry = mlflow_record.dataset(finished)
+        entry = mlflow_fields.dataset(finished)
         if entry is not None:
             source = Dataset(entry.name, entry.digest, entry.source_type, entry.source, profile=entry.profile)
             self._client.log_inputs(run_id, [DatasetInput(source, [InputTag("mlflow.data.context", "training")])])
         # the real end, whatever user code that opened the run through MLFLOW_RUN_ID left behind
         self._client.set_terminated(run_id, _STATUS[finished.state], milliseconds(finished.ended_at))
-        tags = mlflow_record.with_mark(mlflow_record.finished_tags(finished), finished)
+        tags = mlflow_fields.with_mark(mlflow_fields.finished_tags(finished), finished)
         points = [
-            point for point in mlflow_record.run_points(finished) if child.data.metrics.get(point.name) != point.value
+            point for point in mlflow_fields.run_points(finished) if child.data.metrics.get(point.name) != point.value
         ]
-        self._write(run_id, _missing(child, mlflow_record.params(finished.run)), points, tags)
+        self._write(run_id, _missing(child, mlflow_fields.params(finished.run)), points, tags)
 
     def _tell_chain(self, finished: RunFinished, chain: _Chain) -> None:
-        mark, status = mlflow_record.delivered_mark(finished), _STATUS[finished.state]
+        mark, status = mlflow_fields.delivered_mark(finished), _STATUS[finished.state]
         if chain.mark == mark:
             return
         if chain.told_at is not None and finished.ended_at < chain.told_at:  # an older one: its points, not its head
-            self._write(chain.id, {}, mlflow_record.chain_points(finished), {})
+            self._write(chain.id, {}, mlflow_fields.chain_points(finished), {})
             return
         self._client.set_terminated(chain.id, status, milliseconds(finished.ended_at))
-        tags = {**mlflow_record.head_tags(finished), _TOLD_AT: iso(finished.ended_at), DELIVERED: mark}
-        self._write(chain.id, {}, mlflow_record.chain_points(finished), tags)
+        tags = {**mlflow_fields.head_tags(finished), _TOLD_AT: iso(finished.ended_at), DELIVERED: mark}
+        self._write(chain.id, {}, mlflow_fields.chain_points(finished), tags)
         chain.status, chain.told_at, chain.mark = status, finished.ended_at, mark
 
     # -- finding and making ----------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class Mirror:
             found = self._find(experiment_id, chain_key(run.chain))
             if found is None:
                 name = f"{run.chain.pipeline}/{run.chain.stage}/{run.chain.branch}"
-                found = self._create(experiment_id, name, mlflow_record.chain_tags(run), run)
+                found = self._create(experiment_id, name, mlflow_fields.chain_tags(run), run)
             known = self._chains[run.chain] = _Chain(
                 found.info.run_id, found.info.status, _time_tag(found, _TOLD_AT), found.data.tags.get(DELIVERED)
             )

@@ -17,8 +17,8 @@ from typing import IO, Any
 
 import msgspec
 
-from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.checkpoints.ledger.entries import Adoption, ArtifactFile
+from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.clock import ensure_utc
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound
 from trainflow.observability.redaction import redact_text

@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.fork import adopt, fork
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind, skip
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef, HoleFilled
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.fork import adopt, fork
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind, skip
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, CheckpointError, InputError
 from trainflow.storage.local import LocalStore

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from trainflow.checkpoints.actions.rewind import rewound_checkpoints
 from trainflow.checkpoints.commit.request import accepted_checkpoint
 from trainflow.checkpoints.ledger.entries import (
     Acceptance,
@@ -23,6 +22,7 @@ from trainflow.checkpoints.ledger.entries import (
 )
 from trainflow.checkpoints.ledger.ledger import Addition, Ledger
 from trainflow.checkpoints.ledger.state import ChainState
+from trainflow.checkpoints.ledger_changes.rewind import rewound_checkpoints
 from trainflow.checkpoints.stages.dependents import references
 from trainflow.checkpoints.stages.upstream_rewinds import trained_from_rewound
 from trainflow.checkpoints.verified_artifacts import seal_verified, verify_uploaded

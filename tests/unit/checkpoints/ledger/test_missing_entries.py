@@ -11,17 +11,17 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from tests.unit.checkpoints.ledger.lost_entries import BESIDE, CHAIN, LAST, NOW, Make, appends, skip_of
-from trainflow.checkpoints.actions.promote import promote
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
+from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, training_name
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_files import StorePages
-from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
+from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
+from trainflow.checkpoints.ledger_changes.promote import promote
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest

@@ -11,7 +11,7 @@ import pytest
 
 from trainflow.clock import ManualClock
 from trainflow.errors import InputError, StoreFailure, TaskError
-from trainflow.operators.training.intermediate_saves import NoSaves, Saved, SavePoints, Write, rows_of
+from trainflow.operators.training.save_points import NoSaves, Saved, SavePoints, Write, rows_of
 from trainflow.task_signals import TaskPreempted
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)

@@ -25,7 +25,7 @@ from trainflow.tracking.names import milliseconds
 if TYPE_CHECKING:
     from mlflow.tracking.client import MlflowClient
 
-    from trainflow.tracking.mirror import Mirror
+    from trainflow.tracking.mlflow_runs import Mirror
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 and others have deprecated: theirs to mend, and only here do we import it
 pytestmark = [
@@ -52,7 +52,7 @@ def client(store: Path) -> MlflowClient:
 @pytest.fixture
 def new_mirror(client: MlflowClient, store: Path) -> Callable[[], Mirror]:
     """A mirror as a deliverer that has just been started has it: it remembers nothing."""
-    from trainflow.tracking.mirror import Mirror
+    from trainflow.tracking.mlflow_runs import Mirror
 
     return lambda: Mirror(client, (store.parent / "artifacts").as_uri())
 
@@ -95,7 +95,7 @@ def test_chain_is_one_parent_with_one_child_run_and_curve(mirror: Mirror, client
 def test_delivering_everything_again_changes_nothing(
     new_mirror: Callable[[], Mirror], client: MlflowClient, store: Path, pipeline: str
 ) -> None:
-    from trainflow.tracking.mirror import Mirror
+    from trainflow.tracking.mlflow_runs import Mirror
 
     runs = [run_of(pipeline, number) for number in (1, 2)]
     deliveries = [delivery for run in runs for delivery in (RunStarted(run), finish_of(run))]
@@ -157,7 +157,7 @@ class DyingClient:
 def test_death_after_any_write_costs_repetition_and_nothing_else(
     client: MlflowClient, new_mirror: Callable[[], Mirror], pipeline: str
 ) -> None:
-    from trainflow.tracking.mirror import Mirror
+    from trainflow.tracking.mlflow_runs import Mirror
 
     deaths = 0
     for last in range(1, 100):

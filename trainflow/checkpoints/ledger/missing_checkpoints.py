@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from trainflow.checkpoints.commit.saves import trainings
+from trainflow.checkpoints.commit.intermediate_saves import trainings
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import references

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainflow.checkpoints.actions.import_external import describe, fetch, files_outside_glob, find, problems
-from trainflow.checkpoints.actions.import_spec import Adopt
 from trainflow.checkpoints.ledger.entries import Adoption, ArtifactFile, Author
+from trainflow.checkpoints.ledger_changes.import_external import describe, fetch, files_outside_glob, find, problems
+from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound, InputError
 from trainflow.samples.spec import Ready
 

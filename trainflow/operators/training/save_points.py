@@ -2,7 +2,7 @@
 
 The function names a point at which it could go on (`ctx.save(position, write)`, at every batch); when to write is
 decided here: now and then, and when the attempt is told to stop. What is written is a partial in the chain's store (see
-`trainflow.checkpoints.commit.saves`): the next attempt finds it wherever it runs.
+`trainflow.checkpoints.commit.intermediate_saves`): the next attempt finds it wherever it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit.saves import IntermediateSaves
+    from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
     from trainflow.clock import Clock
     from trainflow.samples.splits.split import Split
 

@@ -10,9 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.checkpoints.actions.fork import fork
-from trainflow.checkpoints.actions.regrid import compare, refuse_change, regrid
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import Gate
@@ -26,6 +23,9 @@ from trainflow.checkpoints.ledger.entries import (
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
+from trainflow.checkpoints.ledger_changes.fork import fork
+from trainflow.checkpoints.ledger_changes.regrid import compare, refuse_change, regrid
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import EARLIER
@@ -221,7 +221,7 @@ def test_table_that_has_moved_is_known_by_its_content(writer: ChainWriter) -> No
 
 
 def test_comparing_needs_no_more_than_newest(writer: ChainWriter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainflow.checkpoints.actions.regrid.COMPARED", 2)
+    monkeypatch.setattr("trainflow.checkpoints.ledger_changes.regrid.COMPARED", 2)
     writer.commit_many(5, grid=DAYS)
     asked: list[datetime] = []
     compare(writer.ledger, lambda starts: asked.extend(starts) or [None] * len(starts))

@@ -8,7 +8,7 @@ from datetime import datetime
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import raise_if_unrecorded
+from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import declared_dependents, references, still_needed
 from trainflow.checkpoints.stages.init_from import Dependent

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints.actions.fork import LineCheckpoint, fork_points, line_checkpoints
-from trainflow.checkpoints.actions.prune import prune
-from trainflow.checkpoints.actions.rewind import rewind
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
+from trainflow.checkpoints.ledger_changes.fork import LineCheckpoint, fork_points, line_checkpoints
+from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day

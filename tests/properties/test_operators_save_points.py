@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from tests.sample_files import described_file
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.saves import IntermediateSaves, training_name
+from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, training_name
 from trainflow.clock import ManualClock
-from trainflow.operators.training.intermediate_saves import SavePoints, StoredSaves
+from trainflow.operators.training.save_points import SavePoints, StoredSaves
 from trainflow.operators.training.training_context import TrainContext
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import partition_of

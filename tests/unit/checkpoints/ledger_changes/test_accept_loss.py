@@ -9,8 +9,6 @@ import msgspec
 import pytest
 
 from tests.simulation.memory_store import MemoryStore
-from trainflow.checkpoints.actions.accept_loss import damage_of, put_right
-from trainflow.checkpoints.actions.promote import promote
 from trainflow.checkpoints.audit.audit import AuditReport, audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
@@ -18,7 +16,9 @@ from trainflow.checkpoints.ledger import ledger_files
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Loss
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.loss_evidence import raise_if_short
+from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
+from trainflow.checkpoints.ledger_changes.accept_loss import damage_of, put_right
+from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.stages.upstream_rewinds import upstream_rewind
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage

@@ -9,7 +9,7 @@ import pytest
 from tests.simulation.memory_store import MemoryStore
 from tests.unit.checkpoints.ledger.lost_entries import skip_of
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import completeness
+from trainflow.checkpoints.ledger import missing_entries
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage.store import StoreFile
@@ -53,7 +53,7 @@ def long() -> Without:
     """A chain of more entries than an object store lists in one answer."""
     store = MemoryStore()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(completeness, "raise_unless_whole", lambda *_: None)
+        patch.setattr(missing_entries, "raise_unless_whole", lambda *_: None)
         append_many(Ledger(store, LONG), LONG_LAST)
     return Without(store, ())
 

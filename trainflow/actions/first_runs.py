@@ -1,0 +1,196 @@
+"""Begin to train what a pipeline file defines, or go on where it was left.
+
+The ledgers decide which stages have something to do, so a database that was deleted loses nothing: a stage whose run a
+commit should have triggered, but was killed before, gets that run here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.errors import TrainflowError
+from trainflow.identifiers import manual_run_id
+from trainflow.insight.progress import ProgressFeed
+from trainflow.metadata import dag_queries, run_creation, run_queries
+from trainflow.metadata.dag_queries import Versions
+from trainflow.serialization.document import ChainDocument, DagDocument
+from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
+from trainflow.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from trainflow.insight.chains.next_run import NextRun
+
+#: how a chain of the file stands with its upstream; None: it cannot be known from here
+Look = Callable[[ChainDocument], "NextRun | None"]
+
+#: begins or finds the runs to follow: workspace, path of the file in the project, now
+Begin = Callable[[Workspace, str, datetime], list[ProgressFeed]]
+
+
+def begin(workspace: Workspace, stored_path: str, now: datetime) -> list[ProgressFeed]:
+    """Follow the unfinished run of each DAG of the file, or queue a new one if it has something to do that nothing else
+    triggers."""
+    with workspace.database.reading() as connection:
+        documents = documents_of(connection, stored_path)
+    look = chains_to_look_at(documents, workspace)
+    return workspace.database.write(lambda connection: begin_or_follow(connection, documents, look, now))
+
+
+def begin_or_follow(
+    connection: Connection, documents: list[DagDocument], look: Look, now: datetime
+) -> list[ProgressFeed]:
+    """What is followed, one a DAG, in the order of the file's stages."""
+    by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
+    triggered = {trigger for each in documents for trigger in _triggers(each)}
+    roots: dict[str, int] = {}
+    outdated: dict[str, int] = {}
+    begins: dict[str, int] = {}
+    newest = run_queries.newest(connection)
+    for document in documents:
+        unfinished = run_queries.unfinished_of(connection, document.dag_id)
+        if unfinished:
+            roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
+            begins[document.dag_id] = unfinished[0].id - 1
+            if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
+                outdated[document.dag_id] = unfinished[0].number
+            continue
+        conf = _due(connection, document, by_chain, triggered, look)
+        if conf is not None:
+            roots[document.dag_id] = create_run(connection, document.dag_id, conf, now)
+    followed = frozenset(document.dag_id for document in documents)
+    every = frozenset(roots.values())
+    found = [
+        ProgressFeed(
+            each.dag_id,
+            roots.get(each.dag_id),
+            each.chain,
+            now,
+            roots=every,
+            followed=followed,
+            watermark=_watermark(each.chain, look),
+            outdated=outdated.get(each.dag_id),
+        )
+        for each in documents
+        if each.dag_id in roots or (each.chain and each.chain.init_from)
+    ]
+    for feed in found:
+        feed.begins_after(begins.get(feed.dag_id, newest), joined=feed.dag_id in begins)
+    return found
+
+
+def _watermark(chain: ChainDocument | None, look: Look) -> datetime | None:
+    """Where a stage that nothing may be begun for stands; the runs of the others say it."""
+    ahead = look(chain) if chain is not None and chain.init_from is not None else None
+    return ahead.watermark if ahead is not None else None
+
+
+def _due(
+    connection: Connection,
+    document: DagDocument,
+    by_chain: Mapping[ChainKey, str],
+    triggered: set[str],
+    look: Look,
+) -> dict[str, Any] | None:
+    """The conf of the run that is to be begun; None: none is."""
+    init = document.chain.init_from if document.chain else None
+    if document.chain is None or init is None:
+        return None if document.dag_id in triggered else {}
+    ahead, upstream = look(document.chain), by_chain.get(init.chain)
+    if ahead is None or upstream is None:
+        return {}
+    if ahead.goes_back:
+        return {}
+    if init.once:
+        # it begins when its upstream is caught up, and that is for the upstream's own run to find out
+        return {} if ahead.begun else None
+    if ahead.waits is not None or will_trigger(connection, upstream, ahead.pinned_run, document.dag_id):
+        return None
+    return {"init_from": ahead.pin} if ahead.pin else {}
+
+
+def will_trigger(connection: Connection, upstream: str, run_id: str | None, dag_id: str) -> bool:
+    """Whether the run that committed the upstream's newest checkpoint is still there to trigger the stage."""
+    run = run_queries.find(connection, upstream, run_id) if run_id else None
+    if run is None or run.state in RUN_FINISHED:
+        return False
+    return all(child.dag_id != dag_id for child in run_queries.children(connection, run.id))
+
+
+def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> int:
+    """Queue a run, as a person's command does; its number in the database."""
+    return run_creation.create(
+        connection,
+        dag_id=dag_id,
+        run_id=manual_run_id(now, os.urandom(3).hex()),
+        run_type=DagRunType.MANUAL,
+        triggered_by=TriggeredBy.CLI,
+        conf=conf,
+        now=now,
+    )
+
+
+def chains_to_look_at(documents: list[DagDocument], workspace: Workspace) -> Look:
+    """Ask the ledgers of the stages that have an upstream now, before anything is written."""
+    chains = [each.chain for each in documents if each.chain and each.chain.init_from]
+    known = {key_of(chain): _ask(chain, workspace) for chain in chains}
+    return lambda chain: known.get(key_of(chain))
+
+
+def _ask(chain: ChainDocument, workspace: Workspace) -> NextRun | None:
+    """None where the settings do not do to reach the store: then the run itself finds out."""
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.insight.chains.next_run import next_run_of
+    from trainflow.operators.chain.storage_options import open_chain_store, store_url
+
+    try:
+        url = store_url(chain.store or None, workspace.settings)
+        store = open_chain_store(url, given=None, settings=workspace.settings, root=workspace.project.root)
+        return next_run_of(chain, Ledger(store, key_of(chain)))
+    except TrainflowError:
+        return None
+
+
+def key_of(chain: ChainDocument) -> ChainKey:
+    """The name of a chain."""
+    return ChainKey(chain.pipeline, chain.stage, chain.branch)
+
+
+def _triggers(document: DagDocument) -> set[str]:
+    """The other DAGs that a DAG triggers."""
+    named = {task.template_fields.get("trigger_dag_id") for task in document.tasks}
+    return {dag_id for dag_id in named if isinstance(dag_id, str) and dag_id != document.dag_id}
+
+
+def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
+    """The DAGs that a file defines, upstreams first."""
+    versions = Versions()
+    dags = [dag_queries.get(connection, dag_id) for dag_id in dag_queries.of_path(connection, stored_path)]
+    documents = [versions.get(connection, dag.version_id)[0] for dag in dags]
+    return upstream_first(documents)
+
+
+def places_of(workspace: Workspace, stored_path: str) -> list[str]:
+    """Where the chains of a file have their checkpoints and samples, and what they adopt."""
+    with workspace.database.reading() as connection:
+        documents = documents_of(connection, stored_path)
+    return [place for each in documents if each.chain is not None for place in each.chain.places]
+
+
+def upstream_first(documents: list[DagDocument]) -> list[DagDocument]:
+    """Each stage after the one it starts from; what begins a circle comes first."""
+    chains = {key_of(each.chain): each for each in documents if each.chain}
+
+    def depth(document: DagDocument, seen: frozenset[str] = frozenset()) -> int:
+        init = document.chain.init_from if document.chain else None
+        upstream = chains.get(init.chain) if init and not init.feedback else None
+        if upstream is None or upstream.dag_id in seen:
+            return 0
+        return 1 + depth(upstream, seen | {document.dag_id})
+
+    return sorted(documents, key=lambda each: (depth(each), each.dag_id))
