@@ -38,7 +38,7 @@ def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject
     assert "leave this one out: 'trainflow resume PIPELINE --skip'" in " ".join(ended.output.split())
     for option, says in (
         ("--accept", "Nothing was trained on it, so there is no checkpoint to accept"),
-        ("--rewind=1", "To go back, 'trainflow checkpoints rewind'"),
+        ("--rewind=1", "To go back, 'trainflow checkpoints rewind "),
         ("--no-start", "There is nothing to record"),
     ):
         refused = project.run("resume", FILE, option)

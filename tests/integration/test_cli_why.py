@@ -87,7 +87,7 @@ def test_why_after_failure_and_after_gate(home: Home) -> None:
     assert (kind, "auc >= 0.6: it is 0.1" in sentence) == ("gate", True)
     assert home.json("status")["pipelines"][0]["stopped"] == ["auc >= 0.6: it is 0.1"]
     assert home.json("plan", "days")["stopped"] == ["auc >= 0.6: it is 0.1"]
-    assert "a gate stopped it: auc >= 0.6: it is 0.1; after 'trainflow resume':" in home.run("plan", "days")[1]
+    assert "a gate stopped it: auc >= 0.6: it is 0.1; after 'trainflow resume days':" in home.run("plan", "days")[1]
 
 
 def test_why_after_it_was_caught_up(home: Home) -> None:

@@ -102,7 +102,7 @@ def _why_not_at_once(workspace: Workspace, dag: Row[Any]) -> str | None:
     if dag.is_paused:
         return f"the DAG is paused, it waits for 'trainflow dags unpause {dag.dag_id}'"
     if workspace.database.is_sqlite and running_engine(workspace.project.home) is None:
-        return "no engine is alive, it waits for 'trainflow start' or 'trainflow standalone'"
+        return "no engine is alive, it waits for 'trainflow start PIPELINE' or 'trainflow standalone'"
     return None
 
 

@@ -43,6 +43,12 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
         return ChainNames(pipeline=self.pipeline, stage=self.stage, branch=self.branch)
 
     @property
+    def arguments(self) -> str:
+        """How a command line names the chain: its pipeline, and stage and branch where they are not the default."""
+        stage = "" if self.stage == "main" else f" --stage {self.stage}"
+        return f"{self.pipeline}{stage}{'' if self.branch == 'main' else f' --branch {self.branch}'}"
+
+    @property
     def prefix(self) -> str:
         """The chain's folder in its store."""
         return f"{self.pipeline}/{self.stage}/{self.branch}"

@@ -215,7 +215,8 @@ def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
     if problems:
         raise ArtifactCorrupt(
             f"checkpoint {checkpoint.id} (sequence {checkpoint.sequence}) is damaged: {'; '.join(problems)}. Restore "
-            "the files from a backup or rewind the chain to an earlier checkpoint: 'trainflow checkpoints rewind'",
+            "the files from a backup or rewind the chain to an earlier checkpoint: "
+            "'trainflow checkpoints rewind PIPELINE'",
             location=checkpoint.artifacts.path,
         )
 

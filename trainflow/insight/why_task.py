@@ -178,7 +178,7 @@ def _nobody_schedules(around: TaskWaitFacts) -> str | None:
 def _no_engine(around: TaskWaitFacts) -> str | None:
     if around.engine_alive:
         return None
-    return "no engine is alive: 'trainflow start' or 'trainflow standalone' goes on with it"
+    return "no engine is alive: 'trainflow start PIPELINE' or 'trainflow standalone' goes on with it"
 
 
 def _deferred_row(row: Any, around: TaskWaitFacts) -> str:

@@ -152,7 +152,7 @@ class CheckpointOperator(BaseOperator):
             if self.adopt is not None:
                 adopt_checkpoint(ledger, self.adopt, ti)
         if (stop := ledger.state().stopped) is not None:
-            note_gate_stop(ti, stop)
+            note_gate_stop(ti, chain, stop)
             raise FailException(str(stopped_error(ledger, stop)))
         self._promote_what_was_left_out(ledger, ti)
         declared = parse_init_from(self.init_from, chain) if self.init_from else None

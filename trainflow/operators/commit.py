@@ -133,7 +133,7 @@ class CommitCheckpointOperator(SplitOperator):
         except ChainStopped as error:
             stop = ledger.state().stopped
             if stop is not None:
-                note_gate_stop(ti, stop)
+                note_gate_stop(ti, ledger.chain, stop)
             # an attempt that trains this split again must not go on from what was refused
             self._clear_saves(ledger, head.id, ti, refused=True)
             raise FailException(str(error)) from error

@@ -119,7 +119,7 @@ def checkpoint_named(ledger: Ledger, which: str) -> Checkpoint:
         there = f"kept are {', '.join(str(each.sequence) for each in kept[-20:])}" if kept else "there is none yet"
         raise InputError(
             f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
-            "(what was pruned is in 'trainflow checkpoints ledger')"
+            f"(what was pruned is in 'trainflow checkpoints ledger {ledger.chain.arguments}')"
         )
     return ledger.checkpoint(summary.id)
 
@@ -134,6 +134,6 @@ def checkpoint_ever(ledger: Ledger, which: str, entries: list[LedgerEntry]) -> C
         if isinstance(entry, Kind) and (entry.id == which or (which.isdecimal() and entry.sequence == int(which))):
             return entry
     raise InputError(
-        f"chain {ledger.chain} in {ledger.store.url} never had a checkpoint {which}: 'trainflow checkpoints ledger' "
-        "shows all that it had"
+        f"chain {ledger.chain} in {ledger.store.url} never had a checkpoint {which}: 'trainflow checkpoints ledger "
+        f"{ledger.chain.arguments}' shows all that it had"
     )

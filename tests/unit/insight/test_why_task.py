@@ -73,7 +73,7 @@ QUEUED_RUN = {"run_state": DagRunState.QUEUED}
         ({"state": T.SCHEDULED}, "is about to be handed to the executor"),
         (
             {"state": T.SCHEDULED, "around": NO_ENGINE},
-            "no engine is alive: 'trainflow start' or 'trainflow standalone' goes on with it",
+            "no engine is alive: 'trainflow start PIPELINE' or 'trainflow standalone' goes on with it",
         ),
         (
             {"state": T.QUEUED, "queued_at": NOW},
@@ -102,7 +102,7 @@ QUEUED_RUN = {"run_state": DagRunState.QUEUED}
         ),
         (
             {"state": T.DEFERRED, "note": "waits", "around": NO_ENGINE},
-            "waits; no engine is alive: 'trainflow start' or 'trainflow standalone' goes on with it",
+            "waits; no engine is alive: 'trainflow start PIPELINE' or 'trainflow standalone' goes on with it",
         ),
         (
             {"state": T.UPSTREAM_FAILED, "upstream": ("a", "b"), "around": {"states": {"a": T.FAILED, "b": T.SUCCESS}}},

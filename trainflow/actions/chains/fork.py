@@ -155,7 +155,7 @@ def _one(chain: PipelineChain, origin: str | None, before: datetime | None) -> L
     if newest is None:
         raise InputError(
             f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint that is trained up to {label(before)} or "
-            "less: 'trainflow checkpoints list' shows what there is"
+            f"less: 'trainflow checkpoints list {ledger.chain.arguments}' shows what there is"
         )
     return LineCheckpoint(newest.id, newest.sequence, newest.watermark)
 

@@ -90,7 +90,10 @@ def plan_forget_dependent(chain: PipelineChain, dependent: str) -> DependentStag
     name = str(_named(dependent))
     found = next((each for each in dependents_of(chain).dependents if each.chain == name), None)
     if found is None:
-        raise InputError(f"{dependent} does not follow {chain.key}: 'trainflow checkpoints dependents' lists who does")
+        raise InputError(
+            f"{dependent} does not follow {chain.key}: 'trainflow checkpoints dependents {chain.key.arguments}' lists "
+            "what does"
+        )
     return found
 
 

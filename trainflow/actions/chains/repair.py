@@ -130,7 +130,10 @@ def record_earlier(chain: PipelineChain, *, dry_run: bool, who: Author, now: dat
         return None
     change = plan.found.change
     if change.elsewhere or change.recut or change.untrained is None:
-        raise InputError(f"{what_changed(change)}: that is more than an earlier start; 'trainflow regrid' first")
+        raise InputError(
+            f"{what_changed(change)}: that is more than an earlier start; "
+            f"'trainflow regrid {chain.key.arguments}' first"
+        )
     if dry_run:
         hole = f"{label(change.untrained.start)} to {label(change.untrained.end)}"
         raise InputError(f"{hole} is no hole yet, so there is nothing to show: without --dry-run it becomes one")

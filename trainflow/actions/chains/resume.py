@@ -76,8 +76,8 @@ def _one_stopped(file: OpenedPipeline, stage: str | None, branch: str | None, no
         )
     raise InputError(
         f"no chain of {file.name} is stopped by a gate or by its samples, so there is nothing to decide about, and "
-        f"nothing was started. 'trainflow start' trains what is ready, and tries a run again that failed of something "
-        f"else; 'trainflow why {file.name}' says of what"
+        f"nothing was started. 'trainflow start {file.name}' trains what is ready, and tries a run again that failed "
+        f"of something else; 'trainflow why {file.name}' says of what"
     )
 
 
@@ -94,12 +94,13 @@ def _instead(stopped: _StoppedBySamples, asked: str) -> str:
     where = f"{label(stopped.stop.start)} to {label(stopped.stop.end)}"
     what = f"{stopped.chain.key} is stopped by its samples: {where} is {stopped.stop.problem}. "
     cause = "samples.checks" if stopped.stop.refused else "samples.gaps"
-    mend = f"mend the samples, or change {cause}, and 'trainflow start'; or leave it out: --skip"
+    start = f"trainflow start {stopped.chain.key.pipeline}"
+    mend = f"mend the samples, or change {cause}, and '{start}'; or leave it out: --skip"
     match asked:
         case "--accept":
             return f"{what}Nothing was trained on it, so there is no checkpoint to accept: {mend}"
         case "--rewind":
-            return f"{what}To go back, 'trainflow checkpoints rewind'; to go on, {mend}"
+            return f"{what}To go back, 'trainflow checkpoints rewind {stopped.chain.key.arguments}'; to go on, {mend}"
     return f"{what}There is nothing to record: {mend}"
 
 

@@ -335,9 +335,10 @@ def _now_there(state: ChainState, request: CommitRequest) -> str:
 
 def stopped_error(ledger: Ledger, stop: Stop) -> ChainStopped:
     """The error of a run that goes on with a stopped chain."""
-    way_out = "What becomes of it is for a person to say: 'trainflow resume'"
+    resume = f"trainflow resume {ledger.chain.arguments}"
+    way_out = f"What becomes of it is for a person to say: '{resume}'"
     if stop.misnamed:
-        way_out = "It is trained and kept: mend the name, then 'trainflow resume --accept' commits it as it is"
+        way_out = f"It is trained and kept: mend the name, then '{resume} --accept' commits it as it is"
     return ChainStopped(
         f"chain {ledger.chain} is stopped: gates refused {stop.id} ({'; '.join(stop.reasons)}). Nothing was committed, "
         f"the head is unchanged. {way_out}",

@@ -55,7 +55,7 @@ def fold(state: ChainState, entries: Iterable[SealedEntry], page_source: PageSou
         if problem:
             raise LedgerCorrupt(
                 f"ledger entry {sealed.location}: {problem}. The ledger was edited or entries were lost; restore it "
-                "from a backup or another copy of the store, then run 'trainflow audit'",
+                "from a backup or another copy of the store, then run 'trainflow audit PIPELINE'",
                 location=sealed.location,
             )
         work.apply(sealed)

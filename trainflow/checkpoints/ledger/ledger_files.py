@@ -35,8 +35,8 @@ _DECODER = msgspec.json.Decoder(LedgerEntry)
 _HEADER = msgspec.json.Decoder(_KindHeader)
 #: what to do about one that is not what was written
 RESTORE_ENTRY = (
-    "Restore the file from a backup or another copy of the store, then run 'trainflow audit'; where there is none, "
-    "'trainflow repair PIPELINE --accept-loss' shows what can be put back"
+    "Restore the file from a backup or another copy of the store, then run 'trainflow audit PIPELINE'; where there is "
+    "none, 'trainflow repair PIPELINE --accept-loss' shows what can be put back"
 )
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 KINDS = frozenset(str(each.__struct_config__.tag) for each in get_args(LedgerEntry))
@@ -160,7 +160,7 @@ def _check_chain(chain: ChainKey, entry: LedgerEntry, location: str) -> None:
         raise LedgerCorrupt(
             f"ledger entry {location} speaks of {entry.artifacts.path}, which belongs to another chain: it was copied "
             "here. Restore this chain's own entry from a backup or another copy of the store, then run "
-            "'trainflow audit'",
+            "'trainflow audit PIPELINE'",
             location=location,
         )
 
@@ -228,7 +228,7 @@ def edited_entry_error(location: str) -> LedgerCorrupt:
     """An entry that later ones contradict."""
     return LedgerCorrupt(
         f"ledger entry {location} is missing or is not what the entries after it were written on: the ledger was "
-        "edited. Restore it from a backup or another copy of the store, then run 'trainflow audit'",
+        "edited. Restore it from a backup or another copy of the store, then run 'trainflow audit PIPELINE'",
         location=location,
     )
 
@@ -341,6 +341,6 @@ def _check_snapshot(store: Store, chain: ChainKey, state: ChainState, path: str,
         raise LedgerCorrupt(
             f"ledger entry {location} is not the one that the snapshot {store.uri(path)} was made of: it says "
             f"{state.digest}, found {found}. The entry was edited, or entries of another copy were put over newer "
-            "ones. Restore the newest copy of the ledger, then run 'trainflow audit'",
+            "ones. Restore the newest copy of the ledger, then run 'trainflow audit PIPELINE'",
             location=location,
         )

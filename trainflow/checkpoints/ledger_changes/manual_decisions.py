@@ -40,14 +40,14 @@ def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: 
     if stop.origin is not None and trained_from_rewound(ledger, stop):
         raise InputError(
             f"checkpoint {stop.id} of chain {ledger.chain} cannot be accepted: it was trained from "
-            f"{stop.origin.checkpoint_id} of {stop.origin.chain}, which was undone since. Train it again: 'trainflow "
-            "resume' without an option"
+            f"{stop.origin.checkpoint_id} of {stop.origin.chain}, which was undone since. Train it again: "
+            f"'trainflow resume {ledger.chain.arguments}' without an option"
         )
     problems = verify_uploaded(ledger.store, stop.artifacts)
     if problems:
         raise ArtifactCorrupt(
             f"checkpoint {stop.id} of chain {ledger.chain} cannot be accepted: {'; '.join(problems)}. Train it again: "
-            "'trainflow resume' without an option",
+            f"'trainflow resume {ledger.chain.arguments}' without an option",
             location=stop.artifacts.path,
         )
     made = _append(
@@ -149,6 +149,7 @@ def _target(ledger: Ledger, count: int) -> str | None:
         raise InputError(
             f"chain {ledger.chain} cannot be rewound by {counted(count, 'checkpoint')}: another stage or "
             f"branch went on from "
-            f"{', '.join(sorted(used))}; 'trainflow checkpoints rewind --cascade' rewinds them as well"
+            f"{', '.join(sorted(used))}; 'trainflow checkpoints rewind {ledger.chain.arguments} "
+            "--cascade' rewinds them as well"
         )
     return target.id if target else None

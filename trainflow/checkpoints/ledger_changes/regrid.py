@@ -100,12 +100,14 @@ def regrid(
 
 def _problem(state: ChainState, change: GridChange, compared: RegridComparison | None) -> str | None:
     if state.stopped is not None:
-        return f"it is stopped over {state.stopped.id}, trained on the old one: decide first ('trainflow resume')"
+        return (
+            f"it is stopped over {state.stopped.id}, trained on the old one: decide first ('trainflow resume PIPELINE')"
+        )
     if not change.fits:
         return (
             f"it ends at {label(change.edge)}, where no partition of the new grid begins, so a part of one would come "
-            "twice or never; rewind it to where one does ('trainflow checkpoints rewind --before DATE'), or fork it "
-            "there"
+            "twice or never; rewind it to where one does ('trainflow checkpoints rewind PIPELINE --before DATE'), or "
+            "fork it there"
         )
     if change.elsewhere and compared is not None and compared.other:
         count, first = counted(len(compared.other), "partition"), label(compared.other[0])

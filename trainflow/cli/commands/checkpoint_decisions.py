@@ -21,7 +21,7 @@ _BECOMES = {
     "at work": "is at work, and starts from it with its next run",
     "waits": "waits for something else",
     "looks": "would look whether it starts from it",
-    "next start": "starts from it when an engine runs next: 'trainflow start'",
+    "next start": "starts from it when an engine runs next: 'trainflow start PIPELINE'",
 }
 
 

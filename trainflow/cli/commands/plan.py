@@ -71,7 +71,9 @@ def _show(made: ChainPlan) -> None:
     stands = f"checkpoint {made.head_sequence}" if made.head_sequence else "no checkpoint yet"
     typer.echo(f"{made.chain}: {stands}{f', trained up to {label(watermark)}' if watermark else ''}")
     if made.stopped:
-        typer.secho(f"a gate stopped it: {'; '.join(made.stopped)}; after 'trainflow resume':", fg="yellow")
+        typer.secho(
+            f"a gate stopped it: {'; '.join(made.stopped)}; after 'trainflow resume {made.pipeline}':", fg="yellow"
+        )
     rows = [
         {
             "number": run.number,
@@ -99,4 +101,4 @@ def _show(made: ChainPlan) -> None:
     if made.holes_arrived:
         count = made.holes_arrived
         have = f"{counted(count, 'partition')} of the chain's holes {agreeing(count, 'has', 'have')} arrived"
-        typer.echo(f"{have}: 'trainflow repair' trains {agreeing(count, 'it', 'them')}")
+        typer.echo(f"{have}: 'trainflow repair {made.pipeline}' trains {agreeing(count, 'it', 'them')}")

@@ -179,7 +179,8 @@ def _show_loss(plan: LossPlan, damage: Damage, done: LossDone, *, accepted: bool
     goes_on = f"checkpoint {head.id}, trained up to {text(head.watermark)}" if head else "nothing: it begins anew"
     typer.echo(f"{chain.key}: it {'goes' if accepted else 'would go'} on from {goes_on}")
     if done.entry is not None:
-        typer.echo(f"{chain.key}: {entries_named([done.entry])} keeps what was lost; 'trainflow audit' tells it")
+        audit = f"'trainflow audit {chain.key.pipeline}'"
+        typer.echo(f"{chain.key}: {entries_named([done.entry])} keeps what was lost; {audit} tells it")
     elif not accepted:
         typer.echo("nothing was changed: restore a backup where there is one; otherwise '--yes' does this")
 

@@ -200,7 +200,7 @@ def why(
     if as_json:
         print_json(only_one(found, found.answers))
     elif not found.answers:
-        typer.echo("this project has no pipelines: put one into pipelines/, or try 'trainflow init'")
+        typer.echo("this project has no pipelines: put one into pipelines/, or try 'trainflow init DIRECTORY'")
     for answer in [] if as_json else found.answers:
         typer.echo(answer.sentence)
     return 0

@@ -212,7 +212,7 @@ class CurrentSamples:
             found.append(
                 f"{counted(len(arrived), 'partition')} of the holes {agreeing(len(arrived), 'has', 'have')} "
                 f"arrived, the first is {label(arrived[0])}: "
-                "'trainflow repair' trains them on top of the head"
+                "'trainflow repair PIPELINE' trains them on top of the head"
             )
         if self.gone:
             found.append(

@@ -214,7 +214,10 @@ def attempt_log(workspace: Workspace, dag: str, run: str, task: str, attempt: st
 def _choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) -> Row[Any]:
     attempts = attempt_queries.of_task(connection, row.id)
     if not attempts:
-        raise InputError(f"task '{row.task_id}' has had no attempt yet: 'trainflow tasks show' says what it waits for")
+        raise InputError(
+            f"task '{row.task_id}' has had no attempt yet: 'trainflow tasks show DAG RUN {row.task_id}' says what it "
+            "waits for"
+        )
     if wanted is None:
         return attempts[-1]
     for attempt in attempts:

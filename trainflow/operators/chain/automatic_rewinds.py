@@ -53,7 +53,7 @@ def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
     if not count:
         return ""
     have = f"{counted(count, 'partition')} of its holes {agreeing(count, 'has', 'have')}"
-    return f"{have} arrived, 'trainflow repair' trains what arrived"
+    return f"{have} arrived, 'trainflow repair {ledger.chain.arguments}' trains what arrived"
 
 
 def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
@@ -142,7 +142,7 @@ def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
         if each.pruned_up_to is not None:
             raise InputError(
                 f"{each.chain} would go back with it, and its checkpoint that ends at {label(each.pruned_up_to)} was "
-                "pruned: rewind both by hand, 'trainflow checkpoints rewind --cascade'"
+                f"pruned: rewind both by hand, 'trainflow checkpoints rewind {ledger.chain.arguments} --cascade'"
             )
     heads = {each.chain: Ledger(ledger.store, each.chain).state().head for each in plan}
     return [key for key, head in heads.items() if head is not None and head.upstream is not None]

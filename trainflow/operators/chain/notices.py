@@ -90,14 +90,14 @@ def promotion_notice(
 XCOM_GATE = "gate"
 
 
-def note_gate_stop(ti: TaskInstance, stop: Stop) -> None:
+def note_gate_stop(ti: TaskInstance, chain: ChainKey, stop: Stop) -> None:
     """Leave the notice of a stopped chain: of the same stop the same notice, whichever attempt finds it."""
     split = f"{label(stop.split.start)} to {label(stop.split.end)}"
     reasons = "; ".join(stop.reasons)
     notice = {
         "cause": Cause.GATE.value,
         "key": f"stop {stop.sequence}",
-        "sentence": f"{_refused(stop, split)}: {reasons}; {_way_out(stop)}",
+        "sentence": f"{_refused(stop, split)}: {reasons}; {_way_out(chain, stop)}",
         "facts": {
             "reasons": stop.reasons,
             "checkpoint_id": stop.id,
@@ -116,10 +116,11 @@ def _refused(stop: Stop, split: str) -> str:
     return f"a gate refused what was trained on {split}"
 
 
-def _way_out(stop: Stop) -> str:
+def _way_out(chain: ChainKey, stop: Stop) -> str:
+    resume = f"trainflow resume {chain.arguments}"
     if stop.misnamed:
-        return "mend the name, then 'trainflow resume --accept' commits it, and nothing is trained again"
-    return "'trainflow resume' decides"
+        return f"mend the name, then '{resume} --accept' commits it, and nothing is trained again"
+    return f"'{resume}' decides"
 
 
 def note_split_given_up(ti: TaskInstance, entry: Skip | Rewind) -> None:

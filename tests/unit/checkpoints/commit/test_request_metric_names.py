@@ -61,7 +61,7 @@ def test_commit_with_metric_that_nothing_has_stops_and_can_be_accepted(
     writer: ChainWriter, tmp_path: Path, key: str
 ) -> None:
     asked = requested(key, "acu", tmp_path)
-    with pytest.raises(ChainStopped, match=r"'trainflow resume --accept' commits it") as caught:
+    with pytest.raises(ChainStopped, match=r"'trainflow resume \S+ --accept' commits it") as caught:
         writer.commit(metrics={"auc": 0.9, "loss": 1.0}, **asked)
     [reason] = caught.value.reasons
     assert reason == (

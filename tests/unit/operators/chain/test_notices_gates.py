@@ -78,14 +78,14 @@ def pushed(lab: Any, key: str) -> Any:
 def test_stop_fails_for_good_and_leaves_word(lab: Any, chain: Any) -> None:
     build = chain([8, 5, 9], gates=["auc >= 0.6"])
     run(lab, build, "r1")
-    with pytest.raises(FailException, match=r"auc >= 0\.6: it is 0\.5.*'trainflow resume'"):
+    with pytest.raises(FailException, match=r"auc >= 0\.6: it is 0\.5.*'trainflow resume model'"):
         run(lab, build, "r2")
 
     told = pushed(lab, "stopped")
     assert (told["cause"], told["key"]) == ("gate", "stop 2")
     assert told["sentence"] == (
         "a gate refused what was trained on 2013-01-02T00:00Z to 2013-01-03T00:00Z: auc >= 0.6: it is 0.5; "
-        "'trainflow resume' decides"
+        "'trainflow resume model' decides"
     )
     assert told["facts"]["reasons"] == ["auc >= 0.6: it is 0.5"]
     assert told["facts"]["metrics"] == {"auc": 0.5}
