@@ -45,7 +45,7 @@ def one_sentence(_example: LiveProject, ended: Ended) -> None:
 
 def undoes_four_checkpoints_if_it_were_done(example: LiveProject, ended: Ended) -> None:
     assert "would be rewound from checkpoint 47 to checkpoint 39" in ended.output
-    assert "4 checkpoints undone" in ended.output
+    assert "4 checkpoints undone: 47, " in ended.output
     assert example.checkpoints(NAME)[-1].watermark == datetime(2014, 1, 1, tzinfo=UTC)
 
 

@@ -35,6 +35,7 @@ def test_rewind_to_number(history: History) -> None:
                 "to_id": made[1].id,
                 "watermark": "2013-01-03T00:00:00Z",
                 "undone": 2,
+                "checkpoints": [3, 4],
                 "pruned_up_to": None,
                 "aliases": {},
             }
@@ -47,7 +48,7 @@ def test_rewind_to_number(history: History) -> None:
     assert (code, out) == (
         0,
         "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: "
-        "2 checkpoints undone\n",
+        "2 checkpoints undone: 4, 3\n",
     )
     assert history.ledger.state().head == made[1]
     code, out = history.run("checkpoints", "ledger", "flights")
@@ -142,3 +143,12 @@ def test_rewind_waits_for_runs_that_have_not_ended(history: History, monkeypatch
     assert (code, asked, history.ledger.state().sequence) == (2, ["flights"], 2)
     assert "run manual__1 of flights has not ended" in out
     assert "trainflow runs cancel flights manual__1" in out
+
+
+def test_rewind_of_many_checkpoints_names_twenty_and_counts_the_rest(history: History) -> None:
+    history.main.commit_many(23)
+
+    out = history.run("checkpoints", "rewind", "flights", "--to", "beginning", "--dry-run")[1]
+
+    newest = ", ".join(str(number) for number in range(23, 3, -1))
+    assert f"23 checkpoints undone: {newest} and 3 more\n" in out

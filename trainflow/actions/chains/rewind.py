@@ -23,8 +23,8 @@ BEGINNING = "beginning"
 
 class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     """One chain: from which checkpoint to which (0, None: before the first). `undone`: how many checkpoints;
-    `pruned_up_to`: the end of what was asked for, where its files were pruned and it goes back further;
-    `aliases`: alias → id of the checkpoint that has it again, or None."""
+    `checkpoints`: their sequence numbers, oldest first; `pruned_up_to`: the end of what was asked for, where its files
+    were pruned and it goes back further; `aliases`: alias → id of the checkpoint that has it again, or None."""
 
     chain: str
     from_: int
@@ -33,6 +33,7 @@ class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     to_id: str | None
     watermark: datetime | None
     undone: int
+    checkpoints: list[int]
     pruned_up_to: datetime | None
     aliases: dict[str, str | None]
 
@@ -92,7 +93,8 @@ def _rewound(undoing: ChainRewind) -> RewoundChain:
         undoing.to_sequence,
         undoing.to_id,
         undoing.watermark,
-        undoing.undone,
+        len(undoing.checkpoints),
+        undoing.checkpoints,
         undoing.pruned_up_to,
         undoing.aliases,
     )

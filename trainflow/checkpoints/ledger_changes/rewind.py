@@ -130,8 +130,8 @@ class ChainRewind(msgspec.Struct, frozen=True):
     to_sequence: int
     #: up to where it is trained then; None: not at all, or to where it was forked or adopted
     watermark: datetime | None
-    #: checkpoints that leave the line
-    undone: int
+    #: sequence numbers of the checkpoints that leave the line, oldest first
+    checkpoints: list[int]
     #: the end of what was asked for, where its files were pruned: it goes back further
     pruned_up_to: datetime | None
     #: alias that one of them has → the checkpoint that has it again (None: none)
@@ -204,7 +204,7 @@ def _chain_rewind(ledger: Ledger, line: list[Checkpoint], target: str | None) ->
         )
     summary = nearest_kept(ledger, line, target)
     sequence, to_id = (summary.sequence, summary.id) if summary else (0, None)
-    going = {entry.id for entry in line if entry.sequence > sequence}
+    going = {entry.id: entry.sequence for entry in line if entry.sequence > sequence}
     back = ledger.aliases_after_rewind(state, to_id)
     return ChainRewind(
         chain=ledger.chain,
@@ -213,7 +213,7 @@ def _chain_rewind(ledger: Ledger, line: list[Checkpoint], target: str | None) ->
         to_id=to_id,
         to_sequence=sequence,
         watermark=summary.watermark if summary else state.start.watermark if state.start else None,
-        undone=len(going),
+        checkpoints=sorted(going.values()),
         pruned_up_to=asked.watermark if asked and asked.id != to_id else None,
         aliases={alias: back.get(alias) for alias, name in sorted(state.promoted.items()) if name in going},
     )

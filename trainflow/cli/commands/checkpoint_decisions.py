@@ -25,6 +25,10 @@ _BECOMES = {
 }
 
 
+#: of the checkpoints that a rewind undoes, how many are named
+_NUMBERS_SHOWN = 20
+
+
 def promote(
     pipeline: str = PIPELINE,
     which: str = typer.Argument(metavar="SEQUENCE|head|ID", help="The checkpoint's number, its id, or the head."),
@@ -89,9 +93,9 @@ def rewind(
     An alias whose checkpoint is undone goes back to the checkpoint that was promoted to it before, if that stays and
     has its files; in MLflow, too.
 
-    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, pruned_up_to (the end of
-    what was asked for, where its files were pruned and it goes back further; else null), aliases (alias: id of the
-    checkpoint that has it again, or null)}], dry_run}.
+    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, checkpoints (sequence
+    numbers of what is undone, oldest first), pruned_up_to (the end of what was asked for, where its files were pruned
+    and it goes back further; else null), aliases (alias: id of the checkpoint that has it again, or null)}], dry_run}.
     """
     from trainflow.actions.chains import rewind as action
     from trainflow.clock import SystemClock
@@ -117,10 +121,17 @@ def _show_rewound(each: RewoundChain, *, dry_run: bool) -> None:
     would = "would be rewound" if dry_run else "is rewound"
     typer.echo(
         f"{each.chain} {would} from checkpoint {each.from_} to {target}{trained}: "
-        f"{counted(each.undone, 'checkpoint')} undone"
+        f"{counted(each.undone, 'checkpoint')} undone{_numbers(each.checkpoints)}"
     )
     for alias, again in each.aliases.items():
         typer.echo(f"{alias!r} {'goes back to checkpoint ' + again if again else 'names no checkpoint any more'}")
+
+
+def _numbers(checkpoints: list[int]) -> str:
+    """The sequence numbers of what is undone, newest first as it is undone; "" for none."""
+    shown = ", ".join(str(number) for number in checkpoints[: -_NUMBERS_SHOWN - 1 : -1])
+    more = len(checkpoints) - _NUMBERS_SHOWN
+    return f": {shown}{f' and {more} more' if more > 0 else ''}" if shown else ""
 
 
 def _say_what_was_pruned(each: RewoundChain) -> None:

@@ -191,10 +191,10 @@ def test_cascading_rewind_without_dependents_is_alone(chains: Chains) -> None:
 
     (only,) = cascading_rewinds(chains["main"].ledger, made[1].id)
 
-    assert (only.to_id, only.to_sequence, only.watermark, only.undone) == (made[1].id, 2, day(2), 2)
+    assert (only.to_id, only.to_sequence, only.watermark, len(only.checkpoints)) == (made[1].id, 2, day(2), 2)
     assert (only.head_id, only.head_sequence) == (made[3].id, 4)
     (all_,) = cascading_rewinds(chains["main"].ledger, None)
-    assert (all_.to_id, all_.to_sequence, all_.watermark, all_.undone) == (None, 0, None, 4)
+    assert (all_.to_id, all_.to_sequence, all_.watermark, len(all_.checkpoints)) == (None, 0, None, 4)
 
 
 def test_cascading_rewind_takes_later_stages_back_and_leaves_forks(chains: Chains) -> None:
@@ -207,7 +207,7 @@ def test_cascading_rewind_takes_later_stages_back_and_leaves_forks(chains: Chain
 
     plan = cascading_rewinds(chains["base"].ledger, base[1].id)
 
-    assert [(each.chain.stage, each.to_id, each.undone) for each in plan] == [
+    assert [(each.chain.stage, each.to_id, len(each.checkpoints)) for each in plan] == [
         ("last", None, 1),
         ("fine", fine[1].id, 1),
         ("base", base[1].id, 2),
@@ -234,7 +234,7 @@ def test_rewind_of_base_whose_stage_was_pruned_goes_back_to_what_is_kept(
     expected = None if goes_to is None else fine[goes_to]
     for each in (fine_back, alone):
         assert each.to_id == (expected.id if expected else None)
-        assert each.undone == (5 if goes_to is None else 4 - goes_to)
+        assert len(each.checkpoints) == (5 if goes_to is None else 4 - goes_to)
         assert each.pruned_up_to == (None if goes_to == 1 else fine[1].watermark)
     assert (base_back.to_id, base_back.pruned_up_to) == (base[1].id, None)
 
