@@ -43,6 +43,7 @@ class Session:
         self._display: Display | None = None
         self._views: dict[str, ProgressView] = {}
         self._over = False
+        self._cancel_look: Callable[[], None] | None = None
 
     def run(self) -> int:
         """Turn the engine until everything followed has ended. Returns the exit code."""
@@ -50,7 +51,7 @@ class Session:
         while True:
             try:
                 # the first tasks are on their way before anything is drawn
-                self._engine.reactor.call_later(_FIRST_LOOK_SECONDS, self._look)
+                self._look_in(_FIRST_LOOK_SECONDS)
                 self._engine.run(lambda: self._over)
                 self._look(again=False)
             finally:
@@ -73,6 +74,10 @@ class Session:
         self._display.show(list(self._views.values()), now)
 
     def _close_display(self) -> None:
+        # the reactor goes on turning while attempts come to their end: a look then would draw what nothing closes
+        if self._cancel_look is not None:
+            self._cancel_look()
+            self._cancel_look = None
         if self._display is not None:
             self._display.close()
             self._display = None
@@ -93,7 +98,10 @@ class Session:
         self._over = self._engine.database.read(partial(self._look_at, now))
         self._show(now)
         if again and not self._over:
-            self._engine.reactor.call_later(_look_again_in(self._views.values()), self._look)
+            self._look_in(_look_again_in(self._views.values()))
+
+    def _look_in(self, seconds: float) -> None:
+        self._cancel_look = self._engine.reactor.call_later(seconds, self._look).cancel
 
     def _look_at(self, now: datetime, connection: Connection) -> bool:
         """Take the views anew. Returns whether nothing is left."""
