@@ -99,12 +99,20 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
     from trainflow.actions.start import train_as_engine
     from trainflow.clock import SystemClock
 
-    with train_as_engine(request, SystemClock()) as (engine, feeds):
-        from trainflow.cli.live.session import Session, say_where_chains_stand
+    begun = False
+    try:
+        with train_as_engine(request, SystemClock()) as (engine, feeds):
+            from trainflow.cli.live.session import Session, say_where_chains_stand
 
-        _say_what_goes_on(feeds, request.stored)
-        _say_ready(ready)
-        code = Session(engine, feeds, plain=plain).run()
+            begun = True
+            _say_what_goes_on(feeds, request.stored)
+            _say_ready(ready)
+            code = Session(engine, feeds, plain=plain).run()
+    except KeyboardInterrupt:
+        if begun:
+            raise
+        typer.echo("stopped before anything was begun")
+        return EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:
         say_where_chains_stand(feeds, request.stored, request.workspace, request.overrides)
     return code
