@@ -27,6 +27,7 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_queries, run_queries, task_queries
+from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.testing.control_plane import START, ControlPlane
 
 
@@ -298,6 +299,17 @@ class TestExits:
         assert plane.service.exited(work.key, exit)
         row = plane.task(run, "a")
         assert (row.state, row.failures, row.lost) == ("scheduled", 0, 1)
+
+    @pytest.mark.parametrize("exit", [ProcessExit(signal=15, stopped=True), ProcessExit(code=0, stopped=True)])
+    def test_exit_before_claim_of_stopped_engine_is_preempted(
+        self, plane: ControlPlane, run: int, work: ExecuteTask, exit: ProcessExit
+    ) -> None:
+        assert plane.service.exited(work.key, exit)
+        row = plane.task(run, "a")
+        assert (row.state, row.failures, row.lost) == ("scheduled", 0, 0)
+        assert row.problem == "was told to stop"
+        with plane.database.reading() as connection:
+            assert [each.outcome for each in connection.execute(select(ATTEMPT))] == ["preempted"]
 
 
 def test_clearing_while_it_runs_leaves_zombie_without_say(plane: ControlPlane, run: int, work: ExecuteTask) -> None:

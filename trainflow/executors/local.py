@@ -359,7 +359,9 @@ class LocalExecutor(Executor):
 
     def _exit_of(self, held: AttemptProcess, code: int | None, number: int | None) -> ProcessExit:
         ran_out = number == signal.SIGKILL and self._memory.explain(held.killed_before)
-        return ProcessExit(code=code, signal=number, out_of_memory=ran_out)
+        # the end of the engine; what `terminate` stops is cancelled
+        stopped = held.told is signal.SIGTERM
+        return ProcessExit(code=code, signal=number, out_of_memory=ran_out, stopped=stopped)
 
     def _finish(self, key: AttemptKey, exit: ProcessExit) -> None:
         held = self._held.get(key)

@@ -92,3 +92,5 @@ class ProcessExit(msgspec.Struct, frozen=True):
     reason: str | None = None
     #: the kernel says that it killed it for want of memory
     out_of_memory: bool = False
+    #: it was told to stop because its engine ends
+    stopped: bool = False

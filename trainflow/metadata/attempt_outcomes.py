@@ -65,7 +65,7 @@ class AttemptOutcomes:
             case OutcomeState.PREEMPTED:
                 saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
                 verdict = retry_policy.after_preemption(_retry_counts(row, saved_rows))
-                message = outcome.problem.message if outcome.problem else "was told to stop"
+                message = outcome.problem.message if outcome.problem else retry_policy.TOLD_TO_STOP
                 _settle(connection, row, outcome.key, verdict, message, saved_rows, now)
 
     def _restart(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
@@ -87,18 +87,22 @@ class AttemptOutcomes:
 
     def without_outcome(
         self, connection: Connection, row: Row[Any], key: AttemptKey, judgement: ExitJudgement, now: datetime
-    ) -> bool:
-        """The process ended and its attempt never said how. Returns whether that counts as lost."""
+    ) -> str:
+        """The process ended and its attempt never said how. Returns what its outcome counts as."""
         # one that had not claimed itself yet ran no code of the task, however it ended
         if not judgement.lost and row.state != _T.QUEUED:
             self._fail(connection, row, key, AttemptFailure(judgement.message), now)
-            return False
+            return OutcomeState.FAILED.value
+        if judgement.stopped:
+            verdict = retry_policy.after_preemption(_retry_counts(row, row.saved_rows))
+            _settle(connection, row, key, verdict, retry_policy.TOLD_TO_STOP, row.saved_rows, now)
+            return OutcomeState.PREEMPTED.value
         verdict = retry_policy.after_loss(_retry_counts(row, row.saved_rows), self._lost_attempts)
         message = judgement.message
         if verdict.state is _T.FAILED:
             message = f"lost {verdict.lost} times in a row, given up: {message}"
         _settle(connection, row, key, verdict, message, row.saved_rows, now)
-        return True
+        return "lost"
 
     @staticmethod
     def fail_for_good(connection: Connection, task_instance_id: int, key: AttemptKey, why: str, now: datetime) -> None:

@@ -299,11 +299,11 @@ class ExecutionService:
             row = task_queries.by_key(connection, key)
             if row is None or row.state not in (_T.QUEUED, _T.RUNNING):
                 return False
-            lost = self._ends.without_outcome(connection, row, key, judgement, now)
+            outcome = self._ends.without_outcome(connection, row, key, judgement, now)
             attempt_queries.note(
                 connection,
                 key.attempt_id,
-                outcome="lost" if lost else "failed",
+                outcome=outcome,
                 ended_at=now,
                 problem=judgement.message,
             )

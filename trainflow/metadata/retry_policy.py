@@ -27,6 +27,9 @@ LONGEST_DELAY = timedelta(days=1)
 #: a run lets an earlier task run again at most so often
 MOST_RESTARTS = 3
 
+#: what is said of an attempt that was preempted
+TOLD_TO_STOP = "was told to stop"
+
 #: signals that come from outside of the task: a person, the kernel, a supervisor
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -118,12 +121,16 @@ class ExitJudgement(NamedTuple):
 
     lost: bool
     message: str
+    #: it was told to stop, and did, before it could say so
+    stopped: bool = False
 
 
 def judge_exit(exit: ProcessExit) -> ExitJudgement:
     """A process ended and its attempt never said how: never a success, whatever its exit code."""
     if exit.reason is not None:
         return ExitJudgement(lost=True, message=exit.reason)
+    if exit.stopped and exit.signal == signal.SIGTERM:
+        return ExitJudgement(lost=True, message=TOLD_TO_STOP, stopped=True)
     if exit.out_of_memory:
         return ExitJudgement(
             lost=False,
@@ -144,4 +151,5 @@ def judge_exit(exit: ProcessExit) -> ExitJudgement:
         lost=False,
         message=f"the process ended with exit code {exit.code} without reporting an outcome: "
         "something in the task called exit or os._exit",
+        stopped=exit.stopped,
     )

@@ -299,6 +299,14 @@ class ExecutorContract:
         host.until(lambda: host.exits)
         assert all(outcome.state is OutcomeState.PREEMPTED for outcome in host.api.outcomes)
 
+    def test_end_before_it_began_says_it_was_told_to_stop(self, host: Host, executor: Executor) -> None:
+        attempt = workload(host, "waits")
+        executor.queue_workload(attempt)
+        executor.end(timedelta(seconds=20))
+        assert executor.running() == frozenset()
+        assert all(outcome.state is OutcomeState.PREEMPTED for outcome in host.api.outcomes)
+        assert host.api.outcomes or [exit.stopped for _, exit in host.exits] == [True]
+
     def test_who_does_not_listen_is_killed(self, host: Host, executor: Executor) -> None:
         attempt = workload(host, "stubborn")
         executor.queue_workload(attempt)

@@ -172,6 +172,10 @@ def test_delay_is_never_negative(delay: float, multiplier: float, longest: float
         (ProcessExit(signal=63), False, "crashed (signal 63)"),
         (ProcessExit(signal=signal.SIGKILL, out_of_memory=True), False, "memory ran out"),
         (ProcessExit(reason="the node went away"), True, "the node went away"),
+        (ProcessExit(signal=signal.SIGTERM, stopped=True), True, "was told to stop"),
+        # it did not stop in time, or of itself
+        (ProcessExit(signal=signal.SIGKILL, stopped=True), True, "killed (SIGKILL)"),
+        (ProcessExit(signal=signal.SIGSEGV, stopped=True), False, "crashed (SIGSEGV)"),
     ],
 )
 def test_end_without_word_is_never_success(exit: ProcessExit, lost: bool, says: str) -> None:
