@@ -119,3 +119,16 @@ def test_why_of_broken_file(home: Home) -> None:
         "broken_file",
         "days: the pipeline file cannot be read, so nothing is started: days.yaml:2: no",
     )
+
+
+def test_why_of_file_that_could_not_be_read_at_first_says_what_is_wrong(home: Home) -> None:
+    (home.project.root / "pipelines/weeks.yaml").write_text(YAML.replace("days", "weeks"))
+    assert "its file has not been read yet" in home.run("why", "weeks")[1]
+    with home.database.transaction() as connection:
+        dag_queries.store_problem(connection, "pipelines/weeks.yaml", ParseProblem("weeks.yaml:2: no such key"), NOW)
+
+    assert home.run("why", "weeks") == (
+        0,
+        "weeks: the pipeline file cannot be read, so nothing is started: weeks.yaml:2: no such key\n",
+    )
+    assert "broken file" in home.run("status", "weeks")[1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from sqlalchemy import Connection
 
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import chain_dag_id
@@ -20,6 +22,7 @@ from trainflow.insight.snapshot import (
     dag_snapshots,
     engine_state,
 )
+from trainflow.metadata import dag_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.outbox_queries import Undelivered, undelivered
 from trainflow.settings.model import Settings
@@ -162,12 +165,13 @@ def overview_of(selection: Selection, now: datetime) -> Overview:
     engine = engine_state(project, workspace.settings, database, now)
     stored = project.relative(path) if path is not None and dag_id is None else None
     known, undelivered = _known(database, workspace.settings, engine, stored, dag_id)
+    problems = {} if database is None else database.read(_problems)
     if dag_id is not None and path is None and not known:
         locate(dag_id, read=False)  # raises, and says what there is
     paths = [path] if path is not None else project_files(workspace) if selection.everything else []
     known = [_as_the_file_is(each, project, now) for each in known]
     unread = [each for each in paths if project.relative(each) not in {found.path for found in known}]
-    found = [*known, *(each for file in unread for each in _unknown(file, project, dag_id, engine))]
+    found = [*known, *(each for file in unread for each in _unknown(file, project, dag_id, engine, problems))]
     return Overview(workspace, engine, sorted(found, key=lambda each: (each.path, each.dag_id)), undelivered)
 
 
@@ -189,15 +193,29 @@ def _known(
         return found, undelivered(connection)
 
 
-def _unknown(path: Path, project: Project, dag_id: str | None, engine: EngineSnapshot) -> list[DagSnapshot]:
-    """What a file that no engine has read seems to define. It is not read here: that may take long, or for ever."""
+def _problems(connection: Connection) -> dict[str, str]:
+    """What was wrong with files that were read last without success, by path."""
+    return {row.path: row.message for row in dag_queries.problems(connection)}
+
+
+def _unknown(
+    path: Path, project: Project, dag_id: str | None, engine: EngineSnapshot, problems: Mapping[str, str]
+) -> list[DagSnapshot]:
+    """What a file that gave no DAG yet seems to define. It is not read here: that may take long, or for ever."""
     stored = project.relative(path)
     try:
         found = dags_named_in(path)
     except PipelineFileError as error:
         return [DagSnapshot(dag_id=path.stem, path=stored, known=False, engine=engine, import_problem=str(error))]
     return [
-        DagSnapshot(dag_id=each.dag_id, path=stored, known=False, engine=engine, chain=each.chain)
+        DagSnapshot(
+            dag_id=each.dag_id,
+            path=stored,
+            known=False,
+            engine=engine,
+            chain=each.chain,
+            import_problem=problems.get(stored),
+        )
         for each in found
         if dag_id in (None, each.dag_id)
     ]

@@ -280,6 +280,11 @@ def _never_started(snapshot: DagSnapshot, status: ChainStatus | None) -> Answer:
         where = f", its chain {at} ({label(status.watermark)})"
     here = "no run of it is in this home" if where else "it was never started"
     alive = "" if snapshot.engine.alive else " and no engine is alive"
+    if not snapshot.known:
+        unread = (
+            f"and its file has not been read yet: 'trainflow plan {snapshot.path}' or {start} says whether it is valid"
+        )
+        return AnswerKind.NEVER_STARTED, f"{here}{where}, {unread}"
     return AnswerKind.NEVER_STARTED, f"{here}{where}{alive}: {start} begins"
 
 

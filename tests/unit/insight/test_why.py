@@ -353,7 +353,8 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         snapshot(engine=EngineSnapshot(), known=False),
         ChainStatus(lag=9),
         AnswerKind.NEVER_STARTED,
-        "it was never started and no engine is alive: 'trainflow start pipelines/days.yaml' begins",
+        "it was never started, and its file has not been read yet: 'trainflow plan pipelines/days.yaml' or "
+        "'trainflow start pipelines/days.yaml' says whether it is valid",
     ),
     (
         "the database was lost, the ledger was not",
