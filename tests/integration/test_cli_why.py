@@ -108,7 +108,7 @@ def test_why_of_file_that_is_gone_before_any_engine_noticed(home: Home) -> None:
     kind, sentence = home.why()
 
     assert (kind, "pipelines/days.yaml does not define it any more" in sentence) == ("missing_file", True)
-    assert "gone from its file" in home.run("status")[1]
+    assert "no file defines it" in home.run("status")[1]
 
 
 def test_why_of_broken_file(home: Home) -> None:
@@ -132,3 +132,12 @@ def test_why_of_file_that_could_not_be_read_at_first_says_what_is_wrong(home: Ho
         "weeks: the pipeline file cannot be read, so nothing is started: weeks.yaml:2: no such key\n",
     )
     assert "broken file" in home.run("status", "weeks")[1]
+
+
+def test_status_of_deleted_file_does_not_tell_what_was_wrong_with_it(home: Home) -> None:
+    with home.database.transaction() as connection:
+        dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)
+    (home.project.root / "pipelines/days.yaml").unlink()
+
+    said = home.run("status")[1]
+    assert ("no file defines it" in said, "days.yaml:2: no" in said) == (True, False)

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from trainflow.clock import SystemClock
 from trainflow.dag_processor.files import EarlyParse, stamp
 from trainflow.execution.parse import parse
 from trainflow.messages import frames
 from trainflow.messages.forkserver import ParseStarted
-from trainflow.messages.workload import DagSource, ParseFile
+from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
 from trainflow.metadata import dag_queries
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet
@@ -162,6 +163,17 @@ def test_file_that_is_gone_leaves_its_dags_marked(engine: Embedded) -> None:
     for name in ("p", "q"):
         (engine.project.root / f"pipelines/{name}.py").unlink()
     engine.until(lambda: dags(engine)["p"].missing_since is not None and not problems(engine))
+
+
+def test_problem_of_file_deleted_before_engine_looks_is_forgotten(write_project: WriteProject) -> None:
+    with embedded(write_project({"pipelines/p.py": pipeline("first")}), quiet()) as engine:
+        with engine.engine.database.transaction() as connection:
+            for path in ("pipelines/p.py", "pipelines/q.py"):
+                problem = ParseProblem(f"{path}:1: no", path=path)
+                dag_queries.store_problem(connection, path, problem, SystemClock().now())
+        engine.engine.scan_files()
+
+        assert "pipelines/q.py" not in problems(engine)
 
 
 def test_module_that_tasks_import_is_read_anew(engine: Embedded) -> None:

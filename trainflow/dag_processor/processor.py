@@ -96,6 +96,7 @@ class DagProcessor:
         self._ahead: dict[Path, EarlyParse] = {}
         self._parsing: _Parsing | None = None
         self._closed = False
+        self._deleted_are_forgotten = False
         #: files that were found and cannot be read under their name: said once
         self._unnamed: set[Path] = set()
 
@@ -119,6 +120,7 @@ class DagProcessor:
                 self._known[path] = ParsedFileStamps(
                     DagSource(self._project.relative(path), self._overrides(path)), path
                 )
+        self._forget_deleted()
         for path, known in list(self._known.items()):
             if not path.exists():
                 self._forget(path, known)
@@ -144,6 +146,19 @@ class DagProcessor:
 
     def _is_under_way(self, known: ParsedFileStamps) -> bool:
         return known in self._queue or (self._parsing is not None and self._parsing.known is known)
+
+    def _forget_deleted(self) -> None:
+        """Forget files that were deleted while no engine was alive, as one that is alive does at once."""
+        if self._deleted_are_forgotten:
+            return
+        self._deleted_are_forgotten, now = True, self._clock.now()
+
+        def forget(connection: Connection) -> None:
+            for stored in dag_queries.paths(connection):
+                if not self._is_there(stored):
+                    dag_queries.forget_file(connection, stored, now)
+
+        self._database.write(forget)
 
     def _forget(self, path: Path, known: ParsedFileStamps) -> None:
         del self._known[path]

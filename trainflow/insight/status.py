@@ -177,10 +177,10 @@ def overview_of(selection: Selection, now: datetime) -> Overview:
 
 def _as_the_file_is(snapshot: DagSnapshot, project: Project, now: datetime) -> DagSnapshot:
     """An engine that is alive will find out by itself; without one, the database does not show yet that the file is
-    gone."""
-    if snapshot.missing_since is not None or project.absolute(snapshot.path).is_file():
+    gone, and with it what was wrong with it."""
+    if project.absolute(snapshot.path).is_file():
         return snapshot
-    return msgspec.structs.replace(snapshot, missing_since=now, import_problem=None)
+    return msgspec.structs.replace(snapshot, missing_since=snapshot.missing_since or now, import_problem=None)
 
 
 def _known(

@@ -291,6 +291,12 @@ def problems(connection: Connection) -> list[Row[Any]]:
     return list(connection.execute(select(PROBLEM).order_by(PROBLEM.c.path)))
 
 
+def paths(connection: Connection) -> list[str]:
+    """Files that define a DAG or cannot be read, as they were read last."""
+    defining = select(DAG.c.path).where(DAG.c.missing_since.is_(None))
+    return list(connection.execute(defining.union(select(PROBLEM.c.path))).scalars())
+
+
 def overrides_of(connection: Connection, path: str) -> dict[str, str]:
     """The overrides in force for a file: those that it was read with last."""
     source = connection.execute(

@@ -66,7 +66,7 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
 def _row(dag: DagSummary) -> dict[str, Any]:
     import msgspec
 
-    state = "gone from its file" if dag.missing_since else "paused" if dag.is_paused else ""
+    state = "no file defines it" if dag.missing_since else "paused" if dag.is_paused else ""
     runs = ", ".join(f"{count} {state}" for state, count in sorted(dag.runs.items()))
     return msgspec.structs.asdict(dag) | {"state": state, "runs": runs}
 

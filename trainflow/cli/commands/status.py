@@ -106,7 +106,7 @@ def _now(line: PipelineStatus, *, alive: bool) -> str:
     if line.import_problem:
         return "broken file"
     if line.missing_since:
-        return "gone from its file"
+        return "no file defines it"
     if run is not None and not alive:
         return f"run {run.number}: no engine"
     if run is not None:

@@ -81,7 +81,7 @@ def list_dags(workspace: Workspace) -> DagListing:
     with workspace.database.reading() as connection:
         counts = run_queries.counts(connection)
         rows = [_summary(row, decode(row.document), counts) for row in dag_queries.everything(connection)]
-        return DagListing(rows, len(dag_queries.problems(connection)))
+    return DagListing(rows, len(import_problems(workspace)))
 
 
 def _summary(row: Row[Any], document: DagDocument, counts: dict[str, dict[str, int]]) -> DagSummary:
@@ -139,11 +139,16 @@ def dags_of_file(workspace: Workspace, path: Path, overrides: Mapping[str, str])
 
 
 def import_problems(workspace: Workspace) -> list[ImportProblem]:
-    """Files that cannot be read, as an engine found them."""
+    """Files that cannot be read, as an engine found them. One that was deleted since is not among them: without an
+    engine, the database does not show that yet."""
     names = ImportProblem.__struct_fields__
     with workspace.database.reading() as connection:
         found = dag_queries.problems(connection)
-    return [ImportProblem(**{name: getattr(row, name) for name in names}) for row in found]
+    return [
+        ImportProblem(**{name: getattr(row, name) for name in names})
+        for row in found
+        if workspace.project.absolute(row.path).is_file()
+    ]
 
 
 def _without_secrets(document: DagDocument) -> dict[str, Any]:

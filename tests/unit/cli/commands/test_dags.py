@@ -45,7 +45,7 @@ class TestList:
     def test_list_gone_file_is_marked(self, plane, cli):
         with plane.database.transaction() as connection:
             dag_queries.mark_missing(connection, "pipelines/d.py", [], plane.clock.now())
-        assert "gone from its file" in cli("dags", "list").out
+        assert "no file defines it" in cli("dags", "list").out
 
 
 class TestShow:
@@ -134,7 +134,9 @@ class TestErrors:
         assert cli("dags", "errors").code == 0
         assert cli("dags", "errors", "--json").json == []
 
-    def test_errors_some_are_listed(self, plane, cli):
+    def test_errors_some_are_listed(self, plane, folder, cli):
+        (folder / "pipelines").mkdir()
+        (folder / "pipelines" / "x.yaml").touch()
         problem = ParseProblem("pipelines/x.yaml:3:1: unknown key 'trian'", "Traceback …", line=3, column=1)
         with plane.database.transaction() as connection:
             dag_queries.store_problem(connection, "pipelines/x.yaml", problem, plane.clock.now())
@@ -147,3 +149,6 @@ class TestErrors:
         assert "Traceback" not in cli("dags", "errors").out
         assert "Traceback" in cli("dags", "errors", "--traceback").out
         assert "1 pipeline file cannot be read" in cli("dags", "list").err
+
+        (folder / "pipelines" / "x.yaml").unlink()
+        assert (cli("dags", "errors").code, cli("dags", "list").err) == (0, "")
