@@ -192,7 +192,7 @@ def decide(
             found = msgspec.structs.replace(found, wait_for=found.wait_for or cursor)
         return _with_holes(found, building, bounds) if isinstance(found, CaughtUp) and found.bounded else found
     if not building.has_files:
-        return CaughtUp(watermark, f"the table's end {label(end or cursor)} is reached", finished=True)
+        return CaughtUp(watermark, "the end of the samples (samples.end) is reached", finished=True)
     return SplitFound(building.split())
 
 
