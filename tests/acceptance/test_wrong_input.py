@@ -303,5 +303,5 @@ def test_home_on_full_disk_says_so(quick: LiveProject, mount: Callable[..., Path
 def test_store_in_settings_that_cannot_fence(quick: LiveProject) -> None:
     restore(quick, (quick.root / FILE).read_text().replace("retries: 0", "retries: 3\nretry_delay: 1h"))
     ended = quick.start(FILE, environ={"TRAINFLOW__CHECKPOINTS__STORE": "ftp://models.example/store"})
-    assert ended.code == 1, ended.output
+    assert ended.code == 2, ended.output
     assert "ftp:// cannot create a file only if it is absent" in ended.output

@@ -83,14 +83,38 @@ def _check_free(host: str, port: int) -> None:
 
 @contextmanager
 def _child(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a group of its own; whatever ends this command ends all of the group."""
+    """A process in a group of its own; whatever ends this command ends all of the group.
+
+    A signal that comes while the process is being created waits until it is known: Popen, interrupted between its fork
+    and its return, would leave a child that is not ended.
+    """
+    early: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        early.append(number)
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    on_control_c = signal.signal(signal.SIGINT, note)
+    signal.signal(signal.SIGTERM, note)
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        process = _begin(argv, environment, log)
+        signal.signal(signal.SIGTERM, interrupt)
+        signal.signal(signal.SIGINT, on_control_c)
+        if early:
+            raise KeyboardInterrupt
+        yield process
+    finally:
+        signal.signal(signal.SIGINT, on_control_c)
+        if process is not None:
+            _end(process)
+
+
+def _begin(argv: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("ab") as output:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             argv,
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
@@ -98,10 +122,6 @@ def _child(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        yield process
-    finally:
-        _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

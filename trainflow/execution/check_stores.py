@@ -27,7 +27,7 @@ from trainflow.samples.pattern import path_pattern
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import project_at
-from trainflow.storage.drivers import load_driver
+from trainflow.storage.drivers import check_kind, load_driver
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
 from trainflow.storage.reachability import answer_seconds, check_reachable, is_remote
 
@@ -110,6 +110,8 @@ def _before(dag: DAG, task_id: str) -> set[str]:
 
 def _asked(place: Place, seconds: float) -> StoreProblem | None:
     try:
+        if isinstance(place.failures, CheckpointFailures):
+            check_kind(place.url)
         refused = check_reachable(place.url, place.options, place.failures, seconds)
     except TrainflowError as error:
         refused = error
