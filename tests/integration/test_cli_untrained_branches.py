@@ -78,7 +78,7 @@ def test_why_of_branch_speaks_of_that_branch_alone(flights: Flights) -> None:
     assert said.startswith(
         "flights.main.hot: no run of it is in this home, its chain has trained nothing yet (2013-01-"
     )
-    assert "'trainflow start pipelines/flights.yaml --branch hot' begins" in said
+    assert "'trainflow start pipelines/flights.yaml --branch hot' says whether it is valid" in said
     assert flights.json("why", "flights", "--branch", "main")["dag_id"] == "flights"
     assert flights.json("why", "flights", "--stage", "main")["dag_id"] == "flights"
 
