@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parent.parent
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 #: one or two for each package that something depends on
 TESTS = (
-    "tests/unit/cli/commands/test_config.py",
+    "tests/unit/cli/commands/test_project.py",
     "tests/unit/example/test_flight_delay.py",
     "tests/unit/pipeline_spec/test_load.py",
     "tests/unit/samples/rows/test_batches.py",

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests import source_tree
+from tests import source_tree, versions
 
 #: a DAG knows its tasks, a task its DAG: only types, and within one package
 _LANGUAGE = "trainflow.authoring."
@@ -104,3 +104,8 @@ def test_import_in_function_counts_and_one_for_type_checkers_does_not() -> None:
     assert "trainflow.cli.main" in graph["trainflow.cli.entry"]  # in a function
     assert "trainflow.settings.model" not in graph["trainflow.workspace.workspace"]  # under TYPE_CHECKING
     assert "trainflow.settings.model" in source_tree.imports(type_checking=True)["trainflow.workspace.workspace"]
+
+
+def test_tests_tried_with_other_versions_exist() -> None:
+    """They are named by path in a command that the suite does not run, so a move would be noticed late."""
+    assert [path for path in versions.TESTS if not (versions.REPOSITORY / path).exists()] == []
