@@ -41,6 +41,13 @@ with DAG("retries"):
         return "at last"
     PythonOperator(task_id="flaky", python_callable=flaky, retries=2, retry_delay=SOON)
 
+def shows_password(params):
+    print("it is", params["db_password"])
+    raise FailException(f"refused: {params['db_password']}")
+
+with DAG("passwords", params={"db_password": "correct-horse"}):
+    PythonOperator(task_id="show", python_callable=shows_password)
+
 with DAG("mistake"):
     def misspelt():
         count("misspelt")

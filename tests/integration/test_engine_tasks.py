@@ -61,6 +61,15 @@ def test_task_programming_error_is_not_retried_and_names_line(engine: Embedded) 
     assert problem.startswith("NameError: name 'coutn' is not defined; did you mean 'count'? (pipelines/p.py:")
 
 
+def test_task_that_shows_value_of_secret_param_is_masked_in_log_and_problem(engine: Embedded) -> None:
+    """The value stands alone, without its key: only because the task was given it is it known for a secret."""
+    run = engine.execute("passwords")
+    [attempt] = engine.attempts(run, "show")
+    logs = "".join(path.read_text() for path in (engine.project.home.path / "logs" / "passwords").rglob("*.log"))
+    assert attempt.problem.endswith("refused: ***")
+    assert ("it is ***" in logs, "correct-horse" in logs) == (True, False)
+
+
 def test_task_that_always_fails_uses_its_retries(engine: Embedded) -> None:
     run = engine.execute("gives_up")
     assert engine.run(run).state == "failed"

@@ -40,7 +40,8 @@ from trainflow.messages.execution_api import AttemptFailure, Deferral, Failed, O
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans
 from trainflow.observability.processes import carry_mark, started_at
-from trainflow.observability.redaction import presentable
+from trainflow.observability.redacted_output import hide_values, without_secrets
+from trainflow.observability.redaction import presentable, secret_values
 from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -169,6 +170,11 @@ def _log_to(path: str) -> None:
     os.close(descriptor)
 
 
+def _shown(text: str, longest: int) -> str:
+    """A text of the task's as it is kept and shown: without the values of secrets that the task was given."""
+    return presentable(without_secrets(text), longest)
+
+
 class _Attempt:
     """One claimed attempt: execute, and say how it ended."""
 
@@ -201,10 +207,12 @@ class _Attempt:
     def _executed(self, files: DagFiles) -> Outcome:
         self._task = task = self._find(files)
         params = task.resolve_params(self._started.run.conf)
+        hide_values(secret_values(params))
         context = build_context(task, self._ti, self._started.run, params=params)
         limit = task.execution_timeout.total_seconds() if task.execution_timeout else None
         with current_context(context), time_limit(limit, spent=self._started.elapsed_seconds):
             task.render_template_fields(context)
+            hide_values(secret_values({field: vars(task).get(field) for field in task.template_fields}))
             hit("attempt: rendered")
             with end_forked_copies():
                 task.pre_execute(context)
@@ -247,7 +255,7 @@ class _Attempt:
                 return self._ended(OutcomeState.RESCHEDULED, reschedule_at=error.reschedule_at)
             case RestartException():
                 log.warning("%s", error)
-                message = presentable(str(error), _MESSAGE_CHARACTERS)
+                message = _shown(str(error), _MESSAGE_CHARACTERS)
                 problem = AttemptFailure(message, kind=type(error).__name__, retryable=False)
                 return self._ended(OutcomeState.RESTARTED, restart=error.task_id, problem=problem)
             case TaskTerminated():
@@ -269,8 +277,8 @@ class _Attempt:
 
     def _failed(self, error: BaseException, message: str, *, retryable: bool) -> Outcome:
         log.error("the task failed: %s", message, exc_info=error)
-        trace = presentable("".join(traceback.format_exception(error)), _TRACEBACK_CHARACTERS)
-        problem = AttemptFailure(presentable(message, _MESSAGE_CHARACTERS), trace, type(error).__name__, retryable)
+        trace = _shown("".join(traceback.format_exception(error)), _TRACEBACK_CHARACTERS)
+        problem = AttemptFailure(_shown(message, _MESSAGE_CHARACTERS), trace, type(error).__name__, retryable)
         return self._ended(OutcomeState.FAILED, problem=problem)
 
     def _deferred(self, deferred: TaskDeferred) -> Outcome:
@@ -302,7 +310,7 @@ class _Attempt:
 
     def _ended(self, state: OutcomeState, **facts: Any) -> Outcome:
         note = facts.pop("note", self._ti.note)
-        facts["note"] = None if note is None else presentable(note, _MESSAGE_CHARACTERS)
+        facts["note"] = None if note is None else _shown(note, _MESSAGE_CHARACTERS)
         return Outcome(
             self._workload.key,
             state,

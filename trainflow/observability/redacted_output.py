@@ -13,9 +13,10 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any
 
-from trainflow.observability.redaction import MASK, redact_text
+from trainflow.observability.redaction import MASK, redact_text, secret_values
 
 #: a line that is not ended by then is written as it is
 _LONGEST_LINE = 1 << 16
@@ -82,7 +83,7 @@ class RedactedOutput(io.TextIOWrapper):
             inside, ended, rest = text.partition(_KEY_ENDS)
             self._key_left = 0 if ended else max(0, self._key_left - len(inside))
             text = rest.partition("-----")[2] if ended else ""
-        shown = redact_text(text)
+        shown = without_secrets(text)
         begins = text.rfind(_KEY_BEGINS)
         if begins >= 0 and shown != text and _KEY_ENDS not in text[begins - 40 :] and shown.rstrip().endswith(MASK):
             self._key_left = _LONGEST_KEY
@@ -93,10 +94,27 @@ class RedactedOutput(io.TextIOWrapper):
         self._lock = threading.RLock()
 
 
+#: values hidden wherever they stand in what this process shows (Airflow: `mask_secret`). Not in XComs nor in the
+#: ledger, which are data: a password that is a common word would change them
+_hidden: set[str] = set()
+
+
+def hide_values(values: Iterable[str]) -> None:
+    """Mask these values, those of at least four characters, in what this process prints and says from now on."""
+    _hidden.update(values)
+
+
+def without_secrets(text: str) -> str:
+    """`text` as this process may show it."""
+    return redact_text(text, _hidden)
+
+
 def install() -> None:
     """Put redacted streams in the place of this process's standard output and error.
 
     To be called before anything of the user's is imported: what takes hold of `sys.stdout` then, a logging handler for
-    one, has this one.
+    one, has this one. Values of environment variables that are named like secrets are hidden in them.
     """
+    # PWD is the working directory
+    hide_values(secret_values({name: value for name, value in os.environ.items() if name != "PWD"}))
     sys.stdout, sys.stderr = RedactedOutput(1), RedactedOutput(2)

@@ -105,6 +105,21 @@ def secret_paths(value: Any, path: str = "") -> Iterator[str]:
         yield from secret_paths(item, f"{path}.{name}" if path else str(name))
 
 
+def secret_values(value: Any, key: str = "") -> Iterator[str]:
+    """Yield the texts of a JSON-like value that stand under the key of a secret. Absolute paths are left out: they say
+    where a secret lies. Of options of a store only those count that have a secret's key themselves."""
+    if isinstance(value, str):
+        if is_secret_key(key) and not value.startswith("/"):
+            yield value
+    elif isinstance(value, Mapping):
+        whole = is_secret_key(key) and key.lower() not in _SECRET_TREES
+        for name, item in value.items():
+            yield from secret_values(item, key if whole else str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secret_values(item, key)
+
+
 def check_no_secrets(value: Any, what: str, path: str = "") -> None:
     """Refuse a value that would be kept in the database or the ledger as it is. Raises InputError naming each place."""
     found = list(secret_paths(value, path))

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.observability.redacted_output import RedactedOutput
+from trainflow.observability import redacted_output
+from trainflow.observability.redacted_output import RedactedOutput, hide_values, without_secrets
 
 TOKEN = "hf_" + "abCD" * 9
 
@@ -32,6 +33,38 @@ def test_print_secret_in_several_pieces_is_masked(output: RedactedOutput, file: 
     print("password=", "hunter2", sep="", end="", file=output)
     print(" and", TOKEN, file=output)
     assert file.read_text() == "loss 0.5\npassword=*** and ***\n"
+
+
+@pytest.fixture
+def hidden(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The values that this process hides: none yet."""
+    values: set[str] = set()
+    monkeypatch.setattr(redacted_output, "_hidden", values)
+    return values
+
+
+def test_print_value_that_is_hidden_is_masked(output: RedactedOutput, file: Path, hidden: set[str]) -> None:
+    hide_values(["correct horse", "on"])
+    print("it is", "correct horse", "on", file=output)
+    assert file.read_text() == "it is *** on\n"
+    assert without_secrets("RuntimeError: correct horse") == "RuntimeError: ***"
+
+
+def test_install_hides_values_of_environment_that_are_named_like_secrets(
+    hidden: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "DB_PASSWORD": "staple",
+        "PWD": "battery",
+        "CREDENTIALS": "/etc/creds",
+        "LANGUAGE": "x",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    redacted_output.install()
+    assert "staple" in hidden
+    assert not hidden & {"battery", "/etc/creds", "x"}
 
 
 def test_write_ended_line_is_at_once_and_begun_one_after_flush(output: RedactedOutput, file: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -17,6 +18,7 @@ from trainflow.observability.redaction import (
     redact,
     redact_text,
     secret_paths,
+    secret_values,
     texts_of,
 )
 
@@ -189,3 +191,17 @@ def test_error_text_long_is_cut_to_limit() -> None:
     assert presentable("short password=geheim", 100) == "short password=***"
     # the name of a file that is no UTF-8, and a character that PostgreSQL has no place for
     assert presentable("no such file: \udcff\x00", 100) == "no such file: \\udcff\\x00"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"db_password": "horse", "rate": 0.1, "max_tokens": "12"}, ["horse"]),
+        ({"a": [{"api_key": "staple"}], "hf_token": ["x", "y"]}, ["staple", "x", "y"]),
+        ({"credentials": {"user": "bob", "more": {"k": "v"}}}, ["bob", "v"]),
+        ({"storage_options": {"secret": "horse", "region": "eu-west-1"}}, ["horse"]),
+        ({"credentials": "/etc/creds.json", "password": None}, []),
+    ],
+)
+def test_secret_values_are_those_under_keys_of_secrets(value: Any, expected: list[str]) -> None:
+    assert list(secret_values(value)) == expected
