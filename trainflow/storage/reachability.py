@@ -79,14 +79,16 @@ def _ask(url: str, options: Mapping[str, Any], seconds: float) -> None:
     driver = driver_of(url)
     filesystem, base = open_filesystem(url, _once(driver, options, seconds))
     bucket, _, prefix = base.strip("/").partition("/")
+    # credentials may be good for what is below the place and no more: a policy for `folder/*` allows no `folder`
+    below = f"{prefix}/" if prefix else ""
     service = EXTRAS.get(driver)
     if service == "s3":
         filesystem.retries = 1
-        filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+        filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=below, MaxKeys=1)
     elif service == "gcs":
-        _ask_gcs(filesystem, bucket, prefix)
+        _ask_gcs(filesystem, bucket, below)
     elif service == "azure":
-        _ask_azure(filesystem, bucket, prefix)
+        _ask_azure(filesystem, bucket, below)
     else:
         filesystem.exists(base)
 
