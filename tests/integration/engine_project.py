@@ -8,8 +8,17 @@ from trainflow.settings.project import Project
 
 WriteProject = Callable[[dict[str, str]], Project]
 
+#: an operator that waits for the file `go` of the project
+DEFERS = """
+class Defers(BaseOperator):
+    def execute(self, context):
+        self.defer(trigger=FileTrigger(str(HERE / "go")), method_name="came")
+    def came(self, context, event):
+        return event
+"""
 
-PIPELINE = """
+PIPELINE = (
+    """
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -28,13 +37,9 @@ def waits():
 
 with DAG("waits"):
     PythonOperator(task_id="t", python_callable=waits) >> EmptyOperator(task_id="after")
-
-class Defers(BaseOperator):
-    def execute(self, context):
-        self.defer(trigger=FileTrigger(str(HERE / "go")), method_name="came")
-    def came(self, context, event):
-        return event
-
+"""
+    + DEFERS
+    + """
 class DefersToPoison(Defers):
     def execute(self, context):
         self.defer(trigger=PoisonTrigger(), method_name="came")
@@ -45,6 +50,7 @@ with DAG("poisons"):
 with DAG("defers"):
     Defers(task_id="t") >> EmptyOperator(task_id="after")
 """
+)
 
 
 WAITING = """
@@ -61,7 +67,7 @@ class FileTrigger(BaseTrigger):
     def serialize(self):
         return "operators.waiting.FileTrigger", {"path": self.path}
     async def run(self):
-        while not Path(self.path).exists():
+        while not await self.in_thread(Path(self.path).exists):
             await asyncio.sleep(0.01)
         yield TriggerEvent("there")
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
+from tests.integration.engine_project import DEFERS, WAITING, WriteProject
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import embedded, quiet
 
-WriteProject = Callable[[dict[str, str]], Project]
-
-PIPELINE = """
+PIPELINE = (
+    """
 from pathlib import Path
 from trainflow import DAG
 from trainflow.authoring.operator import BaseOperator
@@ -19,12 +17,9 @@ from operators.waiting import BadTrigger, FileTrigger
 
 HERE = Path(__file__).parent.parent
 
-class Defers(BaseOperator):
-    def execute(self, context):
-        self.defer(trigger=FileTrigger(str(HERE / "go")), method_name="came")
-    def came(self, context, event):
-        return event
-
+"""
+    + DEFERS
+    + """
 class DefersToBad(Defers):
     def execute(self, context):
         self.defer(trigger=BadTrigger(context["dag_run"].conf["kind"]), method_name="came")
@@ -34,26 +29,11 @@ with DAG("good", max_active_runs=50):
 with DAG("bad"):
     DefersToBad(task_id="t")
 """
-WAITING = """
-import asyncio
+)
+BAD = """
 import ctypes
-import os
 import signal
-import sys
 import threading
-from pathlib import Path
-from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
-
-class FileTrigger(BaseTrigger):
-    def __init__(self, path):
-        super().__init__()
-        self.path = path
-    def serialize(self):
-        return "operators.waiting.FileTrigger", {"path": self.path}
-    async def run(self):
-        while not await self.in_thread(Path(self.path).exists):
-            await asyncio.sleep(0.01)
-        yield TriggerEvent("there")
 
 def crash():
     ctypes.string_at(0)
@@ -98,7 +78,9 @@ class BadTrigger(BaseTrigger):
 
 @pytest.fixture
 def project(write_project: WriteProject) -> Project:
-    return write_project({"pipelines/p.py": PIPELINE, "operators/__init__.py": "", "operators/waiting.py": WAITING})
+    return write_project(
+        {"pipelines/p.py": PIPELINE, "operators/__init__.py": "", "operators/waiting.py": WAITING + BAD}
+    )
 
 
 @pytest.mark.parametrize(
