@@ -71,3 +71,7 @@ _.from_id
 _.gap_list
 _.duplicate_list
 _.catches_up_in_seconds
+
+# fields of a workload that only workers which speak HTTP read
+_.api_url
+_.claim_secret

@@ -45,6 +45,14 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     priority_weight: int = 1
     #: short and worth finishing: a stopping engine waits for it instead of telling it to stop
     shielded: bool = False
+    #: name of the executor in `[executors]` that it is handed to
+    executor: str = "local"
+    #: digest of the DAG version that its run is pinned to; empty: whatever the file gives is run
+    version: str = ""
+    #: where the execution API is reached over HTTP; empty: the attempt runs on the engine's host
+    api_url: str = ""
+    #: claims the attempt over HTTP, once; empty: nothing is asked for
+    claim_secret: str = ""
 
 
 class ParseFile(msgspec.Struct, frozen=True, tag="parse_file"):
