@@ -1,4 +1,4 @@
-"""The first schema."""
+"""The first schema that was released. Those numbered before it lived in development only, and are in it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-revision = "0001"
+revision = "0007"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -14,15 +14,23 @@ depends_on = None
 # spelled out rather than taken from the models: a migration says what was, and the models go on
 LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+Float64 = sa.Double().with_variant(sa.Float(), "sqlite")
 Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
-BINARY: dict[str, Any] = {
-    f"{dialect}_{option}": value
-    for dialect in ("mysql", "mariadb")
-    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
-}
+
+
+def _binary() -> dict[str, Any]:
+    """Names differ by case, accents and trailing blanks: MySQL and MariaDB have one collation each that says so."""
+    on_mariadb = getattr(op.get_context().dialect, "is_mariadb", False)
+    collation = "utf8mb4_nopad_bin" if on_mariadb else "utf8mb4_0900_bin"
+    return {
+        f"{dialect}_{option}": value
+        for dialect in ("mysql", "mariadb")
+        for option, value in (("charset", "utf8mb4"), ("collate", collation))
+    }
 
 
 def upgrade() -> None:
+    binary = _binary()
     op.create_table(
         "dag",
         sa.Column("dag_id", sa.String(length=250), nullable=False),
@@ -33,7 +41,7 @@ def upgrade() -> None:
         sa.Column("parsed_at", Moment, nullable=False),
         sa.Column("missing_since", Moment, nullable=True),
         sa.PrimaryKeyConstraint("dag_id", name="pk_dag"),
-        **BINARY,
+        **binary,
     )
     op.create_table(
         "dag_version",
@@ -47,7 +55,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_dag_version"),
         sa.UniqueConstraint("dag_id", "digest", name="uq_dag_version_dag_id_digest"),
         sa.UniqueConstraint("dag_id", "number", name="uq_dag_version_dag_id_number"),
-        **BINARY,
+        **binary,
     )
     op.create_table(
         "import_problem",
@@ -58,7 +66,7 @@ def upgrade() -> None:
         sa.Column("column", sa.Integer(), nullable=True),
         sa.Column("at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("path", name="pk_import_problem"),
-        **BINARY,
+        **binary,
     )
     op.create_table(
         "outbox",
@@ -71,11 +79,28 @@ def upgrade() -> None:
         sa.Column("next_attempt_at", Moment, nullable=False),
         sa.Column("delivered_at", Moment, nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("payload", LongText, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
         sa.UniqueConstraint("key", name="uq_outbox_key"),
-        **BINARY,
+        **binary,
     )
     op.create_index("ix_outbox_delivered_at", "outbox", ["delivered_at", "id"])
+    op.create_table(
+        "notification",
+        sa.Column("id", BigKey, autoincrement=True, nullable=False),
+        sa.Column("key", sa.String(length=80), nullable=False),
+        sa.Column("notice", LongText, nullable=False),
+        sa.Column("created_at", Moment, nullable=False),
+        sa.Column("taken_by", sa.String(length=100), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", Moment, nullable=False),
+        sa.Column("delivered_at", Moment, nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_notification"),
+        sa.UniqueConstraint("key", name="uq_notification_key"),
+        **binary,
+    )
+    op.create_index("ix_notification_delivered_at", "notification", ["delivered_at", "next_attempt_at"])
     op.create_table(
         "pool",
         sa.Column("name", sa.String(length=250), nullable=False),
@@ -83,7 +108,7 @@ def upgrade() -> None:
         sa.Column("include_deferred", sa.Boolean(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("name", name="pk_pool"),
-        **BINARY,
+        **binary,
     )
     op.create_table(
         "service",
@@ -91,12 +116,13 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=30), nullable=False),
         sa.Column("hostname", sa.String(length=250), nullable=False),
         sa.Column("pid", sa.Integer(), nullable=False),
-        sa.Column("process_started", sa.Float(), nullable=False),
+        sa.Column("process_started", Float64, nullable=False),
         sa.Column("started_at", Moment, nullable=False),
         sa.Column("heartbeat_at", Moment, nullable=False),
         sa.Column("stopped_at", Moment, nullable=True),
+        sa.Column("heartbeats", sa.Integer(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_service"),
-        **BINARY,
+        **binary,
     )
     op.create_table(
         "dag_run",
@@ -122,13 +148,14 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=True),
         sa.Column("mlflow_uri", sa.String(length=500), nullable=True),
         sa.Column("mlflow_run_id", sa.String(length=64), nullable=True),
+        sa.Column("released_at", Moment, nullable=True),
         sa.ForeignKeyConstraint(["version_id"], ["dag_version.id"], name="fk_dag_run_version_id_dag_version"),
         sa.PrimaryKeyConstraint("id", name="pk_dag_run"),
         sa.UniqueConstraint("dag_id", "number", name="uq_dag_run_dag_id_number"),
         sa.UniqueConstraint("dag_id", "run_id", name="uq_dag_run_dag_id_run_id"),
         sa.UniqueConstraint("parent_id", "parent_task_id", "parent_map_index", name="uq_dag_run_parent_id_parent_task_id_parent_map_index"),
         sqlite_autoincrement=True,
-        **BINARY,
+        **binary,
     )
     op.create_index("ix_dag_run_root_id", "dag_run", ["root_id"])
     op.create_index("ix_dag_run_state", "dag_run", ["state", "dag_id", "number"])
@@ -156,7 +183,7 @@ def upgrade() -> None:
         sa.Column("retry_at", Moment, nullable=True),
         sa.Column("hostname", sa.String(length=250), nullable=True),
         sa.Column("pid", sa.Integer(), nullable=True),
-        sa.Column("process_started", sa.Float(), nullable=True),
+        sa.Column("process_started", Float64, nullable=True),
         sa.Column("heartbeat_at", Moment, nullable=True),
         sa.Column("service_id", BigKey, nullable=True),
         sa.Column("resumed", sa.Boolean(), nullable=False),
@@ -165,13 +192,17 @@ def upgrade() -> None:
         sa.Column("progress", LongText, nullable=True),
         sa.Column("problem", LongText, nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
+        sa.Column("cleared_at", Moment, nullable=True),
+        sa.Column("saved_rows", sa.BigInteger(), nullable=True),
+        sa.Column("credited_rows", sa.BigInteger(), nullable=True),
+        sa.Column("waits_since", Moment, nullable=True),
         sa.ForeignKeyConstraint(["dag_run_id"], ["dag_run.id"], name="fk_task_instance_dag_run_id_dag_run", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_instance"),
         sa.UniqueConstraint("dag_run_id", "task_id", "map_index", name="uq_task_instance_dag_run_id_task_id_map_index"),
-        **BINARY,
+        **binary,
     )
     op.create_index(
-        "ix_task_instance_queueing", "task_instance", ["state", sa.text("resumed DESC"), sa.text("priority_weight DESC"), "id"]
+        "ix_task_instance_queueing", "task_instance", ["state", sa.text("resumed DESC"), sa.text("priority_weight DESC"), "scheduled_at", "id"]
     )
     op.create_index("ix_task_instance_attempt_id", "task_instance", ["attempt_id"])
     op.create_table(
@@ -184,7 +215,7 @@ def upgrade() -> None:
         sa.Column("created_at", Moment, nullable=False),
         sa.ForeignKeyConstraint(["dag_run_id"], ["dag_run.id"], name="fk_xcom_dag_run_id_dag_run", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dag_run_id", "task_id", "map_index", "key", name="pk_xcom"),
-        **BINARY,
+        **binary,
     )
     op.create_table(
         "attempt",
@@ -199,7 +230,7 @@ def upgrade() -> None:
         sa.Column("log_path", sa.String(length=1000), nullable=False),
         sa.ForeignKeyConstraint(["task_instance_id"], ["task_instance.id"], name="fk_attempt_task_instance_id_task_instance", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("attempt_id", name="pk_attempt"),
-        **BINARY,
+        **binary,
     )
     op.create_index("ix_attempt_task_instance_id", "attempt", ["task_instance_id"])
     op.create_table(
@@ -217,7 +248,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_trigger"),
         sa.UniqueConstraint("task_instance_id", name="uq_trigger_task_instance_id"),
         sqlite_autoincrement=True,
-        **BINARY,
+        **binary,
     )
     op.create_index("ix_trigger_deadline", "trigger", ["deadline"])
     op.create_index("ix_trigger_service_id", "trigger", ["service_id"])
@@ -236,6 +267,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in (
         *("trigger", "attempt", "xcom", "task_instance", "dag_run"),
-        *("service", "pool", "outbox", "import_problem", "dag_version", "dag"),
+        *("service", "pool", "notification", "outbox", "import_problem", "dag_version", "dag"),
     ):
         op.drop_table(table)
