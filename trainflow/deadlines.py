@@ -4,11 +4,11 @@ A clock of the day may be set by a day, forward or back, and the clocks of two h
 by comparing a moment that was written with the time of the day alone:
 
 - leases of engines, schedulers and triggerers: a counter that does not rise while the observer's own monotonic clock
-  runs (`metadata.service_queries`),
+  runs (`metadata.queries.service_queries`),
 - retries and reschedules: due, or the clock was set back behind the moment at which it was written
-  (`metadata.task_queries.due`),
+  (`metadata.queries.task_queries.due`),
 - deliveries that are tried again: `is_pending`: no further away than the longest delay there is,
-- queued runs: `run_after` has come, or had come when the run was queued (`metadata.queued_run_queries`),
+- queued runs: `run_after` has come, or had come when the run was queued (`metadata.queries.queued_run_queries`),
 - time-outs of deferrals, runs (`dagrun_timeout`) and sensors, TimeDeltaTrigger: `seconds_left` when first seen, from
   then on a monotonic clock (`MonotonicDeadlines`). A process that is started anew sees them for the first time, and
   knows of the time before by the time of the day alone: a clock that was set back meanwhile gives them all of their

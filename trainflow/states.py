@@ -1,6 +1,6 @@
 """The states of runs and task instances, and every legal move between them.
 
-SQL may only perform a move that these tables hold; see `trainflow.metadata.task_queries.move`.
+SQL may only perform a move that these tables hold; see `trainflow.metadata.queries.task_queries.move`.
 """
 
 from __future__ import annotations

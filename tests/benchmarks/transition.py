@@ -7,7 +7,7 @@ from itertools import pairwise
 from sqlalchemy import select
 
 from tests.benchmarks.workbench import bench, show
-from trainflow.metadata.task_queries import TASK
+from trainflow.metadata.queries.task_queries import TASK
 
 PIPELINE = """
 from trainflow import DAG, chain

@@ -10,8 +10,8 @@ from sqlalchemy import func, select
 
 from tests.benchmarks.processes import cpu_seconds, pss_mib, tree
 from tests.benchmarks.workbench import Bench, bench, show
-from trainflow.metadata.run_queries import RUN
-from trainflow.metadata.task_queries import TASK
+from trainflow.metadata.queries.run_queries import RUN
+from trainflow.metadata.queries.task_queries import TASK
 
 PIPELINE = """
 from datetime import datetime, timedelta, UTC

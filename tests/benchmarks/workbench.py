@@ -16,8 +16,9 @@ from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock
 from trainflow.identifiers import manual_run_id
-from trainflow.metadata import dag_queries, run_creation
-from trainflow.metadata.run_queries import RUN
+from trainflow.metadata import run_creation
+from trainflow.metadata.queries import dag_queries
+from trainflow.metadata.queries.run_queries import RUN
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy

@@ -12,14 +12,10 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import SystemClock
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
-from trainflow.metadata import (
-    dag_queries,
-    run_creation,
-    run_queries,
-    schema,
-)
+from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.task_queries import TASK
+from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries.task_queries import TASK
 from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

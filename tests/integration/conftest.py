@@ -20,11 +20,9 @@ from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import ExecuteTask, ParseFile
-from trainflow.metadata import (
-    service_queries,
-    sqlite_fast_path,
-)
+from trainflow.metadata import sqlite_fast_path
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import service_queries
 from trainflow.observability.processes import started_at
 from trainflow.serialization.document import RetryDocument
 from trainflow.settings.model import EngineSettings, Settings

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from sqlalchemy import Connection, update
 
-from trainflow.metadata import pool_queries
 from trainflow.metadata.database import Database
-from trainflow.metadata.pool_queries import POOL
+from trainflow.metadata.queries import pool_queries
+from trainflow.metadata.queries.pool_queries import POOL
 
 
 def slots(database: Database) -> dict[str, int]:

@@ -17,8 +17,9 @@ from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.execution_api import TriggeredRun
 from trainflow.messages.workload import DagSource, ParseFile
-from trainflow.metadata import dag_queries, run_creation, run_queries, schema
+from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
-from trainflow.metadata import dag_queries, run_queries
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.settings.model import Settings
 from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for

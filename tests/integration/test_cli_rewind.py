@@ -11,7 +11,7 @@ from tests.integration.cli_history import YAML, History
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.metadata import outbox_queries
+from trainflow.metadata.queries import outbox_queries
 from trainflow.testing.chains import ChainWriter
 from trainflow.workspace.workspace import open_workspace
 

@@ -15,12 +15,8 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import SystemClock
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
-from trainflow.metadata import (
-    dag_queries,
-    outbox_queries,
-    service_queries,
-)
-from trainflow.metadata.attempt_queries import ATTEMPT
+from trainflow.metadata.queries import dag_queries, outbox_queries, service_queries
+from trainflow.metadata.queries.attempt_queries import ATTEMPT
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
 

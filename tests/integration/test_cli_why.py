@@ -12,10 +12,7 @@ from trainflow.checkpoints.commit.gates import Gate
 from trainflow.clock import SystemClock
 from trainflow.errors import ChainStopped
 from trainflow.messages.workload import ParseProblem
-from trainflow.metadata import (
-    dag_queries,
-    pool_queries,
-)
+from trainflow.metadata.queries import dag_queries, pool_queries
 from trainflow.states import DagRunState
 
 

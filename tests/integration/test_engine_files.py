@@ -16,7 +16,7 @@ from trainflow.execution.parse import parse
 from trainflow.messages import frames
 from trainflow.messages.forkserver import ParseStarted
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
-from trainflow.metadata import dag_queries
+from trainflow.metadata.queries import dag_queries
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet
 

@@ -14,8 +14,9 @@ from tests.integration.engine_project import PIPELINE, WAITING, WriteProject, go
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.errors import DatabaseUnavailable, EngineError
-from trainflow.metadata import run_queries, schema, service_queries
+from trainflow.metadata import schema
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import run_queries, service_queries
 from trainflow.observability.processes import is_alive
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainflow.engine import home_cleanup
-from trainflow.metadata import attempt_queries
+from trainflow.metadata.queries import attempt_queries
 from trainflow.settings.model import LoggingSettings
 from trainflow.testing.control_plane import control_plane, empty_task
 

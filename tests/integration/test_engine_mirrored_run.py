@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from trainflow.engine.mirrored_run import delivery_of, enqueue_promotion, follow_ups
-from trainflow.metadata import outbox_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.queries import outbox_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.settings.project import project_at
 from trainflow.testing.control_plane import ControlPlane, control_plane
 from trainflow.tracking.deliveries import (

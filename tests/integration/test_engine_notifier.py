@@ -17,8 +17,9 @@ from trainflow.engine import notifier as module
 from trainflow.engine.notifier import Notifier
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Event, Notice
-from trainflow.metadata import notification_queries, schema
+from trainflow.metadata import schema
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import notification_queries
 from trainflow.settings.model import NotificationSettings, Settings
 from trainflow.settings.project import project_at
 from trainflow.testing.webhook import SECRET, Receiver, webhook

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from trainflow.metadata import run_queries
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import run_queries
 from trainflow.testing.local_databases import LocalServer
 from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 

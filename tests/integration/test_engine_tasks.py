@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.integration.task_pipelines import PIPELINE, WAITING
-from trainflow.metadata import dag_queries, pool_queries, run_queries
+from trainflow.metadata.queries import dag_queries, pool_queries, run_queries
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet
 

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from tests.integration.engine_project import PIPELINE, WAITING, WriteProject, go
 from trainflow.clock import SystemClock
 from trainflow.engine.startup import Part
-from trainflow.metadata import trigger_queries
+from trainflow.metadata.queries import trigger_queries
 from trainflow.settings.project import Project
 from trainflow.testing.embedded import Embedded, embedded, quiet
 from trainflow.triggerer import triggerer
@@ -120,7 +120,7 @@ class TestWaits:
             assert "the wait took longer than its timeout" in engine.tasks(run)["t"].problem
 
     def test_waits_of_cleared_run_are_forgotten(self, project: Project) -> None:
-        from trainflow.metadata import run_queries
+        from trainflow.metadata.queries import run_queries
 
         with embedded(project) as engine:
             run = self.deferred(engine)

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from tests.integration.pool_changes import add_to, slots
 from trainflow.errors import DatabaseUnavailable, EngineError
-from trainflow.metadata import pool_queries
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import pool_queries
 from trainflow.metadata.transaction_failures import is_conflict
 from trainflow.testing.control_plane import ControlPlane, control_plane
 

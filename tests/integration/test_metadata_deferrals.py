@@ -16,8 +16,8 @@ from trainflow.messages.execution_api import (
     Started,
 )
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
-from trainflow.metadata import attempt_queries, run_queries, trigger_queries
-from trainflow.metadata.trigger_queries import TRIGGER
+from trainflow.metadata.queries import attempt_queries, run_queries, trigger_queries
+from trainflow.metadata.queries.trigger_queries import TRIGGER
 from trainflow.testing.control_plane import START, ControlPlane
 
 

@@ -26,8 +26,8 @@ from trainflow.messages.execution_api import (
     TriggerRun,
 )
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
-from trainflow.metadata import attempt_queries, run_queries, task_queries
-from trainflow.metadata.attempt_queries import ATTEMPT
+from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
+from trainflow.metadata.queries.attempt_queries import ATTEMPT
 from trainflow.testing.control_plane import START, ControlPlane
 
 

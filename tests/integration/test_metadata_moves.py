@@ -10,8 +10,8 @@ from sqlalchemy.exc import StatementError
 
 from trainflow.errors import EngineError, IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import pool_queries, run_queries, task_queries
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import pool_queries, run_queries, task_queries
 from trainflow.states import DagRunState, TaskInstanceState
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.notice import Event, Notice
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata.notification_queries import NOTIFICATION
+from trainflow.metadata.queries.notification_queries import NOTIFICATION
 from trainflow.serialization.document import ChainDocument, TaskDocument
 from trainflow.testing.control_plane import ControlPlane, control_plane
 

@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata import run_queries
+from trainflow.metadata.queries import run_queries
 from trainflow.states import MOST_AHEAD, DagRunState
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 

@@ -15,7 +15,7 @@ from trainflow.messages.execution_api import (
     XComValues,
 )
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata import attempt_queries, run_queries
+from trainflow.metadata.queries import attempt_queries, run_queries
 from trainflow.metadata.retry_policy import MOST_RESTARTS
 from trainflow.testing.control_plane import ControlPlane, empty_task
 

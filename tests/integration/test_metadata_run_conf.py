@@ -9,7 +9,8 @@ import pytest
 
 from trainflow.errors import LostTransition, ParamValidationError
 from trainflow.messages.execution_api import Done, Failed, OutcomeState, TriggeredRun, TriggerRun
-from trainflow.metadata import outbox_queries, run_creation, run_queries
+from trainflow.metadata import run_creation
+from trainflow.metadata.queries import outbox_queries, run_queries
 from trainflow.serialization.document import ChainDocument, RetryDocument
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
@@ -109,7 +110,7 @@ class TestCancel:
     def test_cancel_ends_task_in_every_state(self, plane: ControlPlane) -> None:
         from sqlalchemy import insert
 
-        from trainflow.metadata.task_queries import TASK
+        from trainflow.metadata.queries.task_queries import TASK
         from trainflow.states import TaskInstanceState
 
         run = plane.add_run("parent")

@@ -19,9 +19,10 @@ from trainflow.errors import (
     SkipException,
 )
 from trainflow.messages.execution_api import TriggeredRun
-from trainflow.metadata import dag_queries, run_creation, run_queries
+from trainflow.metadata import run_creation
+from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries.run_queries import RUN
 from trainflow.metadata.run_creation import Parent
-from trainflow.metadata.run_queries import RUN
 from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
 
 

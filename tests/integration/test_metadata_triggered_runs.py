@@ -15,8 +15,8 @@ from trainflow.messages.execution_api import (
     TriggerRun,
 )
 from trainflow.messages.workload import ExecuteTask, ProcessExit
-from trainflow.metadata import attempt_queries
-from trainflow.metadata.run_queries import RUN
+from trainflow.metadata.queries import attempt_queries
+from trainflow.metadata.queries.run_queries import RUN
 from trainflow.testing.control_plane import ControlPlane
 
 

@@ -16,7 +16,7 @@ from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.notice import Event, Notice
 from trainflow.messages.triggerer import Fired, LoopAlive, Unwatch, Watch
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata import notification_queries, outbox_queries, run_queries
+from trainflow.metadata.queries import notification_queries, outbox_queries, run_queries
 from trainflow.serialization.document import RetryDocument
 from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
 from trainflow.triggerer.loop_process import Loop

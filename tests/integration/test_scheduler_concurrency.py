@@ -15,9 +15,9 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from trainflow.errors import LostTransition
-from trainflow.metadata import in_flight, run_queries
-from trainflow.metadata.attempt_queries import ATTEMPT
-from trainflow.metadata.task_queries import TASK
+from trainflow.metadata.queries import in_flight, run_queries
+from trainflow.metadata.queries.attempt_queries import ATTEMPT
+from trainflow.metadata.queries.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 

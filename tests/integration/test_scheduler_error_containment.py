@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import update
 
 from trainflow.messages.workload import ExecuteTask, ProcessExit
-from trainflow.metadata import run_queries, task_queries
-from trainflow.metadata.dag_queries import VERSION
+from trainflow.metadata.queries import run_queries, task_queries
+from trainflow.metadata.queries.dag_queries import VERSION
 from trainflow.scheduler import loop
 from trainflow.serialization.document import ChainDocument, DagDocument, RetryDocument
 from trainflow.states import DagRunState

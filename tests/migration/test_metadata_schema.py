@@ -22,9 +22,10 @@ from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.schema import CreateTable
 
 from trainflow.errors import EngineError
-from trainflow.metadata import pool_queries, schema
+from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import METADATA
+from trainflow.metadata.queries import pool_queries
 from trainflow.testing.local_databases import LocalServer
 
 NewDatabase = Callable[[], str]

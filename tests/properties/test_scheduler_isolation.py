@@ -27,14 +27,14 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.triggerer import AskDagRun, Crashed, Fired, FromLoop, ToLoop, Watch
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata import run_queries
-from trainflow.metadata.attempt_queries import ATTEMPT
 from trainflow.metadata.column_types import LongText
-from trainflow.metadata.dag_queries import DAG, VERSION
-from trainflow.metadata.run_queries import RUN
-from trainflow.metadata.task_queries import TASK
-from trainflow.metadata.trigger_queries import TRIGGER
-from trainflow.metadata.xcom_queries import XCOM
+from trainflow.metadata.queries import run_queries
+from trainflow.metadata.queries.attempt_queries import ATTEMPT
+from trainflow.metadata.queries.dag_queries import DAG, VERSION
+from trainflow.metadata.queries.run_queries import RUN
+from trainflow.metadata.queries.task_queries import TASK
+from trainflow.metadata.queries.trigger_queries import TRIGGER
+from trainflow.metadata.queries.xcom_queries import XCOM
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import FINISHED, RUN_FINISHED, DagRunState, TaskInstanceState, TriggerRule
 from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task

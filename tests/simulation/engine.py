@@ -17,10 +17,10 @@ from tests.simulation.violation import Violation
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import Done, Outcome, Reply, Request
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata import in_flight, service_queries
-from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.service_queries import Leases
+from trainflow.metadata.queries import in_flight, service_queries
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings, TrackingSettings

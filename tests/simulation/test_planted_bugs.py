@@ -25,18 +25,11 @@ from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
 from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata import (
-    attempt_outcomes,
-    attempt_queries,
-    queued_run_queries,
-    run_creation,
-    run_queries,
-    task_queries,
-    trigger_queries,
-)
+from trainflow.metadata import attempt_outcomes, run_creation
 from trainflow.metadata.execution_service import ExecutionService
+from trainflow.metadata.queries import attempt_queries, queued_run_queries, run_queries, task_queries, trigger_queries
+from trainflow.metadata.queries.service_queries import Leases
 from trainflow.metadata.retry_policy import RetryCounts, RetryDecision, after_loss
-from trainflow.metadata.service_queries import Leases
 from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples.splits import next_split
 from trainflow.scheduler import loop, recovery, run_decision

@@ -13,7 +13,7 @@ from tests.simulation.plan import Scenario
 from tests.simulation.process import Process
 from tests.simulation.world import SharedWorld, World
 from trainflow.messages.execution_api import GetXCom, Refused, Reply, Request
-from trainflow.metadata import run_queries
+from trainflow.metadata.queries import run_queries
 
 SCENE = Scenario("backfill", evaluates=False, partitions=2, limit=2, present=(0,), arrivals=(1,), engines=1)
 

@@ -30,7 +30,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.messages.execution_api import Outcome, Reply, Request
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata import dag_queries
+from trainflow.metadata.queries import dag_queries
 from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store

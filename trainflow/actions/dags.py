@@ -9,7 +9,7 @@ import msgspec
 
 from trainflow.errors import InputError
 from trainflow.messages.workload import DagSource, ParseResult
-from trainflow.metadata import dag_queries
+from trainflow.metadata.queries import dag_queries
 from trainflow.workspace.names import dag_named
 from trainflow.workspace.pipeline_file import parse
 from trainflow.workspace.workspace import Workspace

@@ -13,7 +13,7 @@ from trainflow.errors import EngineAlreadyRunning
 from trainflow.insight.database import exists, place_of
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata import schema
-from trainflow.metadata.outbox_queries import deliver_refused_again
+from trainflow.metadata.queries.outbox_queries import deliver_refused_again
 from trainflow.metadata.schema import HEAD, current_revision, ensure_schema
 from trainflow.workspace.workspace import Workspace
 

@@ -15,7 +15,7 @@ from trainflow.clock import Clock
 from trainflow.engine.lock import running_engine
 from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.messages.workload import DagSource, ParseResult
-from trainflow.metadata import service_queries
+from trainflow.metadata.queries import service_queries
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings
 from trainflow.workspace.workspace import Workspace

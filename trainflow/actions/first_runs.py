@@ -17,8 +17,9 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
 from trainflow.insight.progress import ProgressFeed
-from trainflow.metadata import dag_queries, run_creation, run_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata import run_creation
+from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.workspace.workspace import Workspace

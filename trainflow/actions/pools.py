@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.identifiers import check_name
-from trainflow.metadata import pool_queries, task_queries
+from trainflow.metadata.queries import pool_queries, task_queries
 from trainflow.workspace.workspace import Workspace
 
 

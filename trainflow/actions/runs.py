@@ -15,8 +15,9 @@ from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.identifiers import manual_run_id
 from trainflow.insight.runs.runs import RunSummary, run_summary
-from trainflow.metadata import run_creation, run_queries, task_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata import run_creation
+from trainflow.metadata.queries import run_queries, task_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import check_no_secrets
 from trainflow.states import EXECUTION_STATES, FINISHED, DagRunState, DagRunType, TriggeredBy
 from trainflow.workspace.names import check_tasks, dag_named, file_named, is_file, run_named

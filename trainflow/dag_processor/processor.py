@@ -25,9 +25,9 @@ from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import spawn_forkserver
 from trainflow.messages.forkserver import ChildEnded, FromParser, FromWorker, Parse, ParseStarted, Stale
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult, ProcessExit
-from trainflow.metadata import dag_queries
-from trainflow.metadata.dag_queries import DefinedTwice
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import dag_queries
+from trainflow.metadata.queries.dag_queries import DefinedTwice
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable

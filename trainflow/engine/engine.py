@@ -24,11 +24,12 @@ from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.failpoint import enter
 from trainflow.messages.workload import AttemptKey, ParseProblem, ProcessExit
-from trainflow.metadata import in_flight, schema, service_queries, trigger_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.service_queries import Leases
+from trainflow.metadata.queries import in_flight, service_queries, trigger_queries
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.service_queries import Leases
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer

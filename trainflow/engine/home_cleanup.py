@@ -13,8 +13,8 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from trainflow.metadata import attempt_queries, run_queries
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import attempt_queries, run_queries
 from trainflow.observability.log_files import rotate
 from trainflow.settings.home import Home
 from trainflow.settings.model import LoggingSettings

@@ -15,9 +15,9 @@ from trainflow.engine.mirrored_run import delivery_of, enqueue_promotion, follow
 from trainflow.engine.outbox_dispatcher import OutboxDispatcher
 from trainflow.errors import TrainflowError
 from trainflow.executors.reactor import Reactor
-from trainflow.metadata import outbox_queries, run_queries
-from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import outbox_queries, run_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.tracking import ui

@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.identifiers import canonical_json, digest
-from trainflow.metadata import outbox_queries, run_queries, xcom_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.queries import outbox_queries, run_queries, xcom_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.operators.chain.notices import XCOM_MOVED
 from trainflow.operators.chain.run_conf import params_of
 from trainflow.serialization.document import ChainDocument, DagDocument

@@ -15,8 +15,8 @@ from trainflow.engine.outbox_dispatcher import OutboxDispatcher
 from trainflow.errors import NotificationRefused
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Notice
-from trainflow.metadata import notification_queries
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import notification_queries
 from trainflow.notifications.targets import Target, payload, targets
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

@@ -10,10 +10,10 @@ from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.executor import Executor
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.service_queries import Leases
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import Settings

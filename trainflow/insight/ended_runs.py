@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
-from trainflow.metadata import attempt_queries, status_queries, xcom_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.queries import attempt_queries, status_queries, xcom_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunState, TaskInstanceState
 

@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
 from trainflow.insight.ended_runs import RunLine, Totals, last_of, run_line
-from trainflow.metadata import status_queries, xcom_queries
-from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.status_queries import FollowedRuns
+from trainflow.metadata.queries import status_queries, xcom_queries
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.status_queries import FollowedRuns
 from trainflow.samples.partitions import place_of
 from trainflow.samples.throughput import HISTORY
 from trainflow.serialization.document import ChainDocument

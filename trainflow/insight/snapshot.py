@@ -10,7 +10,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.lock import running_engine
-from trainflow.metadata import (
+from trainflow.metadata.database import Database
+from trainflow.metadata.queries import (
     attempt_queries,
     in_flight,
     pool_queries,
@@ -19,8 +20,7 @@ from trainflow.metadata import (
     status_queries,
     task_queries,
 )
-from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.processes import is_alive
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.scheduler.run_decision import waiting_for_past

@@ -22,9 +22,9 @@ from trainflow.insight.snapshot import (
     dag_snapshots,
     engine_state,
 )
-from trainflow.metadata import dag_queries
 from trainflow.metadata.database import Database
-from trainflow.metadata.outbox_queries import Undelivered, undelivered
+from trainflow.metadata.queries import dag_queries
+from trainflow.metadata.queries.outbox_queries import Undelivered, undelivered
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.workspace.locate import Selection, locate, project_files

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from trainflow.messages.execution_api import Refused, Reply, RunInfo, Start, Started
-from trainflow.metadata import attempt_queries, run_queries, task_queries, xcom_queries
+from trainflow.metadata.queries import attempt_queries, run_queries, task_queries, xcom_queries
 from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState

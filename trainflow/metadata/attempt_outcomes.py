@@ -10,17 +10,16 @@ from sqlalchemy import Connection, Row
 
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import (
+from trainflow.metadata import retry_policy, run_creation
+from trainflow.metadata.queries import (
     attempt_queries,
     notification_queries,
-    retry_policy,
-    run_creation,
     run_queries,
     task_queries,
     trigger_queries,
     xcom_queries,
 )
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import ExitJudgement, RetryCounts, RetryDecision
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState

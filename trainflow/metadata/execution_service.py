@@ -34,17 +34,11 @@ from trainflow.messages.execution_api import (
     XComValues,
 )
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata import (
-    attempt_claims,
-    attempt_queries,
-    run_creation,
-    run_queries,
-    task_queries,
-    xcom_queries,
-)
+from trainflow.metadata import attempt_claims, run_creation
 from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
-from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import attempt_queries, run_queries, task_queries, xcom_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 from trainflow.errors import DagRunAlreadyExists, FailException, InputError, ParamValidationError, SkipException
 from trainflow.identifiers import check_name
 from trainflow.messages.execution_api import TriggeredRun
-from trainflow.metadata import dag_queries, run_queries
-from trainflow.metadata.run_queries import RUN
+from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries.run_queries import RUN
 from trainflow.param_schema import check_json, resolve
 from trainflow.states import RUN_FINISHED, DagRunState, DagRunType, TriggeredBy
 

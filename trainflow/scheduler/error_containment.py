@@ -16,9 +16,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from trainflow.errors import describe
-from trainflow.metadata import run_queries
-from trainflow.metadata.dag_queries import Versions
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import run_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.transaction_failures import is_own_fault
 from trainflow.observability.redaction import presentable
 from trainflow.serialization.document import ChainDocument

@@ -20,7 +20,9 @@ from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.failpoint import hit
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata import (
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import AppliedChange
+from trainflow.metadata.queries import (
     attempt_queries,
     in_flight,
     notification_queries,
@@ -30,10 +32,8 @@ from trainflow.metadata import (
     status_queries,
     task_queries,
 )
-from trainflow.metadata.dag_queries import Versions
-from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import AppliedChange
-from trainflow.metadata.scheduled_queries import Candidate, lock_scheduled
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.scheduled_queries import Candidate, lock_scheduled
 from trainflow.scheduler.error_containment import Each, Isolation
 from trainflow.scheduler.queueing import Limits, choose, resumes_after_wait, workload_of
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice

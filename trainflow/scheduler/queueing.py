@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
-from trainflow.metadata.in_flight import InFlightTask
-from trainflow.metadata.pool_queries import PoolSlots
-from trainflow.metadata.scheduled_queries import Candidate
+from trainflow.metadata.queries.in_flight import InFlightTask
+from trainflow.metadata.queries.pool_queries import PoolSlots
+from trainflow.metadata.queries.scheduled_queries import Candidate
 from trainflow.pluralize import agreeing, counted
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.project import Project

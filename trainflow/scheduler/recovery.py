@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row
 
 from trainflow.executors.executor import Executor, InFlightAttempt
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata import attempt_queries, in_flight, service_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.service_queries import Leases
+from trainflow.metadata.queries import attempt_queries, in_flight, service_queries
+from trainflow.metadata.queries.service_queries import Leases
 from trainflow.observability.processes import is_alive
 from trainflow.states import TaskInstanceState
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from trainflow.messages.notice import Cause, Event, Notice
-from trainflow.metadata.status_queries import FirstFailure
-from trainflow.metadata.task_queries import TaskStateRow
+from trainflow.metadata.queries.status_queries import FirstFailure
+from trainflow.metadata.queries.task_queries import TaskStateRow
 from trainflow.scheduler.trigger_rules import SATISFIED, UNDECIDED, Ruling, ruling
 from trainflow.serialization.document import ChainDocument, DagDocument, TaskDocument
 from trainflow.states import AFTER_COMMIT, EXECUTION_STATES, FINISHED, SUCCESSFUL, DagRunState, TaskInstanceState

@@ -15,11 +15,12 @@ from trainflow.clock import ManualClock
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState, Reply, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
-from trainflow.metadata import dag_queries, run_creation, run_queries, schema, service_queries, task_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.service_queries import Leases
+from trainflow.metadata.queries import dag_queries, run_queries, service_queries, task_queries
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.serialization.document import DagDocument, TaskDocument, encode
 from trainflow.settings.model import DatabaseSettings, Settings

@@ -16,7 +16,8 @@ from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock
 from trainflow.engine.startup import ALL_PARTS, Part
 from trainflow.messages.workload import ParseProblem
-from trainflow.metadata import attempt_queries, run_creation, run_queries, task_queries, xcom_queries
+from trainflow.metadata import run_creation
+from trainflow.metadata.queries import attempt_queries, run_queries, task_queries, xcom_queries
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy

@@ -25,10 +25,10 @@ from trainflow.messages.triggerer import (
     Unwatch,
     Watch,
 )
-from trainflow.metadata import service_queries, trigger_queries
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
-from trainflow.metadata.service_queries import Leases
+from trainflow.metadata.queries import service_queries, trigger_queries
+from trainflow.metadata.queries.service_queries import Leases
 from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings

@@ -95,7 +95,7 @@ def _remembered(dag_id: str, workspace: Workspace) -> Path | None:
     database = workspace.existing_database
     if database is None:
         return None
-    from trainflow.metadata import dag_queries
+    from trainflow.metadata.queries import dag_queries
 
     with database.reading() as connection:
         try:

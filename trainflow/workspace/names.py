@@ -46,7 +46,7 @@ def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
     was read last."""
     rows = dags_named(connection, project, name)
     if len(rows) > 1:
-        from trainflow.metadata import dag_queries
+        from trainflow.metadata.queries import dag_queries
 
         current = dag_queries.of_path(connection, rows[0].path)
         rows = [row for row in rows if row.dag_id in current]
@@ -60,7 +60,7 @@ def dag_named(connection: Connection, project: Project, name: str) -> Row[Any]:
 def dags_named(connection: Connection, project: Project, name: str) -> list[Row[Any]]:
     """The rows of the DAG of an id, or of all DAGs of a file or of the name of one in pipelines/, those of its branches
     too. Raises DagNotFound with near matches, InputError."""
-    from trainflow.metadata import dag_queries
+    from trainflow.metadata.queries import dag_queries
 
     if not is_file(name):
         try:
@@ -93,7 +93,7 @@ def _stored(project: Project, name: str) -> str | None:
 
 def run_named(connection: Connection, project: Project, dag: str, run: str) -> Row[Any]:
     """The row of the run. Raises DagNotFound, DagRunNotFound with near matches."""
-    from trainflow.metadata import run_queries
+    from trainflow.metadata.queries import run_queries
 
     return run_queries.named(connection, dag_named(connection, project, dag).dag_id, run)
 

@@ -75,7 +75,7 @@ class Workspace:
         """Ids of the runs of a DAG that have not ended; none where there is no database."""
         if self.existing_database is None:
             return []
-        from trainflow.metadata import run_queries
+        from trainflow.metadata.queries import run_queries
 
         with self.existing_database.reading() as connection:
             return [row.run_id for row in run_queries.unfinished_of(connection, dag_id)]
@@ -84,7 +84,7 @@ class Workspace:
         """Attempts whose artifacts may still be committed: all of runs that have not ended."""
         if self.existing_database is None:
             return set()
-        from trainflow.metadata import attempt_queries
+        from trainflow.metadata.queries import attempt_queries
 
         with self.existing_database.reading() as connection:
             return attempt_queries.of_unfinished_runs(connection)

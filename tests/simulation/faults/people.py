@@ -15,8 +15,9 @@ from tests.simulation.world import World
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.promote import promote
-from trainflow.metadata import run_creation, run_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata import run_creation
+from trainflow.metadata.queries import run_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.operators.chain.run_conf import CONF_REPAIR
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunType, TriggeredBy

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainflow.metadata.in_flight import InFlightTask
-from trainflow.metadata.pool_queries import PoolSlots
-from trainflow.metadata.scheduled_queries import Candidate
+from trainflow.metadata.queries.in_flight import InFlightTask
+from trainflow.metadata.queries.pool_queries import PoolSlots
+from trainflow.metadata.queries.scheduled_queries import Candidate
 from trainflow.scheduler.queueing import Limits, choose
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import TaskInstanceState

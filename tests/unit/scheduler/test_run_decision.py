@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.metadata.task_queries import TaskStateRow
+from trainflow.metadata.queries.task_queries import TaskStateRow
 from trainflow.scheduler.run_decision import RunDecision, decide
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import DagRunState, TaskInstanceState, TriggerRule

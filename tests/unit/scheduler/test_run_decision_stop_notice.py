@@ -3,7 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from trainflow.messages.notice import Cause, Event
-from trainflow.metadata.status_queries import FirstFailure
+from trainflow.metadata.queries.status_queries import FirstFailure
 from trainflow.scheduler.run_decision import stop_notice
 from trainflow.serialization.document import ChainDocument
 

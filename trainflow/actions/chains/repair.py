@@ -22,8 +22,8 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import InputError
 from trainflow.insight.progress import ProgressFeed, ProgressView
-from trainflow.metadata import dag_queries, run_queries, task_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.queries import dag_queries, run_queries, task_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
 from trainflow.samples.grid_change import what_changed
 from trainflow.samples.partitions import distance, label

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainflow.engine.mirror_dispatcher import MirrorDispatcher
     from trainflow.insight.chains.chain_status import ChainStatus
     from trainflow.insight.progress import ProgressFeed, ProgressView
-    from trainflow.metadata.outbox_queries import Undelivered
+    from trainflow.metadata.queries.outbox_queries import Undelivered
     from trainflow.workspace.workspace import Workspace
 
 _FIRST_LOOK_SECONDS = 0.05
@@ -184,7 +184,7 @@ def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> i
     finally:
         shown.close()
     seconds = client.clock.monotonic() - began
-    from trainflow.metadata.outbox_queries import Undelivered
+    from trainflow.metadata.queries.outbox_queries import Undelivered
 
     undelivered = Undelivered() if client.workspace.settings.tracking.enabled else None
     summarize(list(views.values()), seconds, undelivered=undelivered)

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
-from trainflow.metadata import dag_queries, run_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import DagDocument, decode, version_of
 from trainflow.workspace.names import dag_named

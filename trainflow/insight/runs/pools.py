@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
-from trainflow.metadata import pool_queries
-from trainflow.metadata.pool_queries import PoolUse
+from trainflow.metadata.queries import pool_queries
+from trainflow.metadata.queries.pool_queries import PoolUse
 from trainflow.workspace.workspace import Workspace
 
 #: slots of a pool without a limit

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 from trainflow.errors import InputError
 from trainflow.insight.runs.tasks import TaskSummary, task_summaries
 from trainflow.insight.runs.working_time import WorkingTime
-from trainflow.metadata import dag_queries, run_queries
+from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import redact
 from trainflow.states import DagRunState

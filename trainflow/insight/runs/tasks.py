@@ -13,8 +13,15 @@ from trainflow.errors import InputError
 from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.insight.snapshot import engine_state, refusals
 from trainflow.insight.why_task import TaskWaitFacts, explain_wait
-from trainflow.metadata import attempt_queries, dag_queries, run_queries, task_queries, trigger_queries, xcom_queries
-from trainflow.metadata.dag_queries import Versions
+from trainflow.metadata.queries import (
+    attempt_queries,
+    dag_queries,
+    run_queries,
+    task_queries,
+    trigger_queries,
+    xcom_queries,
+)
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.pluralize import counted
 from trainflow.serialization.document import DagDocument
 from trainflow.states import FINISHED

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from trainflow.deadlines import TOLERANCE
-from trainflow.metadata import attempt_queries, service_queries
+from trainflow.metadata.queries import attempt_queries, service_queries
 from trainflow.settings.model import Settings
 
 #: parts that bring runs forward

@@ -4,7 +4,7 @@ import pytest
 
 from trainflow.cli.commands.dags import print_tree
 from trainflow.messages.workload import ParseProblem
-from trainflow.metadata import dag_queries
+from trainflow.metadata.queries import dag_queries
 from trainflow.serialization.document import ChainDocument
 from trainflow.testing.control_plane import empty_task
 

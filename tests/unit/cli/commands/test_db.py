@@ -50,7 +50,7 @@ def test_database_that_refuses_is_told_in_sentence(cli, monkeypatch, plane):
     """A full disk refuses the commit with which a database is made."""
     from sqlalchemy.exc import OperationalError
 
-    from trainflow.metadata import run_queries
+    from trainflow.metadata.queries import run_queries
 
     def refuse(*_arguments):
         raise OperationalError("COMMIT", {}, Exception("database or disk is full"))

@@ -7,7 +7,7 @@ from sqlalchemy import inspect
 
 from trainflow.messages.execution_api import OutcomeState, Refused, TriggeredRun
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata import dag_queries
+from trainflow.metadata.queries import dag_queries
 from trainflow.testing.control_plane import ControlPlane, empty_task
 
 RUN_KEYS = {

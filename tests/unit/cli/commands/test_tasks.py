@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from trainflow.messages.execution_api import AttemptFailure, Deferral, OutcomeState, XComItem
-from trainflow.metadata import attempt_queries
+from trainflow.metadata.queries import attempt_queries
 from trainflow.testing.control_plane import empty_task
 
 TASK_KEYS = {

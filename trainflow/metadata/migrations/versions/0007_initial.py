@@ -14,7 +14,7 @@ depends_on = None
 # spelled out rather than taken from the models: a migration says what was, and the models go on
 LongText = sa.Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 BigKey = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-Float64 = sa.Double().with_variant(sa.Float(), "sqlite")
+Float64: Any = sa.Double().with_variant(sa.Float(), "sqlite")
 Moment = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 
 from trainflow.errors import DagRunNotFound, IllegalTransition, LostTransition
-from trainflow.metadata import dag_queries, outbox_queries, task_queries
 from trainflow.metadata.models import DagRunTable, bound_columns, bound_values
+from trainflow.metadata.queries import dag_queries, outbox_queries, task_queries
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
 RUN = DagRunTable.table

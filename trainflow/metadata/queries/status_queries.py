@@ -10,13 +10,13 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from trainflow.messages.notice import XCOM_STOPPED
-from trainflow.metadata.attempt_queries import ATTEMPT
-from trainflow.metadata.dag_queries import DAG, PROBLEM, VERSION
-from trainflow.metadata.outbox_queries import OUTBOX
-from trainflow.metadata.run_queries import RUN
-from trainflow.metadata.scheduled_queries import OF_RUN, QUEUEING_ORDER, Candidate
-from trainflow.metadata.task_queries import TASK
-from trainflow.metadata.xcom_queries import XCOM
+from trainflow.metadata.queries.attempt_queries import ATTEMPT
+from trainflow.metadata.queries.dag_queries import DAG, PROBLEM, VERSION
+from trainflow.metadata.queries.outbox_queries import OUTBOX
+from trainflow.metadata.queries.run_queries import RUN
+from trainflow.metadata.queries.scheduled_queries import OF_RUN, QUEUEING_ORDER, Candidate
+from trainflow.metadata.queries.task_queries import TASK
+from trainflow.metadata.queries.xcom_queries import XCOM
 from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
 _OPEN = sorted(set(DagRunState) - RUN_FINISHED)

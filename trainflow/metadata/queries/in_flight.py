@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
 
 from trainflow.metadata.models import DagRunTable, TaskInstanceTable, in_parts
-from trainflow.metadata.task_queries import in_states
+from trainflow.metadata.queries.task_queries import in_states
 from trainflow.states import EXECUTION_STATES, TaskInstanceState
 
 TASK = TaskInstanceTable.table

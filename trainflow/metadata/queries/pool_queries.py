@@ -8,10 +8,10 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trainflow.bounds import LARGEST_INTEGER, check_text
 from trainflow.errors import InputError
-from trainflow.metadata import in_flight
 from trainflow.metadata.models import PoolTable
+from trainflow.metadata.queries import in_flight
+from trainflow.metadata.queries.task_queries import TASK
 from trainflow.metadata.schema import DEFAULT_POOL
-from trainflow.metadata.task_queries import TASK
 from trainflow.near_names import did_you_mean
 
 POOL = PoolTable.table

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, select
 
 from trainflow.metadata.models import DagRunTable, DagTable, TaskInstanceTable
-from trainflow.metadata.task_queries import in_states
+from trainflow.metadata.queries.task_queries import in_states
 from trainflow.states import TaskInstanceState
 
 TASK = TaskInstanceTable.table

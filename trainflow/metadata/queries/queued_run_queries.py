@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, or_, select
 
 from trainflow.metadata.models import DagRunTable, DagTable
-from trainflow.metadata.run_queries import BRIEF
+from trainflow.metadata.queries.run_queries import BRIEF
 from trainflow.states import MOST_AHEAD, DagRunState
 
 RUN = DagRunTable.table
