@@ -16,10 +16,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.local_databases import LocalMariaDB, LocalPostgres, LocalServer, local_mariadb, local_postgres
+from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3, local_azure, local_gcs, local_s3
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
-from trainflow.testing.local_databases import LocalMariaDB, LocalPostgres, LocalServer, local_mariadb, local_postgres
-from trainflow.testing.local_object_stores import LocalAzure, LocalGCS, LocalS3, local_azure, local_gcs, local_s3
 
 REPOSITORY = Path(__file__).parent.parent
 UNIT_TESTS = REPOSITORY / "tests" / "unit"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.staged_project import DAYS, ONE_A_RUN, Made
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import tiny_project
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import tiny_project
 
 REPOSITORY = Path(__file__).parents[2]
 PREPARE = """

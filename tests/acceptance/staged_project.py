@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import FILE, PIPELINE, ROWS_A_DAY
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE, PIPELINE, ROWS_A_DAY
 
 Made = Callable[..., LiveProject]
 

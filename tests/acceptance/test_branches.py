@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import NAME, PARTITIONS_A_SPLIT, PIPELINE, ROWS_A_DAY, tiny_project
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import NAME, PARTITIONS_A_SPLIT, PIPELINE, ROWS_A_DAY, tiny_project
 
 pytestmark = pytest.mark.slow
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.testing.live_project import LiveProject
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE, NAME, ROWS_A_DAY, expected_boundaries, model
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE, NAME, ROWS_A_DAY, expected_boundaries, model
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import LiveProject, Running
-from trainflow.testing.processes import ProcessKind, wait_for
-from trainflow.testing.tiny_project import (
+from tests.support.live_project import LiveProject, Running
+from tests.support.tiny_project import (
     FILE,
     NAME,
     PIPELINE,
@@ -22,6 +21,7 @@ from trainflow.testing.tiny_project import (
     publish,
     tiny_project,
 )
+from trainflow.testing.processes import ProcessKind, wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ import shutil
 import pytest
 
 from tests.acceptance.staged_project import DAYS, ONE_A_RUN, Made, assert_audit_is_clean, origins, start, trained
-from trainflow.testing.live_project import LiveProject
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
-from trainflow.testing.tiny_project import FILE, NAME, tiny_project
-from trainflow.testing.webhook import SECRET, Receiver, webhook
+from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
+from tests.support.tiny_project import FILE, NAME, tiny_project
+from tests.support.webhook import SECRET, Receiver, webhook
 
 pytestmark = pytest.mark.slow
 

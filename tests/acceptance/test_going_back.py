@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind
-from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.live_project import LiveProject, Running
+from tests.support.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, model, publish, tiny_project
 from trainflow.checkpoints.ledger.entries import HoleFilled, Rewind
-from trainflow.testing.live_project import LiveProject, Running
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, model, publish, tiny_project
 
 pytestmark = pytest.mark.slow
 

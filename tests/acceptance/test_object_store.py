@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
+from tests.support.local_object_stores import LocalS3
+from tests.support.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption, Checkpoint, HoleFilled, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.garbage import attempt_time
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
-from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
-from trainflow.testing.local_object_stores import LocalS3
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project
 
 pytestmark = pytest.mark.slow
 

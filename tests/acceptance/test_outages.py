@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import LiveProject, Running
+from tests.support.live_project import LiveProject, Running
+from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
 from trainflow.testing.processes import ProcessKind, wait_for
-from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
 
 pytestmark = pytest.mark.slow
 

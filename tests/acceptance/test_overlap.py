@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.states import MOST_AHEAD
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import (
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import (
     FILE,
     FUNCTIONS,
     NAME,
@@ -18,6 +16,8 @@ from trainflow.testing.tiny_project import (
     assert_trained_exactly_once,
     tiny_project,
 )
+from trainflow.states import MOST_AHEAD
+from trainflow.testing.processes import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests import documents
+from tests.support.live_project import Ended, LiveProject
+from tests.support.tiny_project import FILE as TINY_FILE
+from tests.support.tiny_project import NAME as TINY
+from tests.support.tiny_project import tiny_project
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.testing.live_project import Ended, LiveProject
 from trainflow.testing.processes import marked, wait_for
-from trainflow.testing.tiny_project import FILE as TINY_FILE
-from trainflow.testing.tiny_project import NAME as TINY
-from trainflow.testing.tiny_project import tiny_project
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
 from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind
-from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
 from trainflow.testing.processes import wait_for
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject, Running
+from tests.support.live_project import WITHOUT_MLFLOW, LiveProject, Running
 from trainflow.testing.processes import Found, wait_for
 
 pytestmark = pytest.mark.slow

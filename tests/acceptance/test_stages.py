@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.acceptance.staged_project import DAYS, ONE_A_RUN, Made, assert_audit_is_clean, origins, start, trained
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE, publish, tiny_project
 from trainflow.checkpoints.ledger.entries import Promotion
-from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE, publish, tiny_project
 
 pytestmark = pytest.mark.slow
 

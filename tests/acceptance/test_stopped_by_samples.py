@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE, NAME, PIPELINE, folder_of, publish, tiny_project
 from trainflow.checkpoints.ledger.entries import Skip
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import FILE, NAME, PIPELINE, folder_of, publish, tiny_project
 
 pytestmark = pytest.mark.slow
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import LiveProject, Running
+from tests.support.live_project import LiveProject, Running
+from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 from trainflow.testing.processes import Found, ProcessKind, wait_for
-from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 
 pytestmark = pytest.mark.slow
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import LiveProject, Running
+from tests.support.live_project import LiveProject, Running
+from tests.support.tiny_project import FILE, NAME, ROWS_A_DAY, expected_boundaries, model, tiny_project
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import FILE, NAME, ROWS_A_DAY, expected_boundaries, model, tiny_project
 
 pytestmark = pytest.mark.slow
 

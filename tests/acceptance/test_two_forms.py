@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import digest
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import digest
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import FILE, FUNCTIONS, NAME, assert_trained_exactly_once, folder_of, publish
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE, FUNCTIONS, NAME, assert_trained_exactly_once, folder_of, publish
 
 pytestmark = pytest.mark.slow
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from tests.support.local_object_stores import LocalS3
 from trainflow.scaffold.lay_out import lay_out
-from trainflow.testing.local_object_stores import LocalS3
 
 RUNS = 10
 #: what a path of the store means

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import NAME, assert_trained_exactly_once, tiny_project
 from trainflow.checkpoints.commit.commit import STEPS
-from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
-from trainflow.testing.tiny_project import NAME, assert_trained_exactly_once, tiny_project
 
 pytestmark = pytest.mark.slow
 

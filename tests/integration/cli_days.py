@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.command_line import CommandLine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
@@ -25,7 +26,6 @@ from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import resealed
-from trainflow.testing.command_line import CommandLine
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from tests.support.command_line import CommandLine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import SystemClock
 from trainflow.execution.parse_file import parse_file
@@ -22,7 +23,6 @@ from trainflow.settings.project import Project
 from trainflow.states import DagRunState, DagRunType, TriggeredBy
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
-from trainflow.testing.command_line import CommandLine
 
 NOW = SystemClock().now().replace(microsecond=0)
 

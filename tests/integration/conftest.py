@@ -16,6 +16,8 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 
 from tests.integration.cli_home import Home
+from tests.support.command_line import CommandLine
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
 from trainflow.execution.parse_file import parse_file
@@ -27,8 +29,6 @@ from trainflow.observability.processes import started_at
 from trainflow.serialization.document import RetryDocument
 from trainflow.settings.model import EngineSettings, Settings
 from trainflow.settings.project import Project
-from trainflow.testing.command_line import CommandLine
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 
 def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import select
 
+from tests.support.control_plane import ControlPlane
 from trainflow.messages.execution_api import (
     Deferral,
     GetXCom,
@@ -15,7 +16,6 @@ from trainflow.messages.execution_api import (
     XComValues,
 )
 from trainflow.messages.workload import ExecuteTask
-from trainflow.testing.control_plane import ControlPlane
 
 O = OutcomeState  # noqa: E741
 

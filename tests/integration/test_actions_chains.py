@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+from tests.support.command_line import CommandLine
 from tests.unit.checkpoints.refused_commits import refused
 from trainflow.actions.chains.fork import BranchRequest, fork, plan_fork
 from trainflow.actions.chains.promote import plan_promote, promote
@@ -36,7 +37,6 @@ from trainflow.clock import SystemClock
 from trainflow.errors import ChainMoved, ChainStopped, InputError
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
-from trainflow.testing.command_line import CommandLine
 from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.pipelines import OpenedPipeline, open_pipeline
 from trainflow.workspace.workspace import open_workspace

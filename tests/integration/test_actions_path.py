@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.command_line import CommandLine
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
-from trainflow.testing.command_line import CommandLine
 
 YAML = """
 pipeline: flights

@@ -9,6 +9,7 @@ from threading import Barrier
 
 import pytest
 
+from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.request import CommitRequest
@@ -24,7 +25,6 @@ from trainflow.samples.spec import Samples
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import START, ChainWriter, attempt_id, day
-from trainflow.testing.local_object_stores import LocalS3
 
 SAMPLES = Samples(path="{start:%Y%m%d}/", length_seconds=86_400, start=START)
 ME = Author("person")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, clear_saves, training_name
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id, day
-from trainflow.testing.local_object_stores import LocalS3
 
 CHAIN = ChainKey("model")
 

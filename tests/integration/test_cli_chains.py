@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.cli_days import NOW, PYTHON, SAMPLES, YAML, Days
+from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
@@ -19,7 +20,6 @@ from trainflow.samples.spec import SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import ChainWriter
-from trainflow.testing.local_object_stores import LocalS3
 from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.workspace import open_workspace
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection
 
+from tests.support.live_project import LiveProject
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.settings.model import Settings
-from trainflow.testing.live_project import LiveProject
 from trainflow.testing.processes import wait_for
 
 PIPELINE = """

@@ -14,11 +14,11 @@ import typer
 from tests.json_keys import Keys, differences, documented
 from tests.reference import FILE as REFERENCE
 from tests.reference import commands_of, reference
+from tests.support.live_project import LiveProject
+from tests.support.tiny_project import FILE, NAME, tiny_project
 from trainflow.cli import main
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import ParseFile
-from trainflow.testing.live_project import LiveProject
-from trainflow.testing.tiny_project import FILE, NAME, tiny_project
 
 #: in this order: the later ones change what the earlier ones show. {day}: a partition that was trained
 COMMANDS = {

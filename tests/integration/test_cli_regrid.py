@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.command_line import CommandLine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
@@ -23,7 +24,6 @@ from trainflow.samples.grid import grid_of
 from trainflow.samples.spec import Ready, Samples, SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.storage.local import LocalStore
-from trainflow.testing.command_line import CommandLine
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

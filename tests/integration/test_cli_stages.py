@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support.command_line import CommandLine
 from trainflow.actions.dags import read_into_database
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import SystemClock
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import START, ChainWriter
-from trainflow.testing.command_line import CommandLine
 from trainflow.workspace.workspace import open_workspace
 
 YAML = """

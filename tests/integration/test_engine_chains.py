@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from tests.support.embedded import Embedded, embedded
 from trainflow.settings.project import Project
-from trainflow.testing.embedded import Embedded, embedded
 
 WriteProject = Callable[[dict[str, str]], Project]
 

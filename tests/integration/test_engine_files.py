@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.support.embedded import Embedded, embedded, quiet
 from trainflow.clock import SystemClock
 from trainflow.dag_processor.files import EarlyParse, stamp
 from trainflow.execution.parse import parse
@@ -18,7 +19,6 @@ from trainflow.messages.forkserver import ParseStarted
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
 from trainflow.metadata.queries import dag_queries
 from trainflow.settings.project import Project
-from trainflow.testing.embedded import Embedded, embedded, quiet
 
 WriteProject = Callable[[dict[str, str]], Project]
 

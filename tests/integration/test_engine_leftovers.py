@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
+from tests.support.embedded import embedded
 from trainflow.engine.home_cleanup import OLD, sweep_home
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.database import Database
 from trainflow.settings.home import Home
-from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
-from trainflow.testing.embedded import embedded
 
 NOW = START
 LONG_AGO = NOW - OLD - timedelta(seconds=1)

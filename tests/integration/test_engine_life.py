@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.engine_project import PIPELINE, WAITING, WriteProject, go
+from tests.support.embedded import Embedded, embedded, quiet
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.errors import DatabaseUnavailable, EngineError
@@ -19,7 +20,6 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import run_queries, service_queries
 from trainflow.observability.processes import is_alive
 from trainflow.settings.project import Project
-from trainflow.testing.embedded import Embedded, embedded, quiet
 from trainflow.testing.processes import wait_for
 
 MayRefuse = Callable[[Database, Callable[[], bool]], None]

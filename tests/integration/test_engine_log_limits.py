@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.support.control_plane import control_plane, empty_task
 from trainflow.engine import home_cleanup
 from trainflow.metadata.queries import attempt_queries
 from trainflow.settings.model import LoggingSettings
-from trainflow.testing.control_plane import control_plane, empty_task
 
 SMALL = LoggingSettings(max_bytes=10, backup_count=1)
 

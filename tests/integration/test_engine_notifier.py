@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from sqlalchemy import select, update
 
+from tests.support.webhook import SECRET, Receiver, webhook
 from trainflow.clock import ManualClock
 from trainflow.engine import notifier as module
 from trainflow.engine.notifier import Notifier
@@ -22,7 +23,6 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import notification_queries
 from trainflow.settings.model import NotificationSettings, Settings
 from trainflow.settings.project import project_at
-from trainflow.testing.webhook import SECRET, Receiver, webhook
 
 NOTICE = Notice(event=Event.STOPPED, key="one", sentence="it stopped", pipeline="flights")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
+from tests.support.local_databases import LocalServer
+from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import run_queries
-from trainflow.testing.local_databases import LocalServer
-from trainflow.testing.tiny_project import FILE, NAME, assert_trained_exactly_once, tiny_project
 
 
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])

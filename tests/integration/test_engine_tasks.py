@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.integration.task_pipelines import PIPELINE, WAITING
+from tests.support.embedded import Embedded, embedded, quiet
 from trainflow.metadata.queries import dag_queries, pool_queries, run_queries
 from trainflow.settings.project import Project
-from trainflow.testing.embedded import Embedded, embedded, quiet
 
 WriteProject = Callable[[dict[str, str]], Project]
 

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import select
 
 from tests.integration.engine_project import PIPELINE, WAITING, WriteProject, go
+from tests.support.embedded import Embedded, embedded, quiet
 from trainflow.clock import SystemClock
 from trainflow.engine.startup import Part
 from trainflow.metadata.queries import trigger_queries
 from trainflow.settings.project import Project
-from trainflow.testing.embedded import Embedded, embedded, quiet
 from trainflow.triggerer import triggerer
 
 

@@ -13,14 +13,14 @@ import pytest
 from sqlalchemy import Connection, insert, select, text
 
 from tests.integration.pool_changes import add_to, slots
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from tests.support.local_databases import LocalServer
 from trainflow.errors import EngineError
 from trainflow.messages.execution_api import OutcomeState, Progress, Started, XComItem
 from trainflow.metadata.database import CONFLICT_TRIES, Database
 from trainflow.metadata.queries import in_flight, pool_queries, status_queries, task_queries
 from trainflow.metadata.queries.pool_queries import POOL
 from trainflow.metadata.transaction_failures import is_conflict
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
-from trainflow.testing.local_databases import LocalServer
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from tests.integration.pool_changes import add_to, slots
+from tests.support.control_plane import ControlPlane, control_plane
 from trainflow.errors import DatabaseUnavailable, EngineError
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import pool_queries
 from trainflow.metadata.transaction_failures import is_conflict
-from trainflow.testing.control_plane import ControlPlane, control_plane
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import select
 
 from tests.integration.execution_requests import DEFERRAL, O, everything, pulled, xcom
+from tests.support.control_plane import START, ControlPlane
 from trainflow.messages.execution_api import (
     Done,
     Progress,
@@ -18,7 +19,6 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata.queries import attempt_queries, run_queries, trigger_queries
 from trainflow.metadata.queries.trigger_queries import TRIGGER
-from trainflow.testing.control_plane import START, ControlPlane
 
 
 class TestDeferral:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.integration.execution_requests import DEFERRAL, O, everything, pulled, xcom
+from tests.support.control_plane import START, ControlPlane
 from trainflow.messages.execution_api import (
     AttemptFailure,
     DagRunInfo,
@@ -28,7 +29,6 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
-from trainflow.testing.control_plane import START, ControlPlane
 
 
 class TestClaim:

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
+from tests.support.control_plane import control_plane, empty_task
 from trainflow.executors.executor import InFlightAttempt
 from trainflow.messages.execution_api import AttemptFailure, Deferral, OutcomeState, TriggeredRun, TriggerRun, XComItem
 from trainflow.messages.triggerer import Crashed, Fired, FromLoop, ToLoop, Watch
@@ -32,7 +33,6 @@ from trainflow.metadata.sqlite_fast_path import Plans
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.serialization.document import ChainDocument, RetryDocument
 from trainflow.states import TriggerRule
-from trainflow.testing.control_plane import control_plane, empty_task
 from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import Triggerer
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy.exc import StatementError
 
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.errors import EngineError, IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import pool_queries, run_queries, task_queries
 from trainflow.states import DagRunState, TaskInstanceState
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 T = TaskInstanceState
 

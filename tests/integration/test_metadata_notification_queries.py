@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from tests.support.control_plane import ControlPlane, control_plane
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.notice import Event, Notice
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries.notification_queries import NOTIFICATION
 from trainflow.serialization.document import ChainDocument, TaskDocument
-from trainflow.testing.control_plane import ControlPlane, control_plane
 
 CHAIN = ChainDocument("flights", "main", "main", "checkpoints")
 PROMOTED = Notice(event=Event.PROMOTED, key="champion 3", sentence="it is good", pipeline="flights")

@@ -11,13 +11,13 @@ import msgspec
 import pytest
 from sqlalchemy import event, insert, select, text, update
 
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from tests.support.local_databases import LocalServer
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.queries import dag_queries, in_flight, pool_queries, scheduled_queries, trigger_queries
 from trainflow.metadata.queries.scheduled_queries import DAG, RUN
 from trainflow.metadata.queries.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
-from trainflow.testing.local_databases import LocalServer
 
 SLOTS = 4
 

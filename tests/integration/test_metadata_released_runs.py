@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import run_queries
 from trainflow.states import MOST_AHEAD, DagRunState
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 
 @pytest.fixture

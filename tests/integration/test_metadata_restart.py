@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tests.integration.execution_requests import O
+from tests.support.control_plane import ControlPlane, empty_task
 from trainflow.messages.execution_api import (
     AttemptFailure,
     Done,
@@ -17,7 +18,6 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import attempt_queries, run_queries
 from trainflow.metadata.retry_policy import MOST_RESTARTS
-from trainflow.testing.control_plane import ControlPlane, empty_task
 
 
 def three_in_a_row(plane: ControlPlane) -> int:

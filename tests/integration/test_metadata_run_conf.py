@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.errors import LostTransition, ParamValidationError
 from trainflow.messages.execution_api import Done, Failed, OutcomeState, TriggeredRun, TriggerRun
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import outbox_queries, run_queries
 from trainflow.serialization.document import ChainDocument, RetryDocument
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 ROWS = {"rows": {"type": "integer", "minimum": 1}}
 WRONG = TriggeredRun("child", "c1", conf={"rows": 0})

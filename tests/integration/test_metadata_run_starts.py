@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, insert
 
+from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from trainflow.messages.execution_api import AttemptFailure, OutcomeState, TriggeredRun
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.metadata.queries.run_queries import RUN
 from trainflow.metadata.run_creation import Parent
-from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, insert, select
 from sqlalchemy.exc import IntegrityError
 
+from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from trainflow.clock import ManualClock
 from trainflow.errors import (
     DagNotFound,
@@ -23,7 +24,6 @@ from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.metadata.queries.run_queries import RUN
 from trainflow.metadata.run_creation import Parent
-from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
 
 
 @pytest.fixture

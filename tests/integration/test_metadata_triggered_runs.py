@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.integration.execution_requests import O, everything, pulled, xcom
+from tests.support.control_plane import ControlPlane
 from trainflow.messages.execution_api import (
     Done,
     Failed,
@@ -17,7 +18,6 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.metadata.queries import attempt_queries
 from trainflow.metadata.queries.run_queries import RUN
-from trainflow.testing.control_plane import ControlPlane
 
 
 class TestTriggeredRuns:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.simulation.clock import SettableClock
+from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from trainflow.deadlines import TOLERANCE
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import Deferral, OutcomeState
@@ -18,7 +19,6 @@ from trainflow.messages.triggerer import Fired, LoopAlive, Unwatch, Watch
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import notification_queries, outbox_queries, run_queries
 from trainflow.serialization.document import RetryDocument
-from trainflow.testing.control_plane import START, ControlPlane, control_plane, empty_task
 from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import LOOK_SECONDS, Triggerer
 

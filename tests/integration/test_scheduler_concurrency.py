@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, func, select
 
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.errors import LostTransition
 from trainflow.metadata.queries import in_flight, run_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
 from trainflow.metadata.queries.task_queries import TASK
 from trainflow.settings.model import ExecutorSettings, Settings
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 CHAIN_RUNS, WIDE_RUNS, STIRRED_RUNS = 12, 8, 6
 #: ticks of one scheduler; far more than are needed

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.metadata.queries import run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import VERSION
 from trainflow.scheduler import loop
 from trainflow.serialization.document import ChainDocument, DagDocument, RetryDocument
 from trainflow.states import DagRunState
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.clock import ManualClock
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.workload import ProcessExit
 from trainflow.metadata.queries import run_queries, service_queries, task_queries
 from trainflow.observability.processes import started_at
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 DEAD_AFTER = timedelta(seconds=30)
 BEAT = timedelta(seconds=5)

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from tests.support.local_object_stores import LocalS3
 from trainflow.storage import drivers
-from trainflow.testing.local_object_stores import LocalS3
 
 IMPORTS = """
 import sys, os

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3
+from tests.support.tiny_project import FILE, tiny_project
 from trainflow.errors import InputError, SampleBucketMissing, StoreMissing
 from trainflow.execution.check_stores import problems
 from trainflow.execution.parse import parse
@@ -19,8 +21,6 @@ from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
 from trainflow.storage.errors import CheckpointFailures, SampleFailures
 from trainflow.storage.reachability import check_reachable
-from trainflow.testing.local_object_stores import LocalAzure, LocalGCS, LocalS3
-from trainflow.testing.tiny_project import FILE, tiny_project
 from trainflow.workspace.store_check import StoreCheck
 
 SECRET = "s3cr3t-of-mine"

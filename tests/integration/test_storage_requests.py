@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Skip
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -15,7 +16,6 @@ from trainflow.errors import LedgerCorrupt
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import DAY, day
-from trainflow.testing.local_object_stores import LocalS3
 
 CHAIN = ChainKey("flights")
 ENTRIES = 5

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3
 from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
 from trainflow.storage.drivers import probe
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
-from trainflow.testing.local_object_stores import LocalAzure, LocalGCS, LocalS3
 from trainflow.testing.store_contract import StoreContract
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.engine_project import DEFERS, WAITING, WriteProject
+from tests.support.embedded import embedded, quiet
 from trainflow.settings.project import Project
-from trainflow.testing.embedded import embedded, quiet
 
 PIPELINE = (
     """

@@ -21,12 +21,12 @@ from sqlalchemy import UniqueConstraint, inspect, select, text
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.schema import CreateTable
 
+from tests.support.local_databases import LocalServer
 from trainflow.errors import EngineError
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import METADATA
 from trainflow.metadata.queries import pool_queries
-from trainflow.testing.local_databases import LocalServer
 
 NewDatabase = Callable[[], str]
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, select, type_coerce, update
 
 from tests.conftest import server_of
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.messages.execution_api import (
     AttemptFailure,
     Deferral,
@@ -37,7 +38,6 @@ from trainflow.metadata.queries.trigger_queries import TRIGGER
 from trainflow.metadata.queries.xcom_queries import XCOM
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import FINISHED, RUN_FINISHED, DagRunState, TaskInstanceState, TriggerRule
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import Triggerer
 

@@ -70,16 +70,18 @@ def test_package_has_no_dead_code() -> None:
     assert _unused(*paths, "--exclude", "*/migrations/versions/*,*/trainflow/testing/*") == []
 
 
-def test_test_kit_has_no_dead_code() -> None:
+def test_test_kits_have_no_dead_code() -> None:
     found = _unused("trainflow", "tests")
 
-    assert [line for line in found if line.startswith("trainflow/")] == []
+    kits = ("trainflow/", "tests/support/", "tests/storm/")
+    assert [line for line in found if line.startswith(kits)] == []
 
 
 def test_names_that_vulture_is_told_of_exist() -> None:
     """A name stays in the list no longer than in the source."""
     text = "\n".join(module.path.read_text() for module in source_tree.modules().values())
-    text += "".join(path.read_text() for path in (source_tree.ROOT / "operators").glob("*.py"))
+    for folder in ("operators", "tests/support"):
+        text += "".join(path.read_text() for path in (source_tree.ROOT / folder).glob("*.py"))
     lines = (source_tree.ROOT / "tests" / "vulture_names.py").read_text().splitlines()
     names = [line.removeprefix("_.") for line in lines if line.startswith("_.")]
 

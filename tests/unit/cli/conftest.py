@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.command_line import run_command
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.clock import ManualClock
 from trainflow.executors import execution_socket
 from trainflow.settings.project import MARKER
-from trainflow.testing.command_line import run_command
-from trainflow.testing.control_plane import ControlPlane, control_plane, empty_task
 
 
 class Said(NamedTuple):

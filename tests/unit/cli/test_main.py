@@ -10,9 +10,9 @@ import sys
 
 import pytest
 
+from tests.support.control_plane import empty_task
 from trainflow.cli import main
 from trainflow.metadata.database import Database
-from trainflow.testing.control_plane import empty_task
 
 
 def damage(database) -> None:

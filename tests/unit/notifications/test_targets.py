@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.webhook import SECRET, webhook
 from trainflow.errors import NotificationRefused
 from trainflow.notifications.targets import Command, Webhook, targets
-from trainflow.testing.webhook import SECRET, webhook
 
 MESSAGE = {"event": "stopped", "sentence": "Grüße"}
 

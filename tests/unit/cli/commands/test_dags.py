@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.control_plane import empty_task
 from trainflow.cli.commands.dags import print_tree
 from trainflow.messages.workload import ParseProblem
 from trainflow.metadata.queries import dag_queries
 from trainflow.serialization.document import ChainDocument
-from trainflow.testing.control_plane import empty_task
 
 LIST_KEYS = {
     "dag_id",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.testing.control_plane import empty_task
+from tests.support.control_plane import empty_task
 
 
 def pools(cli):

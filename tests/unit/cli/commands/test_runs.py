@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import inspect
 
+from tests.support.control_plane import ControlPlane, empty_task
 from trainflow.messages.execution_api import OutcomeState, Refused, TriggeredRun
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import dag_queries
-from trainflow.testing.control_plane import ControlPlane, empty_task
 
 RUN_KEYS = {
     "dag_id",

@@ -6,9 +6,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from tests.support.control_plane import empty_task
 from trainflow.messages.execution_api import AttemptFailure, Deferral, OutcomeState, XComItem
 from trainflow.metadata.queries import attempt_queries
-from trainflow.testing.control_plane import empty_task
 
 TASK_KEYS = {
     "dag_id",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainflow.testing.storm.rounds import values_of
-from trainflow.testing.storm.shapes import SHAPES, Model, problems_of
-from trainflow.testing.tiny_project import ROWS_A_DAY
+from tests.storm.rounds import values_of
+from tests.storm.shapes import SHAPES, Model, problems_of
+from tests.support.tiny_project import ROWS_A_DAY
 
 DAYS = 3
 

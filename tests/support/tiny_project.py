@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainflow.testing.live_project import WITHOUT_MLFLOW, LiveProject
+from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
 
 FIRST_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 DAYS = 30

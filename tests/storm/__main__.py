@@ -1,4 +1,4 @@
-"""`python -m trainflow.testing.storm`: rounds until the time is over; exit code 1 when a model was wrong."""
+"""`python -m tests.storm`: rounds until the time is over; exit code 1 when a model was wrong."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from random import Random
 
-from trainflow.testing.storm.rounds import Finding, Round
-from trainflow.testing.storm.shapes import SHAPES, Shape
+from tests.storm.rounds import Finding, Round
+from tests.storm.shapes import SHAPES, Shape
 
 
 def main() -> int:
@@ -37,7 +37,7 @@ def main() -> int:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m trainflow.testing.storm", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.storm", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30.0, help="begin no round after so many minutes (30)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (1)")
     parser.add_argument("--strikes", type=int, default=40, help="in each round (40)")

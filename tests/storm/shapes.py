@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainflow.testing.tiny_project import FIRST_DAY, ROWS_A_DAY
+from tests.support.tiny_project import FIRST_DAY, ROWS_A_DAY
 
 NAME = "storm"
 FILE = "pipelines/storm.yaml"

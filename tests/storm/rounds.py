@@ -15,10 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainflow.settings.home import Home
-from trainflow.testing.live_project import WITHOUT_MLFLOW, Ended, LiveProject, Running
-from trainflow.testing.processes import wait_for
-from trainflow.testing.storm.disturbances import (
+from tests.storm.disturbances import (
     ClockJump,
     Disturbance,
     Freeze,
@@ -27,8 +24,11 @@ from trainflow.testing.storm.disturbances import (
     PowerCut,
     TouchSamples,
 )
-from trainflow.testing.storm.shapes import FILE, FUNCTIONS, NAME, Model, Shape, problems_of
-from trainflow.testing.tiny_project import FIRST_DAY, ROWS_A_DAY
+from tests.storm.shapes import FILE, FUNCTIONS, NAME, Model, Shape, problems_of
+from tests.support.live_project import WITHOUT_MLFLOW, Ended, LiveProject, Running
+from tests.support.tiny_project import FIRST_DAY, ROWS_A_DAY
+from trainflow.settings.home import Home
+from trainflow.testing.processes import wait_for
 
 #: a storm of kills is no reason to give up here; leases that end soon let survivors go on
 SETTINGS = (

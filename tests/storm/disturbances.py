@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from random import Random
 
-from trainflow.testing.live_project import LiveProject
+from tests.support.live_project import LiveProject
 from trainflow.testing.processes import Found, ProcessKind
 
 _CLOCK = '''\
