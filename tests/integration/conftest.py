@@ -22,7 +22,7 @@ from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
 from trainflow.execution.parse_file import parse_file
 from trainflow.messages.workload import ExecuteTask, ParseFile
-from trainflow.metadata import sqlite_fast_path
+from trainflow.metadata import fast_path
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import service_queries
 from trainflow.observability.processes import started_at
@@ -81,13 +81,13 @@ def _whatever_was_asked_could_be_asked_of_mysql() -> Iterator[None]:
     about any test before it.)"""
     asked: dict[str, Any] = {}
 
-    class Remembered(sqlite_fast_path._Plan):
+    class Remembered(fast_path._Plan):
         def __init__(self, compiled: Any, dialect: Any) -> None:
             super().__init__(compiled, dialect)
             asked.setdefault(compiled.string, compiled.statement)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite_fast_path, "_Plan", Remembered)
+        patch.setattr(fast_path, "_Plan", Remembered)
         yield
     dialect = MySQLDialect(paramstyle="format")
     for statement, made in asked.items():

@@ -23,13 +23,13 @@ from trainflow.messages.execution_api import AttemptFailure, Deferral, OutcomeSt
 from trainflow.messages.triggerer import Crashed, Fired, FromLoop, ToLoop, Watch
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata.database import Database
+from trainflow.metadata.fast_path import Plans
 from trainflow.metadata.queries import notification_queries, outbox_queries, service_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
 from trainflow.metadata.queries.run_queries import RUN
 from trainflow.metadata.queries.task_queries import TASK
 from trainflow.metadata.queries.trigger_queries import TRIGGER
 from trainflow.metadata.queries.xcom_queries import XCOM
-from trainflow.metadata.sqlite_fast_path import Plans
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.serialization.document import ChainDocument, RetryDocument
 from trainflow.states import TriggerRule

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.sqlite_fast_path import FastResult, Plans
+from trainflow.metadata.fast_path import FastResult, Plans
 
 _OBSERVE = """
 CREATE TABLE observed (

@@ -23,7 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
-from trainflow.metadata.sqlite_fast_path import FastConnection, Plans
+from trainflow.metadata.fast_path import FastConnection, Plans
 from trainflow.metadata.transaction_failures import is_conflict, is_damage, is_outage
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings

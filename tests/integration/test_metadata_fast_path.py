@@ -17,8 +17,8 @@ from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, 
 from trainflow.metadata import schema
 from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.database import Database
+from trainflow.metadata.fast_path import FastConnection, FastResult
 from trainflow.metadata.models import OutboxTable, ServiceTable
-from trainflow.metadata.sqlite_fast_path import FastConnection, FastResult
 
 SERVICE, OUTBOX = ServiceTable.table, OutboxTable.table
 NOW = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
