@@ -18,6 +18,7 @@ import pytest
 
 from tests.support.local_databases import LocalMariaDB, LocalPostgres, LocalServer, local_mariadb, local_postgres
 from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3, local_azure, local_gcs, local_s3
+from tests.support.local_sftp import LocalSFTP, local_sftp, openssh_server
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
 
@@ -213,6 +214,20 @@ def gcs() -> Iterator[LocalGCS]:
 def azure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAzure]:
     """An Azure Blob Storage server, for all tests that ask for it."""
     with local_azure(tmp_path_factory.mktemp("azurite") / "log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSFTP]:
+    """An SFTP server with OpenSSH's own way with files, for all tests that ask for it."""
+    with local_sftp(tmp_path_factory.mktemp("sftp"), openssh_server()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def asyncssh_sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSFTP]:
+    """An SFTP server in Python, for all tests that ask for it."""
+    with local_sftp(tmp_path_factory.mktemp("sftp")) as server:
         yield server
 
 

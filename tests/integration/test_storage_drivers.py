@@ -14,7 +14,7 @@ IMPORTS = """
 import sys, os
 from trainflow.storage.drivers import load_before_fork
 load_before_fork(sys.argv[1])
-print(sorted({"s3fs", "gcsfs", "fsspec"} & set(sys.modules)), len(os.listdir("/proc/self/task")))
+print(sorted({"s3fs", "gcsfs", "fsspec", "asyncssh"} & set(sys.modules)), len(os.listdir("/proc/self/task")))
 """
 
 
@@ -44,6 +44,7 @@ def test_models_that_were_read_before_a_fork_serve_each_process_with_a_session_o
         ("s3://bucket/x", "['fsspec', 's3fs']"),
         ("checkpoints", "[]"),
         ("gs://bucket/x", "[]"),
+        ("sftp://host/x", "['asyncssh', 'fsspec']"),
         ("simplecache::s3://bucket/x", "[]"),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3
+from tests.support.local_sftp import LocalSFTP
 from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
 from trainflow.storage.drivers import probe
 from trainflow.storage.local import LocalStore
@@ -57,13 +58,26 @@ class TestAzureStore(StoreContract):
         return open_store(f"az://{azure.make_bucket()}/some/checkpoints", storage_options=azure.storage_options)
 
 
+class TestSFTPStore(StoreContract):
+    @pytest.fixture
+    def store(self, sftp: LocalSFTP) -> Store:
+        return open_store(f"{sftp.make_folder()}/some/checkpoints", storage_options=sftp.storage_options)
+
+
+class TestSFTPStoreOfAsyncssh(StoreContract):
+    @pytest.fixture
+    def store(self, asyncssh_sftp: LocalSFTP) -> Store:
+        options = asyncssh_sftp.storage_options
+        return open_store(f"{asyncssh_sftp.make_folder()}/some/checkpoints", storage_options=options)
+
+
 def test_path_is_relative_to_project(tmp_path: Path) -> None:
     assert open_store("checkpoints", root=tmp_path).url == str(tmp_path / "checkpoints")
     assert open_store("/elsewhere", root=tmp_path).url == "/elsewhere"
     assert open_store("file:///elsewhere", root=tmp_path).url == "/elsewhere"
 
 
-@pytest.mark.parametrize("url", ["http://host/x", "sftp://user:hunter2@host/x", "hdfs://host/x", "github://a:b@c/x"])
+@pytest.mark.parametrize("url", ["http://host/x", "ftp://user:hunter2@host/x", "hdfs://host/x", "github://a:b@c/x"])
 def test_store_that_cannot_create_exclusively_is_refused(url: str) -> None:
     with pytest.raises(StoreNotExclusive, match="cannot create a file only if it is absent") as caught:
         open_store(url)

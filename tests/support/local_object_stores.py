@@ -64,7 +64,7 @@ def local_azure(log: Path) -> Iterator[LocalAzure]:
     try:
         load_driver("az://container", {})
     except InputError as error:
-        _missing(f"no driver of Azure: {error}")
+        missing(f"no driver of Azure: {error}")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -88,13 +88,13 @@ def _azurite() -> str:
     return (
         installed
         or shutil.which("azurite-blob")
-        or _missing(
+        or missing(
             f"no local Azure server: 'npm install --prefix FOLDER azurite', and name the folder in {AZURITE_FOLDER}"
         )
     )
 
 
-def _missing(reason: str) -> NoReturn:
+def missing(reason: str) -> NoReturn:
     """Skip the test for what is not here; an error where `CI` is set."""
     if os.environ.get("CI"):
         raise RuntimeError(reason)

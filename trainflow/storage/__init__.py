@@ -1,16 +1,17 @@
 """Files of samples and of checkpoints, on local disks and in object stores: the only package that opens any.
 
 Reading order: `store` (the contract: `Storage` is what can be listed and read, `Store` is one that also creates
-exclusively), `local`, `object_store` (a store that asks for fewer requests is waited for, a bounded time; `s3_requests`
-and `local_copies` have it asked less), `drivers` (what fsspec needs, which kinds of store can fence, and the probe),
-`urls` (a URL and its options become a store), `reachability`, `errors` (what a driver raises becomes one of our
-exceptions, by `reasons`, with every secret masked).
+exclusively), `local`, `sftp` (as on a local disk, through `sftp_connection`), `object_store` (a store that asks for
+fewer requests is waited for, a bounded time; `s3_requests` and `local_copies` have it asked less), `drivers` (what
+fsspec needs, which kinds of store can fence, and the probe), `urls` (a URL and its options become a store),
+`reachability`, `errors` (what a driver raises becomes one of our exceptions, by `reasons`, with every secret masked).
 
 Invariants:
 
 - What fsspec takes as a URL and as options is what a user writes; nothing a user wrote is overridden.
 - An error of a driver never leaves the package: it is raised as the exception of who opened the store, checkpoints
   (`StoreFailure`) or samples (`SampleUnreadable`), names the place and what to do, and holds no secret.
+- No server of SFTP is trusted whose host key is not known, unless the options say so.
 - No listing comes from a cache: another process may have written. A content does where a listing shows it unchanged.
 - A file that is created exclusively is there whole or not at all, and stays when the power is cut.
 - A local path never loads fsspec.

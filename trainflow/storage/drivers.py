@@ -15,6 +15,9 @@ from trainflow.storage.store import Store
 
 #: the extra of this package that brings the driver of a protocol
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+EXTRAS |= {"sftp": "sftp", "ssh": "sftp"}
+#: reached without fsspec, whose driver writes over what is there
+SFTP_PROTOCOLS = frozenset({"sftp", "ssh"})
 LOCAL_PROTOCOLS = frozenset({"file", "local"})
 #: reached without a request
 PROTOCOLS_ON_THIS_MACHINE = LOCAL_PROTOCOLS | {"memory"}
@@ -24,7 +27,7 @@ _FORKED = frozenset({"s3", "s3a"})
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 #: fsspec protocols whose `pipe_file(mode="create")` is one conditional request (for memory: made atomic by our lock).
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
-EXCLUSIVE_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"})
+EXCLUSIVE_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}) | SFTP_PROTOCOLS
 _NOT_EXCLUSIVE = (
     "{url} cannot hold checkpoints: asked to create a file only if it is absent, it {how}, so two runs "
     "could commit the same place in the chain. Use a local disk, S3 (or a server that honours If-None-Match), GCS or "
@@ -51,6 +54,9 @@ def load_driver(url: str, options: Mapping[str, Any]) -> None:
     """Import what reaches the files of a URL, which may take a second. Raises InputError as `open_filesystem` does."""
     _before_import(driver_of(url), options)
     with _refusing(url, options):
+        if protocol_of(url) in SFTP_PROTOCOLS:
+            import_module("trainflow.storage.sftp")
+            return
         from fsspec import get_filesystem_class
 
         get_filesystem_class(driver_of(url))
@@ -98,7 +104,10 @@ _S3_MODELS = _S3Models()
 def load_before_fork(url: str) -> None:
     """Import what reaches the files of a URL, where forked processes can share it. Never raises: who uses the store is
     told what is wrong with it."""
-    if driver_of(url) in _FORKED and protocol_of(url) in _FORKED:
+    if protocol_of(url) in SFTP_PROTOCOLS:
+        with suppress(Exception):
+            load_driver(url, {})
+    elif driver_of(url) in _FORKED and protocol_of(url) in _FORKED:
         with suppress(Exception):
             load_driver(url, {})
             _S3_MODELS.load()

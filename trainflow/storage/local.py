@@ -48,7 +48,7 @@ class LocalStore(Store):
             return None
         except OSError as error:
             self._failures.raise_for("list", self.uri(folder), error)
-        files = (_listed(name, entry) for name, entry in found if not _is_temporary(entry.name))
+        files = (_listed(name, entry) for name, entry in found if not is_temporary(entry.name))
         return sorted((file for file in files if file is not None), key=lambda file: file.path)
 
     def names(self, folder: str) -> list[str] | None:
@@ -59,7 +59,7 @@ class LocalStore(Store):
         except OSError as error:
             self._failures.raise_for("list", self.uri(folder), error)
         # of a hundred thousand names hardly any is looked at any closer
-        return [name for name in found if not (name.startswith(TEMPORARY_PREFIX) and _is_temporary(name))]
+        return [name for name in found if not (name.startswith(TEMPORARY_PREFIX) and is_temporary(name))]
 
     def read(self, path: str) -> bytes:
         target = self._at(path)
@@ -116,7 +116,7 @@ class LocalStore(Store):
         files = []
         with self._failing("list", target):
             for name, entry in found:
-                if _is_temporary(entry.name) == temporary:
+                if is_temporary(entry.name) == temporary:
                     with suppress(FileNotFoundError):
                         status = entry.stat()
                         modified = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -237,7 +237,13 @@ def written(status: os.stat_result) -> float:
     return max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
 
 
-def _is_temporary(name: str) -> bool:
+def temporary_name(name: str) -> str:
+    """A name for the content of a file that is to be called `name`, which no other writer has."""
+    return f"{TEMPORARY_PREFIX}{name}-{os.urandom(8).hex()}"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file is one that a writer has begun and not finished."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
@@ -306,7 +312,7 @@ def fsync_folder(folder: Path) -> None:
 
 
 def _write_temporary(target: Path, data: bytes, *, durable: bool) -> Path:
-    temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{os.urandom(8).hex()}")
+    temporary = target.with_name(temporary_name(target.name))
     try:
         with temporary.open("xb") as file:
             file.write(data)

@@ -15,6 +15,7 @@ from typing import Any
 from trainflow.storage.drivers import (
     EXTRAS,
     PROTOCOLS_ON_THIS_MACHINE,
+    SFTP_PROTOCOLS,
     driver_of,
     load_driver,
     open_filesystem,
@@ -77,6 +78,13 @@ def _within(seconds: float, ask: Callable[[], None]) -> BaseException | None:
 def _ask(url: str, options: Mapping[str, Any], seconds: float) -> None:
     """Ask for one name. Raises what the driver raises."""
     driver = driver_of(url)
+    if protocol_of(url) in SFTP_PROTOCOLS:
+        from trainflow.storage.sftp_connection import SFTPConnection
+
+        connection = SFTPConnection(url, options)
+        connection.call(lambda client: client.exists("/"), again=False)
+        connection.close()
+        return
     filesystem, base = open_filesystem(url, _once(driver, options, seconds))
     bucket, _, prefix = base.strip("/").partition("/")
     # credentials may be good for what is below the place and no more: a policy for `folder/*` allows no `folder`

@@ -17,6 +17,10 @@ class RefusalReason(Enum):
         "check the credentials (storage options or the environment): give this user or these credentials the right to "
         "read, create and delete there"
     )
+    HOST_KEY = (
+        "compare the server's host key with what its owner says and add it to ~/.ssh/known_hosts (ssh-keyscan), or "
+        "name the file that has it in the storage option known_hosts"
+    )
     REGION = "name the region of the bucket in the storage options (client_kwargs: {region_name: …}) or in AWS_REGION"
     UNREACHABLE = "check the endpoint in the storage options and that this machine can reach it, then try again"
     THROTTLED = (
@@ -73,6 +77,13 @@ _CLASSES = {
     "DefaultCredentialsError": RefusalReason.CREDENTIALS,
     "RefreshError": RefusalReason.CREDENTIALS,
     "PermissionDenied": RefusalReason.CREDENTIALS,
+    "HostKeyNotVerifiable": RefusalReason.HOST_KEY,
+    "KeyImportError": RefusalReason.CREDENTIALS,
+    "KeyEncryptionError": RefusalReason.CREDENTIALS,
+    "ConnectionLost": RefusalReason.UNREACHABLE,
+    "DisconnectError": RefusalReason.UNREACHABLE,
+    "SFTPConnectionLost": RefusalReason.UNREACHABLE,
+    "SFTPNoConnection": RefusalReason.UNREACHABLE,
     "EndpointConnectionError": RefusalReason.UNREACHABLE,
     "ConnectTimeoutError": RefusalReason.UNREACHABLE,
     "ReadTimeoutError": RefusalReason.UNREACHABLE,

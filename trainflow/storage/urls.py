@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.errors import TrainflowError
-from trainflow.storage.drivers import LOCAL_PROTOCOLS, check_kind, open_filesystem, protocol_of
+from trainflow.storage.drivers import (
+    LOCAL_PROTOCOLS,
+    SFTP_PROTOCOLS,
+    check_kind,
+    load_driver,
+    open_filesystem,
+    protocol_of,
+)
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
 from trainflow.storage.local import LocalStore
 from trainflow.storage.local_copies import LocalCopies
@@ -32,7 +39,7 @@ def open_store(
         return LocalStore(path if root is None else root / path)
     check_kind(url)
     known = None if copies is None else LocalCopies(copies, f"{url}\n{_endpoint(storage_options or {})}")
-    return _behind_fsspec(url, storage_options or {}, CheckpointFailures(storage_options), known)
+    return _open_remote(url, storage_options or {}, CheckpointFailures(storage_options), known)
 
 
 def _endpoint(options: Mapping[str, Any]) -> str:
@@ -50,12 +57,15 @@ def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | Non
     failures = SampleFailures(storage_options)
     if "://" not in path or path.startswith(("file://", "local://")):
         return LocalStore(root or Path.cwd(), failures)
-    return _behind_fsspec(path, storage_options, failures)
+    return _open_remote(path, storage_options, failures)
 
 
-def _behind_fsspec(
-    url: str, options: Mapping[str, Any], failures: Failures, copies: LocalCopies | None = None
-) -> Store:
+def _open_remote(url: str, options: Mapping[str, Any], failures: Failures, copies: LocalCopies | None = None) -> Store:
+    if protocol_of(url) in SFTP_PROTOCOLS:
+        load_driver(url, options)
+        from trainflow.storage.sftp import open_sftp
+
+        return open_sftp(url, options, failures)
     from trainflow.storage.object_store import ObjectStore
 
     try:
