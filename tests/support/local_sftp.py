@@ -19,6 +19,7 @@ import msgspec
 
 from tests.support.local_object_stores import missing
 
+_REPOSITORY = Path(__file__).parents[2]
 USER, PASSWORD = "trainer", "hunter2-of-sftp"
 #: where Debian's and Red Hat's packages put it
 _OPENSSH = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server")
@@ -57,7 +58,7 @@ def local_sftp(folder: Path, program: str = "") -> Iterator[LocalSFTP]:
     log, known_hosts = folder / "server.log", folder / "known_hosts"
     with log.open("wb") as errors:
         words = [sys.executable, "-m", "tests.support.local_sftp", str(known_hosts), program]
-        server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True)
+        server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=_REPOSITORY)
     assert server.stdout is not None
     try:
         port = server.stdout.readline().strip()
