@@ -10,9 +10,9 @@ from typing import Any
 import typer
 
 from trainflow.cli import main
+from trainflow.insight.settings import SettingLine, settings_in_force
 from trainflow.pipeline_spec.load import json_schema
 from trainflow.settings.project import Project
-from trainflow.settings.report import SettingLine, settings_in_force
 
 FILE = Path(__file__).parent.parent / "docs" / "reference.md"
 _HEAD = """\

@@ -1,20 +1,160 @@
-"""The settings of a project as they are in force, without secrets, and everything that is wrong with them."""
+"""Every setting of a project with its value, where that comes from, its unit and meaning, without secrets; and
+everything that is wrong with them.
+
+`settings.load` stops at the first problem, because nothing can go on with it; a person wants to see all of them.
+"""
 
 from __future__ import annotations
 
+import inspect
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from trainflow.errors import InputError
+from trainflow.errors import InputError, SettingsError
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import MASK, redact, redact_text
+from trainflow.settings.load import PREFIX, check_names, load_settings, read_file, told, variable_of
+from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.settings.report import DEFAULT, problems, settings_in_force
+
+DEFAULT = "default"
+
+
+class SettingLine(msgspec.Struct, frozen=True):
+    """One setting. `source`: `default`, the settings file, or the environment variable that sets it."""
+
+    section: str
+    key: str
+    value: Any
+    default: Any
+    source: str
+    #: "seconds", "count", "text", "list", "yes or no", "options", or the words it may be
+    unit: str
+    meaning: str
+
+    @property
+    def name(self) -> str:
+        """`section.key`."""
+        return f"{self.section}.{self.key}"
+
+
+def settings_in_force(project: Project, environ: Mapping[str, str] | None = None) -> list[SettingLine]:
+    """Every setting, in the order of the model. Raises SettingsError as `load_settings` does."""
+    environ = os.environ if environ is None else environ
+    settings = load_settings(project, environ)
+    written = read_file(project)
+    lines = []
+    for section in msgspec.structs.fields(Settings):
+        values, meanings = getattr(settings, section.name), _meanings(section.type)
+        for field in msgspec.structs.fields(section.type):
+            variable = variable_of(environ, section.name, field.name)
+            in_file = field.name in written.get(section.name, {})
+            lines.append(
+                SettingLine(
+                    section.name,
+                    field.name,
+                    getattr(values, field.name),
+                    _default(field),
+                    variable or (str(project.settings_file) if in_file else DEFAULT),
+                    _unit(field),
+                    meanings.get(field.name, ""),
+                )
+            )
+    return lines
+
+
+def problems(project: Project, environ: Mapping[str, str] | None = None) -> list[str]:
+    """Problems with the settings file and the variables, one sentence each."""
+    environ = os.environ if environ is None else environ
+    try:
+        written = read_file(project)
+        found = [problem for section, values in written.items() for problem in _problems_of(project, section, values)]
+    except SettingsError as error:
+        found = [str(error)]
+    # a variable alone, over a project without a file: what is wrong with it is not hidden by the file
+    bare = Project(project.root / "configs" / "nowhere", project.home)
+    for name, value in sorted(environ.items()):
+        if name.startswith(PREFIX):
+            found += [f"environment variable {name}: {problem}" for problem in _try(bare, {name: value})]
+    return found
+
+
+def _problems_of(project: Project, section: str, values: Any) -> Iterator[str]:
+    """Each key of a section by itself."""
+    pairs = values.items() if isinstance(values, Mapping) else [(None, values)]
+    for key, value in pairs:
+        document = {section: {key: value}} if key is not None else {section: value}
+        yield from _try_document(project, document)
+    if not pairs:
+        yield from _try_document(project, {section: {}})
+
+
+def _try_document(project: Project, document: dict[str, Any]) -> Iterator[str]:
+    where = str(project.settings_file)
+    try:
+        check_names(document, where=where)
+        msgspec.convert(document, Settings)
+    except SettingsError as error:
+        yield str(error)
+    except msgspec.ValidationError as error:
+        yield f"{where}: {told(error)}"
+
+
+def _try(project: Project, environ: Mapping[str, str]) -> Iterator[str]:
+    try:
+        load_settings(project, environ)
+    except SettingsError as error:
+        # the variable is named by the caller
+        yield str(error).removeprefix(f"environment variable {next(iter(environ))}: ")
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.default_factory()
+    return field.default
+
+
+def _unit(field: msgspec.structs.FieldInfo) -> str:
+    inner = msgspec.inspect.type_info(field.type)
+    if isinstance(inner, msgspec.inspect.UnionType):
+        inner = next(each for each in inner.types if not isinstance(each, msgspec.inspect.NoneType))
+    match inner:
+        case msgspec.inspect.LiteralType():
+            return " | ".join(str(value) for value in inner.values)
+        case msgspec.inspect.BoolType():
+            return "yes or no"
+        case msgspec.inspect.DictType():
+            return "options"
+        case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
+            return "list"
+        case msgspec.inspect.FloatType() | msgspec.inspect.IntType():
+            return "seconds" if field.name.endswith("_seconds") else "count"
+    return "text"
+
+
+def _meanings(section: type) -> dict[str, str]:
+    """The `#:` comments of a section; one above several settings is about all of them."""
+    meanings: dict[str, str] = {}
+    comment: list[str] = []
+    in_comment = False
+    for line in inspect.getsource(section).splitlines():
+        text = line.strip()
+        if text.startswith("#:"):
+            comment = [*(comment if in_comment else []), text.removeprefix("#:").strip()]
+            in_comment = True
+            continue
+        in_comment = False
+        name, colon, _ = text.partition(":")
+        if colon and name.isidentifier():
+            meanings[name] = " ".join(comment)
+    return meanings
 
 
 class SettingSummary(msgspec.Struct, frozen=True):
-    """One setting, as `trainflow.settings.report.SettingLine` explains it; `value` without secrets."""
+    """One setting, as `trainflow.insight.settings.SettingLine` explains it; `value` without secrets."""
 
     name: str
     section: str

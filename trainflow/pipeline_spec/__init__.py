@@ -21,9 +21,8 @@ read it (`trainflow.execution.parse_file`), `trainflow.execution.dag_files` load
 YAML file by `load.load_pipeline_file`, where all of this package is. What comes out are DAGs, which
 `trainflow.serialization` turns into documents, and `trainflow.messages` carries these back.
 
-Reading order: `model` (every key, unit and default; the sections are in `sections`, `start_sections`,
-`samples_section`, each with what it becomes; single values in `fields`), `quantities` (what "1h30m" and "2013-01-01"
-mean), `yaml_reader`, `overrides` (what is laid over and under it), `inheritance` (what a stage takes from the file),
-`validation`, `stage_cycles` (which stages start from which), `references`, `problems` (how wrong input is told), `load`
-(all of it in order), `compile`.
+Reading order: `model` (every key, unit and default; the sections are in `sections`, `samples_section`, each with what
+it becomes; single values in `fields`), `quantities` (what "1h30m" and "2013-01-01" mean), `yaml_reader`, `overrides`
+(what is laid over and under it), `inheritance` (what a stage takes from the file), `validation`, `stage_cycles` (which
+stages start from which), `references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
 """

@@ -26,9 +26,8 @@ from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.samples_section import limits_of, samples_of
-from trainflow.pipeline_spec.sections import TaskSection, gates_of, policies_of, promotes_of
+from trainflow.pipeline_spec.sections import TaskSection, adopt_of, gates_of, policies_of, promotes_of
 from trainflow.pipeline_spec.stage_cycles import is_feedback, passes_to, through, upstream_of
-from trainflow.pipeline_spec.start_sections import adopt_of
 from trainflow.states import TriggerRule
 
 

@@ -11,7 +11,9 @@ from trainflow.bounds import LARGEST_INTEGER
 from trainflow.pipeline_spec.fields import Name, Wait
 from trainflow.pipeline_spec.samples_section import SamplesSection, SplitSection
 from trainflow.pipeline_spec.sections import (
+    AdoptSection,
     AfterCommitSection,
+    Base,
     FunctionSection,
     Gates,
     Promotes,
@@ -21,7 +23,6 @@ from trainflow.pipeline_spec.sections import (
     TaskSection,
     TrainSection,
 )
-from trainflow.pipeline_spec.start_sections import AdoptSection, Base
 
 
 class StageSpec(Section):

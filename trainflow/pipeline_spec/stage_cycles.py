@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec
 from trainflow.pipeline_spec.problems import Location, suggest
 from trainflow.pipeline_spec.samples_section import samples_of
-from trainflow.pipeline_spec.start_sections import InitFromSection
+from trainflow.pipeline_spec.sections import InitFromSection
 from trainflow.samples.grid import nests
 
 

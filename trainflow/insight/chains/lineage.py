@@ -7,9 +7,8 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.audit.compare import ComparedScore
-from trainflow.checkpoints.audit.compare import compare as difference
-from trainflow.checkpoints.audit.lineage import Lineage, LineageStep, lineage_of
+from trainflow.checkpoints.audit.lineage import ComparedScore, Lineage, LineageStep, lineage_of
+from trainflow.checkpoints.audit.lineage import compare as difference
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork, LedgerEntry
 from trainflow.checkpoints.ledger_changes.prune import chains_of

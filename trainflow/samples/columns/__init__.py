@@ -13,6 +13,6 @@ A change breaks this when the order of files or the size of a split changes a ty
 `common_type` does not know.
 
 Reading order: `types` (a type as text, for split and ledger) · `common_type` (the rule) · `cast` (values) · `unify`
-(over the files of a split and its chain) · `bounds`, `column_summary` (ranges and nulls) · `path_columns` (columns in
+(over the files of a split and its chain) · `bounds` (ranges) · `path_columns` (columns in
 the names of folders) · `partition_columns` (of a partition, beside those before it).
 """

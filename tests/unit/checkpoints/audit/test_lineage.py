@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from trainflow.checkpoints.audit.compare import ComparedScore, compare
-from trainflow.checkpoints.audit.lineage import Lineage, lineage_of
+from trainflow.checkpoints.audit.lineage import ComparedScore, Lineage, compare, lineage_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry

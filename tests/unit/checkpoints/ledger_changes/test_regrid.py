@@ -236,7 +236,7 @@ def test_head_that_moved_meanwhile_is_left_alone(writer: ChainWriter) -> None:
 
 def test_audit_finds_grid_that_was_changed_by_hand(writer: ChainWriter) -> None:
     """The audit's own reckoning, over a line whose checkpoints disagree."""
-    from trainflow.checkpoints.audit.grids import regrid_problems
+    from trainflow.checkpoints.audit.audit import regrid_problems
     from trainflow.checkpoints.audit.raw_ledger import read_raw
 
     writer.commit_many(2, grid=DAYS)

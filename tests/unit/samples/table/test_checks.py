@@ -9,9 +9,8 @@ import pytest
 
 from trainflow.errors import SampleUnreadable
 from trainflow.samples.columns.bounds import bound_key
-from trainflow.samples.columns.column_summary import ColumnSummary
 from trainflow.samples.columns.types import is_called
-from trainflow.samples.files.footers import Footer, is_parquet, read_footer
+from trainflow.samples.files.footers import ColumnSummary, Footer, is_parquet, read_footer
 from trainflow.samples.spec import Checks
 from trainflow.samples.table.checks import problems
 from trainflow.storage.urls import open_storage

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from trainflow.errors import SettingsError
+from trainflow.insight.settings import problems
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
-from trainflow.settings.report import problems
 
 
 @pytest.mark.parametrize(
