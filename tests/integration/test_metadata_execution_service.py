@@ -197,7 +197,7 @@ class TestOutcome:
     def test_cleared_task_begins_anew_and_is_told_so(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         started = plane.claim(work)
         assert isinstance(started, Started)
-        assert started.cleared_at is None
+        assert (started.cleared_at, started.first_attempt) == (None, True)
         plane.service.handle(RowsSaved(work.key, 10))
         plane.clock.advance(timedelta(seconds=5))
         with plane.database.transaction() as connection:
@@ -208,7 +208,15 @@ class TestOutcome:
         (again,) = plane.tick()
         started = plane.claim(again)
         assert isinstance(started, Started)
-        assert started.cleared_at == START + timedelta(seconds=5)
+        assert (started.cleared_at, started.first_attempt) == (START + timedelta(seconds=5), False)
+
+    def test_attempt_after_another_one_is_not_the_first(self, plane: ControlPlane, work: ExecuteTask) -> None:
+        plane.claim(work)
+        plane.exit(work)
+        (again,) = plane.tick()
+        started = plane.claim(again)
+        assert isinstance(started, Started)
+        assert not started.first_attempt
 
     def test_rescheduled_sensor_keeps_its_first_start(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         at = START + timedelta(seconds=30)

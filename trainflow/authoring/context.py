@@ -61,6 +61,8 @@ class TaskInstance(Protocol):
     first_started_at: datetime | None
     #: when a person last cleared it
     cleared_at: datetime | None
+    #: whether no attempt at it has started before
+    first_attempt: bool
     #: how often it gave its slot back so far
     reschedule_count: int
     project_root: Path

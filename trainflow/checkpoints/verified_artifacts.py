@@ -25,7 +25,7 @@ from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.pluralize import counted
 from trainflow.storage.local import CHUNK_BYTES
-from trainflow.storage.store import Store
+from trainflow.storage.store import Store, StoreFile
 
 #: a checkpoint of at most so many bytes is read
 SMALL_BYTES = 64 << 20
@@ -129,12 +129,13 @@ def _file_problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str
     return f"{store.uri(path)} has {counted(size, 'byte')} and {found}, committed were {committed}"
 
 
-def verify_uploaded(store: Store, artifacts: Artifacts) -> list[str]:
+def verify_uploaded(store: Store, artifacts: Artifacts, listed: Sequence[StoreFile] | None = None) -> list[str]:
     """Verify as `verify` does, but by size only where the store is elsewhere: uploads are checked, a read is a
-    download."""
+    download. `listed`: files of the chain, these among them, where they were listed just now."""
     if store.local_path(artifacts.path) is not None:
         return _verify_unless_remembered(store, artifacts)
-    sizes = {file.path: file.size_bytes for file in store.files(artifacts.path)}
+    listed = store.files(artifacts.path) if listed is None else listed
+    sizes = {file.path: file.size_bytes for file in listed}
     problems: list[str] = []
     for file in artifacts.files:
         path = f"{artifacts.path}/{file.path}"

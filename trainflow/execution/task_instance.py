@@ -90,6 +90,7 @@ class RuntimeTaskInstance(TaskInstance):
         self.max_tries = started.max_tries
         self.first_started_at: datetime | None = started.first_started_at
         self.cleared_at: datetime | None = started.cleared_at
+        self.first_attempt = started.first_attempt
         self.reschedule_count = started.reschedule_count
         self.hostname = socket.gethostname()
         self.project_root = project_root

@@ -183,6 +183,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     reschedule_count: int = 0
     #: when it was last cleared: what earlier attempts saved inside the split is not gone on from
     cleared_at: datetime | None = None
+    #: no attempt at this task instance has started before
+    first_attempt: bool = False
     #: seconds since the attempt began, where it resumes: `execution_timeout` counts its waits
     elapsed_seconds: float = 0.0
 

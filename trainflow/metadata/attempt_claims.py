@@ -21,11 +21,15 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     if row is None:
         return STALE
     same_process = row.pid == request.pid and row.process_started == request.process_started
+    is_first = row.started_at is None
     if not (row.state == _T.RUNNING and same_process):
         _take(connection, row, request, now)
+    else:
+        is_first = row.started_at == attempt_queries.started_at(connection, request.key.attempt_id)
     began = None if row.next_method is None else attempt_queries.started_at(connection, request.key.attempt_id)
     elapsed = max((now - began).total_seconds(), 0.0) if began is not None else 0.0
-    return _started(row, run_queries.by_id(connection, row.dag_run_id), now, elapsed)
+    is_first = is_first and row.cleared_at is None
+    return _started(row, run_queries.by_id(connection, row.dag_run_id), now, elapsed, is_first=is_first)
 
 
 def _take(connection: Connection, row: Row[Any], request: Start, now: datetime) -> None:
@@ -53,8 +57,8 @@ def _take(connection: Connection, row: Row[Any], request: Start, now: datetime) 
     attempt_queries.note(connection, request.key.attempt_id, started_at=now)
 
 
-def _started(row: Row[Any], run: Row[Any], now: datetime, elapsed_seconds: float) -> Started:
-    """`row` as it was before the claim."""
+def _started(row: Row[Any], run: Row[Any], now: datetime, elapsed_seconds: float, *, is_first: bool) -> Started:
+    """`row` as it was before the claim. `is_first`: no attempt has started before this one."""
     return Started(
         run=RunInfo(
             dag_id=run.dag_id,
@@ -75,4 +79,5 @@ def _started(row: Row[Any], run: Row[Any], now: datetime, elapsed_seconds: float
         first_started_at=row.started_at or now,
         reschedule_count=row.reschedules,
         cleared_at=row.cleared_at,
+        first_attempt=is_first,
     )

@@ -169,7 +169,7 @@ class CheckpointOperator(BaseOperator):
         state = ledger.state()
         push_moved_aliases(ledger, state, ti)
         pinned = context["dag_run"].conf.get(CONF_INIT_FROM)
-        head = msgspec.structs.replace(_own(chain, url, ledger, state), seen=seen)
+        head = msgspec.structs.replace(_own(chain, url, ledger, state), seen=seen, **_looked_at(ledger))
         head = self._with_base(head, declared, parse_pin(pinned) if pinned else None, ledger)
         if self.init_from or pinned:
             ti.xcom_push(XCOM_PIN, pinned or _found(head))
@@ -237,8 +237,21 @@ def _own(chain: ChainKey, url: str, ledger: Ledger, state: ChainState) -> Head:
         generation=state.generation,
         columns=newest.split.columns if newest else (),
         skips=state.skips,
+        digest=_digest_of_head(state),
     )
     return with_fork_point(head, state.start) if newest is None and isinstance(state.start, Fork) else head
+
+
+def _digest_of_head(state: ChainState) -> str:
+    line = state.recently(state.head.id) if state.head is not None else None
+    return "" if line is None else line.digest
+
+
+def _looked_at(ledger: Ledger) -> dict[str, Any]:
+    """What the look at the chain has shown, for the tasks that follow: only a commit looks again."""
+    seen, chain = ledger.last_listing, ledger.chain
+    names = None if seen is None else tuple(sorted({path.partition("/")[0] for path in seen.below(chain.partials)}))
+    return {"trainings": names, "has_few_files": ledger.has_few_files}
 
 
 def _found(head: Head) -> dict[str, Any] | None:

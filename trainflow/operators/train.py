@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -149,8 +149,9 @@ class TrainOperator(SplitOperator):
         what = (weights, head.generation, split.digest, ti.task_id, ti.map_index, self._trainer, params)
         name = training_name(head.id, *what)
         scratch = attempt_scratch(ti) / "partials"
-        begun = None
-        if ledger.store.remote:
+        # what was saved since the run began is an attempt's at this very task
+        begun: Collection[str] | None = head.trainings if ti.first_attempt else None
+        if begun is None and ledger.store.remote:
             begun = {path.partition("/")[0] for path in ledger.files_in(head.chain.partials)}
         return IntermediateSaves(
             ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at, begun=begun

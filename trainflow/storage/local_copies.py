@@ -42,15 +42,26 @@ class LocalCopies:
         """The content of a file whose mark is `version`; None: it is not known."""
         if not version or version.startswith(TIMES):
             return None
+        found = self._read(path)
+        if found is None:
+            return None
+        header, data = found
+        same = version == header.version if header.version else _is_md5_of(data, version)
+        return data if same else None
+
+    def find(self, path: str, digest: str) -> bytes | None:
+        """The content of a file whose digest is known; None: there is no copy of that."""
+        found = self._read(path)
+        return found[1] if found is not None and digest == f"sha256:{found[0].sha256}" else None
+
+    def _read(self, path: str) -> tuple[_Header, bytes] | None:
         try:
             head, _, data = self._place(path).read_bytes().partition(b"\n")
             header = _DECODER.decode(head)
         except (OSError, msgspec.MsgspecError):
             return None
-        if header.location != self._location(path) or hashlib.sha256(data).hexdigest() != header.sha256:
-            return None
-        same = version == header.version if header.version else _is_md5_of(data, version)
-        return data if same else None
+        whole = header.location == self._location(path) and hashlib.sha256(data).hexdigest() == header.sha256
+        return (header, data) if whole else None
 
     def keep(self, path: str, data: bytes, version: str = "") -> None:
         """Keep what was read, or written. Never raises: without a copy it is read again."""

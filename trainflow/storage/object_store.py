@@ -91,6 +91,16 @@ class ObjectStore(Store):
         paths = [str(info["name"]).rstrip("/") for info in listed]
         return [path.rsplit("/", 1)[-1] for path in paths if path != base]
 
+    def files_if_few(self, folder: str) -> list[StoreFile] | None:
+        s3, base = self._s3, self._at(folder)
+        if s3 is None:
+            return self.files(folder)
+        listed = self._ask("list", folder, lambda: s3.first_page(f"{base}/"))
+        if listed is None:
+            return None
+        found = sorted((_stored_file(info, base) for info in listed), key=lambda file: file.path)
+        return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found] if folder else found
+
     def files_after(self, folder: str, name: str) -> list[StoreFile]:
         base = self._at(folder)
         listed = self._listed(folder, lambda base: self._after(base, name))
@@ -171,6 +181,10 @@ class ObjectStore(Store):
                 # what was written over since the listing is not what its mark is of: then only an MD5 tells
                 self._copies.keep(file.path, data, file.version if fixed else "")
         return [known[file.path] for file in files]
+
+    def read_digested(self, path: str, digest: str) -> bytes:
+        known = self._copies.find(path, digest) if self._copies is not None else None
+        return self.read(path) if known is None else known
 
     def _keep(self, path: str, data: bytes) -> None:
         if self._copies is not None:
@@ -258,6 +272,13 @@ class ObjectStore(Store):
             self._filesystem.rm(self._at(folder), recursive=True)
             return
         self._s3.delete([info["name"] for info in self._s3.listing(f"{self._at(folder)}/")])
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        s3 = self._s3
+        if s3 is None:
+            super().delete_many(paths)
+        elif paths:
+            self._ask("delete", paths[0], lambda: s3.delete([self._at(path) for path in paths]))
 
     def delete_sealed(self, folder: str) -> None:
         if self._s3 is None:

@@ -26,16 +26,17 @@ class S3Requests:
             words["StartAfter"] = after.partition("/")[2]
         while True:
             page = self._call("list_objects_v2", **words)
-            for folder in page.get("CommonPrefixes", ()):
-                yield {"name": f"{bucket}/{folder['Prefix'].rstrip('/')}", "type": "directory", "size": 0}
-            for file in page.get("Contents", ()):
-                name = f"{bucket}/{file['Key']}"
-                # a server may not know where to begin
-                if name > after:
-                    yield {**file, "name": name, "type": "file", "size": file["Size"]}
+            # a server may not know where to begin
+            yield from (each for each in _shown(bucket, page) if each["type"] == "directory" or each["name"] > after)
             if not page.get("IsTruncated"):
                 return
             words["ContinuationToken"] = page["NextContinuationToken"]
+
+    def first_page(self, path: str) -> list[dict[str, Any]] | None:
+        """What has a name that begins with `path`, by one request; None where it does not show everything."""
+        bucket, _, prefix = path.partition("/")
+        page = self._call("list_objects_v2", Bucket=bucket, Prefix=prefix)
+        return None if page.get("IsTruncated") else list(_shown(bucket, page))
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete files of one bucket; nothing happens for one that is not there."""
@@ -46,6 +47,13 @@ class S3Requests:
             for refused in answer.get("Errors", ()):
                 kind = PermissionError if refused.get("Code") == "AccessDenied" else OSError
                 raise kind(f"{refused.get('Key')}: {refused.get('Code')}: {refused.get('Message')}")
+
+
+def _shown(bucket: str, page: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for folder in page.get("CommonPrefixes", ()):
+        yield {"name": f"{bucket}/{folder['Prefix'].rstrip('/')}", "type": "directory", "size": 0}
+    for file in page.get("Contents", ()):
+        yield {**file, "name": f"{bucket}/{file['Key']}", "type": "file", "size": file["Size"]}
 
 
 def s3_requests(filesystem: Any, driver: str) -> S3Requests | None:

@@ -122,6 +122,11 @@ class Store(Storage):
         never written over."""
         return self.read_many([file.path for file in files])
 
+    def read_digested(self, path: str, digest: str) -> bytes:
+        """The content of a small file, whose digest is known; from a copy on this machine where there is one. Raises
+        FileNotFoundError. What the store gives may have another digest."""
+        return self.read(path)
+
     @abstractmethod
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content in pieces, for files that do not fit in memory. Raises FileNotFoundError."""
@@ -134,6 +139,11 @@ class Store(Storage):
         """The files below a folder whose path from there sorts after `name`, sorted by path: what comes before may be
         much, and is not looked at where the store can do that."""
         return [file for file in self.files(folder) if file.path > f"{folder}/{name}"]
+
+    def files_if_few(self, folder: str) -> list[StoreFile] | None:
+        """Every file below a folder, sorted by path, where about one request shows them all; None: there are more than
+        that."""
+        return self.files(folder)
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         found = [below(folder, file) for file in self.files(folder)]
@@ -192,6 +202,12 @@ class Store(Storage):
     @abstractmethod
     def delete_folder(self, folder: str) -> None:
         """Remove a folder and what is in it; nothing happens when it is not there."""
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        """Remove files, in this order where the store takes one at a time; nothing happens for one that is not
+        there."""
+        for path in paths:
+            self.delete(path)
 
     def seal(self, folder: str, note: bytes = b"") -> None:
         """Note that the files of a folder are committed, and keep `note` beside it: read-only from now on where the

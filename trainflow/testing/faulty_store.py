@@ -57,11 +57,18 @@ class FaultyStore(Store):
     def files_after(self, folder: str, name: str) -> list[StoreFile]:
         return self._pass("files_after", folder, lambda: self.inner.files_after(folder, name))
 
+    def files_if_few(self, folder: str) -> list[StoreFile] | None:
+        return self._pass("files_if_few", folder, lambda: self.inner.files_if_few(folder))
+
     def read_listed(self, files: Sequence[StoreFile], *, fixed: bool = True) -> list[bytes | None]:
         self.read_paths += [file.path for file in files]
         return self._pass(
             "read_many", files[0].path if files else "", lambda: self.inner.read_listed(files, fixed=fixed)
         )
+
+    def read_digested(self, path: str, digest: str) -> bytes:
+        self.read_paths.append(path)
+        return self._pass("read_digested", path, lambda: self.inner.read_digested(path, digest))
 
     def folders(self, folder: str) -> list[str]:
         return self._pass("folders", folder, lambda: self.inner.folders(folder))
@@ -88,6 +95,15 @@ class FaultyStore(Store):
 
     def delete(self, path: str) -> None:
         self._pass("delete", path, lambda: self.inner.delete(path))
+
+    def delete_many(self, paths: Sequence[str]) -> None:
+        half = paths[: len(paths) // 2]
+        self._pass(
+            "delete_many",
+            paths[0] if paths else "",
+            lambda: self.inner.delete_many(paths),
+            lambda: self.inner.delete_many(half),
+        )
 
     def delete_folder(self, folder: str) -> None:
         self._pass("delete_folder", folder, lambda: self.inner.delete_folder(folder), lambda: self._delete_half(folder))
@@ -164,6 +180,10 @@ class LateListings(FaultyStore):
 
     def files_after(self, folder: str, name: str) -> list[StoreFile]:
         return [file for file in super().files_after(folder, name) if file.path not in self._young]
+
+    def files_if_few(self, folder: str) -> list[StoreFile] | None:
+        found = super().files_if_few(folder)
+        return found and [file for file in found if file.path not in self._young]
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         found = super().listing(folder, recursive=recursive)

@@ -69,6 +69,7 @@ class FakeTaskInstance:
         self.max_tries = facts.get("max_tries", 0)
         self.attempt_id = facts["attempt_id"]
         self.first_started_at: datetime | None = facts.get("first_started_at", NOW)
+        self.first_attempt: bool = facts.get("first_attempt", False)
         self.reschedule_count = 0
         self.cleared_at: datetime | None = facts.get("cleared_at")
         self.log = logging.getLogger("trainflow.task")

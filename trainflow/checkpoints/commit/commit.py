@@ -189,7 +189,7 @@ def _verify_artifacts(work: Commit) -> None:
     request = work.request
     if not isinstance(work.verdict, CommitCheckpoint | Stops):
         return
-    problems = verify_uploaded(work.ledger.store, request.artifacts)
+    problems = verify_uploaded(work.ledger.store, request.artifacts, work.ledger.artifact_files())
     if problems:
         raise ArtifactCorrupt(
             f"cannot commit {request.checkpoint_id} to chain {request.chain}: {'; '.join(problems)}. They changed "

@@ -1,6 +1,8 @@
-"""What lies in the folder of a chain, its artifacts aside, as one listing shows it: for stores in which each look is a
-request. The names alone prove which entries there have to be, and the marks of their contents which of them were read
-before."""
+"""What lies in the folder of a chain, as one listing shows it: for stores in which each look is a request. The names
+alone prove which entries there have to be, and the marks of their contents which of them were read before.
+
+The artifacts of a chain may be many files, or few: where one request shows them with everything else they are looked at
+too, and nothing about them has to be asked for afterwards."""
 
 from __future__ import annotations
 
@@ -23,14 +25,21 @@ class ChainListing(msgspec.Struct, frozen=True):
     snapshots: list[StoreFile]
     pages: list[StoreFile]
     others: list[StoreFile]
+    #: files below the folder of the artifacts; None: they were not looked at
+    artifacts: list[StoreFile] | None = None
 
     def below(self, folder: str) -> Iterator[str]:
         """The paths, from there, of files in one of the other folders of the chain."""
         return (each.path[len(folder) + 1 :] for each in self.others if each.path.startswith(f"{folder}/"))
 
 
-def list_chain(store: Store, chain: ChainKey) -> ChainListing:
-    """Look. Raises StoreFailure."""
+def list_chain(store: Store, chain: ChainKey, *, with_artifacts: bool = False) -> ChainListing:
+    """Look, at the artifacts only where one request shows all files of the chain. Raises StoreFailure."""
+    everything = store.files_if_few(chain.prefix) if with_artifacts else None
+    if everything is not None:
+        artifacts = [file for file in everything if file.path.startswith(f"{chain.artifacts}/")]
+        others = [file for file in everything if file.path > f"{chain.prefix}/{_FIRST}"]
+        return msgspec.structs.replace(listing_of(chain, others), artifacts=artifacts)
     return listing_of(chain, store.files_after(chain.prefix, _FIRST))
 
 

@@ -34,7 +34,7 @@ from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact_text
-from trainflow.storage.store import Store
+from trainflow.storage.store import Store, StoreFile
 
 #: what a writer adds; None where it finds that there is nothing to add
 Addition = TypeVar("Addition", bound=LedgerEntry | None)
@@ -48,15 +48,26 @@ class Ledger:
     """One chain's ledger. Remembers what it has read: the next `state()` reads only what is new.
 
     `of_one_task`: in a store where each look is a request it is read at one moment, and again where another writer was
-    faster than an append. The listing of that moment also shows whether the ledger is whole, for one append.
+    faster than an append. The listing of that moment also shows whether the ledger is whole, for one append, and the
+    artifacts, unless the chain is known to have too many files (`has_few_files`).
 
     `dry_run`: nothing is added, `append` returns what it would add, or raises what it would raise.
     """
 
-    def __init__(self, store: Store, chain: ChainKey, *, of_one_task: bool = False, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        store: Store,
+        chain: ChainKey,
+        *,
+        of_one_task: bool = False,
+        has_few_files: bool = True,
+        dry_run: bool = False,
+    ) -> None:
         self.store = store
         self.chain = chain
         self.dry_run = dry_run
+        #: False once a listing was too long to show the artifacts, too
+        self.has_few_files = has_few_files
         self._known: ChainState | None = None
         self._looks_again = not (of_one_task and store.remote)
         #: of a remote store, the newest, with its mark; `_fresh`: it is of this task, and nothing was appended since
@@ -164,7 +175,10 @@ class Ledger:
 
     def _look(self) -> ChainListing:
         """Take the listing of the chain, and read its mark."""
-        self._listing = list_chain(self.store, self.chain)
+        with_artifacts = self.has_few_files and not self._looks_again
+        self._listing = list_chain(self.store, self.chain, with_artifacts=with_artifacts)
+        if with_artifacts:
+            self.has_few_files = self._listing.artifacts is not None
         self._mark = missing_entries.read_newest_entry(self.store, self.chain, self._listing)
         self._page_source.listing = self._listing
         self._fresh = not self._looks_again
@@ -243,6 +257,25 @@ class Ledger:
         if self.store.remote:
             return list(self.listing().below(folder))
         return [file.path[len(folder) + 1 :] for file in self.store.files(folder)]
+
+    def artifact_files(self) -> list[StoreFile] | None:
+        """The files below the folder of the artifacts, as they were looked at for the newest state or since; None where
+        that is more than a look. Raises StoreFailure."""
+        return None if self._looks_again else self.listing().artifacts
+
+    def artifact_names(self) -> set[str]:
+        """The names in the folder of the artifacts: of attempts, and of the seals of those that are committed. Raises
+        StoreFailure."""
+        files, folder = self.artifact_files(), self.chain.artifacts
+        if files is None:
+            return set(self.store.names(folder) or ())
+        return {file.path[len(folder) + 1 :].partition("/")[0] for file in files}
+
+    @property
+    def last_listing(self) -> ChainListing | None:
+        """What a task has seen when it looked last, before it appended perhaps. None: it has not looked, or the store
+        is on this machine."""
+        return None if self._looks_again else self._listing
 
     def append(self, make: Callable[[ChainState], Addition]) -> Addition:
         """Add the entry that `make` builds for the state it is given; called again when another writer was faster.

@@ -121,6 +121,20 @@ def read_entries(
     return [found[chain.entry(number)] for number in numbers]
 
 
+def read_checkpoint(store: Store, chain: ChainKey, sequence: int, digest_of_entry: str) -> Checkpoint | None:
+    """A checkpoint of which is known which entry it is, without a look at its chain; None where it is not that entry
+    (any more). Raises StoreFailure."""
+    path = chain.entry(sequence)
+    try:
+        data = store.read_digested(path, digest_of_entry)
+    except FileNotFoundError:
+        return None
+    if digest(data) != digest_of_entry:
+        return None
+    entry = decode_entry(data, location=store.uri(path))
+    return entry if isinstance(entry, Checkpoint) else None
+
+
 def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) -> Iterator[list[SealedEntry]]:
     """The entries from number `first` to the last there is. Raises LedgerCorrupt, StoreFailure."""
     while True:

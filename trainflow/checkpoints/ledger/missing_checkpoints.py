@@ -16,6 +16,7 @@ from trainflow.checkpoints.stages.dependents import references
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import attempt_time
 from trainflow.pluralize import agreeing, counted
+from trainflow.storage.store import SEAL
 
 _SHOWN = 3
 
@@ -67,20 +68,21 @@ def raise_if_short(ledger: Ledger) -> None:
 
 def _unknown_artifacts(ledger: Ledger) -> list[str]:
     """Sealed artifacts that none of the newest checkpoints has, without those that are old enough to be in a page.
-    One listing."""
+    One listing, at the most."""
     state = ledger.state()
     known = {*(each.id for each in state.recent), *state.lost}
     # names sort as their times do
     oldest = min((each.id for each in state.recent), default="") if state.pages else ""
-    return [
-        name
-        for name in ledger.store.folders(ledger.chain.artifacts)
-        if name > oldest and name not in known and _is_sealed(ledger, name)
-    ]
+    names = ledger.artifact_names()
+    return [name for name in sorted(names) if name > oldest and name not in known and _is_sealed(ledger, name, names)]
 
 
-def _is_sealed(ledger: Ledger, name: str) -> bool:
-    return attempt_time(name) is not None and ledger.store.is_sealed(ledger.chain.attempt(name))
+def _is_sealed(ledger: Ledger, name: str, names: Collection[str]) -> bool:
+    """Whether an attempt's artifacts are sealed; `names`: what is in the folder. Where a look is a request the names
+    tell, which a listing shows with the folders."""
+    if attempt_time(name) is None:
+        return False
+    return f"{name}{SEAL}" in names if ledger.store.remote else ledger.store.is_sealed(ledger.chain.attempt(name))
 
 
 def traces(
@@ -98,8 +100,9 @@ def traces(
     for name, parent in trainings(store, chain, ledger.files_in(chain.partials) if store.remote else None):
         if parent is not None and attempt_time(parent) is not None:
             found[parent] = f"{store.uri(f'{chain.partials}/{name}')} was saved on top of it"
-    for name in store.folders(chain.artifacts) if artifacts is None else artifacts:
-        if name not in known and _is_sealed(ledger, name):
+    names = ledger.artifact_names() if artifacts is None else artifacts
+    for name in sorted(names):
+        if name not in known and _is_sealed(ledger, name, names):
             found[name] = f"{store.uri(chain.attempt(name))} is sealed"
     return unrecorded(found, known)
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Author, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
@@ -42,12 +43,12 @@ def prune(
     state, kept = ledger.state(), ledger.kept()
     if not removable(state, kept, policies, pinned):
         if not dry_run:
-            _delete(ledger, state.last_pruned)
+            _delete_seen(ledger, state.last_pruned, ledger.last_listing)
         return []
     ledger.raise_unless_whole()
     listed = ledger.files_in(ledger.chain.dependents)
     referenced = references(ledger.store, ledger.chain, listed)
-    there = ledger.store.names(ledger.chain.artifacts) or []
+    there, seen = ledger.artifact_names(), ledger.last_listing
     raise_if_unrecorded(ledger, {each.id for each in kept}, referenced, there)
     every_dependent = {
         each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain, listed), *dependents)
@@ -56,7 +57,7 @@ def prune(
     if dry_run:
         return removable(state, kept, policies, keep)
     # of what was deleted before neither files nor a seal are there
-    _delete(ledger, [each for each in state.last_pruned if {each, f"{each}{SEAL}"} & {*there}])
+    _delete_seen(ledger, [each for each in state.last_pruned if {each, f"{each}{SEAL}"} & there], seen)
 
     def make(state: ChainState) -> Prune | None:
         going = removable(state, ledger.kept(), policies, keep)
@@ -65,7 +66,7 @@ def prune(
     entry = ledger.append(make)
     if entry is None:
         return []
-    _delete(ledger, entry.checkpoint_ids)
+    _delete_seen(ledger, entry.checkpoint_ids, seen)
     return entry.checkpoint_ids
 
 
@@ -90,6 +91,18 @@ def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
     ]
 
 
-def _delete(ledger: Ledger, checkpoint_ids: Iterable[str]) -> None:
-    for name in checkpoint_ids:
-        ledger.store.delete_sealed(ledger.chain.attempt(name))
+def _delete_seen(ledger: Ledger, checkpoint_ids: Iterable[str], seen: ChainListing | None) -> None:
+    """Delete the files of pruned checkpoints: those that a listing has `seen`, which no attempt adds to any more, or
+    what is there."""
+    if seen is None or seen.artifacts is None:
+        for name in checkpoint_ids:
+            ledger.store.delete_sealed(ledger.chain.attempt(name))
+        return
+    folders = {ledger.chain.attempt(name) for name in checkpoint_ids}
+    # {chain}/artifacts/{attempt}/…
+    depth = ledger.chain.artifacts.count("/") + 2
+    files = [file.path for file in seen.artifacts if "/".join(file.path.split("/")[:depth]) in folders]
+    seals = [file.path for file in seen.artifacts if file.path.removesuffix(SEAL) in folders]
+    # the files first: a seal without files is found again, files without a seal are an attempt's
+    if files or seals:
+        ledger.store.delete_many([*files, *seals])

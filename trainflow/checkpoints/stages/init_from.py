@@ -49,6 +49,8 @@ class UpstreamCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     watermark: datetime
     #: the chain it lies in, where that is not the upstream itself but the one it was forked from
     chain: ChainKey | None = None
+    #: of its ledger entry; empty: not known
+    digest: str = ""
 
 
 class Dependent(msgspec.Struct, frozen=True):

@@ -61,7 +61,8 @@ class UpstreamChain(msgspec.Struct, frozen=True):
     def offer(self, summary: CheckpointSummary) -> UpstreamCheckpoint:
         """One of them, to start from."""
         lies_in = None if summary.sequence else self.forked_from
-        return UpstreamCheckpoint(summary.id, summary.sequence, summary.watermark, lies_in)
+        digest = summary.digest if lies_in is None else ""
+        return UpstreamCheckpoint(summary.id, summary.sequence, summary.watermark, lies_in, digest)
 
 
 def read_upstream_chain(

@@ -75,7 +75,8 @@ class ChainOperator(BaseOperator):
         """The ledger of the chain, for this task."""
         from trainflow.checkpoints.ledger.ledger import Ledger
 
-        return Ledger(self.open_store(head, ti), head.chain, of_one_task=True)
+        store = self.open_store(head, ti)
+        return Ledger(store, head.chain, of_one_task=True, has_few_files=head.has_few_files)
 
     def foreign_options(self, ti: TaskInstance) -> dict[str, Any]:
         """The options for the folder that the chain began with, where it adopted one."""

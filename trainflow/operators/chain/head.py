@@ -51,6 +51,12 @@ class Head(msgspec.Struct, frozen=True):
     bounded: bool = False
     #: the stage triggers itself again while its watermark is before this (None: always)
     retrigger_before: datetime | None = None
+    #: of the head's ledger entry: what follows reads that, and looks at the chain only where it adds to it
+    digest: str = ""
+    #: the trainings of the chain that had saved anything inside a split; None: not looked at
+    trainings: tuple[str, ...] | None = None
+    #: one request shows all files of the chain
+    has_few_files: bool = True
     #: why there is nothing to train on whatever samples there are, for people
     waits: str | None = None
 

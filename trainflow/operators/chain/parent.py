@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainflow.errors import ArtifactCorrupt
 from trainflow.operators.chain.head import Head
 from trainflow.operators.training.training_context import ParentCheckpoint
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.chain import ChainKey
+    from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
     from trainflow.samples.splits.split import Split
 
 
@@ -24,12 +29,10 @@ def fetch_parent(
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
-    from trainflow.checkpoints.ledger.ledger import Ledger
-
-    origin = head.origin_of(split.start, split.end)
-    if origin is not None:
-        return _fetch(Ledger(ledger.store, origin.chain), origin.checkpoint_id, ti)
-    return _fetch_adopted(ledger, ti, foreign) if head.id is None else _fetch(ledger, head.id, ti)
+    upstream = head.upstream_of(split.start, split.end)
+    if upstream is not None and head.upstream is not None:
+        return _fetch_upstream(ledger, head.upstream, upstream, ti)
+    return _fetch_adopted(ledger, ti, foreign) if head.id is None else _fetch_head(ledger, head, ti)
 
 
 def fetch_judged(
@@ -42,16 +45,17 @@ def fetch_judged(
     from trainflow.checkpoints.ledger.ledger import Ledger
 
     if head.id is not None:
-        return _fetch(ledger, head.id, ti)
+        return _fetch_head(ledger, head, ti)
     start = ledger.state().start
     if isinstance(start, Fork):
-        return _fetch(Ledger(ledger.store, start.origin.chain), start.origin.checkpoint_id, ti)
+        origin = Ledger(ledger.store, start.origin.chain)
+        return fetch_committed(origin, start.origin.checkpoint_id, run_scratch(ti))
     upstream = head.upstream_of(split.start, split.end)
     if upstream is None:
         return _fetch_adopted(ledger, ti, foreign)
     if head.upstream is None or upstream.watermark > split.start:
         return None
-    return _fetch(Ledger(ledger.store, upstream.chain or head.upstream), upstream.id, ti)
+    return _fetch_upstream(ledger, head.upstream, upstream, ti)
 
 
 def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] | None) -> ParentCheckpoint | None:
@@ -70,18 +74,40 @@ def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] 
     )
 
 
-def _fetch(ledger: Ledger, checkpoint_id: str, ti: TaskInstance) -> ParentCheckpoint:
-    return fetch_committed(ledger, checkpoint_id, run_scratch(ti))
+def _fetch_head(ledger: Ledger, head: Head, ti: TaskInstance) -> ParentCheckpoint:
+    assert head.id is not None
+    return fetch_committed(ledger, head.id, run_scratch(ti), (head.sequence, head.digest))
 
 
-def fetch_committed(ledger: Ledger, checkpoint_id: str, into: Path) -> ParentCheckpoint:
+def _fetch_upstream(
+    ledger: Ledger, chain: ChainKey, upstream: UpstreamCheckpoint, ti: TaskInstance
+) -> ParentCheckpoint:
+    from trainflow.checkpoints.ledger.ledger import Ledger
+
+    theirs = Ledger(ledger.store, upstream.chain or chain)
+    return fetch_committed(theirs, upstream.id, run_scratch(ti), (upstream.sequence, upstream.digest))
+
+
+def fetch_committed(
+    ledger: Ledger, checkpoint_id: str, into: Path, entry: tuple[int, str] | None = None
+) -> ParentCheckpoint:
     """A checkpoint's files: a copy below `into`, or the committed ones where they are large and on this machine.
+    `entry`: number and digest (empty: not known) of its ledger entry; then its chain is not looked at.
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
+    from trainflow.checkpoints.ledger.ledger_files import read_checkpoint
+
+    known = read_checkpoint(ledger.store, ledger.chain, *entry) if entry is not None and entry[1] else None
+    if known is not None:
+        with suppress(ArtifactCorrupt):  # or pruned since: its chain says which of the two
+            return _fetched(ledger, known, into)
+    return _fetched(ledger, ledger.checkpoint(checkpoint_id), into)
+
+
+def _fetched(ledger: Ledger, checkpoint: Checkpoint, into: Path) -> ParentCheckpoint:
     from trainflow.checkpoints.verified_artifacts import fetch
 
-    checkpoint = ledger.checkpoint(checkpoint_id)
     return ParentCheckpoint(
         chain=ledger.chain.prefix,
         id=checkpoint.id,

@@ -13,6 +13,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_entries import NewestEntry, entries_named, read_newest_entry
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage.local import LocalStore
+from trainflow.storage.store import StoreFile
 from trainflow.testing.chains import ChainWriter
 from trainflow.testing.faulty_store import FaultyStore
 
@@ -59,7 +60,24 @@ def test_ledger_of_one_task_lists_a_remote_chain_once_an_append(make: Make) -> N
             task.state()
         task.raise_unless_whole()
         task.append(skip_of)
-        assert store.calls.count("files_after") == (number if store.remote else 0)
+        looks = store.calls.count("files_if_few") + store.calls.count("files_after")
+        assert looks == (number if store.remote else 0)
+
+
+def test_ledger_of_one_task_whose_chain_has_many_files_asks_once_for_all_of_them(make: Make) -> None:
+    class Many(FaultyStore):
+        def files_if_few(self, folder: str) -> list[StoreFile] | None:
+            super().files_if_few(folder)
+            return None
+
+    store = Many(make([]))
+    task = Ledger(store, CHAIN, of_one_task=True)
+    for _ in range(3):
+        task.append(skip_of)
+    expected = (1, 3) if store.remote else (0, 0)
+    assert (store.calls.count("files_if_few"), store.calls.count("files_after")) == expected
+    assert task.artifact_files() is None
+    assert task.has_few_files == (not store.remote)
 
 
 @pytest.mark.parametrize("lost", [3, LAST, LAST + 1])

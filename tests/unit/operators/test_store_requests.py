@@ -1,0 +1,75 @@
+"""What the tasks of one run ask of a store in the network, counted: a request that is not needed is money and time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.simulation.memory_store import MemoryStore
+from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.operators.training.training_context import EvaluateContext, TrainContext
+from trainflow.testing.faulty_store import FaultyStore
+
+#: what each of them asks once the chain has checkpoints, by the methods of the store
+STEADY = {
+    "checkpoint": {"files_if_few": 1},
+    "samples": {},
+    "evaluate": {"get_file": 1},
+    "train": {"put_file": 1},
+    "commit": {"files_if_few": 1, "create_exclusive": 1, "replace": 1, "seal": 1},
+}
+PRUNE = {"files_if_few": 1, "create_exclusive": 1, "replace": 1, "delete_many": 1}
+#: answered from copies on this machine, or without a request
+FREE = {"read_many", "read_digested"}
+
+
+def train(ctx: TrainContext) -> dict[str, float]:
+    (ctx.output / "model").write_text(str(ctx.split.start))
+    return {"loss": 1.0}
+
+
+def evaluate(ctx: EvaluateContext) -> dict[str, float]:
+    assert (ctx.parent.path / "model").is_file()  # type: ignore[union-attr]
+    return {"loss": 1.0}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Counter[str]]:
+    """What the store in the network was asked since the last time."""
+    inner, opened = MemoryStore("s3://bucket/checkpoints", remote=True), list[FaultyStore]()
+
+    def open_store(*_: Any, **__: Any) -> FaultyStore:
+        opened.append(FaultyStore(inner))
+        return opened[-1]
+
+    def counted() -> Counter[str]:
+        found = Counter(name for store in opened for name in store.calls if name not in FREE)
+        opened.clear()
+        return found
+
+    monkeypatch.setattr("trainflow.operators.chain.storage_options.open_store", open_store)
+    return counted
+
+
+@pytest.mark.parametrize("keep", [1, 100])
+def test_run_of_a_chain_asks_for_no_more_than_it_needs(training: Any, lab: Any, asked: Any, keep: int) -> None:
+    build = training(train, evaluate=evaluate, commit={"retention": KeepLatest(keep)})
+    for number in range(4):
+        lab.write_day(number)
+        asked()
+        found = {}
+        for task in STEADY:
+            lab.run(build, task, run_id=f"run-{number}", first_attempt=True)
+            found[task] = asked()
+    pruning = Counter(PRUNE if keep == 1 else {})
+    assert found == {**STEADY, "commit": Counter(STEADY["commit"]) + pruning}
+
+
+def test_train_that_was_begun_before_looks_for_saves(training: Any, lab: Any, asked: Any) -> None:
+    build = training(train)
+    asked()
+    lab.run(build, "train", first_attempt=False)
+    assert asked() == {"files_if_few": 1, "put_file": 1}
