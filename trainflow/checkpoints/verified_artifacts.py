@@ -3,7 +3,9 @@
 Files of large checkpoints that were found whole on a local store are remembered, so that 20 GB are not read again for
 every run. A file that has the size, the times and the inode that it had when its digest was found right is taken for
 unchanged: a write changes the time of its last change of status, which no program can set. A hint that saves reading,
-never what an audit goes by; small checkpoints are simply read.
+never what an audit goes by; small checkpoints are simply read. A second name of a file, which an unchanged one gets on
+a local store, changes that time as well when it is given and when it goes: `remember_verified` and `still_verified`
+follow it, where nothing else has changed.
 """
 
 from __future__ import annotations
@@ -11,10 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -46,15 +47,29 @@ def is_verified(store: Store, artifacts: Artifacts) -> bool:
     return known is not None and known == statuses(store, artifacts)
 
 
+def is_whole(store: Store, artifacts: Artifacts, file: ArtifactFile) -> bool:
+    """Whether one file of a checkpoint in a local store is as it was committed. Reads it, unless it is large and as it
+    was when it was found whole."""
+    now = statuses(store, Artifacts(artifacts.path, [file]))
+    if artifacts.size > SMALL_BYTES and now:
+        known = _read(store, artifacts).get(artifacts.path, {})
+        if known.get(file.path) == now[file.path]:
+            return True
+    return _file_problem(store, artifacts, file) is None
+
+
 def statuses(store: Store, artifacts: Artifacts) -> dict[str, _Status] | None:
     """The files now; None where one is missing or the store is elsewhere. Take them before the files are read."""
-    folder = store.local_path(artifacts.path)
-    if folder is None:
+    if store.local_path(artifacts.path) is None:
         return None
     try:
-        return {file.path: _status(folder / file.path) for file in artifacts.files}
+        return {file.path: _status(path) for file in artifacts.files if (path := _local(store, artifacts, file))}
     except OSError:
         return None
+
+
+def _local(store: Store, artifacts: Artifacts, file: ArtifactFile) -> Path | None:
+    return store.local_path(artifacts.place(file))
 
 
 def remember_verified(store: Store, artifacts: Artifacts, before: dict[str, _Status] | None) -> None:
@@ -63,9 +78,35 @@ def remember_verified(store: Store, artifacts: Artifacts, before: dict[str, _Sta
         return
     known = _read(store, artifacts)
     known.pop(artifacts.path, None)
+    for others in known.values():
+        _follow(others, before)
     newest = dict([*known.items(), (artifacts.path, before)][-_KEPT:])
     with suppress(StoreFailure):
         store.replace(_place(artifacts), msgspec.json.encode(newest))
+
+
+def _follow(known: dict[str, _Status], now: dict[str, _Status]) -> None:
+    """The status of those files that have got another name since."""
+    same = {_but_changed(status): status for status in now.values()}
+    known.update({name: same.get(_but_changed(status), status) for name, status in known.items()})
+
+
+def _but_changed(status: _Status) -> tuple[int, int, int, int]:
+    size, written, _, device, inode = status
+    return size, written, device, inode
+
+
+@contextmanager
+def still_verified(store: Store, artifacts: Artifacts | None) -> Iterator[None]:
+    """Remember a large checkpoint that is known to be whole as that, while other names of its files are deleted."""
+    known = artifacts is not None and store.local_path(artifacts.path) is not None and is_verified(store, artifacts)
+    before = statuses(store, artifacts) if artifacts is not None and known else None
+    yield
+    if artifacts is not None and before is not None:
+        now = statuses(store, artifacts)
+        if now is not None and {**before, **now} == now and before != now:
+            _follow(before, now)
+            remember_verified(store, artifacts, before)
 
 
 def seal_verified(store: Store, entry: Checkpoint) -> None:
@@ -111,13 +152,18 @@ def verify_many(store: Store, many: Sequence[Artifacts]) -> list[list[str]]:
         except StoreFailure as error:
             return str(error)
 
-    places = [(artifacts, file) for artifacts in many for file in artifacts.files]
-    answers = concurrent_map(store.requests_at_once, look, places)
-    return [[problem for problem in islice(answers, len(artifacts.files)) if problem] for artifacts in many]
+    # what several have is read once
+    places = {(each.place(file), file.size, file.sha256): (each, file) for each in many for file in each.files}
+    answers = concurrent_map(store.requests_at_once, look, list(places.values()))
+    found = dict(zip(places, answers, strict=True))
+    return [
+        [problem for file in each.files if (problem := found[each.place(file), file.size, file.sha256])]
+        for each in many
+    ]
 
 
 def _file_problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str | None:
-    path = f"{artifacts.path}/{file.path}"
+    path = artifacts.place(file)
     try:
         # what is small is one request
         size, found = digest_of(store.chunks(path) if file.size > CHUNK_BYTES else iter([store.read(path)]))
@@ -131,14 +177,16 @@ def _file_problem(store: Store, artifacts: Artifacts, file: ArtifactFile) -> str
 
 def verify_uploaded(store: Store, artifacts: Artifacts, listed: Sequence[StoreFile] | None = None) -> list[str]:
     """Verify as `verify` does, but by size only where the store is elsewhere: uploads are checked, a read is a
-    download. `listed`: files of the chain, these among them, where they were listed just now."""
+    download. `listed`: all artifacts of the chain, where they were listed just now."""
     if store.local_path(artifacts.path) is not None:
         return _verify_unless_remembered(store, artifacts)
-    listed = store.files(artifacts.path) if listed is None else listed
+    own = f"{artifacts.path.rpartition('/')[0]}/"
+    folders = [each for each in (artifacts.path, *artifacts.owners) if listed is None or not each.startswith(own)]
+    listed = [*(listed or ()), *(file for folder in folders for file in store.files(folder))]
     sizes = {file.path: file.size_bytes for file in listed}
     problems: list[str] = []
     for file in artifacts.files:
-        path = f"{artifacts.path}/{file.path}"
+        path = artifacts.place(file)
         if path not in sizes:
             # a listing may be late: what it does not show is asked for
             problems += verify(store, Artifacts(artifacts.path, [file]))
@@ -155,7 +203,7 @@ def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
     """
     artifacts = checkpoint.artifacts
     local = store.local_path(artifacts.path)
-    if local is not None and artifacts.size > SMALL_BYTES:
+    if local is not None and artifacts.size > SMALL_BYTES and not artifacts.owners:
         raise_if_damaged(store, checkpoint)
         return local
     target = into / checkpoint.id
@@ -168,7 +216,7 @@ def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
     copy = target.with_name(f".{target.name}-{os.urandom(8).hex()}")
     try:
         for file in checkpoint.artifacts.files:
-            path = f"{checkpoint.artifacts.path}/{file.path}"
+            path = checkpoint.artifacts.place(file)
             try:
                 store.get_file(path, copy / file.path)
             except FileNotFoundError:

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -183,6 +183,27 @@ class LocalStore(Store):
                 self.replace(f"{folder}{SEAL}", note)
         with self._failing("seal", target), suppress(FileNotFoundError, PermissionError):
             _set_writable(target, writable=False, files=True)
+
+    def delete_sealed(self, folder: str, keeping: Collection[str] = ()) -> None:
+        if keeping:
+            with self._failing("delete", self._at(folder)), suppress(FileNotFoundError):
+                _set_writable(self._at(folder), writable=True, files=False)
+        super().delete_sealed(folder, keeping)
+
+    def share(self, source: str, path: str) -> bool:
+        target = self._at(path)
+        temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{os.urandom(8).hex()}")
+        try:
+            os.link(self._at(source), temporary)
+        except OSError as error:
+            # another owner's file, as many names as a file can have
+            if error.errno in _NO_LINKS or error.errno == errno.EXDEV:
+                return False
+            self._failures.raise_for("write", str(target), error)
+        with self._failing("write", target):
+            temporary.replace(target)
+            fsync_folder(target.parent)
+        return True
 
     def is_sealed(self, folder: str) -> bool:
         with suppress(FileNotFoundError), self._failing("read", self._at(folder)):

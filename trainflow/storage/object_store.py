@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from inspect import signature
@@ -280,19 +280,20 @@ class ObjectStore(Store):
         elif paths:
             self._ask("delete", paths[0], lambda: s3.delete([self._at(path) for path in paths]))
 
-    def delete_sealed(self, folder: str) -> None:
+    def delete_sealed(self, folder: str, keeping: Collection[str] = ()) -> None:
         if self._s3 is None:
-            super().delete_sealed(folder)
+            super().delete_sealed(folder, keeping)
         else:
-            self._ask("delete", folder, lambda: self._delete_with_seal(folder))
+            self._ask("delete", folder, lambda: self._delete_with_seal(folder, {self._at(path) for path in keeping}))
 
-    def _delete_with_seal(self, folder: str) -> None:
+    def _delete_with_seal(self, folder: str, keeping: Collection[str]) -> None:
         """The files first: a seal without files is found again, files without a seal are an attempt's."""
         assert self._s3 is not None
         base = self._at(folder)
         names = [info["name"] for info in self._s3.listing(base)]
         seal = f"{base}{SEAL}"
-        self._s3.delete([name for name in names if name.startswith(f"{base}/")] + [seal] * (seal in names))
+        going = [name for name in names if name.startswith(f"{base}/") and name not in keeping]
+        self._s3.delete(going + [seal] * (seal in names))
 
     def uri(self, path: str) -> str:
         return self._failures.masked(path) if _is_location(path) else super().uri(path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -218,10 +218,21 @@ class Store(Storage):
         """Whether a folder is sealed."""
         return self.exists(f"{folder}{SEAL}")
 
-    def delete_sealed(self, folder: str) -> None:
-        """Delete a folder that may be sealed."""
-        self.delete_folder(folder)
+    def delete_sealed(self, folder: str, keeping: Collection[str] = ()) -> None:
+        """Delete a folder that may be sealed, but for the files `keeping`."""
+        if keeping:
+            for file in self.files(folder):
+                if file.path not in keeping:
+                    self.delete(file.path)
+        else:
+            self.delete_folder(folder)
         self.delete(f"{folder}{SEAL}")
+
+    def share(self, source: str, path: str) -> bool:
+        """Give a file that is never written again a second name, by which it is there when the first is gone, over what
+        has that name. False where the store has no second names, or refuses this one."""
+        del source, path
+        return False
 
     def temporary(self, folder: str) -> list[StoreFile]:
         """Files below a folder that a writer has begun and not finished; no other method shows them."""

@@ -121,9 +121,11 @@ class ChainWriter:
         files: Mapping[str, bytes] | None = None,
         run_id: str | None = None,
         split: SplitSummary | None = None,
+        earlier: Sequence[Artifacts] = (),
         **others: Any,
     ) -> CommitRequest:
-        """A request to commit a child of `parent`, its artifacts sealed. `skip` counts from the first day."""
+        """A request to commit a child of `parent`, its artifacts sealed. `skip` counts from the first day; `earlier`:
+        of checkpoints of other chains that files may be shared with."""
         self.runs += 1
         attempt = attempt_id(self.runs)
         first = (parent.watermark - START) // DAY if parent else 0
@@ -131,7 +133,8 @@ class ChainWriter:
         for name, content in (files or {"model.bin": b"weights of " + attempt.encode()}).items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content)
-        artifacts = seal(self.store, self.chain, attempt, folder)
+        of_parent = [parent.artifacts] if parent else []
+        artifacts = seal(self.store, self.chain, attempt, folder, [*of_parent, *earlier])
         shutil.rmtree(folder)
         return CommitRequest(
             chain=self.chain,

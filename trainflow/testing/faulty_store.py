@@ -6,7 +6,7 @@ be written in pieces, half is there then. A file that is created exclusively is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Literal, TypeVar
 
@@ -123,8 +123,16 @@ class FaultyStore(Store):
     def seal(self, folder: str, note: bytes = b"") -> None:
         self._pass("seal", folder, lambda: self.inner.seal(folder, note))
 
-    def delete_sealed(self, folder: str) -> None:
-        self._pass("delete_folder", folder, lambda: self.inner.delete_sealed(folder), lambda: self._delete_half(folder))
+    def delete_sealed(self, folder: str, keeping: Collection[str] = ()) -> None:
+        self._pass(
+            "delete_folder",
+            folder,
+            lambda: self.inner.delete_sealed(folder, keeping),
+            lambda: self._delete_half(folder, keeping),
+        )
+
+    def share(self, source: str, path: str) -> bool:
+        return self._pass("share", path, lambda: self.inner.share(source, path))
 
     def is_sealed(self, folder: str) -> bool:
         return self._pass("is_sealed", folder, lambda: self.inner.is_sealed(folder))
@@ -142,8 +150,8 @@ class FaultyStore(Store):
         data = source.read_bytes()
         self.inner.replace(path, data[: len(data) // 2])
 
-    def _delete_half(self, folder: str) -> None:
-        files = self.inner.files(folder)
+    def _delete_half(self, folder: str, keeping: Collection[str] = ()) -> None:
+        files = [file for file in self.inner.files(folder) if file.path not in keeping]
         for file in files[: (len(files) + 1) // 2]:
             self.inner.delete(file.path)
 

@@ -187,6 +187,27 @@ class StoreContract:
 
         assert [file.path for file in store.files("a")] == ["a/bc/3"]
 
+    def test_sealed_folder_is_deleted_but_for_what_is_kept(self, store: Store) -> None:
+        for path in ("a/b/1", "a/b/c/2", "a/b/c/3"):
+            store.create_exclusive(path, b"")
+        store.seal("a/b", b"note")
+
+        store.delete_sealed("a/b", keeping=["a/b/c/3"])
+        assert ([file.path for file in store.files("a")], store.is_sealed("a/b")) == (["a/b/c/3"], False)
+
+        store.delete_sealed("a/b")
+        assert store.files("a") == []
+
+    def test_second_name_of_a_file_outlives_the_first(self, store: Store) -> None:
+        store.create_exclusive("a/first", b"content")
+        store.create_exclusive("b/second", b"other")
+
+        shared = store.share("a/first", "b/second")
+
+        assert store.read("b/second") == (b"content" if shared else b"other")
+        store.delete("a/first")
+        assert store.read("b/second") == (b"content" if shared else b"other")
+
     def test_addresses_name_the_store(self, store: Store) -> None:
         assert store.uri("a/b") == f"{store.url}/a/b"
         local = store.local_path("a/b")

@@ -44,6 +44,7 @@ class RawFile(msgspec.Struct, frozen=True, gc=False):
     path: str
     size: int
     sha256: str
+    source: str = ""
 
 
 class RawFiles(msgspec.Struct, frozen=True, gc=False):

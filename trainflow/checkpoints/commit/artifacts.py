@@ -23,11 +23,14 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.output_checks import check_fit, resolve_links
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.checkpoints.verified_artifacts import (
     digest_file,
+    is_whole,
     remember_verified,
     statuses,
 )
@@ -49,8 +52,16 @@ def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path)
     return folder
 
 
-def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifacts:
+#: a file of at least so many bytes is shared with the checkpoint that has it already; what is smaller is one request
+SHARED_BYTES = 8 << 20
+
+
+def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path, earlier: Sequence[Artifacts] = ()) -> Artifacts:
     """Take over what is in an output folder, or upload it; durable from now on.
+
+    Large files with the bytes of a file of `earlier` checkpoints, which are kept as long as this one may be committed,
+    are shared with those: by a second name of the committed file where the store knows such names, elsewhere they are
+    not uploaded, and their place is named. Of the chain itself `earlier` has the head, as its first.
 
     Uploading again after a kill is harmless. Raises ArtifactsRefused when there is nothing, or something that is no
     regular file, or is still being written; StoreFailure.
@@ -65,15 +76,59 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path) -> Artifa
             location=str(folder),
         )
     files = digest_folder(folder) if own is None else _taken_over(folder, own)
-    upload(store, path, folder if own is None else own, files)
+    found = _found_in(files, earlier, f"{chain.artifacts}/")
+    if own is None:
+        files = [_referenced(file, found) for file in files]
+        upload(store, path, folder, files)
     try:
         _refuse_written(folder, before, own, files)
     except OSError as error:
         raise failure("read", str(folder), error) from error
-    hit("artifacts: sealed")
     made = Artifacts(path, files)
+    if own is not None:
+        _share(store, made, found)
+    hit("artifacts: sealed")
     remember_verified(store, made, statuses(store, made))
     return made
+
+
+_Earlier = dict[tuple[int, str], tuple[Artifacts, ArtifactFile]]
+
+
+def _found_in(files: Sequence[ArtifactFile], earlier: Sequence[Artifacts], own: str) -> _Earlier:
+    """The files of earlier checkpoints that are to be shared, by size and digest. Never all that a checkpoint has: by
+    its own folder it is known to have been committed. What another chain has in the `own` one comes from a checkpoint
+    that may be gone from the line."""
+    there: _Earlier = {}
+    for each in earlier:
+        for file in each.files:
+            if each.path.startswith(own) or not file.source.startswith(own):
+                there.setdefault(_key(file), (each, file))
+    found = {key: there[key] for file in files if file.size >= SHARED_BYTES and (key := _key(file)) in there}
+    if all(_key(file) in found for file in files):
+        found.pop(min(found), None)
+    return found
+
+
+def _key(file: ArtifactFile) -> tuple[int, str]:
+    return file.size, file.sha256
+
+
+def _referenced(file: ArtifactFile, found: _Earlier) -> ArtifactFile:
+    if _key(file) not in found:
+        return file
+    artifacts, same = found[_key(file)]
+    return msgspec.structs.replace(file, source=artifacts.place(same))
+
+
+def _share(store: Store, made: Artifacts, found: _Earlier) -> None:
+    """Put a second name of the committed files in the place of files that were taken over and are the same: what is
+    committed is out of the trainer's reach."""
+    for file in made.files:
+        if _key(file) in found:
+            artifacts, same = found[_key(file)]
+            if is_whole(store, artifacts, same):
+                store.share(artifacts.place(same), made.place(file))
 
 
 def _as_left(folder: Path) -> Written:
@@ -126,10 +181,13 @@ def digest_folder(folder: Path) -> list[ArtifactFile]:
 
 
 def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> None:
-    """Copy the files to `path` in the store, unless `folder` is that place."""
+    """Copy the files to `path` in the store, unless `folder` is that place, and but for those that are elsewhere in
+    the store."""
     if store.local_path(path) == folder:
         return
     for file in files:
+        if file.source:
+            continue
         store.put_file(folder / file.path, f"{path}/{file.path}")
         hit("artifacts: a file is in the store")
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import (
     CommitCheckpoint,
     RewindBy,
@@ -24,7 +25,7 @@ from trainflow.checkpoints.commit.gates import (
 )
 from trainflow.checkpoints.commit.gates import StopChain as Stops
 from trainflow.checkpoints.commit.request import CommitRequest, Conclusion, ledger_entry_of, verdict_of
-from trainflow.checkpoints.ledger.entries import Checkpoint, GateRefusal, Rewind, Skip, Stop
+from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint, GateRefusal, Rewind, Skip, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.ledger.rules import change_of, split_problem
@@ -199,11 +200,20 @@ def _verify_artifacts(work: Commit) -> None:
 
 
 def _register(work: Commit) -> None:
-    """Register the chain with its upstream, which keeps what this chain last went on from, before that could be
-    pruned."""
-    origin = work.request.origin
-    if origin and origin.chain not in {upstream.chain for upstream in work.state.upstreams}:
-        register_origin(work.ledger.store, origin.chain, work.request.chain)
+    """Register the chain with its upstream, which keeps what this chain last went on from, and with the chains that
+    have files of its checkpoints, before those could be pruned."""
+    state, request = work.state, work.request
+    needed = {request.origin.chain} if request.origin else set[ChainKey]()
+    needed |= _owning_chains(request.artifacts)
+    known = {request.chain, *(upstream.chain for upstream in state.upstreams)}
+    if state.head is not None:
+        known |= _owning_chains(state.head.artifacts)
+    for chain in sorted(needed - known):
+        register_origin(work.ledger.store, chain, request.chain)
+
+
+def _owning_chains(artifacts: Artifacts) -> set[ChainKey]:
+    return {ChainKey(*owner.split("/")[:3]) for owner in artifacts.owners}
 
 
 def _append(work: Commit) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.storage.store import Store, StoreFile
+from trainflow.storage.store import SEAL, Store, StoreFile
 
 #: the folder of the artifacts, which may hold many files, sorts before everything else that is looked at here
 _FIRST = "artifacts0"
@@ -31,6 +31,12 @@ class ChainListing(msgspec.Struct, frozen=True):
     def below(self, folder: str) -> Iterator[str]:
         """The paths, from there, of files in one of the other folders of the chain."""
         return (each.path[len(folder) + 1 :] for each in self.others if each.path.startswith(f"{folder}/"))
+
+    def of_attempt(self, chain: ChainKey, name: str) -> list[str]:
+        """The paths of the artifacts of an attempt and, as the last, of their seal; of what was looked at."""
+        folder = chain.attempt(name)
+        found = [each.path for each in self.artifacts or () if each.path.startswith(f"{folder}/")]
+        return [*found, *(each.path for each in self.artifacts or () if each.path == f"{folder}{SEAL}")]
 
 
 def list_chain(store: Store, chain: ChainKey, *, with_artifacts: bool = False) -> ChainListing:

@@ -53,12 +53,17 @@ class SplitSummary(msgspec.Struct, frozen=True, omit_defaults=True):
     columns: tuple[tuple[str, str], ...] = ()
 
 
-class ArtifactFile(msgspec.Struct, frozen=True):
-    """One file of a checkpoint; `path` is relative to the artifacts' folder, `sha256` is `sha256:<hex>`."""
+class ArtifactFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One file of a checkpoint; `path` is relative to the artifacts' folder, `sha256` is `sha256:<hex>`.
+
+    `source` is of a file that is not in that folder, since an earlier checkpoint has the same bytes: where they are,
+    relative to the store, in the folder of the checkpoint that wrote them. That one has no source of its own.
+    """
 
     path: str
     size: int
     sha256: str
+    source: str = ""
 
 
 class Artifacts(msgspec.Struct, frozen=True):
@@ -71,6 +76,20 @@ class Artifacts(msgspec.Struct, frozen=True):
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    def place(self, file: ArtifactFile) -> str:
+        """Where the bytes of one of the files are, relative to the store."""
+        return file.source or f"{self.path}/{file.path}"
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The folders of other checkpoints in which bytes of these files are, relative to the store; sorted."""
+        return tuple(sorted({folder_of_source(file.source) for file in self.files if file.source}))
+
+
+def folder_of_source(source: str) -> str:
+    """The artifacts' folder that a source is in: `pipeline/stage/branch/artifacts/attempt`."""
+    return "/".join(source.split("/", 5)[:5])
 
 
 class Author(msgspec.Struct, frozen=True, omit_defaults=True):

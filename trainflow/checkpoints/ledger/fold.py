@@ -159,14 +159,22 @@ class _Fold:
                 on_line=True,
                 metrics=entry.metrics,
                 scores={},
+                owners=(owners := entry.artifacts.owners),
             )
         )
-        return {"head": entry, "stopped": None, "regrid": None}
+        return {"head": entry, "stopped": None, "regrid": None, **self._share(owners, 1)}
 
     def _drop(self, entry: Prune) -> dict[str, object]:
+        owners: list[str] = []
         for name in entry.checkpoint_ids:
-            self.kept.drop(name)
-        return {"last_pruned": list(entry.checkpoint_ids)}
+            owners += self.kept.drop(name).owners
+        return {"last_pruned": list(entry.checkpoint_ids), **self._share(owners, -1)}
+
+    def _share(self, owners: Iterable[str], change: int) -> dict[str, object]:
+        shared = dict(self.state.shared)
+        for owner in owners:
+            shared[owner] = shared.get(owner, 0) + change
+        return {"shared": {owner: count for owner, count in shared.items() if count}} if owners else {}
 
     def _rewind(self, entry: Rewind) -> dict[str, object]:
         target = self.kept.get(entry.to_checkpoint_id) if entry.to_checkpoint_id else None

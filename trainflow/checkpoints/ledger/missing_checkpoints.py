@@ -33,7 +33,7 @@ def raise_if_unrecorded(
     `referenced`: what other chains went on from, and `artifacts`: the names in their folder, where that was asked
     before. Raises StoreFailure.
     """
-    found = traces(ledger, known, referenced, artifacts)
+    found = traces(ledger, {*known, *_owners(ledger)}, referenced, artifacts)
     if found:
         found = unrecorded(found, named_in(ledger.entries()))
     if found:
@@ -70,11 +70,17 @@ def _unknown_artifacts(ledger: Ledger) -> list[str]:
     """Sealed artifacts that none of the newest checkpoints has, without those that are old enough to be in a page.
     One listing, at the most."""
     state = ledger.state()
-    known = {*(each.id for each in state.recent), *state.lost}
+    known = {*(each.id for each in state.recent), *state.lost, *_owners(ledger)}
     # names sort as their times do
     oldest = min((each.id for each in state.recent), default="") if state.pages else ""
     names = ledger.artifact_names()
     return [name for name in sorted(names) if name > oldest and name not in known and _is_sealed(ledger, name, names)]
+
+
+def _owners(ledger: Ledger) -> set[str]:
+    """The checkpoints, pruned perhaps, whose files others have: the entries of those follow theirs."""
+    folder = f"{ledger.chain.artifacts}/"
+    return {owner.removeprefix(folder) for owner in ledger.state().shared if owner.startswith(folder)}
 
 
 def _is_sealed(ledger: Ledger, name: str, names: Collection[str]) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 
 from trainflow.checkpoints.ledger.entries import (
     Adoption,
+    Artifacts,
     Checkpoint,
     Fork,
     HoleFilled,
@@ -67,7 +68,32 @@ def _any_checkpoint(state: ChainState, kept: KeptCheckpoints, entry: Checkpoint)
         return f"checkpoint {entry.id} is in the ledger already"
     if not entry.artifacts.files:
         return "it has no artifacts"
-    return _stop_problem(state, entry) or split_problem(entry.split) or _grid_problem(state, entry.grid)
+    return (
+        _stop_problem(state, entry)
+        or split_problem(entry.split)
+        or _grid_problem(state, entry.grid)
+        or sources_problem(state.head, entry.artifacts)
+    )
+
+
+def sources_problem(head: Checkpoint | None, artifacts: Artifacts) -> str | None:
+    """Why files that are in other checkpoints' folders cannot be there. Of the same chain it is the head's files, or
+    what these are themselves in: so each source leads to who wrote the bytes, and what is in use is known by the
+    kept checkpoints alone."""
+    if not any(file.source for file in artifacts.files):
+        return None
+    own = f"{artifacts.path.rpartition('/')[0]}/"
+    files = head.artifacts.files if head else ()
+    there = {(head.artifacts.place(each), each.size, each.sha256) for each in files if head}
+    for file in artifacts.files:
+        if not file.source:
+            continue
+        parts = file.source.split("/")
+        if len(parts) < 6 or parts[3] != "artifacts" or {"", ".", ".."} & {*parts}:
+            return f"its file {file.path} is in {file.source}, which is no file of a checkpoint"
+        if file.source.startswith(own) and (file.source, file.size, file.sha256) not in there:
+            return f"its file {file.path} is in {file.source}, which is no file of the checkpoint it was trained from"
+    return None
 
 
 def _stop_problem(state: ChainState, entry: Checkpoint) -> str | None:
@@ -156,7 +182,11 @@ def _stop(state: ChainState, kept: KeptCheckpoints, entry: Stop) -> str | None:
         return "it has no artifacts"
     if kept.recently(entry.id):
         return f"it refuses checkpoint {entry.id}, which is in the ledger already"
-    return _parent_problem(state, entry.parent_id) or split_problem(entry.split)
+    return (
+        _parent_problem(state, entry.parent_id)
+        or split_problem(entry.split)
+        or sources_problem(state.head, entry.artifacts)
+    )
 
 
 def _regrid(state: ChainState, entry: Regrid) -> str | None:

@@ -53,6 +53,8 @@ class CheckpointSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     metrics: dict[str, float]
     #: what the next run measured of it, on samples it had not seen
     scores: dict[str, float]
+    #: `Artifacts.owners`
+    owners: tuple[str, ...] = ()
 
 
 class LineHole(msgspec.Struct, frozen=True, array_like=True):
@@ -118,6 +120,9 @@ class ChainState(msgspec.Struct, frozen=True):
     last_pruned: list[str] = []
     #: checkpoints of other chains that a first checkpoint of this one was trained from
     origins: list[CheckpointRef] = []
+    #: folder of artifacts, pruned perhaps or of another chain → how many kept checkpoints have files in it that are not
+    #: their own
+    shared: dict[str, int] = {}
 
     def header(self, by: Author, now: datetime) -> EntryHeader:
         """The first fields of the entry that may come next."""
@@ -239,9 +244,9 @@ class KeptCheckpoints:
         """Add one, or replace the line of one at hand."""
         self._recent[summary.id] = summary
 
-    def drop(self, checkpoint_id: str) -> None:
-        """Forget one that is at hand."""
-        del self._recent[checkpoint_id]
+    def drop(self, checkpoint_id: str) -> CheckpointSummary:
+        """Forget one that is at hand; returns what its line was."""
+        return self._recent.pop(checkpoint_id)
 
     def leave_behind(self, sequence: int) -> None:
         """Take everything after this entry off the line."""

@@ -15,6 +15,8 @@ from trainflow.checkpoints.stages.dependents import declared_dependents, referen
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
+from trainflow.checkpoints.upkeep.shared_files import delete_artifacts, delete_freed, shared_files
+from trainflow.checkpoints.verified_artifacts import still_verified
 from trainflow.storage.store import SEAL, Store
 
 
@@ -42,8 +44,8 @@ def prune(
         return []
     state, kept = ledger.state(), ledger.kept()
     if not removable(state, kept, policies, pinned):
-        if not dry_run:
-            _delete_seen(ledger, state.last_pruned, ledger.last_listing)
+        if not dry_run and state.last_pruned:
+            _finish(ledger, state.last_pruned, ledger.last_listing)
         return []
     ledger.raise_unless_whole()
     listed = ledger.files_in(ledger.chain.dependents)
@@ -57,7 +59,7 @@ def prune(
     if dry_run:
         return removable(state, kept, policies, keep)
     # of what was deleted before neither files nor a seal are there
-    _delete_seen(ledger, [each for each in state.last_pruned if {each, f"{each}{SEAL}"} & there], seen)
+    _finish(ledger, [each for each in state.last_pruned if {each, f"{each}{SEAL}"} & there], seen)
 
     def make(state: ChainState) -> Prune | None:
         going = removable(state, ledger.kept(), policies, keep)
@@ -66,8 +68,25 @@ def prune(
     entry = ledger.append(make)
     if entry is None:
         return []
-    _delete_seen(ledger, entry.checkpoint_ids, seen)
+    _delete(ledger, entry.checkpoint_ids, kept, listed, seen)
     return entry.checkpoint_ids
+
+
+def _delete(
+    ledger: Ledger,
+    going: Sequence[str],
+    before: Sequence[CheckpointSummary],
+    listed: Collection[str],
+    seen: ChainListing | None,
+) -> None:
+    """Delete the files of what was pruned just now that nothing has any more. `before`: what was kept."""
+    # of the state after the entry: what is committed meanwhile has the files of what is kept
+    shared = shared_files(ledger, listed)
+    gone = [each for each in before if each.id in {*going}]
+    head = ledger.state().head
+    with still_verified(ledger.store, head.artifacts if head else None):
+        delete_artifacts(ledger, going, shared, seen)
+        delete_freed(ledger, gone, {each.id for each in before}.difference(going), shared)
 
 
 def _for(dependents: Collection[Dependent], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
@@ -91,18 +110,10 @@ def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
     ]
 
 
-def _delete_seen(ledger: Ledger, checkpoint_ids: Iterable[str], seen: ChainListing | None) -> None:
-    """Delete the files of pruned checkpoints: those that a listing has `seen`, which no attempt adds to any more, or
-    what is there."""
-    if seen is None or seen.artifacts is None:
-        for name in checkpoint_ids:
-            ledger.store.delete_sealed(ledger.chain.attempt(name))
-        return
-    folders = {ledger.chain.attempt(name) for name in checkpoint_ids}
-    # {chain}/artifacts/{attempt}/…
-    depth = ledger.chain.artifacts.count("/") + 2
-    files = [file.path for file in seen.artifacts if "/".join(file.path.split("/")[:depth]) in folders]
-    seals = [file.path for file in seen.artifacts if file.path.removesuffix(SEAL) in folders]
-    # the files first: a seal without files is found again, files without a seal are an attempt's
-    if files or seals:
-        ledger.store.delete_many([*files, *seals])
+def _finish(ledger: Ledger, pruned: Sequence[str], seen: ChainListing | None) -> None:
+    """Delete what an earlier prune has left of the files of checkpoints."""
+    left = [each for each in pruned if seen is None or seen.artifacts is None or seen.of_attempt(ledger.chain, each)]
+    if left:
+        chain = ledger.chain
+        listed = ledger.files_in(chain.dependents) if seen is None else list(seen.below(chain.dependents))
+        delete_artifacts(ledger, left, shared_files(ledger, listed), seen)

@@ -1,6 +1,7 @@
 """Keep a chain in order over years: what is kept, what is given back, what changed behind it.
 
-Reading order: `retention` (which checkpoints keep their files), `garbage` (what dead attempts left), `changed_samples`
+Reading order: `retention` (which checkpoints keep their files), `shared_files` (files that
+several checkpoints have), `garbage` (what dead attempts left), `changed_samples`
 (partitions published again after training, holes that have arrived).
 
 Invariants

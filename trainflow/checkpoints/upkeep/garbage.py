@@ -25,6 +25,7 @@ from trainflow.checkpoints.commit.intermediate_saves import old_saves
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
+from trainflow.checkpoints.upkeep.shared_files import delete_artifacts, shared_files
 from trainflow.identifiers import attempt_time
 from trainflow.storage.store import StoreFile
 
@@ -73,8 +74,9 @@ def sweep_garbage(
         *_saves(ledger, before),
     ]
     if not dry_run:
+        shared = shared_files(ledger)
         for each in found:
-            _delete(ledger, each)
+            _delete(ledger, each, shared)
     return found
 
 
@@ -93,7 +95,8 @@ def orphaned_artifacts(ledger: Ledger, before: datetime, living: Collection[str]
         # a person may still accept it
         kept.add(state.stopped.id)
     names = (name for name in ledger.store.folders(ledger.chain.artifacts) if name not in kept)
-    found = (_orphan(ledger, ledger.chain.attempt(name), pruned=name in spoken_of) for name in names)
+    shared = shared_files(ledger)
+    found = (_orphan(ledger, ledger.chain.attempt(name), shared, pruned=name in spoken_of) for name in names)
     return [each for each in found if each and (each.kind == "pruned" or each.modified <= before)]
 
 
@@ -104,10 +107,15 @@ def _orphaned_outputs(ledger: Ledger, before: datetime, living: Collection[str])
     return [each for each in found if each and each.modified <= before]
 
 
-def _orphan(ledger: Ledger, path: str, *, pruned: bool = False) -> Garbage | None:
-    """The folder of an attempt; None for what has a name that no attempt has."""
+def _orphan(ledger: Ledger, path: str, shared: Collection[str] = (), *, pruned: bool = False) -> Garbage | None:
+    """The folder of an attempt, without files that are in use; None for what has a name that no attempt has, and where
+    all that is left is in use."""
     made = attempt_time(path.rpartition("/")[2])
-    return None if made is None else _folder("pruned" if pruned else "orphan", path, ledger.store.files(path), [made])
+    there = ledger.store.files(path)
+    files = [file for file in there if file.path not in shared]
+    if made is None or (there and not files):
+        return None
+    return _folder("pruned" if pruned else "orphan", path, files, [made])
 
 
 def _folder(kind: GarbageKind, path: str, files: Sequence[StoreFile], times: Sequence[datetime] = ()) -> Garbage:
@@ -149,7 +157,7 @@ def _saves(ledger: Ledger, before: datetime) -> Iterator[Garbage]:
         yield _folder("partial", path, files)
 
 
-def _delete(ledger: Ledger, garbage: Garbage) -> None:
+def _delete(ledger: Ledger, garbage: Garbage, shared: Collection[str]) -> None:
     store, path = ledger.store, garbage.path
     folder, _, name = path.rpartition("/")
     if garbage.kind in ("temporary", "split"):
@@ -157,5 +165,7 @@ def _delete(ledger: Ledger, garbage: Garbage) -> None:
     elif garbage.kind == "partial":
         store.delete_folder(path)
     # an attempt that was given up may have committed since the ledger was read
-    elif garbage.kind == "pruned" or folder != ledger.chain.artifacts or ledger.state().recently(name) is None:
+    elif folder != ledger.chain.artifacts:
         store.delete_sealed(path)
+    elif garbage.kind == "pruned" or ledger.state().recently(name) is None:
+        delete_artifacts(ledger, [name], shared)

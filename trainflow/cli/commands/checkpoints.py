@@ -137,7 +137,8 @@ def _show(checkpoint: Checkpoint, uri: str) -> None:
         if value:
             typer.echo(f"{name:<15} {value}")
     for file in checkpoint.artifacts.files:
-        typer.echo(f"{'':<15} {file.path}  {counted(file.size, 'byte')}  {file.sha256[:19]}…")
+        elsewhere = f"  in {file.source}" if file.source else ""
+        typer.echo(f"{'':<15} {file.path}  {counted(file.size, 'byte')}  {file.sha256[:19]}…{elsewhere}")
 
 
 def _all(metrics: dict[str, float]) -> str:

@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainflow.errors import ArtifactCorrupt
+from trainflow.errors import ArtifactCorrupt, CheckpointNotFound
 from trainflow.operators.chain.head import Head
 from trainflow.operators.training.training_context import ParentCheckpoint
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
     from trainflow.samples.splits.split import Split
@@ -33,6 +33,23 @@ def fetch_parent(
     if upstream is not None and head.upstream is not None:
         return _fetch_upstream(ledger, head.upstream, upstream, ti)
     return _fetch_adopted(ledger, ti, foreign) if head.id is None else _fetch_head(ledger, head, ti)
+
+
+def earlier_artifacts(ledger: Ledger, head: Head, split: Split) -> list[Artifacts]:
+    """The files of the checkpoints that what is trained comes from: the head, and that of another chain it was trained
+    from. Both are kept while it may be committed. Raises LedgerCorrupt, StoreFailure."""
+    from trainflow.checkpoints.ledger.ledger import Ledger
+
+    places = [(ledger, head.id, (head.sequence, head.digest))] if head.id else []
+    upstream = head.upstream_of(split.start, split.end)
+    if upstream is not None and head.upstream is not None:
+        theirs = Ledger(ledger.store, upstream.chain or head.upstream)
+        places.append((theirs, upstream.id, (upstream.sequence, upstream.digest)))
+    found = []
+    for chain, checkpoint_id, entry in places:
+        with suppress(CheckpointNotFound):  # the chain has moved on: nothing of this is committed
+            found.append((_known(chain, entry) or chain.checkpoint(checkpoint_id)).artifacts)
+    return found
 
 
 def fetch_judged(
@@ -96,13 +113,17 @@ def fetch_committed(
 
     Raises CheckpointNotFound, ArtifactCorrupt, StoreFailure.
     """
-    from trainflow.checkpoints.ledger.ledger_files import read_checkpoint
-
-    known = read_checkpoint(ledger.store, ledger.chain, *entry) if entry is not None and entry[1] else None
+    known = _known(ledger, entry)
     if known is not None:
         with suppress(ArtifactCorrupt):  # or pruned since: its chain says which of the two
             return _fetched(ledger, known, into)
     return _fetched(ledger, ledger.checkpoint(checkpoint_id), into)
+
+
+def _known(ledger: Ledger, entry: tuple[int, str] | None) -> Checkpoint | None:
+    from trainflow.checkpoints.ledger.ledger_files import read_checkpoint
+
+    return read_checkpoint(ledger.store, ledger.chain, *entry) if entry is not None and entry[1] else None
 
 
 def _fetched(ledger: Ledger, checkpoint: Checkpoint, into: Path) -> ParentCheckpoint:
