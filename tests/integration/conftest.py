@@ -82,8 +82,8 @@ def _whatever_was_asked_could_be_asked_of_mysql() -> Iterator[None]:
     asked: dict[str, Any] = {}
 
     class Remembered(fast_path._Plan):
-        def __init__(self, compiled: Any, dialect: Any) -> None:
-            super().__init__(compiled, dialect)
+        def __init__(self, compiled: Any, dialect: Any, more: bool) -> None:
+            super().__init__(compiled, dialect, more)
             asked.setdefault(compiled.string, compiled.statement)
 
     with pytest.MonkeyPatch.context() as patch:

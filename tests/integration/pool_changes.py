@@ -18,6 +18,7 @@ def slots(database: Database) -> dict[str, int]:
 
 def add_to(name: str) -> Callable[[Connection], None]:
     def add(connection: Connection) -> None:
-        connection.execute(update(POOL).where(POOL.c.name == name).values(slots=POOL.c.slots + 1))
+        changed = connection.execute(update(POOL).where(POOL.c.name == name).values(slots=POOL.c.slots + 1))
+        assert changed.rowcount == 1  # looked at: it is locked from now on
 
     return add

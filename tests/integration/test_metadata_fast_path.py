@@ -1,4 +1,4 @@
-"""The fast path to SQLite says the same as what goes through SQLAlchemy."""
+"""The fast path to SQLite and PostgreSQL says the same as what goes through SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteDialect
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import IntegrityError, MultipleResultsFound, NoResultFound, StatementError
 
+from tests.conftest import server_of
 from trainflow.metadata import schema
 from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.database import Database
@@ -24,9 +25,10 @@ SERVICE, OUTBOX = ServiceTable.table, OutboxTable.table
 NOW = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'd.db'}")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    server = server_of(request, request.param)
+    database = Database(f"sqlite:///{tmp_path / 'd.db'}" if server is None else server.clean_database())
     schema.ensure_schema(database)
     yield database
     database.close()
@@ -129,7 +131,7 @@ def test_fast_path_returns_row_counts(connection: Connection) -> None:
 def test_errors_are_sqlalchemys_and_hide_values(connection: Connection) -> None:
     given = {"key": "the secret", "kind": "k", "created_at": NOW, "next_attempt_at": NOW}
     connection.execute(insert(OUTBOX), given)
-    with pytest.raises(IntegrityError) as raised:
+    with pytest.raises(IntegrityError) as raised, connection.begin_nested():
         connection.execute(insert(OUTBOX), given)
     assert "the secret" not in str(raised.value)
     with pytest.raises(StatementError, match="naive"):
@@ -204,7 +206,7 @@ def test_fast_path_private_names_answer_as_used() -> None:
     key, extracted, *_ = apart = internals.taken_apart(statement)
     assert key == internals.taken_apart(other)[0]
     assert [each.effective_value for each in extracted] == ["k", [1, 2]]
-    compiled = internals.compiled(statement, dialect, apart, ())
+    compiled = internals.compiled(statement, dialect, apart, (), many=False)
     numbers = internals.numbers_of_parameters(compiled)
     assert {name: numbers[id(bind)] for bind, name in compiled.bind_names.items()} == {"kind_1": 0, "pid_1": 1}
     state = internals.expanded(compiled, {"kind_1": "k", "pid_1": [1, 2]})
@@ -217,7 +219,7 @@ def test_fast_path_private_names_answer_as_used() -> None:
     assert process("2026-01-01 12:30:00.000005") == NOW
     assert internals.index_of_names(SimpleResultMetaData(["a", "b"]))["b"] == 1
     inserting = insert(SERVICE)
-    made = internals.compiled(inserting, dialect, internals.taken_apart(inserting), ("pid", "started_at"))
+    made = internals.compiled(inserting, dialect, internals.taken_apart(inserting), ("pid", "started_at"), many=False)
     assert internals.bind_processors(made)["started_at"](NOW) == "2026-01-01 12:30:00.000005"
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
@@ -66,7 +66,7 @@ class Database:
         #: called when work was done again after the database had been away: the first time may have counted as well,
         #: unheard, and then the second time has changed nothing
         self.on_done_again: Callable[[], None] = lambda: None
-        self._plans = Plans(self.engine.dialect) if self.is_sqlite else None
+        self._plans = _plans(self.engine)
         self._owner = threading.get_ident()
         self._kept: Connection | None = None
 
@@ -90,7 +90,7 @@ class Database:
         """A transaction that may write: all of it or nothing. On SQLite it holds the write lock from its beginning,
         so that what it has read is still true when it writes. On a server others write at the same time: what must
         stay true is locked or guarded, and it may lose (see `retrying`)."""
-        options = self._kind(sqlite="BEGIN IMMEDIATE", server="READ COMMITTED")
+        options = self._kind(sqlite="BEGIN IMMEDIATE", server="READ COMMITTED", reads=False)
         with self._connect() as connection:
             with connection.execution_options(**options).begin():
                 yield connection
@@ -161,19 +161,26 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view for reading; never blocks the writer."""
-        options = self._kind(sqlite="BEGIN", server="REPEATABLE READ")
+        options = self._kind(sqlite="BEGIN", server="REPEATABLE READ", reads=True)
         with self._connect() as connection, connection.execution_options(**options).begin():
             yield connection
 
-    def _kind(self, *, sqlite: str, server: str) -> dict[str, Any]:
-        return {"trainflow_begin": sqlite} if self.is_sqlite else {"isolation_level": server}
+    def _kind(self, *, sqlite: str, server: str, reads: bool) -> dict[str, Any]:
+        if self.is_sqlite:
+            return {"trainflow_begin": sqlite}
+        if self._plans is None:
+            return {"isolation_level": server}
+        return {"trainflow_begin": f"BEGIN ISOLATION LEVEL {server}{' READ ONLY' if reads else ''}"}
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
         """A connection of its own. The control plane turns in one thread: there the last one is kept for the next
         transaction, since taking one from the pool costs as much as a statement."""
-        keeps = self.is_sqlite and threading.get_ident() == self._owner
+        keeps = self._plans is not None and threading.get_ident() == self._owner
         kept, self._kept = (self._kept, None) if keeps else (None, self._kept)
+        if kept is not None and _is_lost(kept):
+            kept.close()
+            kept = None
         connection = kept if kept is not None else self._open()
         try:
             yield connection
@@ -221,6 +228,8 @@ _PACKET_LIMIT, _PACKET_MARGIN = "trainflow_packet_limit", 1024
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
+        if url.startswith("postgresql+psycopg:"):
+            return _pipelined(url)
         engine = create_engine(url, pool_pre_ping=True)
         if engine.dialect.name in ("mysql", "mariadb"):
             event.listen(engine, "connect", _note_packet_limit)
@@ -230,6 +239,47 @@ def _engine(url: str) -> Engine:
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _plans(engine: Engine) -> Plans | None:
+    """For statements that go past SQLAlchemy; None: none of them does."""
+    if engine.dialect.name == "sqlite":
+        return Plans(engine.dialect)
+    if engine.dialect.driver != "psycopg":
+        return None
+    dialect: Any = type(engine.dialect)
+    return Plans(dialect(paramstyle="numeric_dollar", dbapi=engine.dialect.loaded_dbapi))
+
+
+def _pipelined(url: str) -> Engine:
+    from trainflow.metadata.postgres_pipeline import PipelinedConnection, Preparing
+
+    # hstore: it would be asked for with each new engine
+    engine = create_engine(url, use_native_hstore=False, connect_args={"client_encoding": "utf8"})
+    preparing = Preparing()
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> PipelinedConnection:
+        return PipelinedConnection.connected(preparing, *arguments, **options)
+
+    @event.listens_for(engine, "checkout")
+    def check(connection: PipelinedConnection, _record: Any, _proxy: Any) -> None:
+        # a server that was restarted has hung up: that is seen here, and costs no question
+        if connection.statements.is_lost():
+            raise DisconnectionError("the server has hung up")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.statements.begin(connection.get_execution_options().get("trainflow_begin") or "BEGIN")
+
+    return engine
+
+
+def _is_lost(connection: Connection) -> bool:
+    """Whether the server of a connection that was kept has hung up."""
+    driver: Any = connection.connection.driver_connection
+    return not isinstance(driver, sqlite3.Connection) and driver.statements.is_lost()
 
 
 def _note_packet_limit(connection: Any, record: Any) -> None:

@@ -1,8 +1,9 @@
-"""The fast path to SQLite: statements without SQLAlchemy's execution around them.
+"""The fast path to SQLite and PostgreSQL: statements without SQLAlchemy's execution around them.
 
-The statements, their parameters and the types of what comes back are SQLAlchemy's, for its SQLite dialect. Left out is
-what it does around each execution (contexts, events, cursors with metadata), which costs ten times as much as SQLite
-itself, and which a control plane would pay some twenty times for each task.
+The statements, their parameters and the types of what comes back are SQLAlchemy's, for its dialects. Left out is what
+it does around each execution (contexts, events, cursors with metadata), which costs ten times as much as SQLite itself,
+and which a control plane would pay some twenty times for each task. On PostgreSQL what is executed is sent, and is
+waited for when its result is looked at (`postgres_pipeline`).
 
 A statement is best made once, when its module is loaded, with `bindparam`s: then nothing of it is looked at again. What
 was made of a statement is found by the very object, as long as it lives: another one is never taken for it, even when
@@ -13,8 +14,10 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection, Dialect
 from sqlalchemy.engine.result import SimpleResultMetaData
@@ -24,6 +27,9 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.sqlalchemy_internals import Process
+
+if TYPE_CHECKING:
+    from trainflow.metadata.postgres_pipeline import Answer, StatementPipeline
 
 Given = Mapping[str, Any]
 
@@ -61,8 +67,10 @@ class _Bind(NamedTuple):
 class _Plan:
     """A compiled statement: what all statements of its kind share."""
 
-    def __init__(self, compiled: SQLCompiler, dialect: Dialect) -> None:
+    def __init__(self, compiled: SQLCompiler, dialect: Dialect, more: bool) -> None:
         self.compiled = compiled
+        #: for several rows: the keys that they get are not asked for
+        self.more = more
         numbers = internals.numbers_of_parameters(compiled)
         self.binds = {
             name: _Bind(name, bind.key, numbers.get(id(bind)), bind) for bind, name in compiled.bind_names.items()
@@ -193,6 +201,39 @@ class FastResult:
         return self.one()[0]
 
 
+class PipelinedResult(FastResult):
+    """What a statement returned that was sent: it is waited for when it is looked at."""
+
+    def __init__(self, answers: Sequence[Answer], plan: _Plan, wrap: Callable[[Exception], StatementError]) -> None:
+        self._answers = answers
+        self._plan = plan
+        self._wrap = wrap
+
+    @property
+    def _rows(self) -> list[Any]:  # type: ignore[override]
+        plan = self._plan
+        return [Row(plan.metadata, plan.processors, plan.index, row) for row in self._received_rows()]
+
+    @property
+    def rowcount(self) -> int:  # type: ignore[override]
+        """How many rows were found or changed."""
+        try:
+            return sum([answer.count() for answer in self._answers])
+        except Exception as error:
+            raise self._wrap(error) from error
+
+    @property
+    def inserted_primary_key(self) -> Any:  # type: ignore[override]
+        """The key that the database gave to the row."""
+        return self._received_rows()[0]
+
+    def _received_rows(self) -> list[tuple[Any, ...]]:
+        try:
+            return self._answers[0].rows()
+        except Exception as error:
+            raise self._wrap(error) from error
+
+
 class Plans:
     """What was made of statements: each kind is compiled once."""
 
@@ -204,11 +245,8 @@ class Plans:
 
     def execute(self, driver: sqlite3.Connection, statement: Any, parameters: Any) -> FastResult:
         """Execute a SELECT, INSERT, UPDATE or DELETE of SQLAlchemy's. Raises sqlite3.Error."""
-        # older versions of Alembic give an empty tuple
-        many = isinstance(parameters, list | tuple) and bool(parameters)
-        given: Given = (parameters[0] if many else parameters) or {}
-        bound = self._bound(statement, given)
-        if many and len(parameters) > 1:
+        bound, given, more = self._taken(statement, parameters)
+        if more:
             ready = [bound.ready(each) for each in parameters]
             cursor = driver.executemany(ready[0][0], [values for _, values in ready])
             return FastResult([], cursor.rowcount, None)
@@ -218,19 +256,34 @@ class Plans:
         metadata, processors, index = bound.plan.metadata, bound.plan.processors, bound.plan.index
         return FastResult([Row(metadata, processors, index, row) for row in cursor.fetchall()], -1, None)
 
-    def _bound(self, statement: Any, given: Given) -> _Bound:
+    def send(self, connection: FastConnection, pipeline: StatementPipeline, statement: Any, parameters: Any) -> Any:
+        """Send such a statement to PostgreSQL. Raises the driver's error."""
+        bound, given, more = self._taken(statement, parameters)
+        answers = [pipeline.send(*bound.ready(each)) for each in (parameters if more else [given])]
+        return PipelinedResult(answers, bound.plan, partial(connection.wrapped, statement))
+
+    def _taken(self, statement: Any, parameters: Any) -> tuple[_Bound, Given, bool]:
+        """What is made of a statement, for these parameters (or the first of several), and whether there are several
+        of them."""
+        # older versions of Alembic give an empty tuple
+        many = isinstance(parameters, list | tuple) and bool(parameters)
+        given: Given = (parameters[0] if many else parameters) or {}
+        more = many and len(parameters) > 1
+        return self._bound(statement, given, more), given, more
+
+    def _bound(self, statement: Any, given: Given, more: bool) -> _Bound:
         names, number = tuple(given), id(statement)
         kept = self._bounds.get(number)
-        if kept is not None and kept[0]() is statement and kept[1].names == names:
+        if kept is not None and kept[0]() is statement and kept[1].names == names and kept[1].plan.more == more:
             return kept[1]
         key, extracted, *_ = apart = internals.taken_apart(statement)
         columns = tuple(sorted(names)) if statement.is_dml else ()
-        plan = self._plans.get((key, columns))
+        plan = self._plans.get((key, columns, more))
         if plan is None:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
-            compiled = internals.compiled(statement, self._dialect, apart, columns)
-            plan = self._plans[(key, columns)] = _Plan(compiled, self._dialect)
+            compiled = internals.compiled(statement, self._dialect, apart, columns, many=more)
+            plan = self._plans[(key, columns, more)] = _Plan(compiled, self._dialect, more)
         bound = _Bound(plan, names, extracted)
         self._bounds[number] = (weakref.ref(statement, lambda gone: self._forget(number, gone)), bound)
         return bound
@@ -242,7 +295,7 @@ class Plans:
 
 
 class FastConnection(Connection):
-    """A connection to SQLite that executes plain statements itself. Everything else is SQLAlchemy's."""
+    """A connection that executes plain statements itself. Everything else is SQLAlchemy's."""
 
     plans: Plans
 
@@ -256,11 +309,39 @@ class FastConnection(Connection):
             return super().execute(statement, parameters, **options)
         driver: Any = self.connection.driver_connection
         try:
-            return self.plans.execute(driver, statement, parameters)
-        except sqlite3.Error as error:
-            raise DBAPIError.instance(
-                str(statement), None, error, sqlite3.Error, hide_parameters=True, dialect=self.dialect
-            ) from error
+            if isinstance(driver, sqlite3.Connection):
+                return self.plans.execute(driver, statement, parameters)
+            return self.plans.send(self, driver.statements, statement, parameters)
+        except self.dialect.loaded_dbapi.Error as error:
+            raise self.wrapped(statement, error) from error
         except (KeyError, TypeError, ValueError) as error:
             problem = f"{type(error).__name__}: {error}"
             raise StatementError(problem, str(statement), None, error, hide_parameters=True) from error
+
+    @contextmanager
+    def begin_nested(self) -> Iterator[None]:  # type: ignore[override]  # as good a context
+        """See `sqlalchemy.Connection.begin_nested`."""
+        driver: Any = self.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            with super().begin_nested():
+                yield
+            return
+        try:
+            with driver.statements.savepoint():
+                yield
+        except self.dialect.loaded_dbapi.Error as error:
+            raise self.wrapped("SAVEPOINT", error) from error
+
+    def wrapped(self, statement: Any, error: Exception) -> StatementError:
+        """The driver's error as SQLAlchemy's."""
+        driver: Any = self.connection.driver_connection
+        made: StatementError = DBAPIError.instance(
+            str(statement),
+            None,
+            error,
+            self.dialect.loaded_dbapi.Error,
+            hide_parameters=True,
+            connection_invalidated=self.dialect.is_disconnect(error, driver, None),  # type: ignore[arg-type]
+            dialect=self.dialect,
+        )
+        return made

@@ -21,9 +21,9 @@ def taken_apart(statement: Any) -> Any:
     return statement._generate_cache_key()
 
 
-def compiled(statement: Any, dialect: Dialect, key: Any, columns: Sequence[str]) -> SQLCompiler:
-    """A statement of the kind `key`, compiled for these columns."""
-    made: SQLCompiler = statement._compiler(dialect, cache_key=key, column_keys=list(columns))
+def compiled(statement: Any, dialect: Dialect, key: Any, columns: Sequence[str], *, many: bool) -> SQLCompiler:
+    """A statement of the kind `key`, compiled for these columns, of one row or of many."""
+    made: SQLCompiler = statement._compiler(dialect, cache_key=key, column_keys=list(columns), for_executemany=many)
     return made
 
 
@@ -50,9 +50,13 @@ def result_columns(compiled: SQLCompiler) -> list[tuple[str, TypeEngine[Any]]]:
     return [(column.keyname, column.type) for column in compiled._result_columns]
 
 
+#: PostgreSQL's double precision: the only kind of float in any table
+_FLOAT8 = 701
+
+
 def result_processor(type_: TypeEngine[Any], dialect: Dialect) -> Process | None:
     """What makes of the driver's value what the type promises; None: it is that already."""
-    return type_._cached_result_processor(dialect, None)
+    return type_._cached_result_processor(dialect, _FLOAT8)
 
 
 def index_of_names(metadata: SimpleResultMetaData) -> Any:

@@ -11,8 +11,10 @@ from sqlalchemy.exc import DBAPIError, StatementError
 
 from trainflow.errors import EngineError
 
-#: PostgreSQL: deadlock, serialization failure, unique violation
-_POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505"})
+#: PostgreSQL: deadlock, serialization failure, unique violation; a prepared statement that a pooler has lost, that
+#: is another's, or that is older than its tables (`postgres_pipeline` begins anew then)
+_POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505", "26000", "42P05"})
+_STALE_PLAN = "cached plan must not change result type"
 #: PostgreSQL: connection lost, resources used up (disk, memory, connections), shut down or starting, failed disk
 _POSTGRESQL_OUTAGES = ("08", "53", "57P", "58")
 #: MySQL and MariaDB: deadlock, lock wait timeout (what NOWAIT answers on MariaDB), NOWAIT on MySQL, duplicate entry
@@ -36,7 +38,8 @@ def is_conflict(error: BaseException) -> bool:
     if _is_mysql(driver):
         # its errors carry a standard's state as well, in newer drivers only, and it says less than the code
         return _mysql_code(driver) in _MYSQL_CONFLICTS
-    return getattr(driver, "sqlstate", None) in _POSTGRESQL_CONFLICTS
+    state = getattr(driver, "sqlstate", None)
+    return state in _POSTGRESQL_CONFLICTS or (state == "0A000" and _STALE_PLAN in str(driver))
 
 
 def is_outage(error: BaseException) -> bool:
