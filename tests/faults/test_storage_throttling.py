@@ -15,6 +15,7 @@ from tests.faults.chain_work import FAR, SAMPLES
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.errors import StoreFailure
 from trainflow.storage import object_store
+from trainflow.storage.fsspec_driver import FsspecDriver
 from trainflow.storage.object_store import ObjectStore
 from trainflow.testing.chains import ChainWriter
 
@@ -60,7 +61,8 @@ def throttled(error: Callable[[], Exception]) -> Iterator[tuple[ObjectStore, Thr
     memory, base = fsspec.core.url_to_fs(f"memory://{uuid.uuid4().hex}")
     filesystem, waits = Throttled(memory, error), list[float]()
     try:
-        yield ObjectStore(filesystem, base, url="memory://x", sleep=waits.append), filesystem, waits
+        driver = FsspecDriver(filesystem, "memory")
+        yield ObjectStore(lambda: (driver, base), url="memory://x", sleep=waits.append), filesystem, waits
     finally:
         with suppress(FileNotFoundError):
             memory.rm(base, recursive=True)
@@ -114,7 +116,7 @@ def test_throttled_in_middle_of_file_goes_on_there(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("trainflow.storage.object_store.CHUNK_BYTES", 4)
     with throttled(slow_down) as (store, _, waits):
         store.replace("a/b", b"0123456789")
-        inner = store._open_unbuffered
+        inner = store._driver.open
 
         class Refusing:
             """Every other read is refused."""
@@ -134,7 +136,7 @@ def test_throttled_in_middle_of_file_goes_on_there(monkeypatch: pytest.MonkeyPat
                     raise slow_down()
                 return bytes(self._file.read(count))
 
-        monkeypatch.setattr(store, "_open_unbuffered", lambda path: Refusing(inner(path)))
+        monkeypatch.setattr(store._driver, "open", lambda path, **words: Refusing(inner(path, **words)))
         assert list(store.chunks("a/b")) == [b"0123", b"4567", b"89"]
         assert len(waits) == 4
 

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -43,7 +44,7 @@ def options() -> Iterator[dict[str, object]]:
 def samples(options: dict[str, object], request: pytest.FixtureRequest) -> Samples:
     """A table in a bucket of its own."""
     bucket = request.node.name.replace("_", "-").lower()[:60]
-    open_storage(f"s3://{bucket}/", options, None)._filesystem.call_s3("create_bucket", Bucket=bucket)
+    fsspec.filesystem("s3", **options).call_s3("create_bucket", Bucket=bucket)
     path = f"s3://{bucket}/t/date={{start:%Y-%m-%d}}/hour={{start:%H}}/"
     return Samples(path=path, length_seconds=3600, start=START, gaps=GapPolicy(0, "skip"), storage_options=options)
 

@@ -92,7 +92,7 @@ def test_missing_driver_names_extra_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("fsspec.core.url_to_fs", fail)
 
     with pytest.raises(InputError, match=r"pip install 'trainflow\[gcs\]'"):
-        open_store("gs://bucket/x")
+        open_store("gs://bucket/x", storage_options={"driver": "fsspec"})
 
 
 def test_store_that_overwrites_is_found_out_by_probe(tmp_path: Path) -> None:

@@ -7,18 +7,21 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import parse_qs
 
+import fsspec
 import msgspec
 import pytest
 
 from trainflow.errors import InputError
-from trainflow.storage.drivers import load_driver, open_filesystem
+from trainflow.storage.drivers import load_driver
 
 #: the account that every Azurite has, as its documentation says
 _ACCOUNT = "devstoreaccount1"
@@ -30,8 +33,7 @@ _START_SECONDS = 30.0
 
 def _new_bucket(scheme: str, options: dict[str, Any]) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
-    filesystem, _ = open_filesystem(f"{scheme}://{name}", options)
-    filesystem.mkdir(name)
+    fsspec.filesystem(scheme, **options).mkdir(name)
     return name
 
 
@@ -62,7 +64,7 @@ def local_azure(log: Path) -> Iterator[LocalAzure]:
     skipped; with `CI` set that is an error."""
     command = _azurite()
     try:
-        load_driver("az://container", {})
+        load_driver("az://container", {"driver": "fsspec"})
     except InputError as error:
         missing(f"no driver of Azure: {error}")
     with socket.socket() as free:
@@ -169,6 +171,42 @@ class LocalS3(msgspec.Struct, frozen=True):
         name = f"bucket-{uuid.uuid4().hex[:12]}"
         s3fs.S3FileSystem(**self.storage_options).call_s3("create_bucket", Bucket=name)
         return name
+
+
+class RequestLog:
+    """A WSGI application that notes what is asked of the S3 that it hands on to, as boto3 calls it, and about what."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self.asked: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        _, _, key = environ["PATH_INFO"].strip("/").partition("/")
+        method = environ["REQUEST_METHOD"]
+        if method == "GET" and not key:
+            self.asked.append(f"list_objects_v2 {query.get('prefix', [''])[0]}")
+        elif method == "POST" and "delete" in query:
+            self.asked.append("delete_objects ")
+        else:
+            self.asked.append(f"{method.lower()}_object {key}")
+        return self._application(environ, start_response)
+
+
+@contextmanager
+def logged_s3() -> Iterator[tuple[LocalS3, RequestLog]]:
+    """A server of S3 in this process, and what is asked of it."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    requests = RequestLog(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, requests, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield LocalS3(f"http://127.0.0.1:{server.server_port}"), requests
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 Reading order: `store` (the contract: `Storage` is what can be listed and read, `Store` is one that also creates
 exclusively), `local`, `sftp` (as on a local disk, through `sftp_connection`), `object_store` (a store that asks for
-fewer requests is waited for, a bounded time; `s3_requests` and `local_copies` have it asked less), `drivers` (what
-fsspec needs, which kinds of store can fence, and the probe), `urls` (a URL and its options become a store),
-`reachability`, `errors` (what a driver raises becomes one of our exceptions, by `reasons`, with every secret masked).
+fewer requests is waited for, a bounded time; `local_copies` have it asked less) over a `driver`: that of the package
+`obstore`, or `fsspec_driver`. `drivers` (which one, which kinds of store can fence, and the probe), `urls` (a URL and
+its options become a store), `reachability`, `errors` (what a driver raises becomes one of our exceptions, by `reasons`,
+with every secret masked).
 
 Invariants:
 
@@ -14,7 +15,7 @@ Invariants:
 - No server of SFTP is trusted whose host key is not known, unless the options say so.
 - No listing comes from a cache: another process may have written. A content does where a listing shows it unchanged.
 - A file that is created exclusively is there whole or not at all, and stays when the power is cut.
-- A local path never loads fsspec.
+- A local path loads neither fsspec nor obstore.
 
 A change breaks this when another module opens a file of samples or checkpoints, or when a store that cannot create
 exclusively is taken for one that can.

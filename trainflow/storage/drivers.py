@@ -1,7 +1,8 @@
-"""Kinds of store: the fsspec file system of a URL, and which stores can create a file only if it is absent."""
+"""Kinds of store: which driver reaches the files of a URL, and which stores can create a file only if it is absent."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,19 +12,25 @@ from typing import Any
 
 from trainflow.errors import InputError, StoreNotExclusive
 from trainflow.observability.redaction import redact_text, texts_of
+from trainflow.storage.driver import Driver
+from trainflow.storage.obstore.option_words import OptionNotMapped
 from trainflow.storage.store import Store
 
-#: the extra of this package that brings the driver of a protocol
+log = logging.getLogger(__name__)
+
+#: the extra of this package that brings fsspec's driver of a protocol
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
+#: those that obstore reaches
+_OF_OBSTORE = frozenset(EXTRAS)
 EXTRAS |= {"sftp": "sftp", "ssh": "sftp"}
 #: reached without fsspec, whose driver writes over what is there
 SFTP_PROTOCOLS = frozenset({"sftp", "ssh"})
 LOCAL_PROTOCOLS = frozenset({"file", "local"})
 #: reached without a request
 PROTOCOLS_ON_THIS_MACHINE = LOCAL_PROTOCOLS | {"memory"}
-#: whose drivers are imported before processes are forked: each takes most of a second, starts no thread by being
-#: imported, and survives a fork. That of GCS brings gRPC, which does not
-_FORKED = frozenset({"s3", "s3a"})
+#: the option that names the driver
+DRIVER_OPTION = "driver"
+_DRIVERS = ("obstore", "fsspec")
 _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 #: fsspec protocols whose `pipe_file(mode="create")` is one conditional request (for memory: made atomic by our lock).
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
@@ -33,25 +40,79 @@ _NOT_EXCLUSIVE = (
     "could commit the same place in the chain. Use a local disk, S3 (or a server that honours If-None-Match), GCS or "
     "Azure Blob Storage"
 )
+#: of which it was said that fsspec reaches it
+_said: set[str] = set()
 
 
-def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """The file system, and the path of the URL on it. Raises InputError for a protocol that fsspec does not know, or
-    whose driver is not installed, and what the driver raises."""
+def open_driver(url: str, options: Mapping[str, Any], *, quick_seconds: float | None = None) -> tuple[Driver, str]:
+    """The driver of a URL, and the path of the URL. `quick_seconds`: how long a connection may take, of a driver that
+    is to answer at once. Raises InputError for a protocol that nothing reaches, or whose driver is not installed, and
+    what the driver raises."""
+    opened = _obstore(url, options, quick_seconds)
+    if opened is not None:
+        return opened
+    return _fsspec(url, options, quick_seconds)
+
+
+def _obstore(url: str, options: Mapping[str, Any], quick_seconds: float | None = None) -> tuple[Driver, str] | None:
+    """The driver of obstore; None where fsspec's is to be taken."""
+    reason = _why_fsspec(url, options)
+    if reason is None:
+        from trainflow.storage.obstore.driver import ObstoreDriver
+        from trainflow.storage.obstore.urls import buckets_of, path_of
+
+        try:
+            with _refusing(url, options):
+                driver = ObstoreDriver(buckets_of(url, options, os.environ, quick_seconds), path_of)
+            return driver, path_of(url)
+        except OptionNotMapped as error:
+            reason = f"obstore has no word for the option {error}"
+    if options.get(DRIVER_OPTION) == "obstore":
+        raise InputError(f"{redact_text(url, texts_of(options))} cannot be reached by obstore: {reason}")
+    if reason and reason not in _said:
+        _said.add(reason)
+        log.info("%s is reached by fsspec: %s", redact_text(url, texts_of(options)), reason)
+    return None
+
+
+def _why_fsspec(url: str, options: Mapping[str, Any]) -> str | None:
+    """Why fsspec reaches a URL whatever its options are; empty where that needs no word; None: obstore may."""
+    asked = options.get(DRIVER_OPTION)
+    if asked not in (None, *_DRIVERS):
+        raise InputError(f"storage option driver: {asked!r} is none; write {' or '.join(_DRIVERS)}")
+    if protocol_of(url) not in _OF_OBSTORE or "::" in url:
+        return ""
+    if asked == "fsspec":
+        return ""
+    path = url.partition("://")[2]
+    if {"", ".", ".."} & set(path.rstrip("/").split("/")):
+        return "a part of the path is empty, . or .."
+    from trainflow.storage.obstore.driver import usable_here
+
+    return None if usable_here() else "this process was forked from one that had made requests by obstore"
+
+
+def _fsspec(url: str, options: Mapping[str, Any], quick_seconds: float | None) -> tuple[Driver, str]:
+    protocol = driver_of(url)
     # a listing from a cache would hide what another process has written
-    extra: dict[str, Any] = {} if driver_of(url) == "memory" else {"use_listings_cache": False}
-    if protocol_of(url) in _FORKED:
-        extra |= _S3_MODELS.options(options)
-    _before_import(driver_of(url), options)
+    extra: dict[str, Any] = {} if protocol == "memory" else {"use_listings_cache": False}
+    words = {name: value for name, value in options.items() if name != DRIVER_OPTION}
+    _before_import(protocol, words)
     with _refusing(url, options):
         from fsspec.core import url_to_fs
 
-        filesystem, base = url_to_fs(url, **{**extra, **options})
-    return filesystem, str(base)
+        from trainflow.storage.fsspec_driver import FsspecDriver, quick_options
+
+        if quick_seconds is not None:
+            words = quick_options(protocol, words, quick_seconds)
+        filesystem, base = url_to_fs(url, **{**extra, **words})
+    return FsspecDriver(filesystem, protocol), str(base).rstrip("/")
 
 
 def load_driver(url: str, options: Mapping[str, Any]) -> None:
-    """Import what reaches the files of a URL, which may take a second. Raises InputError as `open_filesystem` does."""
+    """Import what reaches the files of a URL, which may take a second. Raises InputError as `open_driver` does."""
+    if _obstore(url, options) is not None:
+        return
     _before_import(driver_of(url), options)
     with _refusing(url, options):
         if protocol_of(url) in SFTP_PROTOCOLS:
@@ -69,48 +130,16 @@ def _before_import(driver: str, options: Mapping[str, Any]) -> None:
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
-class _S3Models:
-    """What botocore reads of its files before the first request, 80 ms of the processor and 14 MiB: read once, before
-    processes are forked. A session, which holds credentials, is each process's own."""
-
-    def __init__(self) -> None:
-        self._loader: Any = None
-        #: of the process with this id
-        self._session: tuple[int, Any] = (0, None)
-
-    def load(self) -> None:
-        """Read them. Raises what botocore raises."""
-        loader = import_module("aiobotocore.session").AioSession().get_component("data_loader")
-        for name in ("service-2", "endpoint-rule-set-1", "paginators-1"):
-            loader.load_service_model("s3", name)
-        for name in ("endpoints", "partitions", "_retry", "sdk-default-configuration"):
-            loader.load_data_with_path(name)
-        self._loader = loader
-
-    def options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """What to open a file system of S3 with, beside `options`, where they were read and no session is asked for."""
-        if self._loader is None or {"session", "profile"} & options.keys():
-            return {}
-        if self._session[0] != os.getpid():
-            session = import_module("aiobotocore.session").AioSession()
-            session.register_component("data_loader", self._loader)
-            self._session = os.getpid(), session
-        return {"session": self._session[1]}
-
-
-_S3_MODELS = _S3Models()
-
-
 def load_before_fork(url: str) -> None:
-    """Import what reaches the files of a URL, where forked processes can share it. Never raises: who uses the store is
-    told what is wrong with it."""
+    """Import what reaches the files of a URL, where forked processes can share it: that starts no thread, and makes no
+    request. Never raises: who uses the store is told what is wrong with it."""
     if protocol_of(url) in SFTP_PROTOCOLS:
         with suppress(Exception):
             load_driver(url, {})
-    elif driver_of(url) in _FORKED and protocol_of(url) in _FORKED:
+    elif protocol_of(url) in _OF_OBSTORE:
         with suppress(Exception):
-            load_driver(url, {})
-            _S3_MODELS.load()
+            for name in ("obstore.store", "obstore.exceptions", "trainflow.storage.obstore.urls"):
+                import_module(name)
 
 
 @contextmanager

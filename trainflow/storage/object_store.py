@@ -1,174 +1,109 @@
-"""Files behind fsspec: S3, GCS, Azure, and any other that fsspec knows; memory for tests.
+"""Files in object stores: what a store of checkpoints or samples means, on top of the requests of a driver.
 
-Creation is one conditional request (`If-None-Match: *`, generation match). Listings are never taken from fsspec's
-cache: another process may have written. A store that asks for fewer requests is waited for.
+Creation is one conditional request. Listings are never taken from a cache: another process may have written. A store
+that asks for fewer requests is waited for, and a request that failed on its way is made again; each a bounded time.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from datetime import UTC, datetime
-from inspect import signature
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import msgspec
 
 from trainflow.errors import SampleUnreadable, StoreFailure
-from trainflow.storage.drivers import driver_of, protocol_of
+from trainflow.storage.driver import Driver, bucket_of
+from trainflow.storage.drivers import protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
 from trainflow.storage.local_copies import LocalCopies
-from trainflow.storage.reasons import is_throttled
-from trainflow.storage.s3_requests import s3_requests
-from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, TIMES, Store, StoreFile
+from trainflow.storage.reasons import is_throttled, is_transient
+from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, Store, StoreFile
 
 T = TypeVar("T")
-_Listing = Iterable[dict[str, Any]]
 CHUNK_BYTES = 8 << 20
 #: how often a call is made, to a store that asks for fewer requests, before its error counts
 TRIES = 6
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
-#: what file systems call the time of the last write, and the mark of a content
-_MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
-_TAGS = ("ETag", "etag", "md5Hash", "content_md5")
-#: protocols whose drivers raise the same for a missing bucket as for a missing folder
-_SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
+#: the same for a request that failed on its way
+_TRIES_ON_THE_WAY, _FIRST_WAIT_ON_THE_WAY_SECONDS = 4, 0.2
 #: fsspec's memory file system looks first and writes then, and its readers share one cursor
 _MEMORY_LOCK = threading.RLock()
 
 
 class ObjectStore(Store):
-    """Objects below a prefix. `sleep` is for a store that asks for fewer requests; `copies` of small files are kept on
-    this machine."""
+    """Objects below a prefix. `open_driver` is called once in each process that uses the store: no connection survives
+    a fork. `sleep` is for a store that asks for fewer requests; `copies` of small files are kept on this machine."""
 
     def __init__(
         self,
-        filesystem: Any,
-        base: str,
+        open_driver: Callable[[], tuple[Driver, str]],
         *,
         url: str,
         failures: Failures | None = None,
         copies: LocalCopies | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._filesystem = filesystem
-        self._base = base.rstrip("/")
+        self._open_driver = open_driver
+        self._opened_in = os.getpid()
+        self._opened, self._base = open_driver()
         self._failures = failures or CheckpointFailures()
         self._sleep = sleep
-        driver = driver_of(url)
         self.url = url
-        self.remote = driver != "memory"
+        self.remote = self._opened.remote
         self.requests_at_once = REQUESTS_AT_ONCE if self.remote else 1
         self._lock: AbstractContextManager[Any] = nullcontext() if self.remote else _MEMORY_LOCK
-        self._whole = _in_one_request(filesystem)
         self._copies = copies if self.remote else None
-        self._s3 = s3_requests(filesystem, driver)
-        #: of a store whose driver says the same of a missing container and of a missing folder: not known yet
-        self._bucket_in_doubt = driver in _SILENT_ABOUT_BUCKETS
+
+    @property
+    def _driver(self) -> Driver:
+        if self._opened_in != os.getpid():
+            self._opened, self._base = self._open_driver()
+            self._opened_in = os.getpid()
+        return self._opened
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
         base = self._at(folder)
-        listed = self._listed(folder, self._find if recursive else self._list)
-        if listed is None:
-            return None
-        of_files = (info for info in listed if info["type"] == "file" and info["name"].rstrip("/") != base)
-        found = [_stored_file(info, base) for info in of_files]
-        # an object store has no folders: one without an object does not exist
-        return sorted(found, key=lambda file: file.path) if found or not recursive else None
+        if recursive:
+            found = self._listed(folder, lambda: self._driver.list_below(base))
+            # an object store has no folders: one without an object does not exist
+            return _below(base, found) or None
+        listed = self._listed(folder, lambda: self._driver.list_folder(base))
+        return None if listed is None else _below(base, listed.files)
 
     def files(self, folder: str) -> list[StoreFile]:
-        found = self.listing(folder, recursive=True) or []
-        return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found] if folder else found
+        return _in_folder(folder, self.listing(folder, recursive=True) or [])
 
     def names(self, folder: str) -> list[str] | None:
-        listed, base = self._listed(folder, self._list), self._at(folder)
+        listed = self._listed(folder, lambda: self._driver.list_folder(self._at(folder)))
         if listed is None:
             return None
-        paths = [str(info["name"]).rstrip("/") for info in listed]
-        return [path.rsplit("/", 1)[-1] for path in paths if path != base]
+        return [path.rsplit("/", 1)[-1] for path in (*(file.path for file in listed.files), *listed.folders)]
 
     def files_if_few(self, folder: str) -> list[StoreFile] | None:
-        s3, base = self._s3, self._at(folder)
-        if s3 is None:
-            return self.files(folder)
-        listed = self._ask("list", folder, lambda: s3.first_page(f"{base}/"))
-        if listed is None:
-            return None
-        found = sorted((_stored_file(info, base) for info in listed), key=lambda file: file.path)
-        return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found] if folder else found
+        base = self._at(folder)
+        listed = self._listed(folder, lambda: self._driver.list_if_few(base))
+        return None if listed is None else _in_folder(folder, _below(base, listed))
 
     def files_after(self, folder: str, name: str) -> list[StoreFile]:
         base = self._at(folder)
-        listed = self._listed(folder, lambda base: self._after(base, name))
-        found = sorted((_stored_file(info, base) for info in listed or ()), key=lambda file: file.path)
-        return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in found if file.path > name]
+        found = self._listed(folder, lambda: self._driver.list_below(base, after=f"{base}/{name}"))
+        return _in_folder(folder, _below(base, found))
 
-    def _after(self, base: str, name: str) -> list[dict[str, Any]]:
-        """The files below the folders after a name; those that no driver but that of S3 begins at are found by what is
-        in the folder."""
-        if self._s3 is not None:
-            return list(self._s3.listing(f"{base}/", after=f"{base}/{name}"))
-        found: list[dict[str, Any]] = []
-        for info in self._list(base):
-            below = str(info["name"]).rstrip("/")[len(base) :].lstrip("/")
-            if info["type"] == "file":
-                found.append(info)
-            elif f"{below}0" > name:  # the next character after the slash: all that is in it sorts before that
-                found += (each for each in self._find(str(info["name"]).rstrip("/")) if each["type"] == "file")
-        return found
+    def folders(self, folder: str) -> list[str]:
+        listed = self._listed(folder, lambda: self._driver.list_folder(self._at(folder)))
+        return [] if listed is None else sorted(path.rsplit("/", 1)[-1] for path in listed.folders)
 
-    def _find(self, base: str) -> _Listing:
-        if self._s3 is not None:
-            return list(self._s3.listing(f"{base}/"))
-        self._filesystem.invalidate_cache()
-        found: dict[str, Any] = self._filesystem.find(f"{base}/", detail=True)
-        return found.values()
-
-    def _list(self, base: str) -> _Listing:
-        if self._s3 is not None:
-            found = list(self._s3.listing(f"{base}/", recursive=False))
-            if not found:
-                raise FileNotFoundError(base)
-            return found
-        self._filesystem.invalidate_cache()
-        return list(self._filesystem.ls(base, detail=True))
-
-    def _listed(self, folder: str, look: Callable[[str], _Listing]) -> _Listing | None:
-        """None where a folder is not there yet, which is normal; a bucket that is not there is a mistake."""
-        return self._ask("list", folder, lambda: self._unless_missing(folder, look))
-
-    def _unless_missing(self, folder: str, look: Callable[[str], _Listing]) -> _Listing | None:
-        try:
-            return look(self._at(folder))
-        except FileNotFoundError as error:
-            if is_missing_bucket(error) or (self._bucket_in_doubt and not self._has_bucket(folder)):
-                raise self._without_bucket(folder) from self._failures.shown(error)
-            self._bucket_in_doubt = False
-            return None
-
-    def _without_bucket(self, path: str) -> BaseException:
-        return self._failures.bucket_missing(self.uri(path), self._bucket(path))
-
-    def _has_no_bucket_to(self, doing: str, path: str, error: Exception) -> bool:
-        """Whether what is not there when something is written is the bucket."""
-        return doing in ("create", "write") and isinstance(error, FileNotFoundError) and not self._has_bucket(path)
-
-    def _has_bucket(self, path: str) -> bool:
-        try:
-            return bool(self._filesystem.exists(self._bucket(path)))
-        except Exception:  # credentials that may read the files need not be allowed to ask that
-            return True
-
-    def _bucket(self, path: str) -> str:
-        """The bucket or container that a path is in."""
-        return self._at(path).strip("/").split("/", 1)[0]
+    def _listed(self, folder: str, look: Callable[[], T]) -> T:
+        return self._ask("list", folder, look)
 
     def read(self, path: str) -> bytes:
-        return self._ask("read", path, lambda: bytes(self._filesystem.cat_file(self._at(path), **self._whole)))
+        return self._ask("read", path, lambda: self._driver.read(self._at(path)))
 
     def read_listed(self, files: Sequence[StoreFile], *, fixed: bool = True) -> list[bytes | None]:
         if self._copies is None:
@@ -193,11 +128,10 @@ class ObjectStore(Store):
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start >= end:  # no store has a range of nothing
             return b""
-        return self._ask("read", path, lambda: bytes(self._filesystem.cat_file(self._at(path), start=start, end=end)))
+        return self._ask("read", path, lambda: self._driver.read_range(self._at(path), start, end))
 
     def open(self, path: str) -> IO[bytes]:
-        opened: IO[bytes] = self._ask("read", path, lambda: self._filesystem.open(self._at(path), "rb"))
-        return opened
+        return self._ask("read", path, lambda: self._driver.open(self._at(path)))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         found: dict[str, bytes | None] = {}
@@ -208,11 +142,9 @@ class ObjectStore(Store):
     def _read_rest(self, paths: Sequence[str], found: dict[str, bytes | None]) -> None:
         """Read what is not there yet. Who asks for fewer requests is not asked again for what it has given."""
         left = [path for path in paths if path not in found]
-        answers = self._filesystem.cat([self._at(path) for path in left], on_error="return", **self._whole)
-        refused: BaseException | None = None
-        for path in left:
-            answer = answers[self._at(path)]
-            if isinstance(answer, BaseException) and is_throttled(answer):
+        refused: Exception | None = None
+        for path, answer in zip(left, self._driver.read_many([self._at(path) for path in left]), strict=True):
+            if isinstance(answer, Exception) and (is_throttled(answer) or is_transient(answer)):
                 refused = answer
             else:
                 found[path] = _content(answer)
@@ -220,92 +152,60 @@ class ObjectStore(Store):
             raise refused
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        with self._failing("read", path), self._ask("read", path, lambda: self._open_unbuffered(path)) as file:
+        opened = self._ask("read", path, lambda: self._driver.open(self._at(path), sequential=True))
+        with self._failing("read", path), opened as file:
             # a refused read leaves the place in the file where it was
             while chunk := self._ask("read", path, lambda: file.read(CHUNK_BYTES)):
                 yield bytes(chunk)
 
-    def _open_unbuffered(self, path: str) -> Any:
-        return self._filesystem.open(self._at(path), "rb", cache_type="none")
-
-    def folders(self, folder: str) -> list[str]:
-        listed = self._listed(folder, self._list)
-        below = (str(info["name"]) for info in listed or () if info["type"] == "directory")
-        return sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in below)
-
     def exists(self, path: str) -> bool:
-        return self._ask("read", path, lambda: self._is_file(path))
-
-    def _is_file(self, path: str) -> bool:
-        self._filesystem.invalidate_cache()
-        return bool(self._filesystem.isfile(self._at(path)))
+        return self._ask("read", path, lambda: self._driver.is_file(self._at(path)))
 
     def create_exclusive(self, path: str, data: bytes) -> None:
-        self._ask("create", path, lambda: self._filesystem.pipe_file(self._at(path), data, mode="create"))
+        self._ask("create", path, lambda: self._driver.create(self._at(path), data))
         self._keep(path, data)
 
     def replace(self, path: str, data: bytes) -> None:
-        self._ask("write", path, lambda: self._filesystem.pipe_file(self._at(path), data))
+        self._ask("write", path, lambda: self._driver.write(self._at(path), data))
         self._keep(path, data)
 
     def put_file(self, source: Path, path: str) -> None:
-        self._ask("upload", path, lambda: self._filesystem.put_file(str(source), self._at(path)))
+        self._ask("upload", path, lambda: self._driver.upload(source, self._at(path)))
 
     def get_file(self, path: str, target: Path) -> None:
-        self._ask("read", path, lambda: self._get_file(path, target))
-
-    def _get_file(self, path: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._filesystem.get_file(self._at(path), str(target))
+        self._ask("read", path, lambda: self._driver.download(self._at(path), target))
 
     def delete(self, path: str) -> None:
-        # the memory file system raises a KeyError for a file that is not there
-        with suppress(FileNotFoundError, KeyError):
-            self._ask("delete", path, lambda: self._filesystem.rm_file(self._at(path)))
+        self._ask("delete", path, lambda: self._driver.delete([self._at(path)]))
 
     def delete_folder(self, folder: str) -> None:
-        with suppress(FileNotFoundError):
-            self._ask("delete", folder, lambda: self._delete_below(folder))
-
-    def _delete_below(self, folder: str) -> None:
-        if self._s3 is None:
-            self._filesystem.rm(self._at(folder), recursive=True)
-            return
-        self._s3.delete([info["name"] for info in self._s3.listing(f"{self._at(folder)}/")])
+        self._ask("delete", folder, lambda: self._driver.delete_below(self._at(folder)))
 
     def delete_many(self, paths: Sequence[str]) -> None:
-        s3 = self._s3
-        if s3 is None:
-            super().delete_many(paths)
-        elif paths:
-            self._ask("delete", paths[0], lambda: s3.delete([self._at(path) for path in paths]))
+        if paths:
+            self._ask("delete", paths[0], lambda: self._driver.delete([self._at(path) for path in paths]))
 
     def delete_sealed(self, folder: str, keeping: Collection[str] = ()) -> None:
-        if self._s3 is None:
-            super().delete_sealed(folder, keeping)
-        else:
-            self._ask("delete", folder, lambda: self._delete_with_seal(folder, {self._at(path) for path in keeping}))
-
-    def _delete_with_seal(self, folder: str, keeping: Collection[str]) -> None:
         """The files first: a seal without files is found again, files without a seal are an attempt's."""
-        assert self._s3 is not None
         base = self._at(folder)
-        names = [info["name"] for info in self._s3.listing(base)]
-        seal = f"{base}{SEAL}"
-        going = [name for name in names if name.startswith(f"{base}/") and name not in keeping]
-        self._s3.delete(going + [seal] * (seal in names))
+        kept = {self._at(path) for path in keeping}
+        files = self._ask("list", folder, lambda: self._driver.list_below(base))
+        paths = [*(file.path for file in files if file.path not in kept), f"{base}{SEAL}"]
+        self._ask("delete", folder, lambda: self._driver.delete(paths))
 
     def uri(self, path: str) -> str:
         return self._failures.masked(path) if _is_location(path) else super().uri(path)
 
     def _at(self, path: str) -> str:
+        driver = self._driver
         if _is_location(path):
-            return str(self._filesystem._strip_protocol(path)).rstrip("/")
+            return driver.path_of(path)
         return f"{self._base}/{path}" if path else self._base
 
     def _ask(self, doing: str, path: str, call: Callable[[], T]) -> T:
         with self._failing(doing, path), self._lock:
-            return retry_throttled(call, self._sleep)
+            return retried(call, self._sleep, self._driver.tries)
 
     @contextmanager
     def _failing(self, doing: str, path: str) -> Iterator[None]:
@@ -315,12 +215,15 @@ class ObjectStore(Store):
         except (FileExistsError, StoreFailure, SampleUnreadable):
             raise
         except Exception as error:
-            # nothing to be found is an answer when deleting; when writing the bucket is not there
+            # what is not there when something is written, or listed, is the bucket
             if is_missing_bucket(error) or self._has_no_bucket_to(doing, path, error):
-                raise self._without_bucket(path) from self._failures.shown(error)
-            if doing == "delete" and isinstance(error, FileNotFoundError | KeyError):
-                raise
+                bucket = bucket_of(self._at(path))
+                raise self._failures.bucket_missing(self.uri(path), bucket) from self._failures.shown(error)
             self._failures.raise_for(doing, self.uri(path), error)
+
+    def _has_no_bucket_to(self, doing: str, path: str, error: Exception) -> bool:
+        missing = doing in ("create", "write", "upload") and isinstance(error, FileNotFoundError)
+        return missing and not self._driver.has_bucket(self._at(path))
 
 
 def _is_location(path: str) -> bool:
@@ -328,62 +231,43 @@ def _is_location(path: str) -> bool:
     return protocol_of(path) != "file"
 
 
-def _stored_file(info: dict[str, Any], base: str) -> StoreFile:
-    modified = _moment(next((info[key] for key in _MODIFIED if info.get(key)), None))
-    tag = next((info[key] for key in _TAGS if info.get(key)), None)
-    version = str(tag).strip('"') if tag else "" if modified is None else f"{TIMES}{_nanoseconds(modified)}"
-    return StoreFile(str(info["name"])[len(base) :].lstrip("/"), int(info.get("size") or 0), modified, version)
+def _below(base: str, files: Sequence[StoreFile]) -> list[StoreFile]:
+    """Files by their paths below a folder, sorted."""
+    paths = ((file, file.path[len(base) :].lstrip("/")) for file in files)
+    return sorted((msgspec.structs.replace(file, path=path) for file, path in paths), key=lambda file: file.path)
 
 
-def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+def _in_folder(folder: str, files: list[StoreFile]) -> list[StoreFile]:
+    return [msgspec.structs.replace(file, path=f"{folder}/{file.path}") for file in files] if folder else files
 
 
-def _in_one_request(filesystem: Any) -> dict[str, Any]:
-    """Newer drivers ask for the size of a file before they read it, to read a large one in parts at once. What is read
-    whole here is small: that would double the requests, and treble those for a file that is not there."""
-    read = getattr(filesystem, "_cat_file", None)
-    return {"max_concurrency": 1} if read and "max_concurrency" in signature(read).parameters else {}
-
-
-def _content(found: Any) -> bytes | None:
+def _content(found: bytes | Exception) -> bytes | None:
     if isinstance(found, FileNotFoundError) and not is_missing_bucket(found):
         return None
-    if isinstance(found, BaseException):
+    if isinstance(found, Exception):
         raise found
-    return bytes(found)
+    return found
 
 
-def _moment(value: Any) -> datetime | None:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return None
-    if isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC)
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return None
-
-
-def retry_throttled(call: Callable[[], T], sleep: Callable[[float], None]) -> T:
-    """What `call` returns. Raises its error at once, or after `TRIES` times when the store asked for patience.
+def retried(call: Callable[[], T], sleep: Callable[[float], None], tries: int | None = None) -> T:
+    """What `call` returns. Raises its error at once, or after `TRIES` times when the store asked for patience, or after
+    `tries` times when the request failed on its way.
 
     A refused request has done nothing; a create of which the reply was lost before it says that the file exists.
     """
-    for number in range(TRIES - 1):
+    on_the_way = _TRIES_ON_THE_WAY if tries is None else tries
+    throttled = failed = 0
+    while True:
         try:
             return call()
         except Exception as error:
-            if not is_throttled(error):
+            if is_throttled(error) and throttled < TRIES - 1:
+                wait = min(_FIRST_WAIT_SECONDS * 2**throttled, _LONGEST_WAIT_SECONDS)
+                throttled += 1
+            elif is_transient(error) and failed < on_the_way - 1:
+                wait = _FIRST_WAIT_ON_THE_WAY_SECONDS * 2**failed
+                failed += 1
+            else:
                 raise
-        sleep(_retry_delay_seconds(number))
-    return call()
-
-
-def _retry_delay_seconds(number: int) -> float:
-    """Seconds to wait after failure `number` (from 0): between half and all of a doubling time, so that writers who
-    were refused together do not come back together."""
-    whole = min(_FIRST_WAIT_SECONDS * 2**number, _LONGEST_WAIT_SECONDS)
-    return float(whole * random.uniform(0.5, 1.0))
+        # between half and all of it: writers who were refused together do not come back together
+        sleep(wait * random.uniform(0.5, 1.0))

@@ -7,18 +7,15 @@ store that asks for fewer requests is there, and so are a bucket that is empty a
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from trainflow.storage.drivers import (
-    EXTRAS,
     PROTOCOLS_ON_THIS_MACHINE,
     SFTP_PROTOCOLS,
-    driver_of,
     load_driver,
-    open_filesystem,
+    open_driver,
     protocol_of,
 )
 from trainflow.storage.errors import Failures
@@ -77,7 +74,6 @@ def _within(seconds: float, ask: Callable[[], None]) -> BaseException | None:
 
 def _ask(url: str, options: Mapping[str, Any], seconds: float) -> None:
     """Ask for one name. Raises what the driver raises."""
-    driver = driver_of(url)
     if protocol_of(url) in SFTP_PROTOCOLS:
         from trainflow.storage.sftp_connection import SFTPConnection
 
@@ -85,50 +81,8 @@ def _ask(url: str, options: Mapping[str, Any], seconds: float) -> None:
         connection.call(lambda client: client.exists("/"), again=False)
         connection.close()
         return
-    filesystem, base = open_filesystem(url, _once(driver, options, seconds))
-    bucket, _, prefix = base.strip("/").partition("/")
-    # credentials may be good for what is below the place and no more: a policy for `folder/*` allows no `folder`
-    below = f"{prefix}/" if prefix else ""
-    service = EXTRAS.get(driver)
-    if service == "s3":
-        filesystem.retries = 1
-        filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=below, MaxKeys=1)
-    elif service == "gcs":
-        _ask_gcs(filesystem, bucket, below)
-    elif service == "azure":
-        _ask_azure(filesystem, bucket, below)
-    else:
-        filesystem.exists(base)
-
-
-def _once(driver: str, options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """The options of a client that tries once, beneath those that were given."""
-    quick: dict[str, Any] = {"skip_instance_cache": True}
-    if EXTRAS.get(driver) == "s3":
-        given = options.get("config_kwargs") or {}
-        quick["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": seconds, **given}
-        return {**options, **quick}
-    return {**quick, **options}
-
-
-def _ask_gcs(filesystem: Any, bucket: str, prefix: str) -> None:
-    from fsspec.asyn import sync
-
-    # the method is wrapped in six tries
-    request = inspect.unwrap(type(filesystem)._request)
-    sync(filesystem.loop, request, filesystem, "GET", "b/{}/o", bucket, prefix=prefix, maxResults=1)
-
-
-def _ask_azure(filesystem: Any, container: str, prefix: str) -> None:
-    from fsspec.asyn import sync
-
-    async def first_page() -> None:
-        client = filesystem.service_client.get_container_client(container)
-        pages = client.list_blobs(name_starts_with=prefix, results_per_page=1, retry_total=0).by_page()
-        async for _ in pages:
-            return
-
-    sync(filesystem.loop, first_page)
+    driver, base = open_driver(url, options, quick_seconds=seconds)
+    driver.ask(base)
 
 
 def _bucket(url: str) -> str:

@@ -22,6 +22,10 @@ class RefusalReason(Enum):
         "name the file that has it in the storage option known_hosts"
     )
     REGION = "name the region of the bucket in the storage options (client_kwargs: {region_name: …}) or in AWS_REGION"
+    CERTIFICATE = (
+        "name the file of the authority that signed it: client_kwargs: {verify: path} in the storage options, or "
+        "AWS_CA_BUNDLE, or SSL_CERT_FILE"
+    )
     UNREACHABLE = "check the endpoint in the storage options and that this machine can reach it, then try again"
     THROTTLED = (
         "the store asks for fewer requests, and went on asking: try again later, and let fewer chains use it at the "
@@ -61,6 +65,8 @@ _CODES = {
     "AuthorizationHeaderMalformed": RefusalReason.REGION,
     "IllegalLocationConstraintException": RefusalReason.REGION,
     "301": RefusalReason.REGION,
+    "CertificateNotTrusted": RefusalReason.CERTIFICATE,
+    "NoCredentials": RefusalReason.CREDENTIALS,
 }
 _STATUSES = {401: RefusalReason.CREDENTIALS, 403: RefusalReason.DENIED, 301: RefusalReason.REGION}
 #: names of exceptions that tell it: of botocore, azure-core, azure-identity, google-auth, aiohttp and asyncssh
@@ -147,6 +153,11 @@ def is_throttled(error: BaseException) -> bool:
     return bool(_THROTTLED_STATUSES & {each for each in statuses if isinstance(each, int)}) or any(
         word in str(error) for word in _THROTTLED_TEXTS
     )
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a request failed on its way, of a driver that does not itself make it again."""
+    return bool(getattr(error, "transient", False))
 
 
 def chain_of(error: BaseException) -> Iterator[BaseException]:

@@ -13,7 +13,7 @@ from trainflow.storage.drivers import (
     SFTP_PROTOCOLS,
     check_kind,
     load_driver,
-    open_filesystem,
+    open_driver,
     protocol_of,
 )
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
@@ -69,9 +69,10 @@ def _open_remote(url: str, options: Mapping[str, Any], failures: Failures, copie
     from trainflow.storage.object_store import ObjectStore
 
     try:
-        filesystem, base = open_filesystem(url, options)
+        return ObjectStore(
+            lambda: open_driver(url, options), url=failures.masked(url).rstrip("/"), failures=failures, copies=copies
+        )
     except TrainflowError:
         raise
     except Exception as error:  # whatever the library of a store raises: it has no base in common
         raise failures.failure("reach", url, error) from failures.shown(error)
-    return ObjectStore(filesystem, base, url=failures.masked(url).rstrip("/"), failures=failures, copies=copies)

@@ -13,6 +13,7 @@ import pytest
 from trainflow.errors import InputError, SampleBucketMissing, SampleUnreadable
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.storage.errors import SampleFailures
+from trainflow.storage.fsspec_driver import FsspecDriver
 from trainflow.storage.local import written
 from trainflow.storage.object_store import ObjectStore
 from trainflow.storage.store import Storage
@@ -103,7 +104,7 @@ def test_unknown_protocol_and_missing_package(monkeypatch: pytest.MonkeyPatch) -
         open_storage("nowhere://x", {}, None)
     monkeypatch.setattr("fsspec.core.url_to_fs", fail)
     with pytest.raises(InputError, match="needs a package that is not installed"):
-        open_storage("gs://bucket/x", {}, None)
+        open_storage("gs://bucket/x", {"driver": "fsspec"}, None)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,8 @@ def test_sample_files_secrets_are_in_no_message(monkeypatch: pytest.MonkeyPatch)
 
     memory = fsspec.filesystem("memory", skip_instance_cache=True, token="topsecret")
     monkeypatch.setattr(memory, "ls", refuse)
-    storage = ObjectStore(memory, "x", url="memory://x", failures=SampleFailures({"token": "topsecret"}))
+    driver = FsspecDriver(memory, "memory")
+    storage = ObjectStore(lambda: (driver, "x"), url="memory://x", failures=SampleFailures({"token": "topsecret"}))
     with pytest.raises(SampleUnreadable, match=r"signature of \*\*\* rejected") as caught:
         storage.listing("memory://x", recursive=False)
     assert "topsecret" not in "".join(traceback.format_exception(caught.value, chain=True))
@@ -158,7 +160,7 @@ class _Containers:
 def test_missing_container_is_told_from_missing_folder(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for driver, missing in ((_Containers("c"), False), (_Containers("d"), True), (_Containers(denied=True), False)):
         monkeypatch.setattr("fsspec.core.url_to_fs", lambda url, driver=driver, **_: (driver, ""))
-        storage = open_storage(f"{protocol}://c/table", {}, None)
+        storage = open_storage(f"{protocol}://c/table", {"driver": "fsspec"}, None)
         for _ in range(2):
             if missing:
                 with pytest.raises(SampleBucketMissing, match=r"container\) 'c' does not exist"):

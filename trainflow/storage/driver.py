@@ -1,0 +1,108 @@
+"""The contract of a driver: what a kind of object store is asked, a request each where its service has one.
+
+A path is `bucket/key`, without the protocol. A driver raises FileNotFoundError, FileExistsError, PermissionError,
+ConnectionError, TimeoutError and OSError with what its service said, or what its library raises: `reasons` reads both.
+It keeps no listing and no content.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from trainflow.storage.store import StoreFile
+
+
+class FolderListing(NamedTuple):
+    """What is directly in a folder: files by their paths, and the paths of the folders."""
+
+    files: list[StoreFile]
+    folders: list[str]
+
+
+class Driver(ABC):
+    """Requests to the buckets of one account. It is used by the process that opened it, by several threads."""
+
+    #: a request costs a round trip
+    remote: bool = True
+    #: how often a request is made that failed on its way; None: the driver sees to that itself, or the default counts
+    tries: int | None = None
+
+    @abstractmethod
+    def path_of(self, location: str) -> str:
+        """The path of a full location."""
+
+    @abstractmethod
+    def list_below(self, folder: str, *, after: str = "") -> list[StoreFile]:
+        """The files in a folder and in those below it, by their paths; those alone that sort after the path `after`. An
+        empty list where there is no such folder; FileNotFoundError says that the bucket does not exist."""
+
+    def list_if_few(self, folder: str) -> list[StoreFile] | None:
+        """The same as `list_below`, where about one request shows it; None: there is more."""
+        return self.list_below(folder)
+
+    @abstractmethod
+    def list_folder(self, folder: str) -> FolderListing | None:
+        """What is directly in a folder; None when there is no such folder."""
+
+    @abstractmethod
+    def read(self, path: str) -> bytes:
+        """The content of a file. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        """The bytes from `start` to `end` (exclusive, more than `start`), as far as there are any. Raises
+        FileNotFoundError."""
+
+    @abstractmethod
+    def read_many(self, paths: Sequence[str]) -> list[bytes | Exception]:
+        """The contents in the order asked for, or what was raised for each."""
+
+    @abstractmethod
+    def open(self, path: str, *, sequential: bool = False) -> IO[bytes]:
+        """A file to be read piece by piece, anywhere or from its beginning to its end. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def create(self, path: str, data: bytes) -> None:
+        """Create a file if it is absent, in one request. Raises FileExistsError."""
+
+    @abstractmethod
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file, over what was there."""
+
+    @abstractmethod
+    def upload(self, source: Path, path: str) -> None:
+        """Write a file from a local one: in parts, several at once, where it is large."""
+
+    @abstractmethod
+    def download(self, path: str, target: Path) -> None:
+        """Write a file to a local path, whose folder exists: in parts, several at once, where it is large."""
+
+    @abstractmethod
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete files, in this order where the service takes one at a time; nothing happens for one that is not
+        there."""
+
+    @abstractmethod
+    def delete_below(self, folder: str) -> None:
+        """Delete the files in a folder and in those below it; nothing happens when there is none."""
+
+    @abstractmethod
+    def is_file(self, path: str) -> bool:
+        """Whether a file is there."""
+
+    @abstractmethod
+    def has_bucket(self, path: str) -> bool:
+        """Whether the bucket of a path is there; True where that may not be asked."""
+
+    @abstractmethod
+    def ask(self, folder: str) -> None:
+        """Ask once for one name below a folder, of a driver that was opened to answer at once. Raises what the store
+        refuses; FileNotFoundError where the bucket does not exist."""
+
+
+def bucket_of(path: str) -> str:
+    """The bucket or container of a path."""
+    return path.strip("/").split("/", 1)[0]

@@ -1,0 +1,203 @@
+"""The driver of every store that fsspec knows: memory, and those whose options no other driver takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from inspect import signature
+from pathlib import Path
+from typing import IO, Any
+
+from trainflow.storage.driver import Driver, FolderListing, bucket_of
+from trainflow.storage.errors import is_missing_bucket
+from trainflow.storage.store import TIMES, StoreFile
+
+#: what file systems call the time of the last write, and the mark of a content
+_MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
+_TAGS = ("ETag", "etag", "md5Hash", "content_md5")
+#: protocols whose drivers raise the same for a missing bucket as for a missing folder
+_SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
+
+
+class FsspecDriver(Driver):
+    """A file system of fsspec, of which `protocol` is the innermost protocol."""
+
+    def __init__(self, filesystem: Any, protocol: str) -> None:
+        self.filesystem = filesystem
+        self.remote = protocol != "memory"
+        self._protocol = protocol
+        self._whole = _in_one_request(filesystem)
+        #: of a store whose driver says the same of a missing container and of a missing folder: not known yet
+        self._bucket_in_doubt = protocol in _SILENT_ABOUT_BUCKETS
+
+    def path_of(self, location: str) -> str:
+        return str(self.filesystem._strip_protocol(location)).rstrip("/")
+
+    def list_below(self, folder: str, *, after: str = "") -> list[StoreFile]:
+        if after:
+            return self._list_after(folder, after)
+        self.filesystem.invalidate_cache()
+        try:
+            found: dict[str, Any] = self.filesystem.find(f"{folder}/", detail=True)
+        except FileNotFoundError as error:
+            self._raise_if_bucket_missing(folder, error)
+            return []
+        if not found:
+            self._raise_if_bucket_missing(folder)
+        return list(_files(found.values(), folder))
+
+    def _list_after(self, folder: str, after: str) -> list[StoreFile]:
+        """No file system begins a listing in the middle: each folder that may hold such names is listed."""
+        listed = self.list_folder(folder)
+        if listed is None:
+            return []
+        found = [file for file in listed.files if file.path > after]
+        for inner in listed.folders:
+            if f"{inner}0" > after:  # the next character after the slash: all that is in it sorts before that
+                found += (file for file in self.list_below(inner) if file.path > after)
+        return found
+
+    def list_folder(self, folder: str) -> FolderListing | None:
+        self.filesystem.invalidate_cache()
+        try:
+            listed = list(self.filesystem.ls(folder, detail=True))
+        except FileNotFoundError as error:
+            self._raise_if_bucket_missing(folder, error)
+            return None
+        folders = [str(info["name"]).rstrip("/") for info in listed if info["type"] == "directory"]
+        return FolderListing(list(_files(listed, folder)), [path for path in folders if path != folder])
+
+    def _raise_if_bucket_missing(self, folder: str, error: FileNotFoundError | None = None) -> None:
+        if error is not None and is_missing_bucket(error):
+            raise error
+        if self._bucket_in_doubt and not self.has_bucket(folder):
+            raise FileNotFoundError(f"bucket does not exist: {bucket_of(folder)}")
+        self._bucket_in_doubt = False
+
+    def has_bucket(self, path: str) -> bool:
+        try:
+            return bool(self.filesystem.exists(bucket_of(path)))
+        except Exception:  # credentials that may read the files need not be allowed to ask that
+            return True
+
+    def read(self, path: str) -> bytes:
+        return bytes(self.filesystem.cat_file(path, **self._whole))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        return bytes(self.filesystem.cat_file(path, start=start, end=end))
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes | Exception]:
+        answers = self.filesystem.cat(list(paths), on_error="return", **self._whole)
+        return [
+            answer if isinstance(answer, Exception) else bytes(answer) for answer in map(answers.__getitem__, paths)
+        ]
+
+    def open(self, path: str, *, sequential: bool = False) -> IO[bytes]:
+        opened: IO[bytes] = self.filesystem.open(path, "rb", **({"cache_type": "none"} if sequential else {}))
+        return opened
+
+    def create(self, path: str, data: bytes) -> None:
+        self.filesystem.pipe_file(path, data, mode="create")
+
+    def write(self, path: str, data: bytes) -> None:
+        self.filesystem.pipe_file(path, data)
+
+    def upload(self, source: Path, path: str) -> None:
+        self.filesystem.put_file(str(source), path)
+
+    def download(self, path: str, target: Path) -> None:
+        self.filesystem.get_file(path, str(target))
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for path in paths:
+            # the memory file system raises a KeyError for a file that is not there
+            with suppress(FileNotFoundError, KeyError):
+                self.filesystem.rm_file(path)
+
+    def delete_below(self, folder: str) -> None:
+        with suppress(FileNotFoundError):
+            self.filesystem.rm(folder, recursive=True)
+
+    def is_file(self, path: str) -> bool:
+        self.filesystem.invalidate_cache()
+        return bool(self.filesystem.isfile(path))
+
+    def ask(self, folder: str) -> None:
+        bucket, _, prefix = folder.strip("/").partition("/")
+        # credentials may be good for what is below the place and no more: a policy for `folder/*` allows no `folder`
+        below = f"{prefix}/" if prefix else ""
+        if self._protocol in ("s3", "s3a"):
+            self.filesystem.retries = 1
+            self.filesystem.call_s3("list_objects_v2", Bucket=bucket, Prefix=below, MaxKeys=1)
+        elif self._protocol in ("gs", "gcs"):
+            _ask_gcs(self.filesystem, bucket, below)
+        elif self._protocol in ("az", "abfs", "abfss"):
+            _ask_azure(self.filesystem, bucket, below)
+        else:
+            self.filesystem.exists(folder)
+
+
+def quick_options(protocol: str, options: Mapping[str, Any], seconds: float) -> dict[str, Any]:
+    """The options of a client that tries once, beneath those that were given."""
+    quick: dict[str, Any] = {"skip_instance_cache": True}
+    if protocol in ("s3", "s3a"):
+        given = options.get("config_kwargs") or {}
+        quick["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "connect_timeout": seconds, **given}
+        return {**options, **quick}
+    return {**quick, **options}
+
+
+def _ask_gcs(filesystem: Any, bucket: str, prefix: str) -> None:
+    from fsspec.asyn import sync
+
+    # the method is wrapped in six tries
+    request = inspect.unwrap(type(filesystem)._request)
+    sync(filesystem.loop, request, filesystem, "GET", "b/{}/o", bucket, prefix=prefix, maxResults=1)
+
+
+def _ask_azure(filesystem: Any, container: str, prefix: str) -> None:
+    from fsspec.asyn import sync
+
+    async def first_page() -> None:
+        client = filesystem.service_client.get_container_client(container)
+        pages = client.list_blobs(name_starts_with=prefix, results_per_page=1, retry_total=0).by_page()
+        async for _ in pages:
+            return
+
+    sync(filesystem.loop, first_page)
+
+
+def _files(listed: Iterable[Mapping[str, Any]], folder: str) -> Iterable[StoreFile]:
+    for info in listed:
+        path = str(info["name"])
+        if info["type"] == "file" and path.rstrip("/") != folder:
+            modified = _moment(next((info[key] for key in _MODIFIED if info.get(key)), None))
+            tag = next((info[key] for key in _TAGS if info.get(key)), None)
+            version = str(tag).strip('"') if tag else "" if modified is None else f"{TIMES}{_nanoseconds(modified)}"
+            yield StoreFile(path, int(info.get("size") or 0), modified, version)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
+
+
+def _in_one_request(filesystem: Any) -> dict[str, Any]:
+    """Newer drivers ask for the size of a file before they read it, to read a large one in parts at once. What is read
+    whole here is small: that would double the requests, and treble those for a file that is not there."""
+    read = getattr(filesystem, "_cat_file", None)
+    return {"max_concurrency": 1} if read and "max_concurrency" in signature(read).parameters else {}
+
+
+def _moment(value: Any) -> datetime | None:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return None

@@ -1,0 +1,12 @@
+"""S3, Google Cloud Storage and Azure Blob Storage by obstore, a binding of Rust's `object_store`.
+
+Reading order: `driver` (the requests, threads and forks), `answers` (what obstore raises becomes an error of Python),
+`urls` (a URL and fsspec's options in the words of obstore, by `s3`, `gcs` and `azure`; an option that there is no word
+for is `OptionNotMapped`, and fsspec's driver is taken), `option_words`, `aws_profiles` (credentials).
+
+Invariants:
+
+- What is written for fsspec means here what it means there, or is not taken.
+- No process makes a request before it forks others that make some.
+- A signal is handled while a request is under way.
+"""

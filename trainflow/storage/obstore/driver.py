@@ -1,0 +1,369 @@
+"""The driver of S3, Google Cloud Storage and Azure Blob Storage: obstore, a binding of Rust's `object_store`.
+
+Importing it starts no thread, and opening a bucket connects to nothing; the first request starts the threads of its
+runtime, of which a process has one for ever. A process that is forked after that can make no request: it hangs. So who
+forks makes none, and a forked process is told at once (`usable_here`).
+
+Inside a request no signal of Python is handled: the main thread waits for another one that makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Any, NamedTuple, TypeVar, cast
+
+from trainflow.concurrent_map import concurrent_map
+from trainflow.storage.driver import Driver, FolderListing, bucket_of
+from trainflow.storage.obstore.answers import Answer, answer_of
+from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
+from trainflow.storage.store import REQUESTS_AT_ONCE, StoreFile
+
+T = TypeVar("T")
+#: of a file that is sent or fetched in parts: bytes of one, and how many are on their way
+PART_BYTES, PARTS_AT_ONCE = 16 << 20, 6
+#: in one answer to a listing
+_PAGE_NAMES = 1000
+#: a service takes no more parts
+_MOST_PARTS = 10_000
+_PARTS_ARE_TRIED = {
+    "max_retries": 6,
+    "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 2},
+    "retry_timeout": timedelta(seconds=60),
+}
+
+
+class Buckets(NamedTuple):
+    """How the buckets of one account are opened, in the words of obstore. `kind` names its class of store."""
+
+    kind: str
+    config: dict[str, Any]
+    client: dict[str, Any]
+    credentials: Callable[[], Any] | None = None
+    tries: int | None = None
+    #: the configuration of one bucket, on top
+    of_bucket: Callable[[str], dict[str, Any]] = lambda bucket: {}
+    #: the service begins a listing anywhere
+    starts_after: bool = True
+    #: the service gives the end of a file without being told how long it is
+    gives_ends: bool = True
+    #: a bucket that is not there may be in another region
+    region_of: Callable[[str, Answer], str] | None = None
+
+
+class _Runtime:
+    """Whether requests can be made in this process."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.lost = False
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self) -> None:
+        self.lost = self.lost or self.begun
+
+
+_RUNTIME = _Runtime()
+
+
+def usable_here() -> bool:
+    """Whether this process was not forked from one that had made requests."""
+    return not _RUNTIME.lost
+
+
+class ObstoreDriver(Driver):
+    """Requests by obstore."""
+
+    def __init__(self, buckets: Buckets, strip: Callable[[str], str]) -> None:
+        self._buckets = buckets
+        self._strip = strip
+        self.tries = buckets.tries
+        self._stores: dict[tuple[str, bool], Any] = {}
+        self._regions: dict[str, str] = {}
+
+    def path_of(self, location: str) -> str:
+        return self._strip(location)
+
+    # -- listings
+
+    def list_below(self, folder: str, *, after: str = "") -> list[StoreFile]:
+        if after and not self._buckets.starts_after:
+            return self._list_after(folder, after)
+        offset = after.partition("/")[2] or None
+
+        def listed(store: Any, key: str) -> list[Any]:
+            return list(store.list(key or None, offset=offset).collect())
+
+        found = self._files(folder, self._call(folder, listed))
+        return [file for file in found if file.path > after] if after else found
+
+    def list_if_few(self, folder: str) -> list[StoreFile] | None:
+        def page(store: Any, key: str) -> list[Any]:
+            return list(next(iter(store.list(key or None, chunk_size=_PAGE_NAMES)), []))
+
+        found = self._call(folder, page)
+        return self._files(folder, found) if len(found) < _PAGE_NAMES else None
+
+    def _list_after(self, folder: str, after: str) -> list[StoreFile]:
+        """Each folder that may hold such names is listed."""
+        listed = self.list_folder(folder)
+        if listed is None:
+            return []
+        found = [file for file in listed.files if file.path > after]
+        for inner in listed.folders:
+            if f"{inner}0" > after:  # the next character after the slash: all that is in it sorts before that
+                found += (file for file in self.list_below(inner) if file.path > after)
+        return found
+
+    def list_folder(self, folder: str) -> FolderListing | None:
+        found = self._call(folder, lambda store, key: store.list_with_delimiter(key or None))
+        bucket = bucket_of(folder)
+        folders = [f"{bucket}/{each}" for each in found["common_prefixes"]]
+        files = self._files(folder, found["objects"])
+        return FolderListing(files, folders) if files or folders else None
+
+    def _files(self, folder: str, found: Sequence[Mapping[str, Any]]) -> list[StoreFile]:
+        """Consoles mark a folder by an empty object whose name ends with a slash, which is not shown here: where there
+        is a file in the folder it is left out."""
+        bucket = bucket_of(folder)
+        files = [
+            StoreFile(f"{bucket}/{each['path']}", each["size"], each["last_modified"], (each["e_tag"] or "").strip('"'))
+            for each in found
+        ]
+        if any(not file.size_bytes for file in files):
+            folders = {parent for file in files for parent in _parents(file.path)}
+            files = [file for file in files if file.size_bytes or file.path not in folders]
+        return [file for file in files if file.path != folder]
+
+    # -- contents
+
+    def read(self, path: str) -> bytes:
+        return self._call(path, lambda store, key: bytes(store.get(key).bytes()))
+
+    def read_range(self, path: str, start: int, end: int) -> bytes:
+        return self._range(path, start, end)
+
+    def _range(self, path: str, start: int, end: int, tag: str | None = None) -> bytes:
+        options = {"range": (start, end), **({"if_match": tag} if tag else {})}
+        try:
+            return self._call(path, lambda store, key: bytes(store.get(key, options=options).bytes()))
+        except Answer as error:
+            if error.status == 416:  # it ends before
+                return b""
+            raise
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes | Exception]:
+        return list(concurrent_map(REQUESTS_AT_ONCE, self._read_or_error, list(paths)))
+
+    def _read_or_error(self, path: str) -> bytes | Exception:
+        try:
+            return self.read(path)
+        except Exception as error:
+            return error
+
+    def open(self, path: str, *, sequential: bool = False) -> IO[bytes]:
+        tail, meta = b"", None
+        if self._buckets.gives_ends and not sequential:
+            tail, meta = self._end(path)
+        if meta is None:
+            meta = self._call(path, lambda store, key: store.head(key))
+        tag = meta["e_tag"]
+        return cast("IO[bytes]", RangeReader(lambda start, end: self._range(path, start, end, tag), meta["size"], tail))
+
+    def _end(self, path: str) -> tuple[bytes, Mapping[str, Any] | None]:
+        def end(store: Any, key: str) -> tuple[bytes, Mapping[str, Any]]:
+            found = store.get(key, options={"range": {"suffix": LEAST_BYTES}})
+            return bytes(found.bytes()), found.meta
+
+        try:
+            return self._call(path, end)
+        except Answer as error:
+            if error.status == 416:  # there is nothing in it
+                return b"", None
+            raise
+
+    def create(self, path: str, data: bytes) -> None:
+        self._call(path, lambda store, key: store.put(key, data, mode="create"))
+
+    def write(self, path: str, data: bytes) -> None:
+        self._call(path, lambda store, key: store.put(key, data, use_multipart=False))
+
+    def upload(self, source: Path, path: str) -> None:
+        size = source.stat().st_size
+        part = max(PART_BYTES, -(-size // _MOST_PARTS))
+
+        def put(store: Any, key: str) -> None:
+            store.put(key, source, chunk_size=part, max_concurrency=PARTS_AT_ONCE, use_multipart=size > part)
+
+        self._call(path, put, in_parts=size > part)
+
+    def download(self, path: str, target: Path) -> None:
+        first, size, tag = self._beginning(path)
+        with target.open("wb") as file:
+            file.write(first)
+            file.flush()
+            if size <= len(first):
+                return
+            os.truncate(file.fileno(), size)
+
+            def fetch(start: int) -> None:
+                data = self._range(path, start, min(start + PART_BYTES, size), tag)
+                if start + len(data) < min(start + PART_BYTES, size):
+                    raise ConnectionError(f"{path} ended after {start + len(data)} of {size} bytes")
+                os.pwrite(file.fileno(), data, start)
+
+            for _ in concurrent_map(PARTS_AT_ONCE, fetch, range(len(first), size, PART_BYTES)):
+                pass
+
+    def _beginning(self, path: str) -> tuple[bytes, int, str | None]:
+        """The first part, the size of all, and the mark of the content."""
+
+        def part(store: Any, key: str, whole: bool = False) -> tuple[bytes, int, str | None]:
+            found = store.get(key, options=None if whole else {"range": (0, PART_BYTES)})
+            return bytes(found.bytes()), found.meta["size"], found.meta["e_tag"]
+
+        try:
+            return self._call(path, part)
+        except Answer as error:
+            if error.status != 416:
+                raise
+            return self._call(path, lambda store, key: part(store, key, whole=True))
+
+    def delete(self, paths: Sequence[str]) -> None:
+        for bucket in dict.fromkeys(bucket_of(path) for path in paths):
+            keys = [path.partition("/")[2] for path in paths if bucket_of(path) == bucket]
+            try:
+                self._call(bucket, lambda store, _, keys=keys: store.delete(keys))  # type: ignore[misc]
+            except FileNotFoundError as error:
+                if getattr(error, "error_code", "") in _BUCKET_MISSING:
+                    raise
+                self._delete_each(bucket, keys)
+
+    def _delete_each(self, bucket: str, keys: Sequence[str]) -> None:
+        """Some services take it for an error that a file is not there, and stop."""
+        for key in keys:
+            with suppress(FileNotFoundError):
+                self._call(bucket, lambda store, _, key=key: store.delete(key))  # type: ignore[misc]
+
+    def delete_below(self, folder: str) -> None:
+        found = self.list_below(folder)
+        if found:
+            self.delete([file.path for file in found])
+
+    def is_file(self, path: str) -> bool:
+        try:
+            self._call(path, lambda store, key: store.head(key))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def has_bucket(self, path: str) -> bool:
+        try:
+            self.list_folder(bucket_of(path))
+        except FileNotFoundError:
+            return False
+        except Exception:  # credentials that may read the files need not be allowed to ask that
+            return True
+        return True
+
+    def ask(self, folder: str) -> None:
+        # credentials may be good for what is below the place and no more: a policy for `folder/*` allows no `folder`
+        self._call(folder, lambda store, key: next(iter(store.list(key or None, chunk_size=1)), None))
+
+    # -- requests
+
+    def _call(self, path: str, call: Callable[[Any, str], T], *, in_parts: bool = False) -> T:
+        """What `call` returns of the bucket and the key of a path."""
+        bucket, _, key = path.strip("/").partition("/")
+        try:
+            return _interruptible(lambda: call(self._store(bucket, in_parts), key))
+        except Answer as error:
+            if not self._found_region(bucket, error):
+                raise
+        return _interruptible(lambda: call(self._store(bucket, in_parts), key))
+
+    def _found_region(self, bucket: str, error: Answer) -> bool:
+        find = self._buckets.region_of
+        if find is None or bucket in self._regions or error.error_code not in _OF_REGIONS:
+            return False
+        region = find(bucket, error)
+        if region:
+            self._regions[bucket] = region
+            for each in (False, True):
+                self._stores.pop((bucket, each), None)
+        return bool(region)
+
+    def _store(self, bucket: str, in_parts: bool) -> Any:
+        found = self._stores.get((bucket, in_parts))
+        if found is None:
+            found = self._stores[bucket, in_parts] = self._open(bucket, in_parts)
+        return found
+
+    def _open(self, bucket: str, in_parts: bool) -> Any:
+        import obstore.store
+
+        words = self._buckets
+        config = {**words.config, **words.of_bucket(bucket)}
+        if bucket in self._regions:
+            config["region"] = self._regions[bucket]
+        return getattr(obstore.store, words.kind)(
+            bucket,
+            config=config,
+            client_options=words.client,
+            credential_provider=words.credentials,
+            # what is asked in one request is asked again by the store that uses this; parts are not seen from there
+            retry_config=_PARTS_ARE_TRIED if in_parts else {"max_retries": 0},
+        )
+
+
+_BUCKET_MISSING = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"})
+_OF_REGIONS = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+
+
+def _parents(path: str) -> Iterator[str]:
+    parts = path.split("/")[:-1]
+    for number in range(1, len(parts) + 1):
+        yield "/".join(parts[:number])
+
+
+def _translated(call: Callable[[], T]) -> T:
+    import obstore.exceptions
+
+    try:
+        return call()
+    except Answer:
+        raise
+    except (obstore.exceptions.BaseError, FileNotFoundError, ValueError) as error:
+        answer = answer_of(error)
+    # outside of the handler: what obstore says in full holds what is nobody's to read
+    raise answer
+
+
+def _interruptible(call: Callable[[], T]) -> T:
+    """What `call` returns. In the main thread signals are handled meanwhile: what a handler raises is raised at once,
+    and the request goes on without being waited for."""
+    if _RUNTIME.lost:
+        raise RuntimeError("this process was forked from one that had made requests by obstore, and can make none")
+    _RUNTIME.begun = True
+    if threading.current_thread() is not threading.main_thread():
+        return _translated(call)
+    answers: list[T] = []
+    raised: list[BaseException] = []
+    done = threading.Event()
+
+    def run() -> None:
+        try:
+            answers.append(_translated(call))
+        except BaseException as error:
+            raised.append(error)
+        done.set()
+
+    threading.Thread(target=run, name="store request", daemon=True).start()
+    done.wait()
+    if raised:
+        raise raised[0]
+    return answers[0]
