@@ -37,7 +37,10 @@ PIPELINE is a pipeline file, its name in `pipelines/`, or the id of a DAG. What 
 _SETTINGS = """
 ## Settings
 
-In `configs/trainflow.toml`, or in the environment: `executor.slots` is `TRAINFLOW__EXECUTOR__SLOTS`.
+In `configs/trainflow.toml`, or in the environment: `engine.poll_seconds` is `TRAINFLOW__ENGINE__POLL_SECONDS`.
+Executors are configured by name: `executors.local.slots` is `slots` of the table `[executors.local]`, and
+`TRAINFLOW__EXECUTORS__LOCAL__SLOTS`. Besides `local` each has `type`, `slots` and what is its own: see
+[the fleet](fleet.md).
 
 | setting | default | unit | meaning |
 |---|---|---|---|

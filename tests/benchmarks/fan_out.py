@@ -16,7 +16,7 @@ with DAG("fan_out", max_active_tasks=100):
 
 def main(rounds: int = 5) -> None:
     """Print tasks a second."""
-    with bench("[executor]\nslots = 4\n", fan_out=PIPELINE) as made:
+    with bench("[executors.local]\nslots = 4\n", fan_out=PIPELINE) as made:
         rates: list[float] = []
         for number in range(rounds + 1):
             (run,) = made.run_to_end(made.trigger("fan_out"))

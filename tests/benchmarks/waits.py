@@ -42,7 +42,7 @@ def deferred(made: Bench) -> int:
 
 def main(total: int = 10_000) -> None:
     """Print seconds until all wait, memory and processor time while they do, and how late the first one wakes."""
-    with bench("[executor]\nslots = 4\n", waits=PIPELINE) as made:
+    with bench("[executors.local]\nslots = 4\n", waits=PIPELINE) as made:
         engine = made.engine
         before = pss_mib(tree(os.getpid()))
         began = time.perf_counter()

@@ -55,7 +55,7 @@ COMMANDS = {
     "runs cancel": f"{NAME} latest",
     "pools list": "",
     "config list": "",
-    "config get": "executor.slots",
+    "config get": "executors.local.slots",
     "config lint": "",
     "db check": "",
     "db current": "",

@@ -187,7 +187,7 @@ def test_module_that_tasks_import_is_read_anew(engine: Embedded) -> None:
 def test_files_without_forking_are_read(write_project: WriteProject) -> None:
     """The process that reads files is replaced when what it has loaded changes, the settings for one."""
     project = write_project({"pipelines/p.py": pipeline("first")})
-    with embedded(project, quiet(executor={"isolation": "spawn"})) as engine:
+    with embedded(project, quiet(executors={"local": {"isolation": "spawn"}})) as engine:
         assert engine.load() is None
         assert engine.xcoms(engine.execute("p")) == {"t": "first"}
         write(engine, "configs/trainflow.toml", "[logging]\nlevel = 'DEBUG'\n")
@@ -274,8 +274,9 @@ def test_imports_of_task_after_its_first_run_are_made_ahead(write_project: Write
         assert not imports.exists()
         engine.execute("p", {"new": True})
         engine.execute("p", {"new": True})
-        assert engine.engine.executor.warm_process is not None  # type: ignore[attr-defined]
-        worker = engine.engine.executor.warm_process.pid  # type: ignore[attr-defined]
+        assert engine.engine.executor is not None
+        assert engine.engine.executor.warm_process is not None
+        worker = engine.engine.executor.warm_process.pid
         # once by the task itself, once for all that come after
         assert imports.read_text().split().count(str(worker)) == 1
         assert len(imports.read_text().split()) == 2
@@ -316,7 +317,7 @@ def test_modules_of_project_hide_none_of_those_that_trainflow_needs(
     )
     project = write_project({"pipelines/p.py": waits, **hidden})
     monkeypatch.chdir(project.root)
-    with embedded(project, quiet(executor={"isolation": isolation})) as engine:
+    with embedded(project, quiet(executors={"local": {"isolation": isolation}})) as engine:
         assert engine.load() is None
         assert engine.xcoms(engine.execute("p")) == {"t": "came"}
 

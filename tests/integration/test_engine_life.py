@@ -39,8 +39,8 @@ def pid_of(engine: Embedded, run: int) -> int:
 def vanish(engine: Embedded) -> None:
     """As if killed: descriptors close, nothing is said to anybody. (Afterwards `_close` finds nothing to do.)"""
     inner = engine.engine
-    executor = inner.executor
-    assert executor is not None
+    assert inner.executor is not None
+    executor = inner.executor["local"]
     assert inner._scheduling is not None
     for worker in executor._workers:  # type: ignore[attr-defined]
         worker._peer.hang_up()
@@ -214,7 +214,7 @@ def test_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Path
     with pytest.raises(EngineError, match="newer trainflow"), engine.running():
         pass
     assert engine.executor is not None
-    assert engine.executor._workers == []  # type: ignore[attr-defined]
+    assert engine.executor["local"]._workers == []  # type: ignore[attr-defined]
 
 
 def test_engine_that_stops_ends_parse_that_hangs(write_project: WriteProject) -> None:

@@ -240,7 +240,7 @@ class TestImportsThatStartThreads:
     def test_isolation_fork_forks_all_same(self, host: Host) -> None:
         executor_settings = msgspec.structs.replace(host.settings.executor, isolation="fork")
         host.settings = msgspec.structs.replace(host.settings, executor=executor_settings)
-        (host.project.root / MARKER).write_text('[executor]\nisolation = "fork"\n')
+        (host.project.root / MARKER).write_text('[executors.local]\nisolation = "fork"\n')
         (host.project.root / "pipelines/threads.py").write_text(POOL + WHO)
         executor = host.executor = LocalExecutor()
         executor.start(host)

@@ -17,14 +17,14 @@ from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.queries import dag_queries, in_flight, pool_queries, scheduled_queries, trigger_queries
 from trainflow.metadata.queries.scheduled_queries import DAG, RUN
 from trainflow.metadata.queries.task_queries import TASK
-from trainflow.settings.model import ExecutorSettings, Settings
+from trainflow.settings.model import Settings
 
 SLOTS = 4
 
 
 @pytest.fixture
 def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
-    settings = Settings(executor=ExecutorSettings(slots=SLOTS))
+    settings = Settings(executors={"local": {"slots": SLOTS}})
     with control_plane(tmp_path, database_url=database_url, settings=settings) as plane:
         yield plane
 
@@ -140,7 +140,7 @@ def test_why_not_is_said(plane: ControlPlane) -> None:
     plane.add_dag("d", empty_task("a", pool="nowhere"))
     run = plane.add_run("d")
     plane.tick()
-    assert plane.scheduler.refused == {plane.task(run, "a").id: "pool 'nowhere' does not exist"}
+    assert plane.scheduler.task_queue.refused == {plane.task(run, "a").id: "pool 'nowhere' does not exist"}
 
 
 def test_pausing_holds_tasks_as_well(plane: ControlPlane) -> None:

@@ -19,7 +19,7 @@ from trainflow.errors import LostTransition
 from trainflow.metadata.queries import in_flight, run_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
 from trainflow.metadata.queries.task_queries import TASK
-from trainflow.settings.model import ExecutorSettings, Settings
+from trainflow.settings.model import Settings
 
 CHAIN_RUNS, WIDE_RUNS, STIRRED_RUNS = 12, 8, 6
 #: ticks of one scheduler; far more than are needed
@@ -29,7 +29,7 @@ PATIENCE = 4000
 @pytest.fixture
 def planes(tmp_path: Path, database_url: str | None) -> Iterator[list[ControlPlane]]:
     """Two schedulers over one database, and a third connection for people."""
-    settings = Settings(executor=ExecutorSettings(slots=4))
+    settings = Settings(executors={"local": {"slots": 4}})
     with ExitStack() as stack:
         first = stack.enter_context(control_plane(tmp_path, database_url=database_url, settings=settings))
         first.add_dag("chain", empty_task("a"), empty_task("b", "a"), empty_task("c", "b"), max_active_runs=1)
@@ -143,7 +143,7 @@ def test_chain_advances_although_hundred_runs_are_busy(tmp_path: Path) -> None:
     """The run that has been waiting longest goes first: a run that began later than a hundred others, each with a long
     row of tasks, waits for what was ready before it, and not for the end of those runs."""
     slots, busy_runs = 4, 100
-    with control_plane(tmp_path, settings=Settings(executor=ExecutorSettings(slots=slots))) as plane:
+    with control_plane(tmp_path, settings=Settings(executors={"local": {"slots": slots}})) as plane:
         row = [empty_task("t0"), *(empty_task(f"t{number}", f"t{number - 1}") for number in range(1, 12))]
         plane.add_dag("busy", *row, max_active_runs=busy_runs)
         plane.add_dag("chain", empty_task("a"), empty_task("b", "a"), max_active_runs=1)

@@ -191,7 +191,9 @@ def test_hand_over_refused_does_not_delay_others(plane: ControlPlane, monkeypatc
         taken.append(workload)
 
     monkeypatch.setattr(plane.executor, "queue_workload", queue)
-    plane.scheduler.on_not_taken = lambda key, error: plane.service.exited(key, ProcessExit(reason=str(error))) or None
+    plane.scheduler.task_queue.on_not_taken = lambda key, error: (
+        plane.service.exited(key, ProcessExit(reason=str(error))) or None
+    )
     plane.tick()
     assert [workload.run_id for workload in taken] == ["r0", "r2"]
     assert plane.task(runs[1], "t").state == "scheduled"

@@ -16,20 +16,20 @@ from tests.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoo
 from tests.simulation.violation import Violation
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import Done, Outcome, Reply, Request
-from trainflow.messages.workload import AttemptKey, ProcessExit
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.queries import in_flight, service_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
-from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings, TrackingSettings
+from trainflow.settings.model import EngineSettings, Settings, TrackingSettings
 from trainflow.settings.project import Project
 
 SLOTS = 2
 SETTINGS = Settings(
     engine=EngineSettings(lost_attempts=50, heartbeat_seconds=30.0, dead_after_seconds=90.0, poll_seconds=30.0),
-    executor=ExecutorSettings(slots=SLOTS),
+    executors={"local": {"slots": SLOTS}},
     tracking=TrackingSettings(enabled=False),
 )
 
@@ -117,6 +117,10 @@ class SimulatedEngine:
     def has_begun(self, key: AttemptKey) -> bool:
         """See `ExecutorHost.has_begun`."""
         return self.service.has_begun(key)
+
+    def not_taken(self, workload: ExecuteTask, reason: str) -> None:
+        """See `ExecutorHost.not_taken`."""
+        raise AssertionError("a simulated executor is never away")
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""

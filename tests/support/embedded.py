@@ -141,7 +141,8 @@ def quiet(**sections: dict[str, Any]) -> Settings:
     settings = Settings()
     changes: dict[str, Any] = {"tracking": {"enabled": False}, **sections}
     for section, values in changes.items():
-        changed = msgspec.structs.replace(getattr(settings, section), **values)
+        present = getattr(settings, section)
+        changed = {**present, **values} if isinstance(present, dict) else msgspec.structs.replace(present, **values)
         settings = msgspec.structs.replace(settings, **{section: changed})
     return settings
 

@@ -69,6 +69,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         priority_weight: int = 1,
         weight_rule: str = WeightRule.DOWNSTREAM,
         queue: str = "default",
+        executor: str | None = None,
         pool: str = "default_pool",
         pool_slots: int = 1,
         execution_timeout: timedelta | float | None = None,
@@ -86,8 +87,9 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     ) -> None:
         """`retry_exponential_backoff` is the factor from one delay to the next (0: constant; True: 2).
 
-        `max_retry_delay` caps it; `execution_timeout` ends an attempt with TaskTimeout. Raises InputError for what
-        cannot be, UnexpectedArgument for a keyword that does not exist.
+        `max_retry_delay` caps it; `execution_timeout` ends an attempt with TaskTimeout. `executor` is one of those in
+        `[executors]`; None: the one of the setting `executor.default`. Raises InputError for what cannot be,
+        UnexpectedArgument for a keyword that does not exist.
         """
         self.task_group = group_of({"dag": dag, "task_group": task_group})
         self.task_id = check_name(self.task_group.child_id(task_id) if self.task_group else task_id, "task")
@@ -102,6 +104,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         self.priority_weight = arguments.whole_number(priority_weight, f"{owner}: priority_weight", at_most=None)
         self.weight_rule = arguments.one_of(weight_rule, WeightRule, f"{owner}: weight_rule")
         self.queue = check_text(queue, f"{owner}: queue")
+        self.executor = None if executor is None else check_name(executor, "executor")
         self.pool = check_text(pool, f"{owner}: pool")
         self.pool_slots = arguments.whole_number(pool_slots, f"{owner}: pool_slots", at_least=1)
         self.execution_timeout = arguments.optional_duration(execution_timeout, f"{owner}: execution_timeout")

@@ -16,10 +16,8 @@ from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.files import EarlyParse, ParsedFileStamps, Stamp, pipeline_files, stamp
-from trainflow.executors.executor import Executor
 from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.framed_socket import FramedSocket
-from trainflow.executors.local import LocalExecutor
 from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import spawn_forkserver
@@ -337,21 +335,23 @@ def _kill(parsing: _Parsing) -> None:
 
 
 class ParsingWorker:
-    """The warm worker in which files are parsed: the executor's where there is one, otherwise one of our own.
+    """The warm worker in which files are parsed: the local executor's where it forks, otherwise one of our own.
 
     Call it to get the one that serves now.
     """
 
-    def __init__(self, reactor: Reactor, clock: Clock, project_root: Path, executor: Executor | None) -> None:
+    def __init__(
+        self, reactor: Reactor, clock: Clock, project_root: Path, warm_process: Callable[[], ForkserverClient | None]
+    ) -> None:
         self._reactor = reactor
         self._clock = clock
         self._project_root = project_root
-        self._executor = executor
+        self._warm_process = warm_process
         self._own: ForkserverClient | None = None
 
     def __call__(self) -> ForkserverClient:
-        if isinstance(self._executor, LocalExecutor) and self._executor.warm_process is not None:
-            return self._executor.warm_process
+        if (warm := self._warm_process()) is not None:
+            return warm
         if self._own is None:
             spawned = spawn_forkserver(self._project_root)
             self._own = ForkserverClient(

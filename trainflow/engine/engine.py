@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
@@ -17,13 +17,13 @@ from trainflow.engine import home_cleanup
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
+from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import nudge
-from trainflow.executors.executor import Executor
-from trainflow.executors.local import LocalExecutor
+from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.failpoint import enter
-from trainflow.messages.workload import AttemptKey, ParseProblem, ProcessExit
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseProblem, ProcessExit
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
@@ -45,18 +45,6 @@ log = logging.getLogger(__name__)
 
 #: a wait that was handed over is watched at most this much later
 CLAIM_SECONDS = 0.05
-
-
-class _TickingPart(Protocol):
-    """A part that has its turn at each tick."""
-
-    @property
-    def busy(self) -> bool: ...
-
-    @property
-    def seconds_left(self) -> float | None: ...
-
-    def tick(self) -> None: ...
 
 
 class Engine:
@@ -85,12 +73,12 @@ class Engine:
         self.mirror: MirrorDispatcher | None = None
         self.notifier: Notifier | None = None
         #: None in a process without scheduler
-        self.executor = LocalExecutor(prestarted) if Part.SCHEDULER in parts else None
-        self._parsing_worker = ParsingWorker(self.reactor, clock, project.root, self.executor)
+        self.executor = ConfiguredExecutors(settings, prestarted=prestarted) if Part.SCHEDULER in parts else None
+        self._parsing_worker = ParsingWorker(self.reactor, clock, project.root, self._warm_process)
         self._scheduling: Scheduling | None = None
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn
-        self._turning: list[_TickingPart] = []
+        self._turning: list[Scheduling | Triggerer | MirrorDispatcher | Notifier] = []
         self._claim_timer: Timer | None = None
         #: the next tick looks at everything; how long the last such tick took
         self._swept = False
@@ -110,6 +98,14 @@ class Engine:
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         self.service.exited(key, exit)
+
+    def not_taken(self, workload: ExecuteTask, reason: str) -> None:
+        """See `ExecutorHost.not_taken`."""
+        assert self.executor is not None
+        self.executor.not_taken(workload, reason)
+
+    def _warm_process(self) -> ForkserverClient | None:
+        return self.executor.warm_process if self.executor is not None else None
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -170,7 +166,7 @@ class Engine:
             self._limit_logs()
         self._look_around()
 
-    def _make_scheduling(self, executor: Executor) -> Scheduling:
+    def _make_scheduling(self, executor: ConfiguredExecutors) -> Scheduling:
         return Scheduling(
             self.database,
             self.reactor,

@@ -6,14 +6,14 @@ import logging
 from collections.abc import Callable
 
 from trainflow.clock import Clock
+from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import ExecutionSocket
-from trainflow.executors.executor import Executor
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.service_queries import Leases
+from trainflow.metadata.queries.service_queries import ExecutorState, Leases, note_executors
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import Settings
@@ -30,7 +30,7 @@ class Scheduling:
         database: Database,
         reactor: Reactor,
         service: ExecutionService,
-        executor: Executor,
+        executor: ConfiguredExecutors,
         *,
         clock: Clock,
         versions: Versions,
@@ -57,8 +57,11 @@ class Scheduling:
             service_id=service_id,
         )
         self._scheduler.on_notice = on_notice
-        self._scheduler.on_not_taken = self._was_not_taken
+        self._scheduler.task_queue.problems = lambda: executor.problems
+        self._scheduler.task_queue.on_not_taken = self._was_not_taken
         self._reconciler = Reconciler(database, executor, service, own=service_id)
+        #: what was last written of the executors
+        self._told: list[ExecutorState] = []
 
     @property
     def busy(self) -> bool:
@@ -89,6 +92,7 @@ class Scheduling:
     def heartbeat(self) -> None:
         """Compare what is held with what runs; take over what a dead scheduler held."""
         self._executor.sync()
+        self._tell_of_executors()
         self._reconciler.reconcile()
         adopt_orphans(
             self._database,
@@ -98,6 +102,15 @@ class Scheduling:
             own=self._own,
             now=self._clock.now(),
         )
+
+    def _tell_of_executors(self) -> None:
+        problems = self._executor.problems
+        states = [
+            ExecutorState(each.name, each.type, each.slots, problems.get(each.name)) for each in self._executor.entries
+        ]
+        if states != self._told:
+            self._database.write(lambda connection: note_executors(connection, self._own, states))
+            self._told = states
 
     def drain(self) -> None:
         """Queue nothing more; end what is not waited for any more. The executor is about to end."""

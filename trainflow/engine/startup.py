@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from trainflow.dag_processor.files import EarlyParse, start_early_parse
 from trainflow.executors.spawn import SpawnedForkserver, spawn_forkserver
+from trainflow.settings.executors import local_executor
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -43,7 +44,8 @@ class EarlyStart(NamedTuple):
 def early_start(project: Project, settings: Settings, path: Path, overrides: dict[str, str]) -> Iterator[EarlyStart]:
     """Start the forkserver and have it read a pipeline file; on the way out it is hung up on, which ends it where no
     engine has taken it over. Raises OSError when no process can be started."""
-    if settings.executor.isolation == "spawn":
+    local = local_executor(settings)
+    if local is None or local.isolation == "spawn":
         yield EarlyStart()
         return
     forkserver = spawn_forkserver(project.root)

@@ -51,6 +51,7 @@ from trainflow.observability.logs import configure_logging
 from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time, signal_all
 from trainflow.observability.processes import ProcessEntry, descendants, process_table
 from trainflow.observability.resource_exhaustion import exit_code_of
+from trainflow.settings.executors import local_executor
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
@@ -65,6 +66,8 @@ class Forkserver:
         self._control = control
         self._project = project_at(project_root)
         self._settings = load_settings(self._project)
+        local = local_executor(self._settings)
+        self._isolation = local.isolation if local is not None else "auto"
         self._files = DagFiles(self._project)
         self._files.watch([self._project.settings_file])
         self._frames = frames.FrameReader()
@@ -182,7 +185,7 @@ class Forkserver:
 
     def _look_for_threads(self, path: str | None) -> None:
         """After something was imported, for this file (None: only what every worker imports)."""
-        if self._settings.executor.isolation != "auto" or self._threaded is not None:
+        if self._isolation != "auto" or self._threaded is not None:
             return
         how = self._threads.found()
         if how is not None:

@@ -14,6 +14,7 @@ from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
+from trainflow.settings.load import check_executors
 from trainflow.settings.project import project_at
 
 #: of what is wrong with a file, this much is told
@@ -32,6 +33,8 @@ def parse(
     project = project_at(Path(request.project_root))
     try:
         loaded = dag_files.load(request.source, project)
+        for dag in loaded.dags.values():
+            check_executors(project.root, [task.executor for task in dag.tasks])
         dags = [
             ParsedDag(dag.dag_id, msgspec.Raw(encode(to_document(dag, loaded.content)))) for dag in loaded.dags.values()
         ]

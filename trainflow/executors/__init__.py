@@ -1,9 +1,9 @@
 """Executors: hand a workload to where it runs, say how its process ended.
 
-Reading order: `executor` (the contract), `reactor` and `framed_socket` (how the control plane waits and talks),
-`execution_socket` (where attempts of this host reach the execution API, and what they wrote down while there was none),
-`spawn`, `forkserver_client` (a warm worker), `attempt_process`, `oom_kills` (what was killed for want of memory) and
-`local` (the local executor).
+Reading order: `executor` (the contract), `configured` (those of `[executors]`, as one), `plugins` (kinds of them),
+`reactor` and `framed_socket` (how the control plane waits and talks), `execution_socket` (where attempts of this host
+reach the execution API, and what they wrote down while there was none), `spawn`, `forkserver_client` (a warm worker),
+`attempt_process`, `oom_kills` (what was killed for want of memory) and `local` (the local executor).
 
 Slots in use are counted from the database, never here. Every report carries attempt and deferral number.
 

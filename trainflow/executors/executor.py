@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from trainflow.clock import Clock
+from trainflow.errors import EngineError
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import ExecutionApi
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.settings.executors import LOCAL
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -23,6 +25,8 @@ class InFlightAttempt(NamedTuple):
     hostname: str | None
     pid: int | None
     process_started: float | None
+    #: name of the executor that it was handed to
+    executor: str = LOCAL
 
 
 class ExecutorHost(Protocol):
@@ -57,6 +61,13 @@ class ExecutorHost(Protocol):
         """Whether a process has claimed this attempt, or it has ended. Asked when a process takes suspiciously long."""
         ...
 
+    def not_taken(self, workload: ExecuteTask, reason: str) -> None:
+        """Give back what was taken over, because what would run it is away: it stays queued, and is handed over again.
+
+        For an executor that finds out later; one that knows at once raises ExecutorUnavailable.
+        """
+        ...
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """Report that the process of an attempt ended, or that its end will never be seen.
 
@@ -66,8 +77,22 @@ class ExecutorHost(Protocol):
         ...
 
 
+class ExecutorUnavailable(EngineError):
+    """What runs the attempts of an executor (a broker, a cluster) cannot be reached now, and will be again."""
+
+
 class Executor(ABC):
     """Runs attempts somewhere."""
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+        """The executor `name` of `[executors]`; `options` is what its table holds besides `type` and `slots`.
+
+        Raises EngineError for options that it does not know. By default it has none.
+        """
+        if options:
+            raise EngineError(f"executors.{name}: unknown setting '{next(iter(options))}': it has none of its own")
+        return cls()
 
     @abstractmethod
     def start(self, host: ExecutorHost) -> None:
@@ -78,7 +103,8 @@ class Executor(ABC):
         """Take over one attempt; must not block. The attempt claims itself (`Start`) when it runs.
 
         Handing over twice is harmless: the second claim is refused. When the attempt cannot be run, report it with
-        `host.exited`, never by raising.
+        `host.exited`. Raises ExecutorUnavailable when what would run it is away: the attempt stays queued, and is
+        handed over again later.
         """
 
     @abstractmethod
@@ -103,8 +129,8 @@ class Executor(ABC):
 
     @abstractmethod
     def end(self, grace: timedelta) -> None:
-        """Stop: attempts that are left are told to, and get `grace` to save how far they are and to report. Then give
-        everything back."""
+        """Stop. Attempts on this host are told to, and get `grace` to save how far they are and to report; those that
+        run elsewhere go on, and are adopted by the next engine. Then give everything back."""
 
     def hurry(self) -> None:  # noqa: B027
         """A second stop was asked for: an `end` that waits gives no more grace. Called by a signal handler."""

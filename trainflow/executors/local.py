@@ -30,6 +30,7 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.observability import processes
 from trainflow.observability.process_lifetime import GRACE_SECONDS, signal_all
 from trainflow.observability.processes import ProcessEntry, left_by_attempt, process_table
+from trainflow.settings.executors import local_executor
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class LocalExecutor(Executor):
     def start(self, host: ExecutorHost) -> None:
         self._host = host
         self._memory = OomKills(host.clock)
-        self._fork = host.settings.executor.isolation != "spawn"
+        local = local_executor(host.settings)
+        self._fork = local is None or local.isolation != "spawn"
         if self._fork:
             self._new_worker()
 
@@ -188,7 +190,7 @@ class LocalExecutor(Executor):
                 if self._crashes.threads(path):
                     log.warning(
                         "%s: %s: its attempts are not forked but run in interpreters of their own "
-                        '(isolation = "spawn" under [executor] says it for all pipelines)',
+                        '(isolation = "spawn" under [executors.local] says it for all pipelines)',
                         path or "every import",
                         how,
                     )
@@ -255,7 +257,7 @@ class LocalExecutor(Executor):
             raise EngineError(
                 "the warm worker dies again and again before it launches anything: run "
                 f"'{sys.executable} -m trainflow.execution.forkserver --check {self._host.project.root}' to see why, "
-                'or set isolation = "spawn" under [executor]'
+                'or set isolation = "spawn" under [executors.local]'
             )
         log.warning("the warm worker ended unexpectedly: a new one is started")
         for key, held in list(self._held.items()):

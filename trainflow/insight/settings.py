@@ -16,7 +16,17 @@ import msgspec
 from trainflow.errors import InputError, SettingsError
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import MASK, redact, redact_text
-from trainflow.settings.load import PREFIX, check_names, load_settings, read_file, told, variable_of
+from trainflow.settings.executors import executor_entries, table_type
+from trainflow.settings.load import (
+    EXECUTORS,
+    PREFIX,
+    check_names,
+    executor_problems,
+    load_settings,
+    read_file,
+    told,
+    variable_of,
+)
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -46,8 +56,11 @@ def settings_in_force(project: Project, environ: Mapping[str, str] | None = None
     environ = os.environ if environ is None else environ
     settings = load_settings(project, environ)
     written = read_file(project)
-    lines = []
+    lines: list[SettingLine] = []
     for section in msgspec.structs.fields(Settings):
+        if section.name == EXECUTORS:
+            lines += _executor_lines(project, settings, written, environ)
+            continue
         values, meanings = getattr(settings, section.name), _meanings(section.type)
         for field in msgspec.structs.fields(section.type):
             variable = variable_of(environ, section.name, field.name)
@@ -64,6 +77,29 @@ def settings_in_force(project: Project, environ: Mapping[str, str] | None = None
                 )
             )
     return lines
+
+
+def _executor_lines(
+    project: Project, settings: Settings, written: Mapping[str, Any], environ: Mapping[str, str]
+) -> Iterator[SettingLine]:
+    """A line for each key of each executor: those that all of its kind have, and those of its own that are given."""
+    for name, entry in executor_entries(settings).items():
+        known = {field.name: field for field in msgspec.structs.fields(table_type(name))}
+        meanings = _meanings(table_type(name))
+        values = {key: getattr(entry, key) for key in known if hasattr(entry, key)} | entry.options
+        for key, value in values.items():
+            variable = variable_of(environ, EXECUTORS, f"{name}__{key}")
+            in_file = key in written.get(EXECUTORS, {}).get(name, {})
+            field = known.get(key)
+            yield SettingLine(
+                EXECUTORS,
+                f"{name}.{key}",
+                value,
+                _default(field) if field else None,
+                variable or (str(project.settings_file) if in_file else DEFAULT),
+                _unit(field) if field else "option",
+                meanings.get(key, f"see the executor of type '{entry.type}'"),
+            )
 
 
 def problems(project: Project, environ: Mapping[str, str] | None = None) -> list[str]:
@@ -84,6 +120,9 @@ def problems(project: Project, environ: Mapping[str, str] | None = None) -> list
 
 def _problems_of(project: Project, section: str, values: Any) -> Iterator[str]:
     """Each key of a section by itself."""
+    if section == EXECUTORS and isinstance(values, Mapping):
+        yield from (f"{project.settings_file}: {problem}" for _, problem in executor_problems(values, None))
+        return
     pairs = values.items() if isinstance(values, Mapping) else [(None, values)]
     for key, value in pairs:
         document = {section: {key: value}} if key is not None else {section: value}

@@ -22,9 +22,10 @@ from trainflow.metadata.queries import (
 )
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.processes import is_alive
-from trainflow.scheduler.queueing import Limits, choose
+from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
 from trainflow.scheduler.run_decision import waiting_for_past
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
+from trainflow.settings.executors import executor_entries
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, TaskInstanceState
@@ -148,12 +149,13 @@ def dag_snapshots(
     connection: Connection,
     settings: Settings,
     engine: EngineSnapshot,
+    now: datetime,
     *,
     path: str | None = None,
     dag_id: str | None = None,
 ) -> list[DagSnapshot]:
     """The DAGs of a file, the DAG of an id, or all there are."""
-    refused = refusals(connection, settings)
+    refused = refusals(connection, settings, now)
     undelivered = status_queries.undelivered_by_dag(connection)
     return [
         _dag_snapshot(connection, row, engine, refused, undelivered)
@@ -247,19 +249,42 @@ def _task(connection: Connection, row: Any, document: DagDocument, refused: dict
     )
 
 
-def refusals(connection: Connection, settings: Settings) -> dict[int, str]:
-    """What the scheduler would refuse to queue now, and why: its own rule, asked again."""
+def refusals(connection: Connection, settings: Settings, now: datetime) -> dict[int, str]:
+    """What the scheduler would refuse to queue now, and why: its own rule, asked again. And what was queued for an
+    executor that takes nothing now."""
     candidates = status_queries.scheduled(connection)
-    if not candidates:
-        return {}
-    versions = Versions()
     held = in_flight.in_flight_tasks(connection)
+    problems = _executor_problems(connection, settings, now)
+    stuck = {
+        task.id: f"executor '{task.executor}' takes nothing: {problems[task.executor]}"
+        for task in held
+        if task.state == TaskInstanceState.QUEUED and task.executor in problems
+    }
+    if not candidates:
+        return stuck
+    versions = Versions()
     limits = Limits(
-        free_slots=settings.executor.slots - len(held),
+        executors=ExecutorSlots(
+            executor_entries(settings),
+            settings.executor.default,
+            held,
+            own=None,
+            problems=problems,
+        ),
         pools=pool_queries.slots(connection),
         held=held,
         documents=lambda candidate: versions.get(connection, candidate.version_id)[0],
     )
-    return choose(
+    refused = choose(
         candidates, limits, lambda each: in_flight.count_in_flight(connection, each.dag_id, each.task_id)
     ).refused
+    return stuck | refused
+
+
+def _executor_problems(connection: Connection, settings: Settings, now: datetime) -> dict[str, str]:
+    """Executors that no living scheduler has to whom they take anything, and why."""
+    dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
+    living = service_queries.shown_as_living(connection, now, dead_after)
+    states = [state for row in living for state in service_queries.executors_of(row)]
+    good = {state.name for state in states if state.problem is None}
+    return {state.name: state.problem for state in states if state.problem is not None and state.name not in good}

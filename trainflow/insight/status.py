@@ -164,7 +164,7 @@ def overview_of(selection: Selection, now: datetime) -> Overview:
     project, database = workspace.project, workspace.existing_database
     engine = engine_state(project, workspace.settings, database, now)
     stored = project.relative(path) if path is not None and dag_id is None else None
-    known, undelivered = _known(database, workspace.settings, engine, stored, dag_id)
+    known, undelivered = _known(database, workspace.settings, engine, stored, dag_id, now)
     problems = {} if database is None else database.read(_problems)
     if dag_id is not None and path is None and not known:
         locate(dag_id, read=False)  # raises, and says what there is
@@ -184,12 +184,17 @@ def _as_the_file_is(snapshot: DagSnapshot, project: Project, now: datetime) -> D
 
 
 def _known(
-    database: Database | None, settings: Settings, engine: EngineSnapshot, path: str | None, dag_id: str | None
+    database: Database | None,
+    settings: Settings,
+    engine: EngineSnapshot,
+    path: str | None,
+    dag_id: str | None,
+    now: datetime,
 ) -> tuple[list[DagSnapshot], Undelivered]:
     if database is None:
         return [], Undelivered()
     with database.reading() as connection:
-        found = dag_snapshots(connection, settings, engine, path=path, dag_id=dag_id)
+        found = dag_snapshots(connection, settings, engine, now, path=path, dag_id=dag_id)
         return found, undelivered(connection)
 
 

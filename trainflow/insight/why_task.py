@@ -86,7 +86,7 @@ def _rescheduled(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer 
 
 
 def _no_slot(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
-    if task.state != _T.SCHEDULED or task.refused is None:
+    if task.state not in (_T.SCHEDULED, _T.QUEUED) or task.refused is None:
         return None
     return AnswerKind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}"
 
@@ -133,7 +133,8 @@ def explain_wait(task: TaskDocument, row: Any, around: TaskWaitFacts, now: datet
         case _T.SCHEDULED:
             return around.refused or _nobody_schedules(around) or "is about to be handed to the executor"
         case _T.QUEUED:
-            return _no_engine(around) or f"was handed to the executor at {_time(row.queued_at)}, no worker has begun it"
+            handed = f"was handed to executor '{row.executor}' at {_time(row.queued_at)}"
+            return _no_engine(around) or around.refused or f"{handed}, no worker has begun it"
         case _T.UP_FOR_RETRY:
             tries = f"try {row.failures + 1} of {row.max_tries + 1}"
             return f"is tried again {_at(row.retry_at, now)} ({tries}) after: {row.problem or 'it did not say why'}"

@@ -102,3 +102,5 @@ class ProcessExit(msgspec.Struct, frozen=True):
     out_of_memory: bool = False
     #: it was told to stop because its engine ends
     stopped: bool = False
+    #: it was handed over; if not, nothing was lost that had begun
+    delivered: bool = True

@@ -25,6 +25,8 @@ from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState
+#: how an attempt has ended that no process ever got
+UNDELIVERED = "undelivered"
 #: what a task instance keeps of an attempt that is over
 _NOTHING_LEFT: dict[str, Any] = {"next_method": None, "next_kwargs": None, "pid": None, "progress": None}
 
@@ -92,6 +94,10 @@ class AttemptOutcomes:
         if not judgement.lost and row.state != _T.QUEUED:
             self._fail(connection, row, key, AttemptFailure(judgement.message), now)
             return OutcomeState.FAILED.value
+        if not judgement.delivered and row.state == _T.QUEUED:
+            verdict = retry_policy.after_preemption(_retry_counts(row, row.saved_rows))
+            _settle(connection, row, key, verdict, judgement.message, row.saved_rows, now)
+            return UNDELIVERED
         if judgement.stopped:
             verdict = retry_policy.after_preemption(_retry_counts(row, row.saved_rows))
             _settle(connection, row, key, verdict, retry_policy.TOLD_TO_STOP, row.saved_rows, now)

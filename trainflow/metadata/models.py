@@ -224,6 +224,8 @@ class TaskInstanceTable(TableModel, name="task_instance"):
     credited_rows = optional(BigInteger())
     #: when `retry_at` was written
     waits_since = optional(UtcDateTime())
+    #: the executor that it is handed to; None, until it is queued: the one of tasks that name none
+    executor = optional(String(250))
 
 
 class AttemptTable(TableModel, name="attempt"):
@@ -293,6 +295,8 @@ class ServiceTable(TableModel, name="service"):
     stopped_at = optional(UtcDateTime())
     #: rises as long as it lives (see `service_queries`)
     heartbeats = optional(Integer())
+    #: its executors, each an `ExecutorState`
+    executors = optional(Json())
 
 
 class ImportProblemTable(TableModel, name="import_problem"):

@@ -123,12 +123,14 @@ class ExitJudgement(NamedTuple):
     message: str
     #: it was told to stop, and did, before it could say so
     stopped: bool = False
+    #: it was handed over
+    delivered: bool = True
 
 
 def judge_exit(exit: ProcessExit) -> ExitJudgement:
     """A process ended and its attempt never said how: never a success, whatever its exit code."""
     if exit.reason is not None:
-        return ExitJudgement(lost=True, message=exit.reason)
+        return ExitJudgement(lost=True, message=exit.reason, delivered=exit.delivered)
     if exit.stopped and exit.signal == signal.SIGTERM:
         return ExitJudgement(lost=True, message=TOLD_TO_STOP, stopped=True)
     if exit.out_of_memory:

@@ -252,7 +252,7 @@ def _pass_on(stage: _Stage, split: XComArg, committed: XComArg) -> None:
 
 
 def _attempts(spec: StageSpec, section: TaskSection | None = None) -> dict[str, Any]:
-    """Retries and limits of a task: its section's, else the stage's."""
+    """Retries, limits and executor of a task: its section's, else the stage's."""
     section = section or TaskSection()
     delay: timedelta = spec.retry_delay if section.retry_delay is None else section.retry_delay
     return {
@@ -261,4 +261,5 @@ def _attempts(spec: StageSpec, section: TaskSection | None = None) -> dict[str, 
         "execution_timeout": section.timeout,
         "pool": section.pool,
         "queue": section.queue,
+        "executor": section.executor or spec.executor,
     }

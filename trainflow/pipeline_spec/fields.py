@@ -32,6 +32,7 @@ from trainflow.pipeline_spec.quantities import (
     parse_size,
 )
 from trainflow.pipeline_spec.references import check_reference
+from trainflow.settings.load import check_executors
 
 _V = TypeVar("_V")
 Bound = float | str | None
@@ -129,6 +130,14 @@ def _exists(reference: str, info: ValidationInfo) -> str:
     return reference
 
 
+def _configured(name: str, info: ValidationInfo) -> str:
+    root = (info.context or {}).get("root")
+    if isinstance(root, Path):
+        with refusals():
+            check_executors(root, [name])
+    return name
+
+
 def _names_or_types(value: Any) -> Any:
     return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
 
@@ -196,6 +205,8 @@ Range = Annotated[
         {"type": "array", "items": {"type": ["number", "string", "null"]}, "minItems": 2, "maxItems": 2},
     ),
 ]
+#: one of `[executors]`, checked against the settings where the model is validated with `context={"root": …}`
+ExecutorName = Annotated[str, AfterValidator(_configured), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
 #: `module.path:name`, checked against the source where the model is validated with `context={"root": …}`
 Function = Annotated[
     str,

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from trainflow.bounds import LARGEST_INTEGER
-from trainflow.pipeline_spec.fields import Name, Wait
+from trainflow.pipeline_spec.fields import ExecutorName, Name, Wait
 from trainflow.pipeline_spec.samples_section import SamplesSection, SplitSection
 from trainflow.pipeline_spec.sections import (
     AdoptSection,
@@ -47,6 +47,9 @@ class StageSpec(Section):
     """How often a failed attempt of any task is tried again, where its section does not say."""
     retry_delay: Wait = timedelta(seconds=10)
     """Wait before the next try, where a section does not say."""
+    executor: ExecutorName | None = None
+    """Executor that runs the tasks, one of those in `[executors]`, where a section does not say; default: the setting
+    `executor.default`."""
     prepare: FunctionSection | None = None
     """A task before the chain, for example one that brings the samples. It runs in every run: make it idempotent. The
     function is called as PythonOperator calls it: parameters named like keys of the context (`ti`, `params`, …)."""

@@ -29,6 +29,7 @@ from trainflow.operators.chain.init_from import parse_init_from, parse_pin
 from trainflow.pipeline_spec.fields import (
     Count,
     Duration,
+    ExecutorName,
     Function,
     Name,
     Size,
@@ -64,6 +65,8 @@ class TaskSection(Section):
     """Pool whose slots the task takes."""
     queue: str = "default"
     """Queue of workers that the task is sent to."""
+    executor: ExecutorName | None = None
+    """Executor that runs the task, one of those in `[executors]`; default: the pipeline's `executor`."""
 
 
 class FunctionSection(TaskSection):

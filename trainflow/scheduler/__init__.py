@@ -1,8 +1,9 @@
 """The scheduler: the only one who decides what runs next. Several may run over one database.
 
 Reading order: `loop` (a list of named phases, each one transaction, that read, ask the rules and carry out what they
-say), the rules, which are pure functions over values (`run_decision`, `trigger_rules`, `queueing`), `error_containment`
-(one run that cannot be decided does not stop the others), `recovery` (what a dead engine left).
+say), `task_queue` (what is queued, and handed over), the rules, which are pure functions over values (`run_decision`,
+`trigger_rules`, `queueing`), `error_containment` (one run that cannot be decided does not stop the others), `recovery`
+(what a dead engine left).
 
 Invariant: it never runs user code; all it knows of a DAG is its document.
 

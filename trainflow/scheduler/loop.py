@@ -7,7 +7,7 @@ What it remembers between ticks are only hints (which runs to look at, whether a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,24 +19,20 @@ from trainflow.deadlines import MonotonicDeadlines, seconds_left
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.failpoint import hit
-from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange
 from trainflow.metadata.queries import (
     attempt_queries,
-    in_flight,
     notification_queries,
-    pool_queries,
     queued_run_queries,
     run_queries,
     status_queries,
     task_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.scheduled_queries import Candidate, lock_scheduled
 from trainflow.scheduler.error_containment import Each, Isolation
-from trainflow.scheduler.queueing import Limits, choose, resumes_after_wait, workload_of
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
+from trainflow.scheduler.task_queue import TaskQueue
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -69,34 +65,27 @@ class Scheduler:
         service_id: int,
     ) -> None:
         self._database = database
-        self._executor = executor
         self._clock = clock
         self._versions = versions
-        self._project = project
         self._settings = settings
-        self._service_id = service_id
+        self.task_queue = TaskQueue(
+            executor, versions=versions, project=project, settings=settings, service_id=service_id
+        )
         #: keeps one run from stopping all others
         self.isolation = Isolation(database, versions, self._was_set_aside, mirrored=settings.tracking.enabled)
         # hints
         self._look_at: set[int] = set()
         self._may_start = True
         self._may_queue = True
-        self._handover: list[ExecuteTask] = []
-        #: what a transaction queued of which it is not known whether it counts
-        self._unsure: list[ExecuteTask] = []
         #: the look for retries that are due; None: look now
         self._next_look: float | None = None
         #: running runs that may not take for ever, by id and start; those that have taken too long
         self._time_outs: MonotonicDeadlines[tuple[int, datetime]] = MonotonicDeadlines(clock)
         self._too_long: set[tuple[int, datetime]] = set()
-        #: why task instances that could be queued are not (id → sentence)
-        self.refused: dict[int, str] = {}
         #: stops queueing, so that an engine can end
         self.draining = False
         #: called when a notice is to be delivered
         self.on_notice: Callable[[], None] = lambda: None
-        #: called when the executor did not take an attempt
-        self.on_not_taken: Callable[[AttemptKey, Exception], None] = lambda _key, _error: None
 
     # -- what others tell it ---------------------------------------------------------------------------------------
 
@@ -128,12 +117,12 @@ class Scheduler:
             Phase("start runs", self._start_runs),
             Phase("decide about started runs", self._decide_runs),
             Phase("queue tasks", self._queue_tasks),
-            Phase("hand over", self._hand_over),
+            Phase("hand over", self.task_queue.hand_over),
         )
 
     def tick(self) -> None:
         """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
-        if not (self.busy or self._handover or self._next_look is None):
+        if not (self.busy or self.task_queue.waits or self._next_look is None):
             return
         now = self._clock.now()
         for phase in self.phases:
@@ -146,7 +135,7 @@ class Scheduler:
 
     def _start_over(self) -> None:
         """A transaction lost against another one, and nothing of it has happened; or all of it has, unheard of."""
-        self._unsure, self._handover = [*self._unsure, *self._handover], []
+        self.task_queue.start_over()
         self.sweep()
 
     @property
@@ -305,94 +294,4 @@ class Scheduler:
         if not self._may_queue or self.draining:
             return
         self._may_queue = False
-        self.isolation.each(partial(self._queue_all, now), now)
-
-    def _queue_all(self, now: datetime, connection: Connection, each: Each) -> None:
-        self._handover.clear()
-        if self._unsure:
-            held = {row.attempt_id for row in in_flight.in_flight_of_services(connection, [self._service_id])}
-            self._handover = [workload for workload in self._unsure if workload.key.attempt_id in held]
-        limits = self._limits(connection)
-        refused: dict[int, str] = {}
-        full_runs = set(self.isolation.untouchable)
-        while limits.free_slots > 0:
-            most = limits.free_slots * 2 + 16
-            candidates = lock_scheduled(
-                connection,
-                limit=most,
-                without_pools=limits.full_pools(),
-                without_runs=full_runs,
-                without_ids=refused,
-            )
-            known = self._with_document(connection, candidates, each)
-            choice = choose(known, limits, lambda one: in_flight.count_in_flight(connection, one.dag_id, one.task_id))
-            for candidate in choice.chosen:
-                each(candidate.dag_run_id, partial(self._queue, connection, candidate, now))
-            refused.update(choice.refused)
-            full_runs.update(c.dag_run_id for c in known if limits.run_is_full(c))
-            if len(candidates) < most:
-                break
-        self.refused = refused
-
-    def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
-        """Candidates whose limits can be read."""
-        known: list[Candidate] = []
-
-        def look(candidate: Candidate) -> None:
-            self._document(connection, candidate)
-            known.append(candidate)
-
-        for candidate in candidates:
-            each(candidate.dag_run_id, partial(look, candidate))
-        return known
-
-    def _limits(self, connection: Connection) -> Limits:
-        # the lock first: what other schedulers have queued meanwhile counts
-        pools = pool_queries.slots(connection, lock=True)
-        held = in_flight.in_flight_tasks(connection)
-        mine = sum(1 for task in held if task.service_id == self._service_id)
-        return Limits(
-            free_slots=self._settings.executor.slots - mine,
-            pools=pools,
-            held=held,
-            documents=lambda candidate: self._document(connection, candidate),
-        )
-
-    def _document(self, connection: Connection, candidate: Candidate) -> DagDocument:
-        return self._versions.get(connection, candidate.version_id)[0]
-
-    def _queue(self, connection: Connection, candidate: Candidate, now: datetime) -> None:
-        document, source = self._versions.get(connection, candidate.version_id)
-        workload = workload_of(candidate, document, source, self._project, now)
-        task_queries.move(
-            connection,
-            candidate.id,
-            leaving={_T.SCHEDULED},
-            to=_T.QUEUED,
-            attempt_id=workload.key.attempt_id,
-            deferral_number=workload.key.deferral_number,
-            service_id=self._service_id,
-            queued_at=now,
-            resumed=False,
-            pid=None,
-        )
-        if not resumes_after_wait(candidate):
-            attempt_queries.record(
-                connection,
-                attempt_id=workload.key.attempt_id,
-                task_instance_id=candidate.id,
-                try_number=candidate.failures + 1,
-                now=now,
-                log_path=workload.log_path,
-            )
-        self._handover.append(workload)
-
-    def _hand_over(self, _now: datetime) -> None:
-        handover, self._handover, self._unsure = self._handover, [], []
-        for workload in handover:
-            try:
-                self._executor.queue_workload(workload)
-            except Exception as error:
-                # it is queued in the database: comparing the two puts it back, the others are handed over
-                log.error("the executor does not take attempt %s", workload.key.attempt_id, exc_info=error)
-                self.on_not_taken(workload.key, error)
+        self.isolation.each(partial(self.task_queue.queue_all, now, self.isolation.untouchable), now)

@@ -13,12 +13,70 @@ from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate
+from trainflow.near_names import did_you_mean
 from trainflow.pluralize import agreeing, counted
 from trainflow.serialization.document import DagDocument
+from trainflow.settings.executors import ExecutorEntry
 from trainflow.settings.project import Project
 
 #: pool slots without a limit
 UNLIMITED = -1
+
+
+class ExecutorSlots:
+    """Free slots of the executors that are configured, counted from what is held.
+
+    `local` has its slots in each engine, so what engine `own` holds counts (None: what all of them hold); any other one
+    has them once, for all engines of the database.
+    """
+
+    def __init__(
+        self,
+        entries: Mapping[str, ExecutorEntry],
+        default: str,
+        held: Iterable[InFlightTask],
+        *,
+        own: int | None,
+        problems: Mapping[str, str] | None = None,
+    ) -> None:
+        """`default`: the executor of tasks that name none. `problems`: of executors that take nothing now, a reason."""
+        self._default = default
+        self._problems = problems or {}
+        self._free = {name: entry.slots for name, entry in entries.items()}
+        #: named by a task, and not configured
+        self._unknown: set[str] = set()
+        for task in held:
+            name = task.executor or default
+            if name in self._free and not (entries[name].is_local and own is not None and task.service_id != own):
+                self._free[name] -= 1
+
+    def name_of(self, candidate: Candidate) -> str:
+        """The executor that this one is handed to."""
+        return candidate.executor or self._default
+
+    @property
+    def free(self) -> int:
+        """Slots that are free, of all executors that take anything."""
+        return sum(free for name, free in self._free.items() if free > 0 and name not in self._problems)
+
+    def full(self) -> set[str | None]:
+        """Executors that take nothing more, as tasks name them: nothing of them needs to be looked at."""
+        full = {name for name, free in self._free.items() if free <= 0} | set(self._problems) | self._unknown
+        return {*full, None} if self._default in full else set(full)
+
+    def refusal(self, candidate: Candidate) -> str | None:
+        """Why it takes this one not now, None if it does."""
+        name = self.name_of(candidate)
+        if name not in self._free:
+            self._unknown.add(name)
+            return f"executor '{name}' is not configured{did_you_mean(name, list(self._free), 'configured')}"
+        if name in self._problems:
+            return f"executor '{name}' takes nothing: {self._problems[name]}"
+        return f"no slot of executor '{name}' is free" if self._free[name] <= 0 else None
+
+    def take(self, candidate: Candidate) -> None:
+        """Count a choice."""
+        self._free[self.name_of(candidate)] -= 1
 
 
 class Limits:
@@ -27,12 +85,12 @@ class Limits:
     def __init__(
         self,
         *,
-        free_slots: int,
+        executors: ExecutorSlots,
         pools: Mapping[str, PoolSlots],
         held: Iterable[InFlightTask],
         documents: Callable[[Candidate], DagDocument],
     ) -> None:
-        self.free_slots = free_slots
+        self.executors = executors
         self._documents = documents
         self._pools = {
             name: float("inf") if pool.slots == UNLIMITED else pool.slots - pool.used_by_deferred
@@ -55,8 +113,9 @@ class Limits:
 
     def refusal(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> str | None:
         """Why this one may not be queued now, None if it may. For people: the sentence is shown."""
-        if self.free_slots <= 0:
-            return "no slot of the executor is free"
+        no_slot = self.executors.refusal(candidate)
+        if no_slot is not None:
+            return no_slot
         free = self._pools.get(candidate.pool)
         if free is None:
             return f"pool '{candidate.pool}' does not exist"
@@ -88,7 +147,7 @@ class Limits:
 
     def take(self, candidate: Candidate) -> None:
         """Count a choice."""
-        self.free_slots -= 1
+        self.executors.take(candidate)
         self._pools[candidate.pool] -= candidate.pool_slots
         self._of_run[candidate.dag_run_id] += 1
         self._of_task_in_run[candidate.dag_run_id, candidate.task_id] += 1
@@ -130,7 +189,7 @@ def resumes_after_wait(candidate: Candidate) -> bool:
 
 
 def workload_of(
-    candidate: Candidate, document: DagDocument, source: DagSource, project: Project, now: datetime
+    candidate: Candidate, document: DagDocument, source: DagSource, project: Project, now: datetime, *, executor: str
 ) -> ExecuteTask:
     """The workload of a candidate, of a DAG that is described by `document` and written in `source`."""
     if candidate.attempt_id is not None and resumes_after_wait(candidate):
@@ -153,4 +212,5 @@ def workload_of(
         queue=candidate.queue,
         priority_weight=candidate.priority_weight,
         shielded=task.shielded if task is not None else False,
+        executor=executor,
     )

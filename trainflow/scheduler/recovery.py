@@ -17,6 +17,7 @@ from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import attempt_queries, in_flight, service_queries
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.observability.processes import is_alive
+from trainflow.settings.executors import LOCAL
 from trainflow.states import TaskInstanceState
 
 log = logging.getLogger(__name__)
@@ -82,14 +83,17 @@ def adopt_orphans(
             row.hostname,
             row.pid,
             row.process_started,
+            row.executor or LOCAL,
         )
         for row in rows
     ]
     lost = executor.adopt(attempts)
     if attempts:
         log.info("found %d attempts of an engine that ended: %d still run", len(attempts), len(attempts) - len(lost))
+    had_begun = {attempt.key for attempt in attempts if attempt.running}
     for key in lost:
-        service.exited(key, ProcessExit(reason="its engine and its process ended before it reported an outcome"))
+        reason = "its engine and its process ended before it reported an outcome"
+        service.exited(key, ProcessExit(reason=reason, delivered=key in had_begun))
 
 
 def _taken_over(database: Database, dead: DeadServices, own: int, now: datetime) -> list[Row[Any]]:
@@ -126,24 +130,26 @@ class Reconciler:
     def reconcile(self) -> None:
         """End attempts that are not waited for any more; put back what the executor does not know."""
         wanted, running = self._wanted(), self._executor.running()
+        known = wanted.keys()
         # one that has just reported is about to end by itself: only what is seen twice is told to stop
-        strays = running - wanted
+        strays = running - known
         for key in sorted(strays & self._suspects, key=_by_name):
             self._executor.terminate(key)
         self._suspects = frozenset(strays)
-        for key in sorted(wanted - running, key=_by_name):
-            self._service.exited(key, ProcessExit(reason="the executor does not know the attempt"))
+        for key in sorted(known - running, key=_by_name):
+            reason = "the executor does not know the attempt"
+            self._service.exited(key, ProcessExit(reason=reason, delivered=wanted[key]))
 
     def end_strays(self) -> None:
         """The executor is about to end: attempts that are not waited for any more need no time to save anything."""
-        for key in sorted(self._executor.running() - self._wanted(), key=_by_name):
+        for key in sorted(self._executor.running() - self._wanted().keys(), key=_by_name):
             self._executor.terminate(key)
 
     def end_unwanted(self) -> None:
         """End at once what was cancelled or cleared under way: such an attempt has not reported, and never will."""
         if not self._executor.running():
             return
-        strays = self._executor.running() - self._wanted()
+        strays = self._executor.running() - self._wanted().keys()
         if not strays:
             return
         outcomes = self._database.read(
@@ -152,9 +158,10 @@ class Reconciler:
         for key in sorted((key for key in strays if outcomes[key] in _UNWANTED), key=_by_name):
             self._executor.terminate(key)
 
-    def _wanted(self) -> set[AttemptKey]:
+    def _wanted(self) -> dict[AttemptKey, bool]:
+        """Attempts that are waited for, and whether each has begun."""
         rows = self._database.read(lambda connection: in_flight.in_flight_of_services(connection, [self._own]))
-        return {AttemptKey(row.attempt_id, row.deferral_number) for row in rows}
+        return {AttemptKey(row.attempt_id, row.deferral_number): row.state == TaskInstanceState.RUNNING for row in rows}
 
 
 def _by_name(key: AttemptKey) -> str:

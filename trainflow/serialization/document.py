@@ -41,6 +41,8 @@ class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     pool_slots: int = 1
     priority_weight: int = 1
     queue: str = "default"
+    #: None: the one of tasks that name none
+    executor: str | None = None
     depends_on_past: bool = False
     execution_timeout_seconds: float | None = None
     max_active_tis_per_dag: int | None = None

@@ -62,6 +62,7 @@ def _task(task: BaseOperator, upstream: list[str], weight: int, dag_file: str | 
         pool_slots=task.pool_slots,
         priority_weight=weight,
         queue=task.queue,
+        executor=task.executor,
         depends_on_past=task.depends_on_past,
         execution_timeout_seconds=_seconds(task.execution_timeout),
         max_active_tis_per_dag=task.max_active_tis_per_dag,

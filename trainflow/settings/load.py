@@ -6,17 +6,21 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 
-from trainflow.errors import SettingsError
+from trainflow.errors import InputError, SettingsError
 from trainflow.near_names import did_you_mean
+from trainflow.settings.executors import default_problem, executor_entries, table_problems, table_type
 from trainflow.settings.model import Settings
-from trainflow.settings.project import Project
+from trainflow.settings.project import Project, project_at
 
 PREFIX = "TRAINFLOW__"
+#: the section whose keys are names of people's choice
+EXECUTORS = "executors"
 
 
 #: how msgspec says that a value does not fit
@@ -35,12 +39,46 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
         if name.startswith(PREFIX):
             _overlay(document, name, value)
     try:
-        return msgspec.convert(document, Settings)
+        settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(f"{_origin(error, project, environ)}: {told(error)}") from None
+    for place, problem in executor_problems(settings.executors, settings.executor.default):
+        variable = variable_of(environ, *place)
+        raise SettingsError(f"{f'environment variable {variable}' if variable else project.settings_file}: {problem}")
+    return settings
 
 
-def told(error: msgspec.ValidationError) -> str:
+def executor_problems(executors: Mapping[str, Any], default: str | None) -> Iterator[tuple[tuple[str, str], str]]:
+    """What is wrong with `[executors]` and with the default: (section and key, sentence)."""
+    for name, table in executors.items():
+        for problem in table_problems(name, table):
+            if isinstance(problem, str):
+                yield (EXECUTORS, name), problem
+            else:
+                key = _key_of(problem)
+                sentence = told(problem, within=table_type(name))
+                yield (EXECUTORS, f"{name}__{key}"), f"{EXECUTORS}.{name}.{sentence}"
+    if default is not None and (wrong := default_problem(default, list(executors))) is not None:
+        yield ("executor", "default"), wrong
+
+
+def check_executors(root: Path, names: Iterable[str | None]) -> None:
+    """Raise InputError for a name that no executor of the project at `root` has. None: the default, which is there."""
+    wanted = sorted({name for name in names if name is not None})
+    if not wanted:
+        return
+    known = list(executor_entries(load_settings(project_at(root))))
+    for name in wanted:
+        if name not in known:
+            raise InputError(f"no executor is called '{name}'{did_you_mean(name, known, 'configured')}")
+
+
+def _key_of(error: msgspec.ValidationError) -> str:
+    found = _WRONG.fullmatch(str(error))
+    return found["name"] if found else ""
+
+
+def told(error: msgspec.ValidationError, *, within: type = Settings) -> str:
     """What is wrong with a value, in the words of the file."""
     found = _WRONG.fullmatch(str(error))
     if found is None:
@@ -52,7 +90,7 @@ def told(error: msgspec.ValidationError) -> str:
         got = f", not {_NAMES.get(expected['got'], expected['got'])}" if expected["got"] else ""
         return f"{name}: expected {wanted}{expected['limit'] or ''}{got}"
     if problem.startswith("Invalid enum value"):
-        allowed = _choices(name)
+        allowed = _choices(name, within)
         written = problem.removeprefix("Invalid enum value ").strip("'")
         return f"{name}: '{written}' is none of {', '.join(allowed)}{did_you_mean(written, allowed)}"
     return f"{name}: {problem}"
@@ -68,11 +106,11 @@ def _place(found: re.Match[str]) -> tuple[str, str]:
     return problem, name
 
 
-def _choices(name: str) -> list[str]:
-    section, _, key = name.partition(".")
-    sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}
-    types = {field.name: field.type for field in msgspec.structs.fields(sections[section])}
-    return [str(choice) for choice in get_args(types[key])]
+def _choices(name: str, within: type) -> list[str]:
+    kind: Any = within
+    for key in name.split("."):
+        kind = {field.name: field.type for field in msgspec.structs.fields(kind)}[key]
+    return [str(choice) for choice in get_args(kind)]
 
 
 def _origin(error: msgspec.ValidationError, project: Project, environ: Mapping[str, str]) -> str:
@@ -105,7 +143,11 @@ def _overlay(document: dict[str, Any], name: str, raw: str) -> None:
         value = json.loads(raw)
     except json.JSONDecodeError:
         value = raw
-    document.setdefault(section, {})[key] = value
+    table = document.setdefault(section, {})
+    if section == EXECUTORS and "__" in key:
+        executor, _, key = key.partition("__")
+        table = table.setdefault(executor, {})
+    table[key] = value
 
 
 def check_names(document: Mapping[str, Any], *, where: str) -> None:
@@ -116,6 +158,10 @@ def check_names(document: Mapping[str, Any], *, where: str) -> None:
             raise SettingsError(f"{where}: unknown section [{section}]{did_you_mean(section, [*sections], 'known')}")
         if not isinstance(values, Mapping):
             raise SettingsError(f"{where}: [{section}] must be a table")
+        if section == EXECUTORS:
+            if "" in values:
+                raise SettingsError(f"{where}: unknown setting {EXECUTORS}.: write {PREFIX}EXECUTORS__NAME__KEY")
+            continue
         keys = [field.name for field in msgspec.structs.fields(sections[section])]
         for key in values:
             if key not in keys:

@@ -6,7 +6,7 @@ msgspec rather than pydantic-settings: every attempt reads settings, and importi
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -58,13 +58,10 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[executor]`: where attempts run."""
+    """`[executor]`: attempts, wherever they run. The executors themselves are in `[executors]`."""
 
-    #: attempts at a time
-    slots: Count = max(4, os.cpu_count() or 1)
-    #: fork attempts from a warm process, or run each in a fresh interpreter (for code that must not be forked); auto:
-    #: fork, but for pipelines whose imports start threads
-    isolation: Literal["auto", "fork", "spawn"] = "auto"
+    #: the executor of tasks that name none
+    default: str = "local"
     #: whether retries are spent on an attempt that ended with a NameError, AttributeError, TypeError or template error
     #: before it reported or saved any progress
     retry_programming_errors: bool = False
@@ -157,6 +154,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     engine: EngineSettings = msgspec.field(default_factory=EngineSettings)
     executor: ExecutorSettings = msgspec.field(default_factory=ExecutorSettings)
+    #: by name; read with `trainflow.settings.executors`
+    executors: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
     triggerer: TriggererSettings = msgspec.field(default_factory=TriggererSettings)
     dag_processor: DagProcessorSettings = msgspec.field(default_factory=DagProcessorSettings)
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)

@@ -80,6 +80,7 @@ class Host:
         self.reactor = Reactor(self.clock)
         self.api = api or Api()
         self.exits: list[tuple[AttemptKey, ProcessExit]] = []
+        self.given_back: list[tuple[AttemptKey, str]] = []
         #: called when it is said how an attempt ended, by the attempt or by its executor
         self.on_word: Callable[[], None] = lambda: None
         self.api.on_outcome = lambda: self.on_word()
@@ -90,6 +91,10 @@ class Host:
     def has_begun(self, key: AttemptKey) -> bool:
         """See `ExecutorHost.has_begun`."""
         return key in self.api.claims
+
+    def not_taken(self, workload: ExecuteTask, reason: str) -> None:
+        """See `ExecutorHost.not_taken`: it is noted."""
+        self.given_back.append((workload.key, reason))
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`: the end is noted."""

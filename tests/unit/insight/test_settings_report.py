@@ -15,12 +15,12 @@ from trainflow.settings.project import project_at
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[executor]\nslots = "x"', "executor.slots: expected a whole number, not text"),
-        ("[executor]\nslots = 0", "executor.slots: expected a whole number >= 1"),
+        ('[executors.local]\nslots = "x"', "executors.local.slots: expected a whole number, not text"),
+        ("[executors.local]\nslots = 0", "executors.local.slots: expected a whole number >= 1"),
         ("[engine]\npoll_seconds = -1", "engine.poll_seconds: expected a number > 0.0"),
         (
-            '[executor]\nisolation = "forkk"',
-            "executor.isolation: 'forkk' is none of auto, fork, spawn; did you mean 'fork'?",
+            '[executors.local]\nisolation = "forkk"',
+            "executors.local.isolation: 'forkk' is none of auto, fork, spawn; did you mean 'fork'?",
         ),
         ('[notifications]\ncommand = "x"', "notifications.command: expected a list, not text"),
         ("[samples]\nstorage_options = [1]", "samples.storage_options: expected a table, not a list"),
@@ -61,7 +61,8 @@ def test_tracking_uri_of_variable_names_variable(tmp_path: Path) -> None:
 
 def test_variable_is_named_that_gives_value(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
-        load_settings(project_at(tmp_path), {"TRAINFLOW__EXECUTOR__SLOTS": "many"})
+        load_settings(project_at(tmp_path), {"TRAINFLOW__EXECUTORS__LOCAL__SLOTS": "many"})
     assert str(caught.value) == (
-        "environment variable TRAINFLOW__EXECUTOR__SLOTS: executor.slots: expected a whole number, not text"
+        "environment variable TRAINFLOW__EXECUTORS__LOCAL__SLOTS: "
+        "executors.local.slots: expected a whole number, not text"
     )

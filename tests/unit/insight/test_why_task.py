@@ -33,7 +33,7 @@ def why(
     rule = row.pop("trigger_rule", TriggerRule.ALL_SUCCESS)
     past = row.pop("depends_on_past", False)
     task = TaskDocument("x", "Op", upstream=list(upstream), trigger_rule=rule, depends_on_past=past)
-    values = {**dict.fromkeys(FIELDS), "state": state, "failures": 0, "max_tries": 2, **row}
+    values = {**dict.fromkeys(FIELDS), "executor": "local", "state": state, "failures": 0, "max_tries": 2, **row}
     return explain_wait(task, SimpleNamespace(**values), msgspec.structs.replace(AROUND, **(around or {})), NOW)
 
 
@@ -77,7 +77,7 @@ QUEUED_RUN = {"run_state": DagRunState.QUEUED}
         ),
         (
             {"state": T.QUEUED, "queued_at": NOW},
-            "was handed to the executor at 2026-01-02 03:04:05 UTC, no worker has begun it",
+            "was handed to executor 'local' at 2026-01-02 03:04:05 UTC, no worker has begun it",
         ),
         (
             {"state": T.UP_FOR_RETRY, "retry_at": LATER, "failures": 1, "problem": "no disk"},

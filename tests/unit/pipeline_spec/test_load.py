@@ -51,6 +51,18 @@ def problems_of(load: Load, *args: Any, **overrides: str) -> list[str]:
     return str(caught.value).splitlines()
 
 
+class TestExecutor:
+    def test_executor_of_section_else_of_stage(self, load: Load, project: Project) -> None:
+        project.settings_file.write_text("[executors]\ngpu = {}\ncpu = {}\n")
+        stage = load(MINIMAL + "  executor: gpu\nexecutor: cpu\n").stages["main"]
+        assert (stage.executor, stage.train.executor, stage.commit.executor) == ("cpu", "gpu", None)
+
+    def test_executor_that_is_not_configured_is_named_with_its_line(self, load: Load, project: Project) -> None:
+        project.settings_file.write_text("[executors]\ngpu = {}\n")
+        [problem] = problems_of(load, MINIMAL + "  executor: gpo\n")
+        assert problem.endswith("tiny.yaml:8:13: train.executor: no executor is called 'gpo'; did you mean 'gpu'?")
+
+
 def test_minimal_file_says_everything_that_must_be_said(load: Load) -> None:
     spec = load()
     stage = spec.stages["main"]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate
-from trainflow.scheduler.queueing import Limits, choose
+from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
 from trainflow.serialization.document import DagDocument, TaskDocument
+from trainflow.settings.executors import ExecutorEntry
 from trainflow.states import TaskInstanceState
+
+#: the engine that asks
+OWN = 1
 
 
 class World:
@@ -21,6 +27,8 @@ class World:
         self.candidates: list[Candidate] = []
         self.held: list[InFlightTask] = []
         self.pools = {"default_pool": PoolSlots(128)}
+        self.executors: dict[str, ExecutorEntry] = {}
+        self.problems: dict[str, str] = {}
         self.asked: list[int] = []
 
     def task(self, task_id: str, **more: Any) -> None:
@@ -37,6 +45,7 @@ class World:
             "pool_slots": 1,
             "priority_weight": 1,
             "queue": "default",
+            "executor": None,
             "attempt_id": None,
             "deferral_number": 0,
             "failures": 0,
@@ -48,13 +57,24 @@ class World:
         self.candidates.append(Candidate(**{**facts, **more}))
         return self.candidates[-1].id
 
-    def holds(self, task_id: str = "a", *, run: int = 1, pool: str = "default_pool", pool_slots: int = 1) -> None:
-        number = 1000 + len(self.held)
-        self.held.append(InFlightTask(number, run, task_id, pool, pool_slots, 1, TaskInstanceState.RUNNING))
+    def holds(
+        self,
+        task_id: str = "a",
+        *,
+        run: int = 1,
+        pool: str = "default_pool",
+        pool_slots: int = 1,
+        executor: str | None = None,
+        service: int = OWN + 1,
+    ) -> None:
+        facts = (1000 + len(self.held), run, task_id, pool, pool_slots, service)
+        self.held.append(InFlightTask(*facts, TaskInstanceState.RUNNING, executor))
 
     def choose(self, slots: int = 100) -> tuple[list[int], dict[int, str]]:
         document = DagDocument(dag_id="d", tasks=list(self.tasks.values()), **self.dag)
-        self.limits = Limits(free_slots=slots, pools=self.pools, held=self.held, documents=lambda _: document)
+        entries = {"local": ExecutorEntry("local", "local", slots), **self.executors}
+        executors = ExecutorSlots(entries, "local", self.held, own=OWN, problems=self.problems)
+        self.limits = Limits(executors=executors, pools=self.pools, held=self.held, documents=lambda _: document)
         choice = choose(self.candidates, self.limits, self._active_in_dag)
         return [candidate.id for candidate in choice.chosen], choice.refused
 
@@ -74,7 +94,50 @@ def test_slots_of_executor() -> None:
     first, second, third = (world.candidate(run=run) for run in (1, 2, 3))
     chosen, refused = world.choose(slots=2)
     assert chosen == [first, second]
-    assert refused == {third: "no slot of the executor is free"}
+    assert refused == {third: "no slot of executor 'local' is free"}
+    assert world.limits.executors.full() == {"local", None}
+
+
+class TestExecutors:
+    """Several at once: each has slots of its own."""
+
+    def test_slots_of_one_that_is_full_hold_back_only_its_own(self) -> None:
+        world = World()
+        world.executors["gpu"] = ExecutorEntry("gpu", "celery", 1)
+        first, second = (world.candidate(run=run, executor="gpu") for run in (1, 2))
+        other = world.candidate("b")
+        assert world.choose() == ([first, other], {second: "no slot of executor 'gpu' is free"})
+        assert world.limits.executors.full() == {"gpu"}
+
+    @pytest.mark.parametrize(("service", "free"), [(OWN, 1), (OWN + 1, 2)])
+    def test_slots_of_local_are_those_of_one_engine(self, service: int, free: int) -> None:
+        world = World()
+        world.holds(run=9, executor="local", service=service)
+        world.choose(slots=2)
+        assert world.limits.executors.free == free
+
+    @pytest.mark.parametrize("service", [OWN, OWN + 1])
+    def test_slots_of_others_are_those_of_all_engines(self, service: int) -> None:
+        world = World()
+        world.executors["gpu"] = ExecutorEntry("gpu", "celery", 1)
+        world.holds(run=9, executor="gpu", service=service)
+        number = world.candidate(executor="gpu")
+        assert world.choose() == ([], {number: "no slot of executor 'gpu' is free"})
+
+    def test_executor_with_a_problem_takes_nothing_and_others_go_on(self) -> None:
+        world = World()
+        world.executors["gpu"] = ExecutorEntry("gpu", "celery", 5)
+        world.problems["gpu"] = "no broker"
+        number, other = world.candidate(executor="gpu"), world.candidate("b")
+        assert world.choose() == ([other], {number: "executor 'gpu' takes nothing: no broker"})
+        assert world.limits.executors.full() == {"gpu"}
+
+    def test_executor_that_is_not_configured_is_named(self) -> None:
+        world = World()
+        world.executors["gpu"] = ExecutorEntry("gpu", "celery", 5)
+        number = world.candidate(executor="gpo")
+        assert world.choose() == ([], {number: "executor 'gpo' is not configured; did you mean 'gpu'?"})
+        assert world.limits.executors.full() == {"gpo"}
 
 
 class TestPools:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from trainflow.errors import SettingsError
+from trainflow.settings.executors import ExecutorEntry, LocalExecutorSettings, executor_entries, local_executor
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -33,12 +34,12 @@ def test_settings_without_file_are_defaults(write_project: WriteProject) -> None
 def test_file_wins_over_defaults_and_variables_over_file(write_project: WriteProject) -> None:
     settings = load(
         write_project,
-        "[engine]\npoll_seconds = 2\n[executor]\nslots = 3\nisolation = 'spawn'\n",
-        TRAINFLOW__EXECUTOR__SLOTS="7",
+        "[engine]\npoll_seconds = 2\n[executors]\nlocal = {slots = 3, isolation = 'spawn'}\n",
+        TRAINFLOW__EXECUTORS__LOCAL__SLOTS="7",
         UNRELATED="1",
     )
     assert settings.engine.poll_seconds == 2.0
-    assert settings.executor == msgspec.structs.replace(Settings().executor, slots=7, isolation="spawn")
+    assert local_executor(settings) == LocalExecutorSettings(slots=7, isolation="spawn")
 
 
 @pytest.mark.parametrize(
@@ -64,12 +65,17 @@ def test_settings_variables_override_file(
     [
         ("[engin]\n", r"unknown section \[engin\]; did you mean 'engine'\?"),
         ("[engine]\npol_seconds = 1\n", r"unknown setting engine.pol_seconds; did you mean 'poll_seconds'\?"),
-        ("[executor]\nwhatever = 1\n", r"unknown setting executor.whatever; known: slots, isolation"),
+        ("[executors.local]\nwhatever = 1\n", r"unknown setting executors.local.whatever; known: slots, isolation"),
         ("engine = 1\n", r"\[engine\] must be a table"),
         ("[engine]\npoll_seconds = 0\n", r"engine.poll_seconds"),
         ("[engine]\npoll_seconds = 'fast'\n", r"engine.poll_seconds"),
-        ("[executor]\nslots = 0\n", r"executor.slots"),
-        ("[executor]\nisolation = 'thread'\n", r"executor.isolation"),
+        ("[executors]\nlocal = {slots = 0}\n", r"executors.local.slots"),
+        ("[executors.local]\nisolation = 'thread'\n", r"executors.local.isolation"),
+        ("[executors]\ngpu = 3\n", r"executors: expected a table, not a whole number"),
+        ("[executors]\n'g p' = {}\n", r"'g p' cannot name a executor"),
+        ("[executors]\ngpu = {slots = 0}\n", r"executors.gpu.slots: expected a whole number >= 1"),
+        ("[executors]\nbig = {type = 'local'}\n", r"executors.big.type: there is one executor of this host"),
+        ("[executor]\ndefault = 'gpo'\n[executors]\ngpu = {}\n", r"executor.default: .* 'gpo'; did you mean 'gpu'\?"),
         ("[engine\n", r"not valid TOML.*line 1"),
     ],
 )
@@ -86,6 +92,26 @@ def test_settings_mistake_in_file_is_named(write_project: WriteProject, toml: st
 def test_variable_that_means_nothing_is_named(write_project: WriteProject, name: str) -> None:
     with pytest.raises(SettingsError, match=f"environment variable {name}: unknown"):
         load_settings(write_project({}), {name: "1"})
+
+
+@pytest.mark.parametrize(
+    ("toml", "names", "default"),
+    [
+        ("", ["local"], "local"),
+        ("[executors]\ngpu = {type = 'celery'}\n", ["local", "gpu"], "local"),
+        ("[executor]\ndefault = 'gpu'\n[executors]\ngpu = {type = 'celery'}\n", ["gpu"], "gpu"),
+        ("[executor]\ndefault = 'gpu'\n[executors]\ngpu = {}\nlocal = {}\n", ["gpu", "local"], "gpu"),
+    ],
+)
+def test_executors_that_are_configured(write_project: WriteProject, toml: str, names: list[str], default: str) -> None:
+    settings = load(write_project, toml)
+    assert (list(executor_entries(settings)), settings.executor.default) == (names, default)
+
+
+def test_executor_has_type_slots_and_options_of_its_own(write_project: WriteProject) -> None:
+    toml = "[executors]\ngpu = {type = 'celery', slots = 3, broker = 'b'}\n"
+    (_, gpu) = executor_entries(load(write_project, toml, TRAINFLOW__EXECUTORS__GPU__QUEUE="q")).values()
+    assert gpu == ExecutorEntry("gpu", "celery", 3, {"broker": "b", "queue": "q"})
 
 
 def test_values_are_never_shown(write_project: WriteProject) -> None:

@@ -93,7 +93,7 @@ def list_settings(
 
 @config.command("get")
 def get(
-    name: str = typer.Argument(metavar="SECTION.KEY", help="A setting, e.g. executor.slots."),
+    name: str = typer.Argument(metavar="SECTION.KEY", help="A setting, e.g. engine.poll_seconds."),
     as_json: bool = JSON_OPTION,
 ) -> None:
     """Print the value of one setting.

@@ -139,7 +139,7 @@ def _reasons(
     dag = dag_queries.get(connection, run.dag_id)
     unfinished = run_queries.unfinished_of(connection, run.dag_id)
     running = [each for each in unfinished if each.state == "running" and each.released_at is None]
-    refused = refusals(connection, workspace.settings)
+    refused = refusals(connection, workspace.settings, now)
     states = {row.task_id: row.state for row in rows}
     reasons = {}
     for row in rows:

@@ -26,6 +26,7 @@ class InFlightTask(NamedTuple):
     pool_slots: int
     service_id: int | None
     state: TaskInstanceState
+    executor: str | None
 
 
 def in_flight_tasks(connection: Connection) -> list[InFlightTask]:
@@ -77,7 +78,7 @@ def take_over(connection: Connection, service_ids: Collection[int], service_id: 
     return rows
 
 
-_OF_PROCESS = ("attempt_id", "deferral_number", "pid", "process_started", "hostname", "service_id")
+_OF_PROCESS = ("attempt_id", "deferral_number", "pid", "process_started", "hostname", "service_id", "executor")
 _HELD_BY: Select[Any] = select(
     *(TASK.c[name] for name in ("id", "dag_run_id", "task_id", "state", *_OF_PROCESS)),
 ).where(in_states(EXECUTION_STATES), TASK.c.service_id.in_(bindparam("services", expanding=True)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, exists, select
+from sqlalchemy import ColumnElement, Connection, bindparam, exists, or_, select
 
 from trainflow.metadata.models import DagRunTable, DagTable, TaskInstanceTable
 from trainflow.metadata.queries.task_queries import in_states
@@ -29,6 +29,8 @@ class Candidate(NamedTuple):
     pool_slots: int
     priority_weight: int
     queue: str
+    #: None: the one of tasks that name none
+    executor: str | None
     attempt_id: str | None
     deferral_number: int
     failures: int
@@ -46,17 +48,22 @@ def lock_scheduled(
     connection: Connection,
     *,
     limit: int,
+    without_executors: Iterable[str | None] = (),
     without_pools: Iterable[str] = (),
     without_runs: Iterable[int] = (),
     without_ids: Iterable[int] = (),
 ) -> list[Candidate]:
-    """The next `limit` scheduled task instances in queueing order, outside of pools and runs that are full.
+    """The next `limit` scheduled task instances in queueing order, outside of executors, pools and runs that are full;
+    an executor of None are the tasks that name none.
 
     Those that resume after a wait go first: they have waited already, and hold what they waited for. Of one priority,
     who has been ready for longest goes first: by the age of their runs, old runs with many tasks would keep a young one
     waiting until they end. Rows that another scheduler is looking at are passed over.
     """
     statement = _SCHEDULED
+    if executors := set(without_executors):
+        named = TASK.c.executor.not_in(sorted(name for name in executors if name is not None))
+        statement = statement.where(named if None in executors else or_(TASK.c.executor.is_(None), named))
     if pools := list(without_pools):
         statement = statement.where(TASK.c.pool.not_in(pools))
     if runs := list(without_runs):

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from trainflow.deadlines import TOLERANCE
@@ -63,6 +64,26 @@ _RENEW = (
         heartbeats=func.coalesce(SERVICE.c.heartbeats, 0) + 1,
     )
 )
+
+
+class ExecutorState(msgspec.Struct, frozen=True):
+    """One executor of a scheduler. `problem`: why it takes nothing now."""
+
+    name: str
+    type: str
+    slots: int
+    problem: str | None = None
+
+
+def note_executors(connection: Connection, service_id: int, states: Sequence[ExecutorState]) -> None:
+    """Say what the executors of a scheduler are, for people."""
+    values = {"executors": msgspec.to_builtins(list(states))}
+    connection.execute(update(SERVICE).where(SERVICE.c.id == service_id).values(values))
+
+
+def executors_of(row: Row[Any]) -> list[ExecutorState]:
+    """The executors of a service."""
+    return msgspec.convert(row.executors or [], list[ExecutorState])
 
 
 def stop(connection: Connection, service_id: int, now: datetime) -> None:

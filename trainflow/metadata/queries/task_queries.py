@@ -128,6 +128,7 @@ def create_for_run(connection: Connection, dag_run_id: int, document: DagDocumen
             "pool_slots": task.pool_slots,
             "priority_weight": task.priority_weight,
             "queue": task.queue,
+            "executor": task.executor,
         }
         for task in document.tasks
     ]

@@ -6,17 +6,17 @@ from trainflow.settings.project import MARKER
 
 
 def test_documented_keys_and_sources(folder, cli, monkeypatch):
-    (folder / MARKER).write_text("[executor]\nslots = 2\n[engine]\npoll_seconds = 9\n")
-    monkeypatch.setenv("TRAINFLOW__EXECUTOR__SLOTS", "3")
+    (folder / MARKER).write_text("[executors.local]\nslots = 2\n[engine]\npoll_seconds = 9\n")
+    monkeypatch.setenv("TRAINFLOW__EXECUTORS__LOCAL__SLOTS", "3")
     rows = {row["name"]: row for row in cli("config", "list", "--json").json}
-    slots = rows["executor.slots"]
+    slots = rows["executors.local.slots"]
     assert set(slots) == {"name", "section", "key", "value", "default", "unit", "source", "meaning"}
-    assert (slots["value"], slots["source"], slots["unit"]) == (3, "TRAINFLOW__EXECUTOR__SLOTS", "count")
+    assert (slots["value"], slots["source"], slots["unit"]) == (3, "TRAINFLOW__EXECUTORS__LOCAL__SLOTS", "count")
     poll = rows["engine.poll_seconds"]
     assert (poll["value"], poll["default"], poll["unit"]) == (9.0, 5.0, "seconds")
     assert poll["source"] == str(folder / MARKER)
     assert rows["tracking.enabled"]["source"] == "default"
-    assert rows["executor.isolation"]["unit"] == "auto | fork | spawn"
+    assert rows["executors.local.isolation"]["unit"] == "auto | fork | spawn"
 
 
 def test_config_explain_covers_every_setting(folder, cli):
@@ -26,8 +26,8 @@ def test_config_explain_covers_every_setting(folder, cli):
 
 
 def test_config_show_changed_only_lists_changes(folder, cli):
-    (folder / MARKER).write_text("[executor]\nslots = 2\n")
-    assert [row["name"] for row in cli("config", "list", "--changed", "--json").json] == ["executor.slots"]
+    (folder / MARKER).write_text("[executors.local]\nslots = 2\n")
+    assert [row["name"] for row in cli("config", "list", "--changed", "--json").json] == ["executors.local.slots"]
     assert "every setting has its default" in cli("config", "list", "engine", "--changed").out
 
 
@@ -43,10 +43,10 @@ def test_config_show_masks_secrets(folder, cli, monkeypatch):
 
 
 def test_config_get_prints_value(folder, cli, monkeypatch):
-    monkeypatch.setenv("TRAINFLOW__EXECUTOR__SLOTS", "7")
-    assert cli("config", "get", "executor.slots").out == "7\n"
-    said = cli("config", "get", "executor.slot")
-    assert (said.code, "did you mean 'executor.slots'" in said.err) == (2, True)
+    monkeypatch.setenv("TRAINFLOW__EXECUTORS__LOCAL__SLOTS", "7")
+    assert cli("config", "get", "executors.local.slots").out == "7\n"
+    said = cli("config", "get", "executors.local.slot")
+    assert (said.code, "did you mean 'executors.local.slots'" in said.err) == (2, True)
     assert cli("config", "list", "exekutor").code == 2
 
 
@@ -55,13 +55,22 @@ class TestLint:
         assert cli("config", "lint", "--json").json == {"ok": True, "file": str(folder / MARKER), "problems": []}
 
     def test_lint_tells_all_problems_at_once(self, folder, cli, monkeypatch):
-        (folder / MARKER).write_text('[executor]\nslots = 0\nslotz = 1\n[engine]\npoll_seconds = "often"\n[nothing]\n')
-        monkeypatch.setenv("TRAINFLOW__EXECUTOR__SLOTS", "many")
+        (folder / MARKER).write_text(
+            '[executors.local]\nslots = 0\n[executor]\nslotz = 1\n[engine]\npoll_seconds = "often"\n[nothing]\n'
+        )
+        monkeypatch.setenv("TRAINFLOW__EXECUTORS__LOCAL__SLOTS", "many")
         monkeypatch.setenv("TRAINFLOW__TRACKING__URL", "x")
         said = cli("config", "lint", "--json")
         assert said.code == 2
         problems = said.json["problems"]
-        expected = ["slots", "slotz", "poll_seconds", "[nothing]", "TRAINFLOW__EXECUTOR__SLOTS", "TRAINFLOW__TRACKING"]
+        expected = [
+            "slots",
+            "slotz",
+            "poll_seconds",
+            "[nothing]",
+            "TRAINFLOW__EXECUTORS__LOCAL__SLOTS",
+            "TRAINFLOW__TRACKING",
+        ]
         assert len(problems) == len(expected)
         for part, problem in zip(expected, problems, strict=True):
             assert part in problem

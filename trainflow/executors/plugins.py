@@ -1,0 +1,42 @@
+"""Kinds of executors by name: those of the package, and those that other packages register.
+
+    [project.entry-points."trainflow.executors"]
+    slurm = "my_package.slurm:SlurmExecutor"
+
+makes `type = "slurm"` one that `[executors]` knows. The class inherits `trainflow.executors.executor.Executor`, and is
+made with `from_options`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from trainflow.errors import EngineError, describe
+from trainflow.executors.executor import Executor
+from trainflow.near_names import did_you_mean
+
+GROUP = "trainflow.executors"
+#: looked up without asking what is installed, which takes longer than all else here
+_OWN = {"local": "trainflow.executors.local:LocalExecutor"}
+
+
+def executor_class(kind: str) -> type[Executor]:
+    """The class of executors of this kind. Raises EngineError when there is none, or it cannot be imported."""
+    registered = {} if kind in _OWN else _registered()
+    found = _OWN.get(kind) or registered.get(kind)
+    if found is None:
+        raise EngineError(f"no kind of executor is called '{kind}'{did_you_mean(kind, [*_OWN, *registered])}")
+    module, _, name = found.partition(":")
+    try:
+        loaded = getattr(import_module(module), name)
+    except Exception as error:
+        raise EngineError(f"the executor '{kind}' ({found}) cannot be imported: {describe(error)}") from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Executor)):
+        raise EngineError(f"the executor '{kind}' ({found}) is no class that inherits Executor")
+    return loaded
+
+
+def _registered() -> dict[str, str]:
+    from importlib.metadata import entry_points  # longer than most engines need to be there
+
+    return {each.name: each.value for each in entry_points(group=GROUP)}

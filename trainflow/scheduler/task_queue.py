@@ -1,0 +1,159 @@
+"""Queue scheduled tasks in one transaction, under slots, pools and limits, and hand them to executors after it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+
+from sqlalchemy import Connection
+
+from trainflow.executors.executor import Executor
+from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.metadata.queries import attempt_queries, in_flight, pool_queries, task_queries
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.scheduled_queries import Candidate, lock_scheduled
+from trainflow.scheduler.error_containment import Each
+from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose, resumes_after_wait, workload_of
+from trainflow.serialization.document import DagDocument
+from trainflow.settings.executors import executor_entries
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.states import TaskInstanceState
+
+log = logging.getLogger(__name__)
+
+_T = TaskInstanceState
+
+
+class TaskQueue:
+    """What one scheduler queues for its executors."""
+
+    def __init__(
+        self, executor: Executor, *, versions: Versions, project: Project, settings: Settings, service_id: int
+    ) -> None:
+        self._executor = executor
+        self._versions = versions
+        self._project = project
+        self._settings = settings
+        self._service_id = service_id
+        self._executors = executor_entries(settings)
+        self._handover: list[ExecuteTask] = []
+        #: what a transaction queued of which it is not known whether it counts
+        self._unsure: list[ExecuteTask] = []
+        #: why task instances that could be queued are not (id → sentence)
+        self.refused: dict[int, str] = {}
+        #: executors that take nothing now, by name, and why
+        self.problems: Callable[[], Mapping[str, str]] = dict
+        #: called when the executor did not take an attempt
+        self.on_not_taken: Callable[[AttemptKey, Exception], None] = lambda _key, _error: None
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is queued that was not handed over."""
+        return bool(self._handover)
+
+    def start_over(self) -> None:
+        """A transaction lost against another one, and nothing of it has happened; or all of it has, unheard of."""
+        self._unsure, self._handover = [*self._unsure, *self._handover], []
+
+    def queue_all(self, now: datetime, without_runs: Collection[int], connection: Connection, each: Each) -> None:
+        """Queue what may be queued; each run by itself."""
+        self._handover.clear()
+        if self._unsure:
+            held = {row.attempt_id for row in in_flight.in_flight_of_services(connection, [self._service_id])}
+            self._handover = [workload for workload in self._unsure if workload.key.attempt_id in held]
+        limits = self._limits(connection)
+        refused: dict[int, str] = {}
+        full_runs = set(without_runs)
+        while (free := limits.executors.free) > 0:
+            most = free * 2 + 16
+            candidates = lock_scheduled(
+                connection,
+                limit=most,
+                without_executors=limits.executors.full(),
+                without_pools=limits.full_pools(),
+                without_runs=full_runs,
+                without_ids=refused,
+            )
+            known = self._with_document(connection, candidates, each)
+            choice = choose(known, limits, lambda one: in_flight.count_in_flight(connection, one.dag_id, one.task_id))
+            for candidate in choice.chosen:
+                executor = limits.executors.name_of(candidate)
+                each(candidate.dag_run_id, partial(self._queue, connection, candidate, executor, now))
+            refused.update(choice.refused)
+            full_runs.update(c.dag_run_id for c in known if limits.run_is_full(c))
+            if len(candidates) < most:
+                break
+        self.refused = refused
+
+    def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
+        """Candidates whose limits can be read."""
+        known: list[Candidate] = []
+
+        def look(candidate: Candidate) -> None:
+            self._document(connection, candidate)
+            known.append(candidate)
+
+        for candidate in candidates:
+            each(candidate.dag_run_id, partial(look, candidate))
+        return known
+
+    def _limits(self, connection: Connection) -> Limits:
+        # the lock first: what other schedulers have queued meanwhile counts
+        pools = pool_queries.slots(connection, lock=True)
+        held = in_flight.in_flight_tasks(connection)
+        return Limits(
+            executors=ExecutorSlots(
+                self._executors,
+                self._settings.executor.default,
+                held,
+                own=self._service_id,
+                problems=self.problems(),
+            ),
+            pools=pools,
+            held=held,
+            documents=lambda candidate: self._document(connection, candidate),
+        )
+
+    def _document(self, connection: Connection, candidate: Candidate) -> DagDocument:
+        return self._versions.get(connection, candidate.version_id)[0]
+
+    def _queue(self, connection: Connection, candidate: Candidate, executor: str, now: datetime) -> None:
+        document, source = self._versions.get(connection, candidate.version_id)
+        workload = workload_of(candidate, document, source, self._project, now, executor=executor)
+        task_queries.move(
+            connection,
+            candidate.id,
+            leaving={_T.SCHEDULED},
+            to=_T.QUEUED,
+            attempt_id=workload.key.attempt_id,
+            deferral_number=workload.key.deferral_number,
+            service_id=self._service_id,
+            executor=executor,
+            queued_at=now,
+            resumed=False,
+            pid=None,
+        )
+        if not resumes_after_wait(candidate):
+            attempt_queries.record(
+                connection,
+                attempt_id=workload.key.attempt_id,
+                task_instance_id=candidate.id,
+                try_number=candidate.failures + 1,
+                now=now,
+                log_path=workload.log_path,
+            )
+        self._handover.append(workload)
+
+    def hand_over(self, _now: datetime) -> None:
+        """Hand over what was queued."""
+        handover, self._handover, self._unsure = self._handover, [], []
+        for workload in handover:
+            try:
+                self._executor.queue_workload(workload)
+            except Exception as error:
+                # it is queued in the database: comparing the two puts it back, the others are handed over
+                log.error("the executor does not take attempt %s", workload.key.attempt_id, exc_info=error)
+                self.on_not_taken(workload.key, error)
