@@ -12,6 +12,11 @@ _.converter
 _.default_time_format
 _.default_msec_format
 
+# io.RawIOBase
+_.seekable
+_.readall
+_.readinto
+
 # http.server
 _.do_POST
 _.log_message
@@ -22,6 +27,20 @@ _.cache_ok
 _.process_bind_param
 _.process_result_value
 _.isolation_level
+
+# psycopg's connection of libpq
+_.nonblocking
+
+# asyncssh's servers and sessions
+_.password_auth_supported
+_.validate_password
+_.session_requested
+_.connection_made
+_.subsystem_requested
+_.session_started
+_.data_received
+_.eof_received
+_.connection_lost
 
 # Pydantic
 _.model_config
@@ -68,8 +87,7 @@ _.TEST
 
 # fields of answers that only JSON shows
 _.from_id
-_.gap_list
-_.duplicate_list
+_.meaning
 _.catches_up_in_seconds
 
 # fields of a workload that only workers which speak HTTP read

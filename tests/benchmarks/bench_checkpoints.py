@@ -56,7 +56,7 @@ def long_ledger(entries: int) -> None:
         ])  # fmt: skip
         report("all kept checkpoints, a line each", [milliseconds(lambda: Ledger(store, chain).kept())])
         report("audit, files not verified", [
-            milliseconds(lambda: audit(reader, None, day(0), verify_files=False))
+            milliseconds(lambda: audit(reader, None, verify_files=False))
         ])  # fmt: skip
         for file in store.files(chain.snapshots):
             store.delete(file.path)
@@ -93,7 +93,7 @@ def main(entries: int) -> None:
         for file in store.files(writer.chain.snapshots):
             store.delete(file.path)
         report("head without any snapshot", [milliseconds(lambda: Ledger(store, writer.chain).state())])
-        report("audit, files verified", [milliseconds(lambda: audit(reader, None, day(0)))])
+        report("audit, files verified", [milliseconds(lambda: audit(reader, None))])
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ class Work:
 
 def assert_sound(store: Store) -> None:
     """What has to hold at any moment."""
-    report = audit(Ledger(store, CHAIN), SAMPLES, FAR)
+    report = audit(Ledger(store, CHAIN), SAMPLES)
     assert report.problems == []
     state = Ledger(store, CHAIN).state()
     assert (state.head.id if state.head else None, state.sequence) == (report.head_id, report.entries)
@@ -95,7 +95,7 @@ def assert_sound(store: Store) -> None:
 
 def assert_done(store: Store) -> None:
     """What the work comes to, however often it was begun."""
-    report = audit(Ledger(store, CHAIN), SAMPLES, FAR)
+    report = audit(Ledger(store, CHAIN), SAMPLES)
     assert (report.problems, report.partitions, report.filled, report.watermark) == ([], 4, 1, day(5))
     assert [(hole.start, hole.reason) for hole in report.holes] == [(day(3), "missing")]
     assert report.promoted == {"champion": attempt_id(2)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.chain_work import CHAIN, FAR, ME, SAMPLES, Work, assert_done, assert_sound
+from tests.faults.chain_work import CHAIN, ME, SAMPLES, Work, assert_done, assert_sound
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
@@ -89,7 +89,7 @@ def test_late_listing_hides_no_head_and_raises_no_false_alarm(tmp_path: Path) ->
 
     assert len(store.files(CHAIN.ledger)) == 5
     assert Ledger(store, CHAIN).state().head_sequence == 5 + 2 * ledger_files.SNAPSHOT_INTERVAL
-    report = audit(Ledger(store, CHAIN), SAMPLES, FAR, verify_files=False)
+    report = audit(Ledger(store, CHAIN), SAMPLES, verify_files=False)
     assert (report.problems, report.entries) == ([], 5 + 2 * ledger_files.SNAPSHOT_INTERVAL)
 
 
@@ -99,7 +99,7 @@ def test_listing_without_entry_before_shown_one_is_no_gap() -> None:
     store.settle()
     store._young = {CHAIN.entry(2)}
 
-    assert audit(Ledger(store, CHAIN), SAMPLES, FAR, verify_files=False).problems == []
+    assert audit(Ledger(store, CHAIN), SAMPLES, verify_files=False).problems == []
 
 
 def test_late_listings_lose_no_work_and_sweep_nothing_needed(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_prune_while_audit_reads_files_is_no_damage(tmp_path: Path) -> None:
             prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(9))
             return super().read(path)
 
-    assert audit(Ledger(Slow(writer.store), CHAIN), SAMPLES, FAR).problems == []
+    assert audit(Ledger(Slow(writer.store), CHAIN), SAMPLES).problems == []
 
 
 RIVAL = """
@@ -176,7 +176,7 @@ def test_processes_sharing_only_store_never_both_commit(tmp_path: Path) -> None:
         for rival in rivals:
             rival.kill()
             rival.communicate()
-    report = audit(Ledger(LocalStore(tmp_path / "store"), CHAIN), SAMPLES, FAR)
+    report = audit(Ledger(LocalStore(tmp_path / "store"), CHAIN), SAMPLES)
     assert (report.problems, report.partitions, report.entries) == ([], rounds, rounds)
 
 

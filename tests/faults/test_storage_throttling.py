@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.chain_work import FAR, SAMPLES
+from tests.faults.chain_work import SAMPLES
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.errors import StoreFailure
 from trainflow.storage import object_store
@@ -168,5 +168,5 @@ def test_throttled_store_commits_in_end(tmp_path: Path) -> None:
             filesystem.refuses = 3
             writer.commit()
 
-        assert audit(writer.ledger, SAMPLES, FAR).problems == []
+        assert audit(writer.ledger, SAMPLES).problems == []
         assert len(waits) == 12

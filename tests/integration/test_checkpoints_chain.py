@@ -50,7 +50,7 @@ def test_chain_lives_on_any_store(store: Store, tmp_path: Path) -> None:
 
     ledger = Ledger(store, writer.chain)
     folder = fetch(store, ledger.checkpoint(), tmp_path / "into")
-    report = audit(ledger, SAMPLES, day(22))
+    report = audit(ledger, SAMPLES)
 
     assert gone == [made[0].id, made[1].id, made[2].id, made[4].id]
     assert (folder / "a" / "model.bin").read_bytes() == b"new weights"
@@ -77,7 +77,7 @@ def test_racing_runs_extend_chain_once(store: Store, tmp_path: Path) -> None:
 
     (winner,) = [outcome for outcome in outcomes if isinstance(outcome, Checkpoint)]
     assert Ledger(store, writer.chain).checkpoint() == winner
-    assert audit(Ledger(store, writer.chain), SAMPLES, day(6)).problems == []
+    assert audit(Ledger(store, writer.chain), SAMPLES).problems == []
 
 
 def test_attempts_of_one_run_that_race_get_same_checkpoint(store: Store, tmp_path: Path) -> None:

@@ -124,12 +124,12 @@ def test_legal_history_tiles_time_from_start_to_watermark(history: list[tuple[st
         replay(writer, history)
         ledger = Ledger(writer.store, writer.chain)
         state, line = ledger.state(), ledger.line()
-        report = audit(Ledger(writer.store, writer.chain), SAMPLES, day(0))
+        report = audit(Ledger(writer.store, writer.chain), SAMPLES)
         head, entries = state.head, list(ledger.entries())
         eaten = lineage_of(CheckpointRef(writer.chain, head.id), lambda _: entries) if head else None
 
     assert report.problems == []
-    steps = [(step.start, step.end) for step in eaten.steps] if eaten else []
+    steps = [(step.start, step.end) for step in eaten.partitions] if eaten else []
     assert len(set(steps)) == len(steps) == report.partitions
     assert (report.watermark, report.head_sequence) == (state.watermark, state.head_sequence)
     missing = sum((each.end - each.start) // timedelta(days=1) for each in report.holes)
@@ -211,7 +211,7 @@ def test_racing_committers_one_wins(before: int, schedule: list[bool], at_the_wo
             store = Rival(store, lambda: commit(writer.store, requests[1], day(9)))
         outcomes = race([Commit(Ledger(store, writer.chain), request, day(8)) for request in requests], schedule)
         head = Ledger(writer.store, writer.chain).state().head
-        report = audit(Ledger(writer.store, writer.chain), SAMPLES, day(9))
+        report = audit(Ledger(writer.store, writer.chain), SAMPLES)
         again = [outcome_of(lambda request=request: commit(writer.store, request, day(10))) for request in requests]
 
     assert sorted(type(each).__name__ for each in outcomes) == ["ChainMoved", "Checkpoint"]

@@ -104,7 +104,7 @@ class Family:
 
 def problems(store: Store) -> list[str]:
     """What is missing of any kept checkpoint."""
-    return [each for chain in CHAINS for each in audit(Ledger(store, chain), None, LATER).problems]
+    return [each for chain in CHAINS for each in audit(Ledger(store, chain), None).problems]
 
 
 def leaks(store: Store) -> set[str]:

@@ -170,7 +170,7 @@ class World:
 
     def check(self) -> set[int]:
         """The partitions of the line, its holes and its skips tile time; returns the numbers of those trained."""
-        report = audit(self.ledger, SAMPLES, self.table.now, verify_files=False)
+        report = audit(self.ledger, SAMPLES, verify_files=False)
         assert (report.problems, report.gaps, report.duplicates) == ([], [], [])
         state = self.ledger.state()
         trained = [each for entry in line_from_head(self.ledger, state) for each in entry.split.partitions]

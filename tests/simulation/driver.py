@@ -163,7 +163,7 @@ class Driver:
         world = self._world
         world.ledger.check_everything_is_there()
         for dag_id, chain in world.pipeline.chains.items():
-            report = audit(Ledger(world.store, chain), world.pipeline.checker(dag_id).samples, world.clock.now())
+            report = audit(Ledger(world.store, chain), world.pipeline.checker(dag_id).samples)
             if not report.ok:
                 raise Violation("audit", "; ".join(report.problems))
             self._check_replayed(dag_id, world.ledger.chains[chain])

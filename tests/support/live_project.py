@@ -214,9 +214,8 @@ class LiveProject:
     def audit(self, pipeline: str, samples: Any = None, stage: str = "main") -> AuditReport:
         """Audit in this process, reading every file."""
         from trainflow.checkpoints.audit.audit import audit
-        from trainflow.clock import SystemClock
 
-        return audit(self.ledger(pipeline, stage=stage), samples, SystemClock().now())
+        return audit(self.ledger(pipeline, stage=stage), samples)
 
     def audit_command(self, pipeline: str) -> dict[str, Any]:
         """What `trainflow audit --json` says."""

@@ -115,7 +115,7 @@ def _program_session(program: str) -> Any:
         def session_started(self) -> None:
             self._serving = asyncio.get_running_loop().create_task(self._serve())
 
-        def data_received(self, data: bytes, datatype: int | None) -> None:
+        def data_received(self, data: bytes, _datatype: int | None) -> None:
             self._asked.put_nowait(data)
 
         def eof_received(self) -> bool:

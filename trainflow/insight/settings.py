@@ -36,19 +36,16 @@ DEFAULT = "default"
 class SettingLine(msgspec.Struct, frozen=True):
     """One setting. `source`: `default`, the settings file, or the environment variable that sets it."""
 
+    #: section.key
+    name: str
     section: str
     key: str
     value: Any
     default: Any
-    source: str
     #: "seconds", "count", "text", "list", "yes or no", "options", or the words it may be
     unit: str
+    source: str
     meaning: str
-
-    @property
-    def name(self) -> str:
-        """`section.key`."""
-        return f"{self.section}.{self.key}"
 
 
 def settings_in_force(project: Project, environ: Mapping[str, str] | None = None) -> list[SettingLine]:
@@ -67,13 +64,14 @@ def settings_in_force(project: Project, environ: Mapping[str, str] | None = None
             in_file = field.name in written.get(section.name, {})
             lines.append(
                 SettingLine(
-                    section.name,
-                    field.name,
-                    getattr(values, field.name),
-                    _default(field),
-                    variable or (str(project.settings_file) if in_file else DEFAULT),
-                    _unit(field),
-                    meanings.get(field.name, ""),
+                    name=f"{section.name}.{field.name}",
+                    section=section.name,
+                    key=field.name,
+                    value=getattr(values, field.name),
+                    default=_default(field),
+                    unit=_unit(field),
+                    source=variable or (str(project.settings_file) if in_file else DEFAULT),
+                    meaning=meanings.get(field.name, ""),
                 )
             )
     return lines
@@ -192,19 +190,6 @@ def _meanings(section: type) -> dict[str, str]:
     return meanings
 
 
-class SettingSummary(msgspec.Struct, frozen=True):
-    """One setting, as `trainflow.insight.settings.SettingLine` explains it; `value` without secrets."""
-
-    name: str
-    section: str
-    key: str
-    value: Any
-    default: Any
-    unit: str
-    source: str
-    meaning: str
-
-
 class SettingsCheck(msgspec.Struct, frozen=True):
     """What is wrong with the settings file and the TRAINFLOW__… variables, a sentence each."""
 
@@ -213,18 +198,18 @@ class SettingsCheck(msgspec.Struct, frozen=True):
     problems: list[str]
 
 
-def list_settings(project: Project, section: str | None = None, *, changed: bool = False) -> list[SettingSummary]:
+def list_settings(project: Project, section: str | None = None, *, changed: bool = False) -> list[SettingLine]:
     """The settings of all sections or of one; `changed`: only what is not the default. Raises InputError,
     SettingsError."""
-    found = _summaries(project)
+    found = _shown(project)
     if section is not None:
         _check_known(section, sorted({each.section for each in found}), "section")
     return [each for each in found if section in (None, each.section) and not (changed and each.source == DEFAULT)]
 
 
-def find_setting(project: Project, name: str) -> SettingSummary:
+def find_setting(project: Project, name: str) -> SettingLine:
     """The setting `section.key`. Raises InputError, SettingsError."""
-    found = {each.name: each for each in _summaries(project)}
+    found = {each.name: each for each in _shown(project)}
     _check_known(name, list(found), "setting")
     return found[name]
 
@@ -235,20 +220,10 @@ def check_settings(project: Project) -> SettingsCheck:
     return SettingsCheck(not found, str(project.settings_file), found)
 
 
-def _summaries(project: Project) -> list[SettingSummary]:
-    return [
-        SettingSummary(
-            each.name,
-            each.section,
-            each.key,
-            _without_secrets(each.key, each.value),
-            each.default,
-            each.unit,
-            each.source,
-            each.meaning,
-        )
-        for each in settings_in_force(project)
-    ]
+def _shown(project: Project) -> list[SettingLine]:
+    """The settings in force, without secrets."""
+    lines = settings_in_force(project)
+    return [msgspec.structs.replace(line, value=_without_secrets(line.key, line.value)) for line in lines]
 
 
 def _without_secrets(key: str, value: Any) -> Any:

@@ -114,16 +114,10 @@ def _named(written: str) -> ChainKey:
         raise InputError(f"--forget {written}: write PIPELINE/STAGE/BRANCH") from None
 
 
-class SweptFile(msgspec.Struct, frozen=True):
-    """A file or folder that goes. `kind`: orphan | pruned | temporary | split | partial; `size` in bytes; `modified`:
-    when it was touched last."""
+class SweptFile(Garbage, frozen=True, kw_only=True):
+    """A file or folder that goes; `path` is where it is, with the store."""
 
     chain: str
-    kind: str
-    path: str
-    files: int
-    size: int
-    modified: datetime
 
 
 class SweepDone(msgspec.Struct, frozen=True):
@@ -163,8 +157,8 @@ def _sweep(
 
 
 def _described(ledger: Ledger, found: Garbage) -> SweptFile:
-    path = ledger.store.uri(found.path)
-    return SweptFile(str(ledger.chain), found.kind, path, found.files, found.size, found.modified)
+    facts = msgspec.structs.asdict(found) | {"path": ledger.store.uri(found.path)}
+    return SweptFile(**facts, chain=str(ledger.chain))
 
 
 def _ledgers(file: OpenedPipeline, stage: str | None, branch: str | None) -> list[Ledger]:

@@ -21,6 +21,7 @@ from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import InputError
+from trainflow.insight.chains.plan import PlannedSplit, planned_split
 from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.metadata.queries import dag_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
@@ -41,23 +42,11 @@ from trainflow.workspace.workspace import Workspace
 _WAITING = (TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RESCHEDULE)
 
 
-class PlannedRepair(msgspec.Struct, frozen=True):
-    """One run to come; `start` and `end` (exclusive) bound what it trains."""
-
-    number: int
-    start: datetime
-    end: datetime
-    partitions: int
-    rows: int | None
-    bytes: int
-    estimated_seconds: float | None
-
-
 class RepairPlan(msgspec.Struct, frozen=True):
     """What of the holes of a chain has arrived. `open`: partitions that are stepped over and not trained since;
     `skipped_too`: some of them only with those that a gate or a person left out on purpose."""
 
-    repairs: list[PlannedRepair]
+    repairs: list[PlannedSplit]
     open: int
     skipped_too: bool = False
 
@@ -67,7 +56,7 @@ class RepairDone(OfChain, frozen=True, kw_only=True):
     still stepped over."""
 
     dry_run: bool
-    repairs: list[PlannedRepair]
+    repairs: list[PlannedSplit]
     repaired: int
     holes: int
     head_sequence: int
@@ -148,17 +137,12 @@ def planned(
     seen: TableView,
     pace: Throughput,
     columns: Columns = (),
-) -> list[PlannedRepair]:
+) -> list[PlannedSplit]:
     """The runs that would train what has arrived in `holes`. Raises SampleUnreadable."""
-    found: list[PlannedRepair] = []
+    found: list[PlannedSplit] = []
     left = list(holes)
     while (split := next_repair(samples, left, limits, seen, columns)) is not None:
-        seconds = pace.estimate(len(split.partitions), split.rows)
-        found.append(
-            PlannedRepair(
-                len(found) + 1, split.start, split.end, len(split.partitions), split.rows, split.bytes, seconds
-            )
-        )
+        found.append(planned_split(len(found) + 1, split, pace))
         left, columns = without_stretch(left, split.start, split.end), split.columns
     return found
 

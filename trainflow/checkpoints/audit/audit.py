@@ -35,9 +35,7 @@ FingerprintsNow = Callable[[Sequence[RawPiece]], Sequence[str | None]]
 class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. `ok`: no problem at all; notices do not count."""
 
-    chain: str
     store: str
-    at: datetime
     #: the chain it was forked from or the folder it was adopted from; empty when it began with nothing
     start: str
     #: partitions trained on the line from the root to the head
@@ -91,7 +89,6 @@ class _Audit:
 def audit(
     ledger: Ledger,
     samples: Samples | None,
-    now: datetime,
     *,
     fingerprints_now: FingerprintsNow | None = None,
     verify_files: bool = True,
@@ -122,9 +119,7 @@ def audit(
     problems = work.ledger_problems + work.artifact_problems + work.time_problems
     head = work.line[-1] if work.line else None
     return AuditReport(
-        chain=str(ledger.chain),
         store=ledger.store.url,
-        at=now,
         start=_start_of(work.chain.start),
         partitions=len(partitions),
         gaps=gaps,

@@ -23,7 +23,7 @@ from trainflow.errors import CheckpointNotFound
 EntriesOf = Callable[[ChainKey], list[LedgerEntry]]
 
 
-class LineageStep(msgspec.Struct, frozen=True):
+class LineagePartition(msgspec.Struct, frozen=True):
     """One partition, and the checkpoint whose training it was part of."""
 
     start: datetime
@@ -31,7 +31,8 @@ class LineageStep(msgspec.Struct, frozen=True):
     end: datetime
     fingerprint: str
     rows: int | None
-    chain: ChainKey
+    #: pipeline/stage/branch
+    chain: str
     checkpoint_id: str
     sequence: int
     run_id: str
@@ -45,13 +46,13 @@ class Lineage(msgspec.Struct, frozen=True):
     """All of it, oldest first. `began_with`: the foreign folder the weights began with; empty: with nothing."""
 
     of: CheckpointRef
-    steps: list[LineageStep]
+    partitions: list[LineagePartition]
     began_with: str = ""
 
     @property
     def rows(self) -> int | None:
         """Rows of all partitions; None when one does not say."""
-        counts = [step.rows for step in self.steps]
+        counts = [each.rows for each in self.partitions]
         return None if None in counts else sum(count for count in counts if count is not None)
 
 
@@ -70,18 +71,18 @@ def lineage_of(of: CheckpointRef, entries_of: EntriesOf) -> Lineage:
             began_with = ledgers.adopted(chain)
         elif len(lineage) > ledgers.size:
             raise CheckpointNotFound(f"{of.checkpoint_id} of {of.chain} comes from itself: a ledger was forged")
-    steps = [step for chain, entry in reversed(lineage) for step in _partitions(chain, entry)]
-    return Lineage(of, steps, began_with)
+    partitions = [each for chain, entry in reversed(lineage) for each in _partitions(chain, entry)]
+    return Lineage(of, partitions, began_with)
 
 
-def _partitions(chain: ChainKey, entry: Checkpoint) -> list[LineageStep]:
+def _partitions(chain: ChainKey, entry: Checkpoint) -> list[LineagePartition]:
     return [
-        LineageStep(
+        LineagePartition(
             start=each.start,
             end=each.end,
             fingerprint=each.fingerprint,
             rows=each.rows,
-            chain=chain,
+            chain=str(chain),
             checkpoint_id=entry.id,
             sequence=entry.sequence,
             run_id=entry.by.run_id,
@@ -136,11 +137,11 @@ class ComparedScore(msgspec.Struct, frozen=True):
 class ChangedPartition(msgspec.Struct, frozen=True):
     """One partition that both were trained on, with another content."""
 
-    a: LineageStep
-    b: LineageStep
+    a: LineagePartition
+    b: LineagePartition
 
 
-class Comparison(msgspec.Struct, frozen=True):
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """What sets two checkpoints apart. `common` counts partitions with the same content.
 
     `measured` says what the scores are, the same for both and for all of them: by `evaluation`, each line's checkpoint
@@ -150,8 +151,8 @@ class Comparison(msgspec.Struct, frozen=True):
 
     scores: list[ComparedScore]
     measured: Literal["evaluation", "training"]
-    only_a: list[LineageStep]
-    only_b: list[LineageStep]
+    only_a: list[LineagePartition]
+    only_b: list[LineagePartition]
     changed: list[ChangedPartition]
     common: int
 
@@ -163,16 +164,16 @@ def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Linea
         "evaluation" if any(entry.evaluation for entry in (*first, *second)) else "training"
     )
     scores_a, scores_b = _scores(first, measured), _scores(second, measured)
-    steps_a, steps_b = _by_time(a.steps), _by_time(b.steps)
-    both = [(steps_a[time], steps_b[time]) for time in sorted(steps_a.keys() & steps_b.keys())]
+    partitions_a, partitions_b = _by_time(a.partitions), _by_time(b.partitions)
+    both = [(partitions_a[time], partitions_b[time]) for time in sorted(partitions_a.keys() & partitions_b.keys())]
     return Comparison(
         scores=[
             ComparedScore(watermark, scores_a.get(watermark), scores_b.get(watermark))
             for watermark in sorted(scores_a.keys() | scores_b.keys())
         ],
         measured=measured,
-        only_a=[steps_a[time] for time in sorted(steps_a.keys() - steps_b.keys())],
-        only_b=[steps_b[time] for time in sorted(steps_b.keys() - steps_a.keys())],
+        only_a=[partitions_a[time] for time in sorted(partitions_a.keys() - partitions_b.keys())],
+        only_b=[partitions_b[time] for time in sorted(partitions_b.keys() - partitions_a.keys())],
         changed=[ChangedPartition(one, other) for one, other in both if one.fingerprint != other.fingerprint],
         common=sum(one.fingerprint == other.fingerprint for one, other in both),
     )
@@ -189,6 +190,6 @@ def _scores(line: Iterable[Checkpoint], measured: str) -> dict[datetime, dict[st
     return {watermark: metrics for watermark, metrics in found.items() if metrics}
 
 
-def _by_time(steps: Sequence[LineageStep]) -> dict[tuple[datetime, datetime], LineageStep]:
+def _by_time(partitions: Sequence[LineagePartition]) -> dict[tuple[datetime, datetime], LineagePartition]:
     """A partition that was eaten in two chains counts as the later one was."""
-    return {(step.start, step.end): step for step in steps}
+    return {(each.start, each.end): each for each in partitions}

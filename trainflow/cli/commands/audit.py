@@ -12,7 +12,8 @@ from trainflow.pluralize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.insight.chains.audit import ChainAudit
+    from trainflow.checkpoints.audit.audit import AuditReport
+    from trainflow.checkpoints.chain import ChainKey
     from trainflow.workspace.pipelines import PipelineChain
 
 
@@ -59,29 +60,29 @@ def audit(
         now = SystemClock().now()
         found = audit_pipeline(file, stage, branch, now, every=every, verify_files=files, look_at_samples=samples)
     if as_json:
-        print_json(only_one(found, found.chains))
-    for report in [] if as_json else found.chains:
-        _show(report)
+        print_json(only_one(found.document, "chains"))
+    for each in [] if as_json else found.chains:
+        _show(each.chain, each.report)
     return 0 if found.ok else EXIT_FAILED
 
 
-def _show(report: ChainAudit) -> None:
+def _show(chain: ChainKey, report: AuditReport) -> None:
     from trainflow.checkpoints.audit.timeline import uncovered
     from trainflow.samples.partitions import label
 
     trained = f"up to {label(report.watermark)}" if report.watermark else "nothing yet"
-    typer.echo(f"{report.chain} in {report.store}")
+    typer.echo(f"{chain} in {report.store}")
     typer.echo(f"  trained     {counted(report.partitions, 'partition')}, {trained}")
     typer.echo(f"  head        {f'checkpoint {report.head_sequence} ({report.head_id})' if report.head_id else 'none'}")
     if report.start:
         typer.echo(f"  began       {report.start}")
     for alias, name in sorted(report.promoted.items()):
         typer.echo(f"  promoted    {name} is {alias}")
-    typer.echo(f"  gaps        {report.gaps}")
-    typer.echo(f"  duplicates  {report.duplicates}")
+    typer.echo(f"  gaps        {len(report.gaps)}")
+    typer.echo(f"  duplicates  {len(report.duplicates)}")
     filled = f", {counted(report.filled, 'partition')} filled since" if report.filled else ""
-    typer.echo(f"  holes       {report.holes}{filled}")
-    for hole in report.hole_list[:_SHOWN]:
+    typer.echo(f"  holes       {len(report.holes)}{filled}")
+    for hole in report.holes[:_SHOWN]:
         left_out = uncovered(hole, report.left_out) != [hole]
         why = f"left out on purpose: {hole.reason}" if left_out else hole.reason
         typer.echo(f"              {hole} {why}".rstrip())

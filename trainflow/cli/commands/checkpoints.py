@@ -15,10 +15,11 @@ from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
+    from trainflow.checkpoints.audit.lineage import LineagePartition
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.insight.chains.checkpoints import CheckpointLine, DependentStage, Verification
-    from trainflow.insight.chains.lineage import ComparedCheckpoints, LineagePartition
+    from trainflow.insight.chains.lineage import ComparedCheckpoints
 
 checkpoints = typer.Typer(name="checkpoints", help="What a chain has committed.", no_args_is_help=True)
 

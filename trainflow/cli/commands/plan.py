@@ -58,7 +58,7 @@ def plan(
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
         found = plan_pipeline(file, stage, branch, SystemClock().now(), most=runs)
     if as_json:
-        print_json(only_one(found, found.chains))
+        print_json(only_one(found, "chains"))
     for each in [] if as_json else found.chains:
         _show(each)
     return EXIT_FAILED if found.fails else 0

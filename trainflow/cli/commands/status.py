@@ -198,7 +198,7 @@ def why(
     with open_selection(pipeline) as selection:
         found = insight.why(selection, SystemClock().now(), stage=stage, branch=branch)
     if as_json:
-        print_json(only_one(found, found.answers))
+        print_json(only_one(found, "answers"))
     elif not found.answers:
         typer.echo("this project has no pipelines: put one into pipelines/, or try 'trainflow init DIRECTORY'")
     for answer in [] if as_json else found.answers:

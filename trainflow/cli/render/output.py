@@ -30,12 +30,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(data.decode() + "\n")
 
 
-def only_one(answer: Any, parts: Sequence[Any]) -> dict[str, Any]:
-    """An answer about several things whose keys, where it is about one alone, also stand at the top."""
+def only_one(answer: Any, parts: str) -> dict[str, Any]:
+    """An answer about several things, its `parts`, whose keys, where it is about one alone, also stand at the top."""
     import msgspec
 
-    whole = msgspec.structs.asdict(answer)
-    return {**msgspec.structs.asdict(parts[0]), **whole} if len(parts) == 1 else whole
+    whole: dict[str, Any] = msgspec.to_builtins(answer)
+    return {**whole[parts][0], **whole} if len(whole[parts]) == 1 else whole
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str) -> None:

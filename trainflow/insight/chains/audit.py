@@ -7,14 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from trainflow.checkpoints.audit.audit import AuditReport, audit
 from trainflow.checkpoints.audit.raw_ledger import RawPiece
 from trainflow.checkpoints.audit.timeline import Interval, uncovered
-from trainflow.checkpoints.chain import ChainKey, OfChain
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.import_external import problems
@@ -30,44 +30,37 @@ from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 
-class ChainAudit(OfChain, frozen=True, kw_only=True):
-    """What was found in one chain, as `trainflow.checkpoints.audit.audit.AuditReport` explains it. `gaps`,
-    `duplicates` and `holes` are numbers, the lists beside them say where."""
+class ChainAudit(NamedTuple):
+    """What was found in one chain."""
 
-    store: str
-    partitions: int
-    gaps: int
-    duplicates: int
-    holes: int
-    gap_list: list[Interval]
-    duplicate_list: list[Interval]
-    hole_list: list[Interval]
-    left_out: list[Interval]
-    arrived: list[datetime]
-    filled: int
-    skips: list[Interval]
-    promoted: dict[str, str]
-    rewinds: int
-    start: str
-    entries: int
-    checkpoints: int
-    head_id: str | None
-    head_sequence: int
-    watermark: datetime | None
-    ledger_ok: bool
-    artifacts_ok: bool
-    republished: list[datetime]
-    problems: list[str]
-    notices: list[str]
-    ok: bool
+    chain: ChainKey
+    report: AuditReport
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The audit as programs read it: `gaps`, `duplicates` and `holes` are numbers, lists beside them say where."""
+        found = msgspec.to_builtins(self.report)
+        for name in ("gap", "duplicate", "hole"):
+            found[f"{name}_list"] = found[f"{name}s"]
+            found[f"{name}s"] = len(found[f"{name}s"])
+        return {**self.chain.names, **found}
 
 
-class PipelineAudit(msgspec.Struct, frozen=True):
+class PipelineAudit(NamedTuple):
     """Audit of all chains of a pipeline that were asked for."""
 
     pipeline: str
-    ok: bool
     chains: list[ChainAudit]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong in any of them."""
+        return all(each.report.ok for each in self.chains)
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The whole as programs read it."""
+        return {"pipeline": self.pipeline, "ok": self.ok, "chains": [each.document for each in self.chains]}
 
 
 def audit_pipeline(
@@ -93,10 +86,10 @@ def audit_pipeline(
             look_at_samples=look_at_samples,
             foreign_options=chain.adopt.storage_options if chain.adopt else None,
         )
-        found.append(_described(ledger.chain, report))
-    names = {each.pipeline for each in found}
+        found.append(ChainAudit(ledger.chain, report))
+    names = {each.chain.pipeline for each in found}
     name = names.pop() if len(names) == 1 else file.name
-    return PipelineAudit(name, all(each.ok for each in found), found)
+    return PipelineAudit(name, found)
 
 
 def _ledgers(chains: list[PipelineChain], *, every: bool) -> list[tuple[PipelineChain, Ledger]]:
@@ -110,20 +103,6 @@ def _ledgers(chains: list[PipelineChain], *, every: bool) -> list[tuple[Pipeline
             for key in chains_of(ledger.store, ledger.chain.pipeline):
                 found.setdefault((ledger.store.url, str(key)), (chain, chain.ledger(key)))
     return list(found.values())
-
-
-def _described(chain: ChainKey, report: AuditReport) -> ChainAudit:
-    same = set(ChainAudit.__struct_fields__) & set(AuditReport.__struct_fields__) - {"gaps", "duplicates", "holes"}
-    return ChainAudit(
-        **chain.names,
-        gaps=len(report.gaps),
-        duplicates=len(report.duplicates),
-        holes=len(report.holes),
-        gap_list=report.gaps,
-        duplicate_list=report.duplicates,
-        hole_list=report.holes,
-        **{name: getattr(report, name) for name in same},
-    )
 
 
 def audit_chain(
@@ -146,9 +125,9 @@ def _with_samples(
     ledger: Ledger, compared: Samples | None, samples: Samples | None, root: Path, now: datetime, *, verify_files: bool
 ) -> AuditReport:
     if compared is None:
-        return audit(ledger, samples, now, verify_files=verify_files)
+        return audit(ledger, samples, verify_files=verify_files)
     present = CurrentSamples(open_inventory(comparable(compared), root, now))
-    report = audit(ledger, samples, now, fingerprints_now=present.fingerprints, verify_files=verify_files)
+    report = audit(ledger, samples, fingerprints_now=present.fingerprints, verify_files=verify_files)
     there = present.arrived([left for hole in report.holes for left in uncovered(hole, report.left_out)])
     return msgspec.structs.replace(report, arrived=there, notices=[*report.notices, *present.notices(there)])
 

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from trainflow.checkpoints.audit.lineage import ComparedScore, Lineage, LineageStep, lineage_of
+from trainflow.checkpoints.audit.lineage import Comparison, Lineage, LineagePartition, lineage_of
 from trainflow.checkpoints.audit.lineage import compare as difference
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint, CheckpointRef, Fork, LedgerEntry
 from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.workspace.names import HEAD, checkpoint_ever
 from trainflow.workspace.pipelines import PipelineChain
-
-
-class LineagePartition(msgspec.Struct, frozen=True):
-    """One partition, and the checkpoint whose training it was part of, committed `at`. `filled`: it had been a hole."""
-
-    start: datetime
-    end: datetime
-    fingerprint: str
-    rows: int | None
-    chain: str
-    checkpoint_id: str
-    sequence: int
-    run_id: str
-    at: datetime
-    filled: bool
 
 
 class CheckpointLineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,23 +42,7 @@ def lineage(chain: PipelineChain, which: str) -> CheckpointLineage:
         watermark=checkpoint.watermark,
         began_with=found.began_with or None,
         rows=found.rows,
-        partitions=[partition_of(step) for step in found.steps],
-    )
-
-
-def partition_of(step: LineageStep) -> LineagePartition:
-    """A partition as programs read it."""
-    return LineagePartition(
-        step.start,
-        step.end,
-        step.fingerprint,
-        step.rows,
-        str(step.chain),
-        step.checkpoint_id,
-        step.sequence,
-        step.run_id,
-        step.at,
-        step.filled,
+        partitions=found.partitions,
     )
 
 
@@ -89,24 +58,11 @@ class ComparedCheckpoint(msgspec.Struct, frozen=True):
     forked_from: str | None
 
 
-class PartitionDifference(msgspec.Struct, frozen=True):
-    """One partition that both were trained on, with another content."""
-
-    a: LineagePartition
-    b: LineagePartition
-
-
-class ComparedCheckpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """Both side by side. `measured`: what the scores are; `common`: partitions with the same content."""
+class ComparedCheckpoints(Comparison, frozen=True, kw_only=True):
+    """Both side by side."""
 
     a: ComparedCheckpoint
     b: ComparedCheckpoint
-    measured: Literal["evaluation", "training"]
-    scores: list[ComparedScore]
-    common: int
-    only_a: list[LineagePartition]
-    only_b: list[LineagePartition]
-    changed: list[PartitionDifference]
 
 
 def compare(chain: PipelineChain, a: str, b: str) -> ComparedCheckpoints:
@@ -117,16 +73,7 @@ def compare(chain: PipelineChain, a: str, b: str) -> ComparedCheckpoints:
     entries_of = _Entries(chain)
     one, other = _side(chain, a, entries_of), _side(chain, b, entries_of)
     found = difference(one.line, other.line, one.lineage, other.lineage)
-    return ComparedCheckpoints(
-        a=_described(one),
-        b=_described(other),
-        measured=found.measured,
-        scores=found.scores,
-        common=found.common,
-        only_a=[partition_of(each) for each in found.only_a],
-        only_b=[partition_of(each) for each in found.only_b],
-        changed=[PartitionDifference(partition_of(each.a), partition_of(each.b)) for each in found.changed],
-    )
+    return ComparedCheckpoints(a=_described(one), b=_described(other), **msgspec.structs.asdict(found))
 
 
 class _Side(NamedTuple):
@@ -188,6 +135,6 @@ def _described(side: _Side) -> ComparedCheckpoint:
         side.checkpoint.id,
         side.checkpoint.sequence,
         side.checkpoint.watermark,
-        len(side.lineage.steps),
+        len(side.lineage.partitions),
         str(side.forked_from) if side.forked_from else None,
     )

@@ -28,8 +28,8 @@ from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 Outcome = Literal["caught_up", "waiting", "more", "stopped"]
 
 
-class PlannedRun(msgspec.Struct, frozen=True):
-    """One run to come. `start` and `end` (exclusive) bound its split."""
+class PlannedSplit(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run to come trains on, between `start` and `end` (exclusive). `number` counts the runs from 1."""
 
     number: int
     start: datetime
@@ -37,8 +37,13 @@ class PlannedRun(msgspec.Struct, frozen=True):
     partitions: int
     rows: int | None
     bytes: int
-    holes: list[Hole]
     estimated_seconds: float | None
+
+
+class PlannedRun(PlannedSplit, frozen=True, kw_only=True):
+    """One run to come, and what it steps over."""
+
+    holes: list[Hole]
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -145,7 +150,8 @@ def plan(
             return _plan(runs, "stopped", str(error))
         if not isinstance(answer, SplitFound):
             return _plan(runs, "caught_up" if isinstance(answer, CaughtUp) else "waiting", answer.reason)
-        runs.append(_planned(len(runs) + 1, answer.split, pace))
+        split = planned_split(len(runs) + 1, answer.split, pace)
+        runs.append(PlannedRun(**msgspec.structs.asdict(split), holes=list(answer.split.holes)))
         watermark, columns = answer.split.end, answer.split.columns
     return _plan(runs, "more", f"only the next {most} runs were looked at")
 
@@ -156,15 +162,15 @@ def refused(change: GridChange, name: str) -> Plan:
     return _plan([], "stopped", sentence_about(change, name))
 
 
-def _planned(number: int, split: Split, pace: Throughput) -> PlannedRun:
-    return PlannedRun(
+def planned_split(number: int, split: Split, pace: Throughput) -> PlannedSplit:
+    """What the run that takes this split comes to."""
+    return PlannedSplit(
         number=number,
         start=split.start,
         end=split.end,
         partitions=len(split.partitions),
         rows=split.rows,
         bytes=split.bytes,
-        holes=list(split.holes),
         estimated_seconds=pace.estimate(len(split.partitions), split.rows),
     )
 

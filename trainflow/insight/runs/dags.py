@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from trainflow.messages.workload import ParseProblem
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import redact
@@ -65,14 +66,9 @@ class FileCheck(msgspec.Struct, frozen=True):
     dags: list[dict[str, Any]]
 
 
-class ImportProblem(msgspec.Struct, frozen=True, kw_only=True):
+class ImportProblem(ParseProblem, frozen=True, kw_only=True):
     """A pipeline file that cannot be read, since `at`, and why."""
 
-    path: str
-    line: int | None
-    column: int | None
-    message: str
-    traceback: str | None
     at: datetime
 
 

@@ -64,7 +64,7 @@ def forge(writer: ChainWriter, sequence: int, change: Callable[[dict[str, Any]],
 
 
 def test_sound_chain_is_sound(writer: ChainWriter) -> None:
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert report.ok
     assert (report.partitions, report.gaps, report.duplicates, report.problems) == (5, [], [], [])
@@ -76,7 +76,7 @@ def test_sound_chain_is_sound(writer: ChainWriter) -> None:
 
 
 def test_chain_that_does_not_exist_yet_is_sound_and_empty(tmp_path: Path) -> None:
-    report = audit(ChainWriter(LocalStore(tmp_path), tmp_path).ledger, SAMPLES, NOW)
+    report = audit(ChainWriter(LocalStore(tmp_path), tmp_path).ledger, SAMPLES)
 
     assert (report.ok, report.partitions, report.head_sequence, report.watermark) == (True, 0, 0, None)
 
@@ -87,7 +87,7 @@ def test_audit_rewound_work_is_off_line_and_pruned_files_are_not_missed(writer: 
     writer.commit(days=4)
     prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(6))
 
-    report = audit(writer.ledger, SAMPLES, NOW)
+    report = audit(writer.ledger, SAMPLES)
 
     assert (report.ok, report.partitions, report.holes, report.watermark) == (True, 6, [], day(6))
     assert (report.head_sequence, report.entries) == (5, 6)
@@ -97,7 +97,7 @@ def test_edited_entry_is_reported(writer: ChainWriter) -> None:
     path = entry_path(writer, 2)
     path.write_bytes(path.read_bytes().replace(b'"rows":20', b'"rows":21'))
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert not report.ok
     assert not report.ledger_ok
@@ -119,7 +119,7 @@ def test_newest_entry_cannot_be_edited_in_passing_either(
     path = entry_path(writer, 3)
     path.write_bytes(path.read_bytes().replace(old, new))
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert [message in problem for problem in report.problems] == [True]
 
@@ -139,7 +139,7 @@ def test_newest_entry_cannot_be_edited_in_passing_either(
 def test_torn_entry_is_reported_and_rest_is_still_looked_at(writer: ChainWriter, content: bytes) -> None:
     entry_path(writer, 2).write_bytes(content)
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert not report.ledger_ok
     assert "0000000002.json is torn, edited or written by a newer trainflow" in report.problems[0]
@@ -150,7 +150,7 @@ def test_torn_entry_is_reported_and_rest_is_still_looked_at(writer: ChainWriter,
 def test_lost_entry_is_reported(writer: ChainWriter, sequence: int) -> None:
     entry_path(writer, sequence).unlink()
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert not report.ledger_ok
     assert f"entry {sequence} is missing, entry {sequence + 1} is there" in report.problems[0]
@@ -159,7 +159,7 @@ def test_lost_entry_is_reported(writer: ChainWriter, sequence: int) -> None:
 def test_forged_gap_is_found(writer: ChainWriter) -> None:
     forge(writer, 2, lambda raw: raw["split"].pop("holes"))
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert report.ledger_ok
     assert report.gaps == [Interval(day(3), day(4))]
@@ -171,7 +171,7 @@ def test_forged_duplicate_is_found(writer: ChainWriter) -> None:
         "start": "2013-01-01T00:00:00Z", "end": "2013-01-02T00:00:00Z", "fingerprint": "x"
     }))  # fmt: skip
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert report.duplicates == [Interval(day(0), day(1))]
     assert not report.ok
@@ -180,7 +180,7 @@ def test_forged_duplicate_is_found(writer: ChainWriter) -> None:
 def test_forged_parent_is_found(writer: ChainWriter) -> None:
     forge(writer, 3, lambda raw: raw.update(parent_id="nobody"))
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert not report.ledger_ok
     assert any("is a child of nobody" in problem for problem in report.problems)
@@ -189,14 +189,14 @@ def test_forged_parent_is_found(writer: ChainWriter) -> None:
 def test_samples_that_begin_before_chain_did_are_gap(writer: ChainWriter) -> None:
     earlier = msgspec.structs.replace(SAMPLES, start=day(-3))
 
-    report = audit(writer.ledger, earlier, NOW)
+    report = audit(writer.ledger, earlier)
 
     assert report.gaps == [Interval(day(-3), day(0))]
 
 
 @pytest.mark.parametrize("change", [{"length_seconds": 3600}, {"start": START.replace(hour=1)}])
 def test_partitions_of_other_samples_are_reported(writer: ChainWriter, change: dict[str, Any]) -> None:
-    report = audit(writer.ledger, msgspec.structs.replace(SAMPLES, **change), NOW)
+    report = audit(writer.ledger, msgspec.structs.replace(SAMPLES, **change))
 
     assert not report.ok
     assert "are none of these samples" in report.problems[-1]
@@ -206,11 +206,11 @@ def test_damaged_files_are_reported_by_checkpoint(writer: ChainWriter) -> None:
     head = writer.ledger.checkpoint()
     writer.store.delete(f"{head.artifacts.path}/model.bin")
 
-    report = audit(writer.ledger, SAMPLES, NOW)
+    report = audit(writer.ledger, SAMPLES)
 
     assert (report.ok, report.artifacts_ok, report.ledger_ok) == (False, False, True)
     assert f"checkpoint {head.id} (sequence 3): " in report.problems[0]
-    assert audit(writer.ledger, SAMPLES, NOW, verify_files=False).ok
+    assert audit(writer.ledger, SAMPLES, verify_files=False).ok
 
 
 def test_partitions_published_again_are_notices(writer: ChainWriter) -> None:
@@ -218,7 +218,7 @@ def test_partitions_published_again_are_notices(writer: ChainWriter) -> None:
         changed: dict[datetime, str | None] = {day(1): "sha256:other", day(2): None}
         return [changed.get(each.start, fingerprint_of(each.start)) for each in trained]
 
-    report = audit(writer.ledger, SAMPLES, NOW, fingerprints_now=now)
+    report = audit(writer.ledger, SAMPLES, fingerprints_now=now)
 
     assert report.ok
     assert report.republished == [day(1)]
@@ -236,7 +236,7 @@ def test_audit_covers_every_kind_of_entry(writer: ChainWriter) -> None:
     head = writer.ledger.checkpoint()
     skip(writer.ledger, day(9), day(10), expected_head=head.id, by=Author(), now=day(9), reason="bad again")
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert report.problems == []
     assert (report.partitions, report.filled, report.watermark) == (7, 1, day(9))
@@ -246,7 +246,7 @@ def test_audit_covers_every_kind_of_entry(writer: ChainWriter) -> None:
     assert (report.entries, report.checkpoints, report.rewinds) == (8, 5, 0)
 
     rewind(writer.ledger, report.promoted["champion"], expected_head=head.id, by=Author(), now=day(9))
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert report.problems == []
     assert (report.holes, report.skips, report.rewinds) == ([Interval(day(3), day(4), "missing")], [], 1)
@@ -278,7 +278,7 @@ def test_audit_forged_newer_kinds_are_found(
     promote(writer.ledger, last.id, "champion", by=Author(), now=day(9))
     forge(writer, sequence, lambda raw: raw.update(change))
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert not report.ok
     assert any(message in problem for problem in report.problems), report.problems
@@ -290,7 +290,7 @@ def test_promoted_checkpoint_must_not_have_been_pruned(writer: ChainWriter) -> N
     promote(writer.ledger, writer.ledger.checkpoint().id, "champion", by=Author(), now=day(6))
     forge(writer, 5, lambda raw: raw.update(checkpoint_id=first))
 
-    report = audit(Ledger(writer.store, writer.chain), SAMPLES, NOW)
+    report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert any("is not on the line or has no files" in problem for problem in report.problems)
 
@@ -302,15 +302,15 @@ def test_forked_chain_begins_where_it_was_forked(writer: ChainWriter, tmp_path: 
     fork(branch.ledger, origin, head.watermark, by=Author(), now=day(6))
     branch.commit(split=split_of(6), origin=origin)
 
-    report = audit(branch.ledger, SAMPLES, NOW)
+    report = audit(branch.ledger, SAMPLES)
 
     assert report.problems == []
     assert (report.start, report.partitions) == (f"forked from flights/main/main@{head.id}", 1)
 
     forge(branch, 2, lambda raw: raw.update(origin=None))
-    assert any("was not trained from" in problem for problem in audit(branch.ledger, SAMPLES, NOW).problems)
+    assert any("was not trained from" in problem for problem in audit(branch.ledger, SAMPLES).problems)
     forge(branch, 1, lambda raw: raw.update(watermark="2013-01-06T00:00:00Z"))
-    assert audit(branch.ledger, SAMPLES, NOW).gaps == [Interval(day(5), day(6))]
+    assert audit(branch.ledger, SAMPLES).gaps == [Interval(day(5), day(6))]
 
 
 def test_imported_chain_begins_at_its_import(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_imported_chain_begins_at_its_import(tmp_path: Path) -> None:
     adopt(writer.ledger, "s3://old/20130111", day(10), [ArtifactFile("m", 1, "x")], by=Author(), now=day(6))
     writer.commit(split=split_of(10))
 
-    report = audit(writer.ledger, SAMPLES, NOW)
+    report = audit(writer.ledger, SAMPLES)
 
     assert report.problems == []
     assert (report.start, report.watermark) == ("adopted from s3://old/20130111", day(11))
@@ -328,7 +328,7 @@ def test_audit_stray_file_is_a_notice(writer: ChainWriter) -> None:
     writer.store.create_exclusive(f"{writer.chain.ledger}/README", b"")
     writer.store.create_exclusive(f"{writer.chain.ledger}/12.json", b"")
 
-    report = audit(writer.ledger, SAMPLES, NOW)
+    report = audit(writer.ledger, SAMPLES)
 
     assert report.ok
     assert len(report.notices) == 2

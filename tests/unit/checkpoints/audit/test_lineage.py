@@ -57,7 +57,7 @@ def chains(tmp_path: Path) -> Chains:
 
 
 def days(found: Lineage) -> list[int]:
-    return [(step.start - day(0)).days for step in found.steps]
+    return [(step.start - day(0)).days for step in found.partitions]
 
 
 def test_lineage_is_every_partition_in_order_of_training(chains: Chains) -> None:
@@ -68,8 +68,8 @@ def test_lineage_is_every_partition_in_order_of_training(chains: Chains) -> None
     found = chains.lineage("main", last)
 
     assert days(found) == [0, 1, 2, 4, 3]
-    assert [step.filled for step in found.steps] == [False] * 4 + [True]
-    assert (found.rows, found.steps[0].run_id, found.steps[-1].checkpoint_id) == (50, "run-1", last.id)
+    assert [step.filled for step in found.partitions] == [False] * 4 + [True]
+    assert (found.rows, found.partitions[0].run_id, found.partitions[-1].checkpoint_id) == (50, "run-1", last.id)
 
 
 def test_lineage_ends_with_weights_not_with_chain(chains: Chains) -> None:
@@ -81,7 +81,7 @@ def test_lineage_ends_with_weights_not_with_chain(chains: Chains) -> None:
 
     assert days(chains.lineage("main", second)) == [0, 1]
     assert days(chains.lineage("main", third)) == [0, 1, 2]
-    assert {step.checkpoint_id for step in chains.lineage("main", third).steps} == {first.id, third.id}
+    assert {step.checkpoint_id for step in chains.lineage("main", third).partitions} == {first.id, third.id}
 
 
 def test_lineage_of_weights_from_another_stage_includes_it(chains: Chains) -> None:
@@ -92,7 +92,7 @@ def test_lineage_of_weights_from_another_stage_includes_it(chains: Chains) -> No
     found = chains.lineage("fine", second)
 
     # what the first fine-tune learnt is not in the weights of the second
-    assert [(step.chain.stage, (step.start - day(0)).days) for step in found.steps] == [
+    assert [(step.chain.split("/")[1], (step.start - day(0)).days) for step in found.partitions] == [
         ("base", 0),
         ("base", 1),
         ("fine", 1),
@@ -109,7 +109,7 @@ def test_lineage_of_forked_branch_includes_its_origin(chains: Chains) -> None:
     found = chains.lineage("main/deep", last)
 
     assert days(found) == [0, 1, 2, 3, 4]
-    assert [step.chain.branch for step in found.steps] == ["main", "main", "deep", "deep", "deep"]
+    assert [step.chain.split("/")[2] for step in found.partitions] == ["main", "main", "deep", "deep", "deep"]
 
 
 def test_lineage_of_imported_chain_names_its_origin(chains: Chains) -> None:
@@ -170,7 +170,7 @@ def test_partition_with_another_content_is_neither_common_nor_only_ones(chains: 
     one = chains["main"].commit()
     other = chains["main/deep"].commit(split=split_of(0))
     found = chains.lineage("main/deep", other)
-    changed = Lineage(found.of, [type(step)(**{**as_dict(step), "fingerprint": "x"}) for step in found.steps])
+    changed = Lineage(found.of, [type(step)(**{**as_dict(step), "fingerprint": "x"}) for step in found.partitions])
 
     result = compare([one], [other], chains.lineage("main", one), changed)
 

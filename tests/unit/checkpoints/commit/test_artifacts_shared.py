@@ -85,7 +85,7 @@ def test_damaged_shared_file_is_told_of_each_checkpoint_and_read_once(remote: St
     remote.replace(f"{made[0].artifacts.path}/embedding.bin", EMBEDDING[:-1] + b"?")
     store = FaultyStore(remote)
 
-    report = audit(Ledger(store, writer.chain), None, day(9))
+    report = audit(Ledger(store, writer.chain), None)
 
     assert len([each for each in report.problems if "embedding.bin" in each]) == 3
     assert len([path for path in store.read_paths if path.endswith("embedding.bin")]) == 1
@@ -139,7 +139,7 @@ def test_prune_cut_short_is_finished_by_next_and_by_sweep(remote: Store, tmp_pat
             ledger = Ledger(remote, writer.chain)
             prune(ledger, [KeepLatest(1)], by=ME, now=day(6))
             sweep_garbage(ledger, day(400))
-            assert audit(ledger, None, day(9)).problems == []
+            assert audit(ledger, None).problems == []
             left = {file.path.split("/")[4].removesuffix(SEAL) for file in remote.files(writer.chain.artifacts)}
             assert left == {writer.ledger.state().head.id}  # type: ignore[union-attr]
     assert number > 10
@@ -175,7 +175,7 @@ def test_local_store_gives_committed_file_a_second_name(local: Store, tmp_path: 
     assert len({place.stat().st_ino for place in places if place}) == 1
     assert [file.source for each in made for file in each.artifacts.files] == [""] * 6
     prune(writer.ledger, [KeepLatest(1)], by=ME, now=day(4))
-    assert audit(writer.ledger, None, day(9)).problems == []
+    assert audit(writer.ledger, None).problems == []
     assert [place.stat().st_nlink for place in places if place and place.exists()] == [1]
 
 
@@ -267,7 +267,7 @@ def test_recovered_ledger_goes_on_with_shared_files(remote: Store, tmp_path: Pat
 
     again = Ledger(remote, writer.chain)
     assert [each.sequence for each in again.kept()] == [1, 2, 3]
-    assert audit(again, None, day(9)).problems == []
+    assert audit(again, None).problems == []
 
 
 HEAD = Artifacts("flights/main/main/artifacts/a", [ArtifactFile("x", 3, "sha256:1"), ArtifactFile("y", 3, "sha256:2")])

@@ -53,7 +53,7 @@ def assert_refused(store: MemoryStore, *actions: Callable[[MemoryStore], None]) 
         with suppress(LedgerCorrupt) if action == prunes else refused:
             action(store)
         assert store.contents == before
-    assert not audit(Ledger(store, CHAIN), None, NOW, verify_files=False).ok
+    assert not audit(Ledger(store, CHAIN), None, verify_files=False).ok
 
 
 def test_whole_ledger_is_appended_to_swept_and_sound(make: Make) -> None:
@@ -63,8 +63,8 @@ def test_whole_ledger_is_appended_to_swept_and_sound(make: Make) -> None:
             action(store)
             assert (store.contents != before) is (action != sweeps)
     begins(make([]))
-    assert audit(Ledger(make([]), CHAIN), None, NOW).problems == []
-    assert audit(Ledger(make([], BESIDE), CHAIN), None, NOW).problems == []
+    assert audit(Ledger(make([]), CHAIN), None).problems == []
+    assert audit(Ledger(make([], BESIDE), CHAIN), None).problems == []
 
 
 @pytest.mark.parametrize("lost", EVERYTHING)
@@ -134,7 +134,7 @@ def test_ledger_without_tail_or_traces_is_like_a_shorter_one(make: Make) -> None
     assert_refused(store, appends)
     for path in [path for path in store.contents if path.startswith(BESIDE)]:
         store.delete(path)
-    assert audit(Ledger(store, CHAIN), None, NOW).ok
+    assert audit(Ledger(store, CHAIN), None).ok
     sweeps(store)
     appends(store)
 
@@ -218,7 +218,7 @@ def test_entry_that_is_torn_is_refused(make: Make, number: int, content: bytes) 
         with pytest.raises(LedgerCorrupt):
             action(store)
     assert store.contents == before
-    assert not audit(Ledger(store, CHAIN), None, NOW, verify_files=False).ok
+    assert not audit(Ledger(store, CHAIN), None, verify_files=False).ok
 
 
 def test_ledger_of_another_chain_copied_in_is_refused(make: Make) -> None:

@@ -73,7 +73,7 @@ def assert_sound(writer: ChainWriter) -> AuditReport:
     before = dict(writer.store.contents)  # type: ignore[attr-defined]
     sweep_garbage(ledger, NOW)
     assert {path for path in before if "/artifacts/" in path} <= set(writer.store.contents)  # type: ignore[attr-defined]
-    report = audit(ledger, None, NOW)
+    report = audit(ledger, None)
     assert report.problems == []
     trained = sorted(each.start for entry in line_from_head(ledger, ledger.state()) for each in entry.split.partitions)
     assert trained == [day(number) for number in range(len(trained))]

@@ -132,7 +132,7 @@ def test_rewind_moves_aliases_back(tmp_path: Path) -> None:
     promote(writer.ledger, again, "safe", by=ME, now=day(9))
     rewind(writer.ledger, made[1], expected_head=again, by=ME, now=day(9))
     assert fresh(writer).state().promoted == {"best": made[1], "safe": made[1]}
-    report = audit(writer.ledger, None, day(9))
+    report = audit(writer.ledger, None)
     assert (report.problems, report.promoted) == ([], {"best": made[1], "safe": made[1]})
 
 

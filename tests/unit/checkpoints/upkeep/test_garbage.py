@@ -171,7 +171,7 @@ def test_sweep_killed_anywhere_is_finished_by_next(writer: ChainWriter, fail_at:
     assert writer.store.folders(writer.chain.artifacts) == sorted([kept, attempt_id(99)])
     assert writer.store.temporary("") == []
     assert sweep_garbage(writer.ledger, NOW) == []
-    assert audit(writer.ledger, None, NOW).ok
+    assert audit(writer.ledger, None).ok
     assert len(faulty.calls) <= 15, "raise the range: faults at the last calls are not tried"
 
 
