@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from tests.support.embedded import embedded
-from trainflow.engine.home_cleanup import OLD, sweep_home
+from trainflow.engine.home_cleanup import OLD, UNUSED, sweep_home
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.database import Database
 from trainflow.settings.home import Home
@@ -68,6 +68,15 @@ def test_sweep_keeps_what_was_touched_lately(plane: ControlPlane) -> None:
         os.utime(file, ((NOW - OLD).timestamp(),) * 2)
     assert sweep_home(home, plane.database, NOW) == []
     assert all(path.exists() for path in paths)
+
+
+def test_sweep_keeps_what_is_known_of_stores_until_it_is_long_unused(plane: ControlPlane) -> None:
+    home = plane.project.home
+    known = [old(folder / "a") for folder in (home.store_copies, home.store_probes, home.artifact_cache)]
+    assert sweep_home(home, plane.database, NOW) == []
+    for path in known:
+        os.utime(path, ((NOW - UNUSED - timedelta(seconds=1)).timestamp(),) * 2)
+    assert sorted(sweep_home(home, plane.database, NOW)) == sorted(known)
 
 
 def test_home_without_leftovers_costs_no_question(plane: ControlPlane) -> None:

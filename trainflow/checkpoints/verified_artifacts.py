@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,6 +28,9 @@ from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.pluralize import counted
 from trainflow.storage.local import CHUNK_BYTES
 from trainflow.storage.store import Store, StoreFile
+
+if TYPE_CHECKING:
+    from trainflow.checkpoints.artifact_cache import ArtifactCache
 
 #: a checkpoint of at most so many bytes is read
 SMALL_BYTES = 64 << 20
@@ -195,11 +199,12 @@ def verify_uploaded(store: Store, artifacts: Artifacts, listed: Sequence[StoreFi
     return problems
 
 
-def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
+def fetch(store: Store, checkpoint: Checkpoint, into: Path, cache: ArtifactCache | None = None) -> Path:
     """A local folder with the checkpoint's files, every digest checked: a copy below `into`, or for a large one in a
     local store the committed files themselves, which are read-only.
 
-    A copy that is there already and whole is used again. Raises ArtifactCorrupt, StoreFailure.
+    A copy that is there already and whole is used again, and so is what the `cache` has. Raises ArtifactCorrupt,
+    StoreFailure.
     """
     artifacts = checkpoint.artifacts
     local = store.local_path(artifacts.path)
@@ -209,21 +214,24 @@ def fetch(store: Store, checkpoint: Checkpoint, into: Path) -> Path:
     target = into / checkpoint.id
     if target.is_dir() and not differences(target, artifacts):
         return target
-    return _download(store, checkpoint, target)
+    return _download(store, checkpoint, target, cache if local is None else None)
 
 
-def _download(store: Store, checkpoint: Checkpoint, target: Path) -> Path:
+def _download(store: Store, checkpoint: Checkpoint, target: Path, cache: ArtifactCache | None) -> Path:
     copy = target.with_name(f".{target.name}-{os.urandom(8).hex()}")
     try:
-        for file in checkpoint.artifacts.files:
+        away = [file for file in checkpoint.artifacts.files if cache is None or not cache.place(file, copy / file.path)]
+        for file in away:
             path = checkpoint.artifacts.place(file)
             try:
                 store.get_file(path, copy / file.path)
             except FileNotFoundError:
                 _raise_if([f"{store.uri(path)} is missing"], checkpoint)
-        copied = differences(copy, checkpoint.artifacts)
+        copied = differences(copy, Artifacts(checkpoint.artifacts.path, away))
         # what is wrong in the store says more, and is what has to be mended
         _raise_if((verify(store, checkpoint.artifacts) or copied) if copied else [], checkpoint)
+        if cache is not None:
+            cache.put_all(away, copy)
         shutil.rmtree(target, ignore_errors=True)
         copy.rename(target)
     finally:

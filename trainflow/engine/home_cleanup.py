@@ -23,11 +23,13 @@ log = logging.getLogger(__name__)
 
 #: whatever was written since may still be needed, whatever the database says
 OLD = timedelta(days=1)
+#: what is kept of stores elsewhere is of use to the next run, which may be a month later: longer without a use
+UNUSED = timedelta(days=45)
 
 
 def sweep_home(home: Home, database: Database, now: datetime) -> list[Path]:
     """Delete what is old and belongs to no run and no attempt that is under way; what was deleted."""
-    old = [path for path in _candidates(home) if _newest(path) < now - OLD]
+    old = [path for path, age in _candidates(home) if _newest(path) < now - age]
     if not old:
         return []
     with database.reading() as connection:
@@ -44,10 +46,13 @@ def sweep_home(home: Home, database: Database, now: datetime) -> list[Path]:
     return gone
 
 
-def _candidates(home: Home) -> Iterator[Path]:
-    for folder in (home.outcomes, home.attempts_scratch, home.runs_scratch, home.store_copies):
+def _candidates(home: Home) -> Iterator[tuple[Path, timedelta]]:
+    """What may go, and how long after its last use."""
+    left = ((folder, OLD) for folder in (home.outcomes, home.attempts_scratch, home.runs_scratch))
+    known = ((folder, UNUSED) for folder in (home.store_copies, home.store_probes, home.artifact_cache))
+    for folder, age in (*left, *known):
         if folder.is_dir():
-            yield from sorted(folder.iterdir())
+            yield from ((path, age) for path in sorted(folder.iterdir()))
 
 
 def _is_needed(path: Path, attempts: Collection[str], runs: Collection[Path]) -> bool:

@@ -42,7 +42,7 @@ class SettingLine(msgspec.Struct, frozen=True):
     key: str
     value: Any
     default: Any
-    #: "seconds", "count", "text", "list", "yes or no", "options", or the words it may be
+    #: "seconds", "GB", "count", "text", "list", "yes or no", "options", or the words it may be
     unit: str
     source: str
     meaning: str
@@ -168,7 +168,8 @@ def _unit(field: msgspec.structs.FieldInfo) -> str:
         case msgspec.inspect.ListType() | msgspec.inspect.VarTupleType():
             return "list"
         case msgspec.inspect.FloatType() | msgspec.inspect.IntType():
-            return "seconds" if field.name.endswith("_seconds") else "count"
+            units = {"seconds": "seconds", "gb": "GB"}
+            return units.get(field.name.rpartition("_")[2], "count")
     return "text"
 
 

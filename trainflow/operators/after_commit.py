@@ -95,7 +95,7 @@ class AfterCommitOperator(ChainOperator):
                 "give it the output of that task"
             )
         head = self.head()
-        found = fetch_committed(self.open_ledger(head, ti), self.committed["id"], attempt_scratch(ti))
+        found = fetch_committed(self.open_ledger(head, ti), self.committed["id"], attempt_scratch(ti), ti)
         try:
             return self._call(found, context) if self.function is not None else self._run(found, ti)
         finally:

@@ -22,11 +22,11 @@ from trainflow.operators.chain.init_from import parse_init_from, parse_pin
 from trainflow.operators.chain.notices import note_gate_stop, promotion_notice, push_moved_aliases
 from trainflow.operators.chain.run_conf import CONF_INIT_FROM
 from trainflow.operators.chain.start_weights import adopt_checkpoint, first_start, with_fork_point, with_upstream
-from trainflow.operators.chain.storage_options import open_chain_store, store_url
+from trainflow.operators.chain.storage_options import open_chain_store, probe_store, store_url
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.storage.drivers import check_kind, load_before_fork, probe
+from trainflow.storage.drivers import check_kind, load_before_fork
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -148,7 +148,7 @@ class CheckpointOperator(BaseOperator):
         ledger = Ledger(store, chain, of_one_task=True)
         raise_if_short(ledger)
         if ledger.state().sequence == 0:
-            probe(store)
+            probe_store(store, url, self.storage_options, ti)
             if self.adopt is not None:
                 adopt_checkpoint(ledger, self.adopt, ti)
         if (stop := ledger.state().stopped) is not None:

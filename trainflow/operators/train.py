@@ -15,7 +15,7 @@ from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
 from trainflow.operators.chain.chain_operator import SplitOperator
 from trainflow.operators.chain.head import Head
-from trainflow.operators.chain.parent import attempt_scratch, earlier_artifacts, fetch_parent
+from trainflow.operators.chain.parent import artifact_cache, attempt_scratch, earlier_artifacts, fetch_parent
 from trainflow.operators.chain.run_conf import params_of
 from trainflow.operators.training.save_points import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.training.training_context import (
@@ -112,6 +112,8 @@ class TrainOperator(SplitOperator):
                 else:
                     metrics = self._run_command(training, saves, ti)
             artifacts = seal(ledger.store, head.chain, ti.attempt_id, output, earlier_artifacts(ledger, head, split))
+            if ledger.store.local_path(artifacts.path) is None:
+                artifact_cache(ti).put_all(artifacts.files, output)  # what trains next goes on from them
             shutil.rmtree(output, ignore_errors=True)
         except ArtifactsRefused as error:
             if not error.for_good:

@@ -70,6 +70,16 @@ class Home:
         return self.path / "copies"
 
     @property
+    def store_probes(self) -> Path:
+        """Notes of stores that were found to create exclusively."""
+        return self.path / "probes"
+
+    @property
+    def artifact_cache(self) -> Path:
+        """Files of checkpoints of stores elsewhere, by their digest."""
+        return self.path / "artifacts"
+
+    @property
     def outcomes(self) -> Path:
         """Outcomes of attempts that ended while no engine was there to hear them."""
         return self.path / "outcomes"

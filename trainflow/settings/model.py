@@ -37,6 +37,7 @@ def tracking_uri_problem(uri: str) -> str | None:
 Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrNone = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
+Gigabytes = Annotated[float, Meta(ge=0)]
 
 
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,6 +104,9 @@ class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     store: str = "checkpoints"
     #: options of the fsspec file system; what a pipeline gives for its own store wins key by key
     storage_options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    #: how much of the files of checkpoints in a store elsewhere is kept on this machine, in the home, for the next
+    #: run; in GB, 0: nothing
+    cache_gb: Gigabytes = 10.0
 
 
 class SampleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -60,8 +60,11 @@ class LocalCopies:
             header = _DECODER.decode(head)
         except (OSError, msgspec.MsgspecError):
             return None
-        whole = header.location == self._location(path) and hashlib.sha256(data).hexdigest() == header.sha256
-        return (header, data) if whole else None
+        if header.location != self._location(path) or hashlib.sha256(data).hexdigest() != header.sha256:
+            return None
+        with suppress(OSError):
+            os.utime(self._place(path))  # it is of use: what is not goes one day
+        return header, data
 
     def keep(self, path: str, data: bytes, version: str = "") -> None:
         """Keep what was read, or written. Never raises: without a copy it is read again."""

@@ -38,11 +38,11 @@ def open_store(
         path = Path(re.sub(r"^(file|local):(//)?", "", url))
         return LocalStore(path if root is None else root / path)
     check_kind(url)
-    known = None if copies is None else LocalCopies(copies, f"{url}\n{_endpoint(storage_options or {})}")
+    known = None if copies is None else LocalCopies(copies, f"{url}\n{endpoint_of(storage_options or {})}")
     return _open_remote(url, storage_options or {}, CheckpointFailures(storage_options), known)
 
 
-def _endpoint(options: Mapping[str, Any]) -> str:
+def endpoint_of(options: Mapping[str, Any]) -> str:
     """Where the bucket is, as far as options tell."""
     inner = options.get("client_kwargs")
     return str(options.get("endpoint_url") or (inner.get("endpoint_url") if isinstance(inner, Mapping) else "") or "")

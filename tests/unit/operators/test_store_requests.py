@@ -11,13 +11,15 @@ import pytest
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.operators.training.training_context import EvaluateContext, TrainContext
+from trainflow.settings.home import Home
+from trainflow.settings.project import Project
 from trainflow.testing.faulty_store import FaultyStore
 
 #: what each of them asks once the chain has checkpoints, by the methods of the store
 STEADY = {
     "checkpoint": {"files_if_few": 1},
     "samples": {},
-    "evaluate": {"get_file": 1},
+    "evaluate": {},
     "train": {"put_file": 1},
     "commit": {"files_if_few": 1, "create_exclusive": 1, "replace": 1, "seal": 1},
 }
@@ -66,6 +68,38 @@ def test_run_of_a_chain_asks_for_no_more_than_it_needs(training: Any, lab: Any, 
             found[task] = asked()
     pruning = Counter(PRUNE if keep == 1 else {})
     assert found == {**STEADY, "commit": Counter(STEADY["commit"]) + pruning}
+
+
+def test_host_that_takes_turns_with_another_one_fetches_what_that_made_and_no_more(
+    training: Any, lab: Any, asked: Any
+) -> None:
+    build = training(train, evaluate=evaluate)
+    fetched = []
+    for number, host in enumerate("aabbaa"):
+        lab.write_day(number)
+        lab.project = Project(lab.root, Home(lab.root / host))
+        asked()
+        for task in STEADY:
+            lab.run(build, task, run_id=f"run-{number}", first_attempt=True)
+        fetched.append(asked()["get_file"])
+    assert fetched == [0, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"other bytes"])
+def test_file_spoiled_in_the_cache_is_fetched_from_the_store(
+    training: Any, lab: Any, asked: Any, spoiled: bytes
+) -> None:
+    build = training(train, evaluate=evaluate)
+    for task in STEADY:
+        lab.run(build, task)
+    [kept] = lab.project.home.artifact_cache.iterdir()
+    kept.chmod(0o644)
+    kept.write_bytes(spoiled)
+    lab.write_day(1)
+    asked()
+    for task in STEADY:
+        lab.run(build, task, run_id="run-2")
+    assert asked()["get_file"] == 1
 
 
 def test_train_that_was_begun_before_looks_for_saves(training: Any, lab: Any, asked: Any) -> None:

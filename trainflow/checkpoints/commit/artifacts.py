@@ -16,7 +16,6 @@ half of a model would be committed, with a digest that is right.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -37,7 +36,7 @@ from trainflow.checkpoints.verified_artifacts import (
 from trainflow.errors import ArtifactsRefused
 from trainflow.failpoint import hit
 from trainflow.storage.errors import failure
-from trainflow.storage.local import fsync_file, fsync_folder, make_folder
+from trainflow.storage.local import clone, fsync_file, fsync_folder, make_folder
 from trainflow.storage.store import Store
 
 
@@ -217,9 +216,6 @@ def _describe(folder: Path, path: Path) -> ArtifactFile:
 
 #: of the files of one folder so many bytes are copied before the rest is moved
 COPIED_BYTES = 64 << 20
-#: Linux: share the blocks of another file, copy-on-write
-_CLONE = 0x40049409
-_NO_CLONES = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM, errno.ENOSYS}
 
 _Inode = tuple[int, int]
 #: size and time of the last write in nanoseconds, of each file by its path below a folder
@@ -255,7 +251,7 @@ def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
     left = COPIED_BYTES
     for source, target in pairs:
         size = source.stat().st_size
-        if _clone(source, target):
+        if clone(source, target):
             continue
         if size <= left or source.stat().st_dev != target.parent.stat().st_dev:
             shutil.copyfile(source, target)
@@ -307,19 +303,3 @@ def _mapped(lines: Iterable[str]) -> Iterator[_Inode]:
 def _inode(path: Path) -> _Inode:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def _clone(source: Path, target: Path) -> bool:
-    """Whether the target is a clone of the source now; an empty one is left where it cannot be."""
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    with source.open("rb") as given, target.open("wb") as made:
-        try:
-            fcntl.ioctl(made.fileno(), _CLONE, given.fileno())
-        except OSError as error:
-            if error.errno not in _NO_CLONES:
-                raise
-            return False
-    return True

@@ -14,6 +14,7 @@ from trainflow.operators.training.training_context import ParentCheckpoint
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.artifact_cache import ArtifactCache
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
@@ -66,7 +67,7 @@ def fetch_judged(
     start = ledger.state().start
     if isinstance(start, Fork):
         origin = Ledger(ledger.store, start.origin.chain)
-        return fetch_committed(origin, start.origin.checkpoint_id, run_scratch(ti))
+        return fetch_committed(origin, start.origin.checkpoint_id, run_scratch(ti), ti)
     upstream = head.upstream_of(split.start, split.end)
     if upstream is None:
         return _fetch_adopted(ledger, ti, foreign)
@@ -93,7 +94,7 @@ def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] 
 
 def _fetch_head(ledger: Ledger, head: Head, ti: TaskInstance) -> ParentCheckpoint:
     assert head.id is not None
-    return fetch_committed(ledger, head.id, run_scratch(ti), (head.sequence, head.digest))
+    return fetch_committed(ledger, head.id, run_scratch(ti), ti, (head.sequence, head.digest))
 
 
 def _fetch_upstream(
@@ -102,11 +103,11 @@ def _fetch_upstream(
     from trainflow.checkpoints.ledger.ledger import Ledger
 
     theirs = Ledger(ledger.store, upstream.chain or chain)
-    return fetch_committed(theirs, upstream.id, run_scratch(ti), (upstream.sequence, upstream.digest))
+    return fetch_committed(theirs, upstream.id, run_scratch(ti), ti, (upstream.sequence, upstream.digest))
 
 
 def fetch_committed(
-    ledger: Ledger, checkpoint_id: str, into: Path, entry: tuple[int, str] | None = None
+    ledger: Ledger, checkpoint_id: str, into: Path, ti: TaskInstance, entry: tuple[int, str] | None = None
 ) -> ParentCheckpoint:
     """A checkpoint's files: a copy below `into`, or the committed ones where they are large and on this machine.
     `entry`: number and digest (empty: not known) of its ledger entry; then its chain is not looked at.
@@ -116,8 +117,8 @@ def fetch_committed(
     known = _known(ledger, entry)
     if known is not None:
         with suppress(ArtifactCorrupt):  # or pruned since: its chain says which of the two
-            return _fetched(ledger, known, into)
-    return _fetched(ledger, ledger.checkpoint(checkpoint_id), into)
+            return _fetched(ledger, known, into, ti)
+    return _fetched(ledger, ledger.checkpoint(checkpoint_id), into, ti)
 
 
 def _known(ledger: Ledger, entry: tuple[int, str] | None) -> Checkpoint | None:
@@ -126,7 +127,7 @@ def _known(ledger: Ledger, entry: tuple[int, str] | None) -> Checkpoint | None:
     return read_checkpoint(ledger.store, ledger.chain, *entry) if entry is not None and entry[1] else None
 
 
-def _fetched(ledger: Ledger, checkpoint: Checkpoint, into: Path) -> ParentCheckpoint:
+def _fetched(ledger: Ledger, checkpoint: Checkpoint, into: Path, ti: TaskInstance) -> ParentCheckpoint:
     from trainflow.checkpoints.verified_artifacts import fetch
 
     return ParentCheckpoint(
@@ -134,9 +135,16 @@ def _fetched(ledger: Ledger, checkpoint: Checkpoint, into: Path) -> ParentCheckp
         id=checkpoint.id,
         sequence=checkpoint.sequence,
         watermark=checkpoint.watermark,
-        path=fetch(ledger.store, checkpoint, into),
+        path=fetch(ledger.store, checkpoint, into, artifact_cache(ti)),
         metrics=dict(checkpoint.metrics),
     )
+
+
+def artifact_cache(ti: TaskInstance) -> ArtifactCache:
+    """What this machine has of the files of checkpoints that are in a store elsewhere."""
+    from trainflow.checkpoints.artifact_cache import ArtifactCache
+
+    return ArtifactCache(ti.home.artifact_cache, int(ti.settings.checkpoints.cache_gb * 1e9))
 
 
 def run_scratch(ti: TaskInstance) -> Path:

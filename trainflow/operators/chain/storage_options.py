@@ -19,10 +19,12 @@ from trainflow.observability.redaction import redact_text
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 from trainflow.storage.drivers import protocol_of
+from trainflow.storage.probe_notes import identity_of, probe_once_a_day
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 
 if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
     from trainflow.samples.spec import Samples
 
 
@@ -44,6 +46,12 @@ def open_chain_store(
     what need not be read again of one that is elsewhere."""
     copies = None if home is None else home.store_copies
     return open_store(url, storage_options=checkpoint_options(given, settings), root=root, copies=copies)
+
+
+def probe_store(store: Store, url: str, given: Mapping[str, Any] | None, ti: TaskInstance) -> None:
+    """Try whether the store at `url` creates exclusively, once a day. Raises StoreNotExclusive, StoreFailure."""
+    identity = identity_of(url, checkpoint_options(given, ti.settings))
+    probe_once_a_day(store, identity, ti.home.store_probes, ti.clock.now())
 
 
 def checkpoint_options(given: Mapping[str, Any] | None, settings: Settings) -> dict[str, Any]:
