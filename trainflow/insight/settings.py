@@ -90,13 +90,14 @@ def _executor_lines(
             in_file = key in written.get(EXECUTORS, {}).get(name, {})
             field = known.get(key)
             yield SettingLine(
-                EXECUTORS,
-                f"{name}.{key}",
-                value,
-                _default(field) if field else None,
-                variable or (str(project.settings_file) if in_file else DEFAULT),
-                _unit(field) if field else "option",
-                meanings.get(key, f"see the executor of type '{entry.type}'"),
+                name=f"{EXECUTORS}.{name}.{key}",
+                section=EXECUTORS,
+                key=f"{name}.{key}",
+                value=value,
+                default=_default(field) if field else None,
+                unit=_unit(field) if field else "option",
+                source=variable or (str(project.settings_file) if in_file else DEFAULT),
+                meaning=meanings.get(key, f"see the executor of type '{entry.type}'"),
             )
 
 
