@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainflow.errors import InputError
+from trainflow.observability.process_lifetime import end_group
 from trainflow.observability.redaction import redact_text
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project
@@ -109,7 +109,7 @@ def _child(argv: list[str], environment: dict[str, str], log: Path) -> Iterator[
     finally:
         signal.signal(signal.SIGINT, on_control_c)
         if process is not None:
-            _end(process)
+            end_group(process, _STOP_SECONDS)
 
 
 def _begin(argv: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
@@ -122,17 +122,3 @@ def _begin(argv: list[str], environment: dict[str, str], log: Path) -> subproces
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
-        try:
-            process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        # its workers are in the same group
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        return

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -28,6 +26,7 @@ from trainflow.metadata.queries import dag_queries
 from trainflow.metadata.queries.dag_queries import DefinedTwice
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_failures import is_refusal
+from trainflow.observability.process_lifetime import signal_group
 from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import meaning_of_exit_code
 from trainflow.settings.model import Settings
@@ -330,8 +329,7 @@ def _how(exit: ProcessExit) -> str:
 def _kill(parsing: _Parsing) -> None:
     """End the child that imports, with whatever it has started."""
     if parsing.pid is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(parsing.pid, signal.SIGKILL)
+        signal_group(parsing.pid, signal.SIGKILL)
 
 
 class ParsingWorker:

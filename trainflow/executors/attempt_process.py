@@ -12,7 +12,7 @@ from collections.abc import Callable
 from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.reactor import Callback, Reactor, Timer
 from trainflow.messages.workload import ExecuteTask
-from trainflow.observability.process_lifetime import GRACE_SECONDS, KILL_SECONDS, signal_all
+from trainflow.observability.process_lifetime import GRACE_SECONDS, KILL_SECONDS, Ending
 from trainflow.observability.processes import ProcessEntry
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class ProcessReaper:
         self._name = name
         self._find = find
         self._on_gone = on_gone
-        self._told: set[tuple[int, float]] = set()
+        self._ending = Ending()
         self._watches: list[PidWatch] = []
         self._kills = self._gives_up = False
         self._timers: list[Timer] = [reactor.call_later(grace_seconds, self._out_of_grace)]
@@ -82,11 +82,9 @@ class ProcessReaper:
             self.close()
             self._on_gone()
             return
-        if not self._told:
+        if not self._ending.begun:
             log.warning("attempt %s left %s running: ended with it", self._name, _pids(found))
-        new = [each for each in found if (each.pid, each.started) not in self._told]
-        signal_all(found if self._kills else new, signal.SIGKILL if self._kills else signal.SIGTERM)
-        self._told |= {(each.pid, each.started) for each in found}
+        self._ending.tell(found, kill=self._kills)
         self._watches = [PidWatch(self._reactor, each.pid, self._look_soon) for each in found]
         if not all(watch.works for watch in self._watches):
             self._look_soon(_LOOK_SECONDS)

@@ -17,8 +17,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from trainflow.observability.processes import ProcessEntry, is_alive
+
+if TYPE_CHECKING:
+    import subprocess
 
 #: how long a process that was left behind may clean up after SIGTERM, in seconds
 GRACE_SECONDS = 3.0
@@ -99,25 +103,62 @@ def signal_all(entries: Iterable[ProcessEntry], number: signal.Signals) -> None:
                 os.kill(entry.pid, number)
 
 
+def signal_group(group: int, number: signal.Signals) -> None:
+    """Send a signal to a process group; nothing where it has ended, or belongs to another user."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
+
+
+def end_group(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
+    """End a child and all of the group that it leads: SIGTERM, a wait for the child, SIGKILL. Waits."""
+    from subprocess import TimeoutExpired  # what has a child has imported it
+
+    if process.poll() is None:
+        signal_group(process.pid, signal.SIGTERM)
+        with contextlib.suppress(TimeoutExpired):
+            process.wait(grace_seconds)
+    kill_group(process)
+
+
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End a child and all of the group that it leads by SIGKILL, and wait for it."""
+    signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+class Ending:
+    """Tells processes to end: each of them once by SIGTERM, all of them by SIGKILL when their grace is over."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[int, float]] = set()
+
+    @property
+    def begun(self) -> bool:
+        """Whether any was told."""
+        return bool(self._told)
+
+    def tell(self, found: list[ProcessEntry], *, kill: bool) -> None:
+        """Signal what was found, which may be more than the last time: they may start others meanwhile."""
+        new = [each for each in found if (each.pid, each.started) not in self._told]
+        signal_all(found if kill else new, signal.SIGKILL if kill else signal.SIGTERM)
+        self._told |= {(each.pid, each.started) for each in new}
+
+
 def terminate_processes(find: Callable[[], list[ProcessEntry]], grace_seconds: float) -> list[ProcessEntry]:
-    """End what `find` finds, again and again until it finds nothing: they may start others meanwhile.
+    """End what `find` finds, again and again until it finds nothing.
 
     Waits. Returns what cannot be ended.
     """
-    told: set[tuple[int, float]] = set()
+    ending = Ending()
     end_of_grace = time.monotonic() + grace_seconds
     end_of_all = end_of_grace + KILL_SECONDS
     while found := find():
         now = time.monotonic()
         if now >= end_of_all:
             return found
-        if now >= end_of_grace:
-            signal_all(found, signal.SIGKILL)
-            _wait_for_one(found, end_of_all - now)
-        else:
-            signal_all([each for each in found if (each.pid, each.started) not in told], signal.SIGTERM)
-            told |= {(each.pid, each.started) for each in found}
-            _wait_for_one(found, end_of_grace - now)
+        kill = now >= end_of_grace
+        ending.tell(found, kill=kill)
+        _wait_for_one(found, (end_of_all if kill else end_of_grace) - now)
     return []
 
 

@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from trainflow.observability.process_lifetime import end_group, kill_group, signal_group
 from trainflow.observability.redaction import redact_text
 
 #: how long a group may clean up after SIGTERM, in tenths of a second
@@ -129,19 +130,18 @@ class ProcessGroup:
         process = self._process
         if process is None:
             return
-        if process.poll() is None and not self._terminated:
-            self.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(self._grace_seconds)
-        self._signal(process, signal.SIGKILL)
-        process.wait()
+        if self._terminated:
+            kill_group(process)
+        else:
+            self._terminated = True
+            end_group(process, self._grace_seconds)
 
     def terminate(self) -> None:
         """SIGTERM to the whole group, once; it goes on being followed. Fit for a signal handler."""
         process = self._process
         if process is not None and not self._terminated:
             self._terminated = True
-            self._signal(process, signal.SIGTERM)
+            signal_group(process.pid, signal.SIGTERM)
 
     def _start(self) -> subprocess.Popen[bytes]:
         """Start the program, from a thread: a signal handler that raises while the main thread is inside of Popen would
@@ -187,7 +187,7 @@ class ProcessGroup:
         process, self._process = self._process, None
         if process is None:
             return
-        self._signal(process, signal.SIGKILL)
+        signal_group(process.pid, signal.SIGKILL)
         if process.stdout is not None:
             process.stdout.close()
         if self._death_watch is not None:
@@ -208,7 +208,7 @@ class ProcessGroup:
                         selector.unregister(descriptor)
                 elif process.poll() is not None:
                     # ended, and something it left behind holds the pipe open
-                    self._signal(process, signal.SIGKILL)
+                    signal_group(process.pid, signal.SIGKILL)
                     self._read(descriptor)
                     break
                 self._on_idle()
@@ -244,7 +244,3 @@ class ProcessGroup:
         shown = redact_text(line.rstrip("\r").rpartition("\r")[2], self._hidden)
         self.tail.append(shown)
         self._on_line(shown)
-
-    def _signal(self, process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)

@@ -6,7 +6,6 @@ that no engine has read, or that hangs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -49,6 +48,8 @@ def read_file(project: Project, settings: Settings, path: Path, overrides: dict[
 
 
 def _ask(request: bytes, path: Path, seconds: float) -> bytes:
+    from trainflow.observability.process_lifetime import signal_group
+
     process = subprocess.Popen(
         interpreter("trainflow.execution.parse_file", str(os.getpid()), str(seconds)),
         stdin=subprocess.PIPE,
@@ -64,7 +65,9 @@ def _ask(request: bytes, path: Path, seconds: float) -> bytes:
             "not load or compute (dag_processor.parse_timeout_seconds sets the limit)"
         ) from None
     finally:
-        _end(process)
+        # nothing that the file started outlives the answer
+        with process:
+            signal_group(process.pid, signal.SIGKILL)
     if not answer:
         last = " | ".join(complaint.decode(errors="replace").strip().splitlines()[-_LAST_LINES:])
         raise InputError(
@@ -72,14 +75,6 @@ def _ask(request: bytes, path: Path, seconds: float) -> bytes:
             f"it crashes or calls exit{': ' + last if last else ''}"
         )
     return answer
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End what the file started: nothing of it outlives the answer."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with process:
-        pass
 
 
 #: a file that is larger is not looked into, in bytes
