@@ -33,8 +33,7 @@ class TestFork(ExecutorContract):
 @pytest.mark.slow
 class TestSpawn(ExecutorContract):
     settings: ClassVar[Settings] = msgspec.structs.replace(
-        ExecutorContract.settings,
-        executor=msgspec.structs.replace(ExecutorContract.settings.executor, isolation="spawn"),
+        ExecutorContract.settings, executors={"local": {"isolation": "spawn"}}
     )
 
     def make_executor(self) -> Executor:
@@ -238,8 +237,7 @@ class TestImportsThatStartThreads:
         assert "not forked" not in caplog.text
 
     def test_isolation_fork_forks_all_same(self, host: Host) -> None:
-        executor_settings = msgspec.structs.replace(host.settings.executor, isolation="fork")
-        host.settings = msgspec.structs.replace(host.settings, executor=executor_settings)
+        host.settings = msgspec.structs.replace(host.settings, executors={"local": {"isolation": "fork"}})
         (host.project.root / MARKER).write_text('[executors.local]\nisolation = "fork"\n')
         (host.project.root / "pipelines/threads.py").write_text(POOL + WHO)
         executor = host.executor = LocalExecutor()
