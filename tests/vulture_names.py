@@ -90,6 +90,14 @@ _.from_id
 _.meaning
 _.catches_up_in_seconds
 
+# overridden in a class of Uvicorn's
+_.main_loop
+_.capture_signals
+
+# what a supervisor of an attempt on another host uses
+_.RemoteSession
+_.tls_ca
+
 # fields of a workload that only workers which speak HTTP read
 _.api_url
 _.claim_secret

@@ -185,13 +185,13 @@ class TestOutcome:
         plane.exit(work)
         assert plane.task(run, "a").state == "failed"
 
-    def test_save_of_stale_attempt_is_ignored(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
+    def test_save_of_stale_attempt_is_refused(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         plane.claim(work)
         plane.exit(work)
         (again,) = plane.tick()
         plane.claim(again)
         before = everything(plane)
-        assert plane.service.handle(RowsSaved(work.key, 10)) == Done()
+        assert isinstance(plane.service.handle(RowsSaved(work.key, 10)), Refused)
         assert everything(plane) == before
 
     def test_cleared_task_begins_anew_and_is_told_so(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:

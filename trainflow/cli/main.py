@@ -11,6 +11,7 @@ import typer
 
 from trainflow import __version__
 from trainflow.cli.commands import (
+    api_server,
     audit,
     checkpoints,
     dags,
@@ -56,6 +57,7 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "scheduler": engine.scheduler,
     "triggerer": engine.triggerer,
     "dag-processor": engine.dag_processor,
+    "api-server": api_server.api_server,
     "stop": engine.stop,
 }
 for _name, _command in _COMMANDS.items():

@@ -16,6 +16,7 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.service_queries import ExecutorState, Leases, note_executors
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
+from trainflow.scheduler.remote_attempts import RemoteAttempts
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -62,6 +63,13 @@ class Scheduling:
         self._reconciler = Reconciler(database, executor, service, own=service_id)
         #: what was last written of the executors
         self._told: list[ExecutorState] = []
+        self._remote = RemoteAttempts(
+            database,
+            service.exited,
+            clock.monotonic,
+            own=service_id,
+            lost_after_seconds=settings.workers.lost_after_seconds,
+        )
 
     @property
     def busy(self) -> bool:
@@ -94,6 +102,7 @@ class Scheduling:
         self._executor.sync()
         self._tell_of_executors()
         self._reconciler.reconcile()
+        self._remote.look()
         adopt_orphans(
             self._database,
             self._executor,

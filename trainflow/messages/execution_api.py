@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
@@ -230,6 +230,32 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
 
 Reply = Started | Refused | XComValues | DagRunInfo | TrackingRun | Done | Failed
+
+
+class Heartbeat(msgspec.Struct, frozen=True, tag="heartbeat"):
+    """The attempt lives: said by the process that looks after it on another host."""
+
+    key: AttemptKey
+
+
+class AppendLog(msgspec.Struct, frozen=True, tag="append_log"):
+    """A part of the log of an attempt on another host. `offset`: how many bytes come before it. `data` is base64 in
+    JSON: a log may hold anything."""
+
+    key: AttemptKey
+    offset: Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+    data: bytes
+
+
+class LogTaken(msgspec.Struct, frozen=True, tag="log_taken"):
+    """How much of the log there is: the offset of the part that is wanted next."""
+
+    size: int
+
+
+#: what the process says for itself that looks after an attempt on another host
+SupervisorRequest = Heartbeat | AppendLog
+SupervisorReply = LogTaken | Done | Refused | Failed
 
 
 class ExecutionApi(Protocol):

@@ -20,7 +20,9 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     row = task_queries.by_key(connection, request.key)
     if row is None:
         return STALE
-    same_process = row.pid == request.pid and row.process_started == request.process_started
+    # on the hosts of a fleet the same number and the same second are found twice
+    process = (row.pid, row.process_started, row.hostname)
+    same_process = process == (request.pid, request.process_started, request.hostname)
     is_first = row.started_at is None
     if not (row.state == _T.RUNNING and same_process):
         _take(connection, row, request, now)

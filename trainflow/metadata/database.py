@@ -177,7 +177,9 @@ class Database:
         """A connection of its own. The control plane turns in one thread: there the last one is kept for the next
         transaction, since taking one from the pool costs as much as a statement."""
         keeps = self._plans is not None and threading.get_ident() == self._owner
-        kept, self._kept = (self._kept, None) if keeps else (None, self._kept)
+        kept = None
+        if keeps:
+            kept, self._kept = self._kept, None
         if kept is not None and _is_lost(kept):
             kept.close()
             kept = None

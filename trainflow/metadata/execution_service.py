@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import attempt_claims, run_creation
 from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import attempt_queries, run_queries, task_queries, xcom_queries
+from trainflow.metadata.queries import attempt_queries, credential_queries, run_queries, task_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_failures import is_refusal
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 
 _T = TaskInstanceState
 _PROBLEM_CHARACTERS = 4_000
+#: where processes end that others have started (an API server) nothing takes them away again
+_MOST_REPORTED = 1_000
 #: how an attempt has ended when it said so itself
 _REPORTED = frozenset(state.value for state in OutcomeState)
 
@@ -85,12 +88,22 @@ class ExecutionService:
         self._ends = AttemptOutcomes(versions, lost_attempts)
         self._on_change = on_change
         #: attempts that said here how they ended and whose process has not ended yet; only saves asking the database
-        self._reported: set[AttemptKey] = set()
+        self._reported: deque[AttemptKey] = deque(maxlen=_MOST_REPORTED)
 
     def handle(self, request: Request) -> Reply:
         """See `trainflow.messages.execution_api.ExecutionApi`."""
+        return self._guarded(request, lambda: self._answer(request))
+
+    def claim_from_afar(self, request: Start, claim_secret: str, token: str) -> Reply:
+        """`Start` of a worker on another host, which speaks for the attempt by `token` from then on.
+
+        Raises CredentialRefused and AttemptTaken, and then has changed nothing.
+        """
+        return self._guarded(request, lambda: self._claim(request, claim_secret, token))
+
+    def _guarded(self, request: Request, answer: Callable[[], Reply]) -> Reply:
         try:
-            return self._database.retrying(lambda: self._answer(request))
+            return self._database.retrying(answer)
         except LostTransition as error:
             return Refused(str(error))
         except Exception as error:
@@ -123,15 +136,14 @@ class ExecutionService:
         dag_run_id = self._database.write(fail)
         if dag_run_id is None:
             return False
-        self._reported.add(key)
+        self._reported.append(key)
         self._on_change(AppliedChange(dag_run_id, ended=True))
         return True
 
     def _answer(self, request: Request) -> Reply:
         match request:
             case Start():
-                with self._database.transaction() as connection:
-                    return attempt_claims.claim(connection, request, self._clock.now())
+                return self._claim(request)
             case Outcome():
                 return self._outcome(request)
             case Progress():
@@ -143,11 +155,21 @@ class ExecutionService:
             case TriggerRun():
                 return self._trigger_run(request)
             case GetDagRunState():
-                return DagRunInfo(self.dag_run_state(request.dag_id, request.run_id))
+                return self._dag_run_info(request)
             case GetTrackingRun():
                 return self._tracking_run(request)
 
+    def _claim(self, request: Start, claim_secret: str | None = None, token: str = "") -> Reply:
+        with self._database.transaction() as connection:
+            if claim_secret is not None:
+                credential_queries.exchange(connection, request.key, claim_secret, token)
+            return attempt_claims.claim(connection, request, self._clock.now())
+
     # -- while it runs ---------------------------------------------------------------------------------------------
+
+    def note_heartbeats(self, keys: Collection[AttemptKey]) -> set[AttemptKey]:
+        """Attempts on other hosts say that they live. Returns those of them that are waited for."""
+        return self._database.write(lambda connection: credential_queries.note_heartbeats(connection, keys))
 
     def _progress(self, request: Progress) -> Reply:
         progress = {
@@ -158,12 +180,15 @@ class ExecutionService:
             "note": request.note,
         }
         with self._database.transaction() as connection:
-            task_queries.update_progress(connection, request.key, progress=progress, now=self._clock.now())
-        return Done()
+            shown = task_queries.update_progress(connection, request.key, progress=progress, now=self._clock.now())
+        return Done() if shown else attempt_claims.STALE
 
     def _saved(self, request: RowsSaved) -> Reply:
         with self._database.transaction() as connection:
-            task_queries.update_saved_rows(connection, request.key, request.rows)
+            if not task_queries.update_saved_rows(connection, request.key, request.rows):
+                row = task_queries.by_key(connection, request.key)
+                # one that runs has saved as much before
+                return Done() if row is not None and row.state == _T.RUNNING else attempt_claims.STALE
         return Done()
 
     def _get_xcom(self, request: GetXCom) -> Reply:
@@ -202,6 +227,13 @@ class ExecutionService:
         with self._database.reading() as connection:
             row = run_queries.find(connection, dag_id, run_id)
         return None if row is None else str(row.state)
+
+    def _dag_run_info(self, request: GetDagRunState) -> Reply:
+        with self._database.reading() as connection:
+            if task_queries.by_key(connection, request.key) is None:
+                return attempt_claims.STALE
+            row = run_queries.find(connection, request.dag_id, request.run_id)
+        return DagRunInfo(None if row is None else str(row.state))
 
     def _tracking_run(self, request: GetTrackingRun) -> Reply:
         with self._database.reading() as connection:
@@ -245,7 +277,7 @@ class ExecutionService:
                 ended_at=now,
                 problem=outcome.problem.message if outcome.problem else None,
             )
-        self._reported.add(outcome.key)
+        self._reported.append(outcome.key)
         deferred = outcome.state is OutcomeState.DEFERRED
         self._on_change(
             AppliedChange(
@@ -270,7 +302,7 @@ class ExecutionService:
         Returns True when the attempt ended by this.
         """
         if key in self._reported:
-            self._reported.discard(key)
+            self._reported.remove(key)
             return False
         try:
             return self._database.retrying(lambda: self._exited(key, exit))
@@ -283,9 +315,7 @@ class ExecutionService:
                 raise
             log.error("attempt %s ended, and what that means cannot be told", key.attempt_id, exc_info=error)
             why = f"{judge_exit(exit).message}; and whether it may be tried again cannot be told: {_in_words(error)}"
-            ended = self._fail_for_good(key, presentable(why, _PROBLEM_CHARACTERS))
-            self._reported.discard(key)
-            return ended
+            return self._fail_for_good(key, presentable(why, _PROBLEM_CHARACTERS))
 
     def _exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         judgement, now = judge_exit(exit), self._clock.now()

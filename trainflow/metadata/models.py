@@ -243,6 +243,20 @@ class AttemptTable(TableModel, name="attempt"):
     log_path = required(String(1000))
 
 
+class AttemptCredentialTable(TableModel, name="attempt_credential"):
+    """What a worker on another host proves with that it speaks for one stay of an attempt. Digests only."""
+
+    attempt_id = required(String(32), ForeignKey("attempt.attempt_id", ondelete="CASCADE"), primary_key=True)
+    deferral_number = required(Integer(), primary_key=True)
+    claim_hash = required(String(64))
+    #: of the token for which the claim secret was exchanged
+    token_hash = optional(String(64), index=True)
+    #: rises as long as the worker says that the attempt lives
+    heartbeats = required(Integer(), default=0)
+    #: how much of its log was taken
+    log_bytes = required(BigInteger(), default=0)
+
+
 class XComTable(TableModel, name="xcom"):
     """A value that a task handed over."""
 

@@ -17,7 +17,7 @@ from trainflow.metadata.models import METADATA, PoolTable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: the newest revision under migrations/versions; a test holds the two together
-HEAD = "0009"
+HEAD = "0010"
 #: of the lock under which the schema changes: any number, the same in every process
 _LOCK_NUMBER = 7_281_965
 _LOCK_SECONDS = 60
@@ -44,31 +44,36 @@ def ensure_schema(database: Database) -> None:
 
 
 def _create_unless_there(database: Database) -> None:
-    with database.transaction() as connection, _alone(connection):
+    with _alone(database), database.transaction() as connection:
         if _revision(connection) is None:
             _create(connection)
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """Keep all others from creating or migrating meanwhile.
+def _alone(database: Database) -> Iterator[None]:
+    """Keep all others from creating or migrating meanwhile, until what was done is committed.
 
-    On a server, making a table does not wait for another transaction that makes the same one: it fails. On SQLite
+    On a server, making a table does not wait for another transaction that makes the same one: it fails. The lock is
+    held by a connection of its own: MySQL commits wherever a table is made, and what comes after that last. On SQLite
     there is one writer anyway.
     """
-    kind = connection.dialect.name
+    kind = database.engine.dialect.name
     if kind == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
+        with database.engine.connect() as connection, connection.begin():
+            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK_NUMBER})
+            yield
+        return
     if kind not in ("mysql", "mariadb"):
         yield
         return
     name = {"name": f"trainflow {_LOCK_NUMBER}", "seconds": _LOCK_SECONDS}
-    if connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), name).scalar() != 1:
-        raise EngineError(f"another process has been migrating the metadata database for {_LOCK_SECONDS} s")
-    try:
-        yield
-    finally:
-        connection.execute(text("SELECT RELEASE_LOCK(:name)"), name)
+    with database.engine.connect() as connection:
+        if connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), name).scalar() != 1:
+            raise EngineError(f"another process has been migrating the metadata database for {_LOCK_SECONDS} s")
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), name)
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
@@ -77,7 +82,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     from alembic.util import CommandError
 
     try:
-        with database.transaction() as connection, _alone(connection):
+        with _alone(database), database.transaction() as connection:
             command.upgrade(_alembic_config(connection), revision)
     except (CommandError, SQLAlchemyError) as error:
         raise EngineError(

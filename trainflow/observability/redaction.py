@@ -51,6 +51,7 @@ _SHAPES = re.compile(
     r"|hf_[A-Za-z0-9]{30,255}|dapi[0-9a-f]{32}"  # Hugging Face, Databricks
     r"|sk-(?:proj|ant|svcacct|admin)-[A-Za-z0-9_\-]{20,}|sk-[A-Za-z0-9]{32,}"  # APIs of language models
     r"|sk_live_[A-Za-z0-9]{16,}"  # Stripe
+    r"|tf(?:claim|token)_[A-Za-z0-9_\-]{20,}"  # claims and tokens of attempts
     r"|npm_[A-Za-z0-9]{36}|pypi-AgE[A-Za-z0-9_\-]{50,}"
     # JSON Web Token; a header of certificates takes 4 KB
     r"|eyJ[A-Za-z0-9_\-]{8,4096}+\.eyJ[A-Za-z0-9_\-]{8,}+\.[A-Za-z0-9_\-]{8,}"

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from trainflow.executors.executor import Executor
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.queries import attempt_queries, in_flight, pool_queries, task_queries
+from trainflow.metadata.queries import attempt_queries, credential_queries, in_flight, pool_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.scheduled_queries import Candidate, lock_scheduled
 from trainflow.scheduler.error_containment import Each
@@ -145,6 +145,8 @@ class TaskQueue:
                 now=now,
                 log_path=workload.log_path,
             )
+        if not self._executors[executor].is_local:
+            workload = credential_queries.for_another_host(connection, workload, self._settings.api.address)
         self._handover.append(workload)
 
     def hand_over(self, _now: datetime) -> None:

@@ -97,6 +97,64 @@ class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str | None = None
 
 
+class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[api]`: the API server."""
+
+    #: whether `trainflow standalone` starts it
+    enabled: bool = True
+    #: the address it listens on; one that other hosts reach needs `token`
+    host: str = "127.0.0.1"
+    #: the port it listens on
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8080
+    #: where workers on other hosts reach it (`https://trainflow.example:8080`); the default is host and port
+    url: str | None = None
+    #: file with the certificate, and those between it and its authority, in PEM; with it HTTPS is spoken
+    tls_cert: str | None = None
+    #: file with the private key of `tls_cert`, in PEM
+    tls_key: str | None = None
+    #: file with the authorities that workers believe, in PEM; the default is those of the system
+    tls_ca: str | None = None
+    #: what people and programs have to show (`Authorization: Bearer …`), of at least 16 characters; better kept in the
+    #: environment. Attempts have tokens of their own
+    token: str | None = None
+    #: threads that answer attempts, and nothing else
+    execution_threads: Count = 8
+
+    def __post_init__(self) -> None:
+        if self.token is not None and len(self.token) < 16:
+            raise ValueError("token: has fewer than 16 characters; make one with: openssl rand -hex 24")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("tls_cert", "tls_key") if self.tls_key is None else ("tls_key", "tls_cert")
+            raise ValueError(f"{given}: is given without api.{missing}")
+        if self.url is not None and not self.url.startswith(("http://", "https://")):
+            raise ValueError("url: does not begin with http:// or https://")
+
+    @property
+    def address(self) -> str:
+        """Where it is reached, without a slash at the end."""
+        if self.url is not None:
+            return self.url.rstrip("/")
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[workers]`: attempts on other hosts."""
+
+    #: how often a worker says that its attempt lives
+    heartbeat_seconds: Seconds = 10.0
+    #: how long an attempt on another host may be silent, while the API server could have heard it, before it counts as
+    #: lost and its task is tried again
+    lost_after_seconds: Seconds = 120.0
+
+    def __post_init__(self) -> None:
+        if self.lost_after_seconds < 3 * self.heartbeat_seconds:
+            raise ValueError(
+                f"lost_after_seconds: is less than three times workers.heartbeat_seconds ({self.heartbeat_seconds:g}): "
+                "one heartbeat that comes late would end an attempt"
+            )
+
+
 class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[checkpoints]`: defaults for pipelines that name no store."""
 
@@ -163,6 +221,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     triggerer: TriggererSettings = msgspec.field(default_factory=TriggererSettings)
     dag_processor: DagProcessorSettings = msgspec.field(default_factory=DagProcessorSettings)
     database: DatabaseSettings = msgspec.field(default_factory=DatabaseSettings)
+    api: ApiSettings = msgspec.field(default_factory=ApiSettings)
+    workers: WorkerSettings = msgspec.field(default_factory=WorkerSettings)
     checkpoints: CheckpointSettings = msgspec.field(default_factory=CheckpointSettings)
     samples: SampleSettings = msgspec.field(default_factory=SampleSettings)
     tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)

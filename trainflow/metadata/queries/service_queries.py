@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ from trainflow.metadata.models import ServiceTable
 from trainflow.observability import processes
 
 SERVICE = ServiceTable.table
+#: kind of the parts that hear attempts on other hosts
+API_SERVER = "api_server"
 #: stopped services are remembered this long
 _REMEMBER = timedelta(days=7)
 
@@ -149,16 +151,21 @@ class Leases:
         self._dead_after = dead_after_seconds
         # who stood still itself (a suspended machine, a database that was away) has not seen others be silent
         self._longest_gap = dead_after_seconds / 3
-        self._seen: dict[int, _ObservedLease] = {}
+        self._seen: dict[Hashable, _ObservedLease] = {}
 
-    def silent(self, rows: Iterable[Any]) -> set[int]:
-        """Look at services that have not stopped; ids of those that have been silent for too long."""
+    def silent(self, rows: Iterable[Any], *, heard: bool = True) -> set[Any]:
+        """Look at who has not stopped (`id`, `heartbeats`); ids of those that have been silent for too long.
+
+        `heard`: whether they could have been heard since the last look; if not, their silence says nothing.
+        """
         now = self._monotonic()
         seen, self._seen = self._seen, {}
         for row in rows:
             before = seen.get(row.id)
             silent = 0.0
             if before is not None and before.heartbeats == row.heartbeats:
-                silent = before.silent_seconds + min(now - before.looked_at, self._longest_gap)
+                silent = before.silent_seconds
+                if heard:
+                    silent += min(now - before.looked_at, self._longest_gap)
             self._seen[row.id] = _ObservedLease(row.heartbeats, silent, now)
         return {number for number, each in self._seen.items() if each.silent_seconds >= self._dead_after}

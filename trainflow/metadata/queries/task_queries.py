@@ -199,7 +199,7 @@ def _named(key: AttemptKey) -> dict[str, Any]:
 _OF_ATTEMPT = (TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
 _HELD = (
     *("id", "dag_run_id", "task_id", "map_index", "state", "failures", "max_tries", "lost", "reschedules"),
-    *("scheduled_at", "started_at", "pid", "process_started", "next_method", "next_kwargs", "cleared_at"),
+    *("scheduled_at", "started_at", "pid", "process_started", "hostname", "next_method", "next_kwargs", "cleared_at"),
     *("saved_rows", "credited_rows"),
 )
 _BY_KEY = (
@@ -224,9 +224,10 @@ def attempt_holder(connection: Connection, key: AttemptKey) -> Any | None:
 _HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(*_OF_ATTEMPT, in_states(EXECUTION_STATES))
 
 
-def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[str, Any], now: datetime) -> None:
-    """Show how far a running attempt is; a stale one changes nothing."""
-    connection.execute(_UPDATE_PROGRESS, {**_named(key), "b_progress": progress, "b_now": now})
+def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[str, Any], now: datetime) -> bool:
+    """Show how far a running attempt is. False: it is stale, and nothing was changed."""
+    given = {**_named(key), "b_progress": progress, "b_now": now}
+    return connection.execute(_UPDATE_PROGRESS, given).rowcount == 1
 
 
 _UPDATE_PROGRESS = (
@@ -239,9 +240,9 @@ _UPDATE_PROGRESS = (
 )
 
 
-def update_saved_rows(connection: Connection, key: AttemptKey, rows: int) -> None:
-    """Remember how much of its split a running attempt has saved, where that is more than before."""
-    connection.execute(_UPDATE_SAVED_ROWS, {**_named(key), "b_rows": rows})
+def update_saved_rows(connection: Connection, key: AttemptKey, rows: int) -> bool:
+    """Remember how much of its split a running attempt has saved, where that is more than before; returns whether."""
+    return connection.execute(_UPDATE_SAVED_ROWS, {**_named(key), "b_rows": rows}).rowcount == 1
 
 
 _UPDATE_SAVED_ROWS = (

@@ -1,0 +1,153 @@
+"""The API server: what answers beside the execution API, who may ask, where it listens, TLS, and that it stops."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import urllib.request
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.api import RunningApi, running_api
+from tests.support.control_plane import ControlPlane, control_plane
+from trainflow.api.server import ApiServer, check_address, listen
+from trainflow.errors import InputError, SettingsError
+from trainflow.metadata.queries import service_queries
+from trainflow.settings.model import ApiSettings, Settings
+
+SECRET = "0123456789abcdef"
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path) as plane:
+        yield plane
+
+
+def _settings(**api: Any) -> Settings:
+    return Settings(api=ApiSettings(**api))
+
+
+def test_health_version_and_document_are_answered(plane: ControlPlane) -> None:
+    with running_api(plane) as api:
+        assert api.ask("GET", "/health")[:2] == (200, {"status": "ok"})
+        assert api.ask("GET", "/version").body["execution_protocol"] == {"newest": 1, "oldest": 1}
+        document = api.ask("GET", "/openapi.json").body
+        assert "/execution/v1/start" in document["paths"]
+        assert document["openapi"] == "3.1.0"
+
+
+def test_ready_says_whether_a_scheduler_is_alive(plane: ControlPlane) -> None:
+    with running_api(plane) as api:
+        presence = api.server._presence
+        assert api.ask("GET", "/ready").status == 200
+        for _ in range(12):
+            plane.clock.advance(timedelta(seconds=5))
+            presence.look()
+        answer = api.ask("GET", "/ready")
+        assert (answer.status, answer.body["status"]) == (503, "not ready")
+        assert "no scheduler is alive: run 'trainflow standalone'" in answer.body["reason"]
+        with plane.database.transaction() as connection:
+            service_queries.renew_lease(connection, plane.service_id, plane.clock.now())
+        presence.look()
+        assert api.ask("GET", "/ready").status == 200
+
+
+def test_lease_of_server_ends_with_it(plane: ControlPlane) -> None:
+    def living() -> list[str]:
+        with plane.database.reading() as connection:
+            return [row.kind for row in service_queries.not_stopped(connection)]
+
+    with running_api(plane):
+        assert living() == ["engine", "api_server"]
+    assert living() == ["engine"]
+
+
+class TestToken:
+    @pytest.fixture
+    def api(self, plane: ControlPlane) -> Iterator[RunningApi]:
+        with running_api(plane, _settings(token=SECRET)) as api:
+            yield api
+
+    @pytest.mark.parametrize("path", ["/version", "/openapi.json"])
+    def test_what_is_not_for_attempts_needs_token(self, api: RunningApi, path: str) -> None:
+        for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SECRET}"}):
+            answer = api.ask("GET", path, **header)
+            assert (answer.status, answer.body["error"]) == (401, "Unauthorized")
+        assert api.ask("GET", path, Authorization=f"Bearer {SECRET}").status == 200
+
+    def test_health_and_ready_need_none(self, api: RunningApi) -> None:
+        assert api.ask("GET", "/health").status == 200
+        assert api.ask("GET", "/ready").status == 200
+
+
+class TestAddress:
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+    def test_address_that_others_reach_needs_token(self, host: str) -> None:
+        with pytest.raises(SettingsError, match=r"api\.token is not set\. Set the environment variable TRAINFLOW__API"):
+            check_address(ApiSettings(host=host))
+        check_address(ApiSettings(host=host, token=SECRET))
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+    def test_loopback_needs_none(self, host: str) -> None:
+        check_address(ApiSettings(host=host))
+
+    def test_port_that_is_taken_is_told(self) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            with pytest.raises(InputError, match=rf"cannot listen on 127.0.0.1 port {port}: Address already in use"):
+                listen(ApiSettings(port=port))
+
+    def test_address_of_another_host_is_told(self) -> None:
+        with pytest.raises(InputError, match=r"cannot listen on 192\.0\.2\.1"):
+            listen(ApiSettings(host="192.0.2.1", token=SECRET))
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [
+            ({"token": "short"}, "fewer than 16 characters"),
+            ({"tls_cert": "a.pem"}, "without api.tls_key"),
+            ({"tls_key": "a.pem"}, "without api.tls_cert"),
+            ({"url": "example.org"}, "does not begin with http"),
+        ],
+    )
+    def test_settings_that_do_not_fit_are_refused(self, given: dict[str, str], said: str) -> None:
+        with pytest.raises(ValueError, match=said):
+            ApiSettings(**given)
+
+    @pytest.mark.parametrize(
+        ("given", "address"),
+        [
+            ({}, "http://127.0.0.1:8080"),
+            ({"host": "::1", "port": 81}, "http://[::1]:81"),
+            ({"tls_cert": "a", "tls_key": "b"}, "https://127.0.0.1:8080"),
+            ({"url": "https://x.example/trainflow/"}, "https://x.example/trainflow"),
+        ],
+    )
+    def test_address_is_that_which_workers_are_told(self, given: dict[str, Any], address: str) -> None:
+        assert ApiSettings(**given).address == address
+
+
+class TestTls:
+    def test_https_is_spoken_with_the_certificate_of_the_settings(
+        self, plane: ControlPlane, certificate: tuple[Path, Path]
+    ) -> None:
+        cert, key = certificate
+        with running_api(plane, _settings(tls_cert=str(cert), tls_key=str(key))) as api:
+            trusted = ssl.create_default_context(cafile=str(cert))
+            with urllib.request.urlopen(f"https://localhost:{api.port}/health", context=trusted) as answer:
+                assert msgspec.json.decode(answer.read()) == {"status": "ok"}
+
+    @pytest.mark.parametrize("broken", ["missing", "text"])
+    def test_file_that_is_no_certificate_is_told(self, plane: ControlPlane, tmp_path: Path, broken: str) -> None:
+        if broken == "text":
+            (tmp_path / "a.pem").write_text("no certificate")
+        with socket.socket() as listener, pytest.raises(SettingsError, match=r"api\.tls_cert.*a\.pem"):
+            ApiServer(plane.project, _settings(tls_cert="a.pem", tls_key="a.pem"), plane.clock, listener)

@@ -1,0 +1,109 @@
+"""An API server in a thread of the test, over the database of a control plane; requests to it, written out."""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tests.support.control_plane import ControlPlane
+from trainflow.api.server import ApiServer
+from trainflow.messages.execution_api import Start
+from trainflow.messages.http_protocol import BY_REQUEST, PREFIX, PROTOCOL, PROTOCOL_HEADER, TOKEN_HEADER, TOKEN_PREFIX
+from trainflow.messages.workload import ExecuteTask
+from trainflow.metadata.queries import credential_queries
+from trainflow.settings.model import Settings
+
+TOKEN = TOKEN_PREFIX + "a" * 43
+OTHER_TOKEN = TOKEN_PREFIX + "b" * 43
+
+
+class Answer(NamedTuple):
+    """What a request got."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+
+class RunningApi:
+    """A server that answers; stopped with its block."""
+
+    def __init__(self, plane: ControlPlane, server: ApiServer, port: int) -> None:
+        self.plane = plane
+        self.server = server
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.secrets: dict[str, str] = {}
+
+    def issue(self, work: ExecuteTask) -> str:
+        """The claim secret of an attempt that was handed out."""
+        with self.plane.database.transaction() as connection:
+            secret = self.secrets[work.key.attempt_id] = credential_queries.issue(connection, work.key)
+        return secret
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        """One request on a connection of its own. Of `headers`, `_` stands for `-`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        try:
+            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            content = response.read()
+            found = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, msgspec.json.decode(content) if content else None, found)
+        finally:
+            connection.close()
+
+    def post(self, message: Any, token: str | None, **headers: str) -> Answer:
+        """A request of an attempt; the token is not in it when it is None."""
+        given = {PROTOCOL_HEADER: str(PROTOCOL), **headers}
+        if token is not None:
+            given["Authorization"] = f"Bearer {token}"
+        operation = BY_REQUEST[type(message)]
+        return self.ask("POST", f"{PREFIX}/{operation.name}", msgspec.json.encode(message), **given)
+
+    def start(self, work: ExecuteTask, secret: str, token: str = TOKEN, pid: int = 100, host: str = "there") -> Answer:
+        """Claim an attempt."""
+        return self.post(Start(work.key, pid, 1.0, host), secret, **{TOKEN_HEADER: token})
+
+
+@contextmanager
+def running_api(plane: ControlPlane, settings: Settings | None = None) -> Iterator[RunningApi]:
+    """A server over the database of `plane`."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(128)
+    server = ApiServer(plane.project, settings or plane.settings, plane.clock, listener)
+    ready, failed = threading.Event(), []
+
+    def serve() -> None:
+        try:
+            server.run(ready.set)
+        except BaseException as error:
+            failed.append(error)
+            ready.set()
+
+    thread = threading.Thread(target=serve, name="api")
+    thread.start()
+    assert ready.wait(30)
+    try:
+        assert not failed, failed
+        yield RunningApi(plane, server, listener.getsockname()[1])
+    finally:
+        server.request_stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def logs_of(folder: Path, caplog: Any) -> str:
+    """Everything that was logged, and every log in a home."""
+    files = "".join(path.read_text(errors="replace") for path in (folder / ".trainflow" / "logs").rglob("*.log"))
+    formatter = logging.Formatter()
+    return files + "".join(formatter.format(record) for record in caplog.records)

@@ -1,0 +1,14 @@
+"""The API server: what is asked of the control plane over HTTP, one process of its own.
+
+Several applications stand on one port. The *execution API* is for attempts on other hosts, and has threads of its own:
+nothing that people ask can keep it from hearing a heartbeat. It reads and writes the metadata database; the scheduler
+never waits for it, and no code of users is imported here.
+
+Reading order: `execution` (requests of attempts), `heartbeats`, `attempt_logs`, `credentials` (who asks), `openapi`,
+`presence` (its lease, and whether a scheduler lives), `application` (what stands where), `server` (socket, TLS, life),
+`main` (the process that an engine starts).
+
+A change breaks this when what people ask can keep attempts waiting, when a request that proves nothing is read or
+changes something, when a secret is written to a log or stands in an answer, when a request that is sent twice has the
+effect of two, or when what a request says names a file.
+"""

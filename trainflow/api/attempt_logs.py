@@ -1,0 +1,51 @@
+"""Logs of attempts on other hosts, added to the logs of the home part by part."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from trainflow.messages.execution_api import AppendLog, LogTaken
+from trainflow.metadata.database import Database
+from trainflow.metadata.queries import credential_queries
+from trainflow.settings.home import Home
+
+
+class AttemptLogs:
+    """Writes where `trainflow logs` reads. The file is named by the database, never by a request."""
+
+    def __init__(self, database: Database, home: Home) -> None:
+        self._database = database
+        self._home = home
+
+    def append(self, request: AppendLog) -> LogTaken:
+        """Add what is new of a part; returns how much of the log there is then.
+
+        A part that comes twice, or overlaps what is there, adds nothing twice. One that begins behind the end adds
+        nothing: what is missing has to come first. Raises OSError when the file cannot be written.
+        """
+
+        def add(connection: Connection) -> LogTaken:
+            log = credential_queries.lock_log(connection, request.key)
+            new = request.data[log.size - request.offset :] if request.offset <= log.size else b""
+            if not new:
+                return LogTaken(log.size)
+            credential_queries.note_log(connection, request.key, log.size + len(new))
+            # before the commit: a part that could not be written is sent again. After a crash in between, it is there
+            # twice: rather than not at all
+            _append(self._home.attempt_log(log.dag_id, log.run_id, log.task_id, request.key.attempt_id), new)
+            return LogTaken(log.size + len(new))
+
+        return self._database.write(add)
+
+
+def _append(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)

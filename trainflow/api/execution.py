@@ -1,0 +1,219 @@
+"""The execution API: requests of attempts on other hosts, each of them typed, proven and bounded.
+
+Nothing is read of a request before it has shown a token that is known; only `start`, which shows a claim secret, is
+read first. What a request asks is answered by the same `ExecutionService` that answers attempts of the engine's host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from trainflow.api.attempt_logs import AttemptLogs
+from trainflow.api.credentials import KnownTokens, bearer
+from trainflow.api.heartbeats import HeartbeatBatches
+from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
+from trainflow.messages.execution_api import AppendLog, Done, Failed, Heartbeat, Refused, Start
+from trainflow.messages.http_protocol import (
+    OPERATIONS,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    SHORTEST_TOKEN,
+    TOKEN_HEADER,
+    HttpProblem,
+    Operation,
+    protocol_problem,
+)
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import ExecutionService
+from trainflow.metadata.queries.credential_queries import AttemptTaken, CredentialRefused
+from trainflow.metadata.transaction_failures import is_refusal
+from trainflow.settings.home import Home
+
+log = logging.getLogger(__name__)
+
+#: requests that may wait for a thread; more are told to come again
+MOST_WAITING = 2_000
+_RETRY_SECONDS = "1"
+_STALE = Refused("the attempt is not waited for any more: its task instance was queued again, cleared, or has ended")
+
+T = TypeVar("T")
+
+
+class HttpRefusal(Exception):
+    """A request that is not answered by a reply."""
+
+    def __init__(self, status: int, error: str, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.problem = HttpProblem(error, message)
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class ExecutionApplication:
+    """Answers attempts, in threads of its own."""
+
+    def __init__(self, service: ExecutionService, database: Database, home: Home, *, threads: int) -> None:
+        self._service = service
+        self._logs = AttemptLogs(database, home)
+        self._tokens = KnownTokens(database)
+        self._heartbeats = HeartbeatBatches(lambda keys: self._in_thread(lambda: service.note_heartbeats(keys)))
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="execution")
+        self._waiting = 0
+        self._encoder = msgspec.json.Encoder()
+
+    def routes(self) -> list[Route]:
+        """One for each operation."""
+        return [Route(f"/{each.name}", self._endpoint(each), methods=["POST"]) for each in OPERATIONS]
+
+    def close(self) -> None:
+        """Answer nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _endpoint(self, operation: Operation) -> Callable[[Request], Any]:
+        decoder = msgspec.json.Decoder(operation.request)
+
+        async def answer(request: Request) -> Response:
+            try:
+                reply = await self._answer(operation, decoder, request)
+            except HttpRefusal as refusal:
+                level = logging.WARNING if refusal.status >= 500 else logging.INFO
+                log.log(level, "%s: %d %s", operation.name, refusal.status, refusal.problem.message)
+                return self._response(refusal.status, refusal.problem, refusal.headers)
+            except ClientDisconnect:
+                return Response(status_code=400)
+            return self._response(_status(reply), reply)
+
+        return answer
+
+    def _response(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+        given = {PROTOCOL_HEADER: str(PROTOCOL), **(headers or {})}
+        return Response(self._encoder.encode(body), status, given, media_type="application/json")
+
+    async def _answer(self, operation: Operation, decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
+        problem = protocol_problem(request.headers.get(PROTOCOL_HEADER))
+        if problem is not None:
+            raise HttpRefusal(400, "ProtocolVersion", problem)
+        secret = bearer(request.headers.get("authorization"))
+        if secret is None:
+            raise _unauthorized("the header 'Authorization: Bearer …' is missing")
+        if operation.request is Start:
+            return await self._start(secret, request, await _decoded(operation, decoder, request))
+        held = self._tokens.remembered(secret)
+        if held is None:
+            held = await self._in_thread(lambda: self._tokens.look_up(secret))
+            if held is None:
+                raise _unauthorized("this token is not that of any attempt")
+            self._tokens.remember(secret, held)
+        message = await _decoded(operation, decoder, request)
+        if message.key != held:
+            raise HttpRefusal(403, "Forbidden", "this token is that of another attempt")
+        return await self._reply(message)
+
+    async def _start(self, secret: str, request: Request, message: Start) -> Any:
+        token = request.headers.get(TOKEN_HEADER, "")
+        if len(token) < SHORTEST_TOKEN:
+            raise HttpRefusal(
+                400, "TokenMissing", f"the header {TOKEN_HEADER} must hold at least {SHORTEST_TOKEN} characters"
+            )
+        try:
+            return await self._in_thread(lambda: self._service.claim_from_afar(message, secret, token))
+        except CredentialRefused as error:
+            raise _unauthorized(str(error)) from None
+        except AttemptTaken as error:
+            raise HttpRefusal(409, "AttemptTaken", str(error)) from None
+
+    async def _reply(self, message: Any) -> Any:
+        if isinstance(message, Heartbeat):
+            return Done() if await self._guarded(self._heartbeats.note(message.key)) else _STALE
+        if isinstance(message, AppendLog):
+            return await self._in_thread(lambda: self._append(message))
+        return await self._in_thread(lambda: self._service.handle(message))
+
+    def _append(self, message: AppendLog) -> Any:
+        try:
+            return self._logs.append(message)
+        except CredentialRefused as error:
+            raise _unauthorized(str(error)) from None
+        except OSError as error:
+            raise HttpRefusal(
+                503, "LogUnwritable", f"the log cannot be written: {error.strerror}", Retry_After="10"
+            ) from error
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._waiting >= MOST_WAITING:
+            raise HttpRefusal(503, "Busy", f"{self._waiting} requests wait already", Retry_After=_RETRY_SECONDS)
+        self._waiting += 1
+        try:
+            return await self._guarded(asyncio.get_running_loop().run_in_executor(self._threads, work))
+        finally:
+            self._waiting -= 1
+
+    async def _guarded(self, answer: Awaitable[T]) -> T:
+        """Await an answer; what kept it from being given becomes a status."""
+        try:
+            return await answer
+        except (HttpRefusal, CredentialRefused, AttemptTaken):
+            raise
+        except (DatabaseUnavailable, DatabaseDamaged) as error:
+            raise HttpRefusal(
+                503, "DatabaseUnavailable", "the metadata database cannot be used", Retry_After=_RETRY_SECONDS
+            ) from error
+        except Exception as error:
+            if is_refusal(error):
+                message = "the metadata database does not take what is in this request"
+                raise HttpRefusal(422, type(error).__name__, message) from error
+            log.exception("a request could not be answered")
+            raise HttpRefusal(503, "EngineError", "the request could not be answered: see the log") from error
+
+
+async def _decoded(operation: Operation, decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
+    body = await _body(operation, request)
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise HttpRefusal(400, "NotUnderstood", f"{operation.name}: {error}") from None
+
+
+async def _body(operation: Operation, request: Request) -> bytes:
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > operation.most_bytes:
+        raise _too_large(operation)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > operation.most_bytes:
+            raise _too_large(operation)
+    return bytes(body)
+
+
+def _too_large(operation: Operation) -> HttpRefusal:
+    return HttpRefusal(
+        413,
+        "TooLarge",
+        f"{operation.name}: the request is larger than {operation.most_bytes} bytes",
+        Connection="close",
+    )
+
+
+def _unauthorized(message: str) -> HttpRefusal:
+    return HttpRefusal(401, "Unauthorized", message, WWW_Authenticate="Bearer")
+
+
+def _status(reply: Any) -> int:
+    match reply:
+        case Refused():
+            return 410
+        case Failed(error="EngineError"):
+            return 503
+        case Failed():
+            return 422
+    return 200

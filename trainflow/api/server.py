@@ -1,0 +1,198 @@
+"""The API server as a process: its socket, TLS, database and life."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import signal
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from trainflow.api.application import compose
+from trainflow.api.execution import ExecutionApplication
+from trainflow.api.presence import Presence
+from trainflow.clock import Clock
+from trainflow.errors import InputError, SettingsError
+from trainflow.executors.execution_socket import nudge
+from trainflow.metadata import schema
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.settings.model import ApiSettings, Settings
+from trainflow.settings.project import Project
+
+log = logging.getLogger(__name__)
+
+#: how long a request waits for a database that is away, before its worker is told to come again
+_PATIENCE_SECONDS = 2.0
+#: how long requests that are being answered may take when the server ends
+_LAST_SECONDS = 5
+#: how long a connection that says nothing is kept: longer than the pause between two heartbeats
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
+
+
+def check_address(api: ApiSettings) -> None:
+    """Raise SettingsError for an address that others reach, and that nobody would have to prove anything at."""
+    if api.token is not None or is_loopback(api.host):
+        return
+    raise SettingsError(
+        f"the API server would listen on {api.host}, which other hosts reach, and api.token is not set. Set the "
+        "environment variable TRAINFLOW__API__TOKEN to a secret (openssl rand -hex 24 makes one), or listen on "
+        "127.0.0.1"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether no other host reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(api: ApiSettings) -> socket.socket:
+    """A socket at the address of the settings. Raises SettingsError for one that may not be, InputError where it cannot
+    be had."""
+    check_address(api)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            api.host, api.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"api.host: '{api.host}' is no address of this host: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"cannot listen on {api.host} port {api.port}: {error.strerror}; set api.port, or stop what listens there"
+        ) from None
+    return listener
+
+
+class ApiServer:
+    """The applications on one socket, and what they stand on."""
+
+    def __init__(self, project: Project, settings: Settings, clock: Clock, listener: socket.socket) -> None:
+        self._listener = listener
+        self._home = project.home
+        self._database = Database.of(project.home, settings)
+        self._database.patience_seconds = _PATIENCE_SECONDS
+        service = ExecutionService(
+            self._database,
+            clock,
+            Versions(),
+            lost_attempts=settings.engine.lost_attempts,
+            on_change=self._tell_scheduler,
+        )
+        self._presence = Presence(self._database, clock, settings.engine)
+        self._execution = ExecutionApplication(
+            service, self._database, project.home, threads=settings.api.execution_threads
+        )
+        self._application = compose(self._execution, self._presence, token=settings.api.token)
+        self._server = _Server(_configuration(self._application, settings.api, project.root))
+
+    def _tell_scheduler(self, _change: AppliedChange) -> None:
+        """The scheduler of this home, if there is one, has something to look at; others see it at their next look."""
+        nudge(self._home.socket_path)
+
+    def run(self, ready: Callable[[], object] = lambda: None) -> None:
+        """Answer until SIGINT or SIGTERM; `ready` is called when requests are taken."""
+        try:
+            schema.ensure_schema(self._database)
+            self._presence.begin()
+            self._server.ready = ready
+            asyncio.run(self._server.serve([self._listener]))
+            self._presence.end()
+        finally:
+            self._execution.close()
+            self._database.close()
+
+    def request_stop(self) -> None:
+        """Stop in good order. Fit for a signal handler and for any thread."""
+        self._server.request_stop()
+
+
+def _configuration(application: Any, api: ApiSettings, root: Path) -> uvicorn.Config:
+    files: dict[str, Any] = {}
+    if api.tls_cert is not None and api.tls_key is not None:
+        files = {"ssl_certfile": str(root / api.tls_cert), "ssl_keyfile": str(root / api.tls_key)}
+        _check_tls(**files)
+    elif not is_loopback(api.host):
+        log.warning("tokens travel unencrypted: set api.tls_cert and api.tls_key, or put a proxy with TLS before it")
+    config = uvicorn.Config(
+        application,
+        loop="asyncio",
+        http="h11",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+        **files,
+    )
+    # one line for each request that is refused is written where it is refused
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return config
+
+
+def _check_tls(ssl_certfile: str, ssl_keyfile: str) -> None:
+    for key, path in (("tls_cert", ssl_certfile), ("tls_key", ssl_keyfile)):
+        if not Path(path).is_file():
+            raise SettingsError(f"api.{key}: there is no file {path}")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(ssl_certfile, ssl_keyfile)
+    except (ssl.SSLError, OSError) as error:
+        raise SettingsError(f"api.tls_cert and api.tls_key: {ssl_certfile} and {ssl_keyfile}: {error}") from None
+
+
+class _Server(uvicorn.Server):
+    """Waits for the end without looking ten times a second whether it has come, and leaves signals to others."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready: Callable[[], object] = lambda: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.ready()
+        if not self.should_exit:
+            await self._end.wait()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def request_stop(self) -> None:
+        """End, from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end.set)
+
+
+@contextmanager
+def stopping(server: ApiServer) -> Iterator[None]:
+    """Have SIGINT and SIGTERM end a server inside."""
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, lambda _number, _frame: server.request_stop())
+            stack.callback(signal.signal, number, before)
+        yield

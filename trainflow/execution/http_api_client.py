@@ -1,0 +1,187 @@
+"""Speak to the execution API of an API server, through its outages: the second implementation of `ExecutionApi`.
+
+Unreachable is not dead: a request is sent again until the server answers it. An answer is what carries the header of
+the protocol; what a proxy says while the server is away is none. A request that is sent again changes nothing the
+second time, so nothing is lost and nothing happens twice when a connection breaks at whatever byte.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import random
+import secrets
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from trainflow.clock import Clock
+from trainflow.errors import EngineError, InputError
+from trainflow.messages.execution_api import Failed, LogTaken, Refused, Reply, Request, Start, SupervisorRequest
+from trainflow.messages.http_protocol import (
+    BY_REQUEST,
+    PREFIX,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    TOKEN_HEADER,
+    TOKEN_PREFIX,
+    HttpProblem,
+    Operation,
+)
+
+log = logging.getLogger(__name__)
+
+#: how long one answer is waited for
+ANSWER_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 0.05
+_LONGEST_PAUSE_SECONDS = 10.0
+#: an outage that lasts as long is told
+_TOLD_PAUSE_SECONDS = 1.0
+#: a server that asks for a longer pause does not get it
+_LONGEST_RETRY_AFTER_SECONDS = 60.0
+_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+_STOPS = frozenset({401, 403, 409, 410})
+
+Answer = Reply | LogTaken
+_ANSWERS: msgspec.json.Decoder[Answer | HttpProblem] = msgspec.json.Decoder(Answer | HttpProblem)
+
+
+class ApiUnreachable(EngineError):
+    """No answer came. `pause`: seconds after which the server wants to be asked again, where it said so."""
+
+    def __init__(self, message: str, pause: float | None = None) -> None:
+        super().__init__(message)
+        self.pause = pause
+
+
+class HttpApiClient:
+    """The line of one attempt to an API server. Fit for several threads."""
+
+    def __init__(
+        self,
+        url: str,
+        claim_secret: str,
+        *,
+        clock: Clock,
+        sleep: Callable[[float], None],
+        outage_seconds: float | None = None,
+        ca_file: str | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        """`outage_seconds`: how long the server may be away before a request fails; None: for ever. `ca_file`: the
+        authorities to believe, in PEM; None: those of the system. Raises InputError for a URL that is none."""
+        self._url = url
+        self._claim_secret = claim_secret
+        self._token = TOKEN_PREFIX + secrets.token_urlsafe(32)
+        self._clock = clock
+        self._sleep = sleep
+        self._outage_seconds = outage_seconds
+        self._answer_seconds = answer_seconds
+        parts = urlsplit(url)
+        try:
+            self._port = parts.port
+        except ValueError as error:
+            raise InputError(f"the address of the API server, '{url}', cannot be used: {error}") from None
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"the address of the API server, '{url}', does not begin with http:// or https://")
+        self._host = parts.hostname
+        self._path = parts.path.rstrip("/") + PREFIX
+        self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+        self._idle: list[http.client.HTTPConnection] = []
+        self._lock = threading.Lock()
+
+    def handle(self, request: Request) -> Reply:
+        """See `trainflow.messages.execution_api.ExecutionApi`. Asks again while the server is away; raises EngineError
+        when that was longer than `outage_seconds`."""
+        reply: Any = self.ask(request)
+        return reply  # type: ignore[no-any-return]
+
+    def ask(self, request: Request | SupervisorRequest) -> Answer:
+        """`handle`, for what a supervisor says for itself, too."""
+        began, pause, told = self._clock.monotonic(), _FIRST_PAUSE_SECONDS, False
+        while True:
+            try:
+                return self.ask_once(request)
+            except ApiUnreachable as away:
+                passed = self._clock.monotonic() - began
+                if self._outage_seconds is not None and passed >= self._outage_seconds:
+                    raise EngineError(f"the API server at {self._url} was away for {passed:.0f} s: {away}") from None
+                if not told and pause >= _TOLD_PAUSE_SECONDS:
+                    log.warning("the API server at %s does not answer, and is asked again: %s", self._url, away)
+                    told = True
+                # not all at once, when the server comes back
+                self._sleep(away.pause if away.pause is not None else pause * random.uniform(0.5, 1.0))
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    def ask_once(self, request: Request | SupervisorRequest) -> Answer:
+        """Ask, and do not ask again. Raises ApiUnreachable where there is no answer."""
+        operation = BY_REQUEST[type(request)]
+        status, headers, body = self._exchange(operation, msgspec.json.encode(request), self._headers(request))
+        if PROTOCOL_HEADER not in headers or status in _TRY_AGAIN:
+            raise ApiUnreachable(f"{operation.name}: HTTP {status}", _retry_after(headers))
+        try:
+            answer = _ANSWERS.decode(body)
+        except msgspec.DecodeError as error:
+            raise ApiUnreachable(f"{operation.name}: HTTP {status}, and an answer that is cut off: {error}") from None
+        if not isinstance(answer, HttpProblem):
+            return answer
+        return Refused(answer.message) if status in _STOPS else Failed(answer.error, answer.message)
+
+    def _headers(self, request: Request | SupervisorRequest) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", PROTOCOL_HEADER: str(PROTOCOL)}
+        if isinstance(request, Start):
+            return {**headers, "Authorization": f"Bearer {self._claim_secret}", TOKEN_HEADER: self._token}
+        return {**headers, "Authorization": f"Bearer {self._token}"}
+
+    def _exchange(
+        self, operation: Operation, body: bytes, headers: dict[str, str]
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        connection, is_new = self._take()
+        while True:
+            try:
+                connection.request("POST", f"{self._path}/{operation.name}", body, headers)
+                response = connection.getresponse()
+                content = response.read()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if is_new:
+                    raise ApiUnreachable(f"{type(error).__name__}: {error}") from None
+                # it was kept open, and the server has closed it meanwhile
+                connection, is_new = self._connection(), True
+                continue
+            if response.will_close:
+                connection.close()
+            else:
+                self._give_back(connection)
+            return response.status, response.headers, content
+
+    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop(), False
+        return self._connection(), True
+
+    def _give_back(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._idle.append(connection)
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self._host, self._port, timeout=self._answer_seconds)
+        return http.client.HTTPSConnection(self._host, self._port, timeout=self._answer_seconds, context=self._tls)
+
+    def close(self) -> None:
+        """Hang up; a later request connects again."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+
+def _retry_after(headers: http.client.HTTPMessage) -> float | None:
+    said = headers.get("Retry-After", "")
+    return min(float(said), _LONGEST_RETRY_AFTER_SECONDS) if said.isdecimal() else None

@@ -1,0 +1,172 @@
+"""What a supervisor says to the API server for an attempt on this host: heartbeats, progress, its log, its requests.
+
+A thread of its own says what needs no answer. Of progress only the newest is kept: when the server was away for hours,
+it hears how far the attempt is, not how it got there. Only an explicit answer ends an attempt: `on_refused` is called
+then, once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
+from trainflow.messages.execution_api import (
+    AppendLog,
+    Done,
+    Failed,
+    Heartbeat,
+    LogTaken,
+    Outcome,
+    Progress,
+    Refused,
+    Reply,
+    Request,
+    RowsSaved,
+    Start,
+    Started,
+)
+from trainflow.messages.http_protocol import LOG_CHUNK
+from trainflow.messages.workload import AttemptKey
+
+log = logging.getLogger(__name__)
+
+#: progress and log are sent this often at most
+TELL_SECONDS = 1.0
+
+
+class RemoteSession:
+    """Answers the process of an attempt as an engine of its host would."""
+
+    def __init__(
+        self,
+        client: HttpApiClient,
+        key: AttemptKey,
+        *,
+        heartbeat_seconds: float,
+        on_refused: Callable[[str], None],
+        log_file: Path | None = None,
+    ) -> None:
+        """`on_refused`: called from a thread of this session, with the reason, when the attempt is not waited for any
+        more. `log_file`: what is written to it is sent along."""
+        self._client = client
+        self._key = key
+        self._heartbeat_seconds = heartbeat_seconds
+        self._on_refused = on_refused
+        self._log = LogTail(client, key, log_file) if log_file is not None else None
+        self._newest: dict[type[Progress | RowsSaved], Progress | RowsSaved] = {}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._refused: Refused | None = None
+        self._thread: threading.Thread | None = None
+
+    def handle(self, request: Request) -> Reply:
+        """See `trainflow.messages.execution_api.ExecutionApi`. What needs no answer is not waited for."""
+        if isinstance(request, Progress | RowsSaved):
+            with self._lock:
+                self._newest[type(request)] = request
+            return self._refused or Done()
+        if isinstance(request, Outcome):
+            # what is left to say of the way there is worth nothing any more
+            with self._lock:
+                self._newest.clear()
+        reply = self._client.handle(request)
+        if isinstance(request, Start) and isinstance(reply, Started):
+            self._begin()
+        if isinstance(reply, Refused) and not isinstance(request, Start | Outcome):
+            self._refuse(reply)
+        return reply
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
+            self._thread.start()
+
+    def _go_on(self) -> None:
+        pause = min(TELL_SECONDS, self._heartbeat_seconds)
+        silent = self._heartbeat_seconds  # the first at once: claimed, and alive
+        while not self._ended.wait(pause):
+            silent += pause
+            try:
+                self._tell()
+                if silent >= self._heartbeat_seconds:
+                    self._said(self._client.ask_once(Heartbeat(self._key)))
+                    silent = 0.0
+            except ApiUnreachable as away:
+                log.debug("the API server does not answer: %s", away)
+            except Exception:
+                # a thread that is gone would be taken for an attempt that is
+                log.exception("a heartbeat could not be sent")
+
+    def _tell(self) -> None:
+        with self._lock:
+            waiting, self._newest = list(self._newest.values()), {}
+        for number, message in enumerate(waiting):
+            try:
+                self._said(self._client.ask_once(message))
+            except ApiUnreachable:
+                with self._lock:
+                    for each in waiting[number:]:
+                        self._newest.setdefault(type(each), each)
+                raise
+        if self._log is not None:
+            self._log.send()
+
+    def _said(self, answer: object) -> None:
+        if isinstance(answer, Refused):
+            self._refuse(answer)
+
+    def _refuse(self, answer: Refused) -> None:
+        with self._lock:
+            first, self._refused = self._refused is None, answer
+        if first and not self._ended.is_set():
+            self._on_refused(answer.reason)
+
+    def close(self, patience_seconds: float = 10.0) -> None:
+        """Say no more; send what is left of the log, unless that takes longer than `patience_seconds`."""
+        self._ended.set()
+        if self._thread is not None:
+            self._thread.join(patience_seconds)
+        if self._log is not None and (self._thread is None or not self._thread.is_alive()):
+            self._log.finish(patience_seconds)
+        self._client.close()
+
+
+class LogTail:
+    """Sends a log on as it grows. Used by one thread at a time."""
+
+    def __init__(self, client: HttpApiClient, key: AttemptKey, path: Path) -> None:
+        self._client = client
+        self._key = key
+        self._path = path
+        self._sent = 0
+
+    def send(self, most_parts: int = 4) -> bool:
+        """Send what is new, at most so many parts of it; returns whether there may be more. Raises ApiUnreachable."""
+        try:
+            with self._path.open("rb") as file:
+                for _ in range(most_parts):
+                    file.seek(self._sent)
+                    data = file.read(LOG_CHUNK)
+                    if not data:
+                        return False
+                    answer = self._client.ask_once(AppendLog(self._key, self._sent, data))
+                    if not isinstance(answer, LogTaken):
+                        if isinstance(answer, Failed):
+                            log.warning("the log is not taken: %s", answer.message)
+                        return False
+                    self._sent = answer.size
+        except FileNotFoundError:
+            return False
+        return True
+
+    def finish(self, patience_seconds: float) -> None:
+        """Send the rest, as long as there is an answer."""
+        parts = 0
+        try:
+            while self.send() and parts < patience_seconds * 100:
+                parts += 1
+        except ApiUnreachable as away:
+            log.warning("the end of the log was not sent: %s", away)

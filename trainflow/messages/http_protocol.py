@@ -1,0 +1,93 @@
+"""The execution API over HTTP: which request is posted where, what proves who asks, and which status means what.
+
+    POST {PREFIX}/{operation}      the request as JSON, typed as in `execution_api`; the reply in the same form
+    Authorization: Bearer …        the token of the attempt; with `start` its claim secret
+    X-Trainflow-Token: …           with `start`: the token that the worker made itself, and shows from then on
+    X-Trainflow-Protocol: 1        the version that the worker speaks
+
+A request may be sent again as often as it takes: the second time changes nothing, and has the same answer.
+
+    200 the reply                  409 `start`: another process has this attempt
+    400 not understood             410 the attempt is not (any more) the one that is waited for: stop
+    401 no such token              413 larger than any request of its kind
+    403 another attempt's token    422 understood, and cannot be satisfied
+    404 no such operation          429, 5xx: not now, try again
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trainflow.messages import execution_api
+from trainflow.messages.execution_api import AppendLog, Heartbeat, Outcome, Start
+
+PREFIX = "/execution/v1"
+PROTOCOL_HEADER = "X-Trainflow-Protocol"
+TOKEN_HEADER = "X-Trainflow-Token"
+#: the version of the protocol that is spoken here, and the oldest that is still understood: workers are upgraded after
+#: the API server, so the version before it is
+PROTOCOL = 1
+OLDEST_PROTOCOL = 1
+
+#: what secrets begin with: known by that to the masker of logs
+CLAIM_PREFIX, TOKEN_PREFIX = "tfclaim_", "tftoken_"
+#: characters that a token has at least: its worker makes it, and it must not be guessed
+SHORTEST_TOKEN = 40
+
+_KILOBYTE, _MEGABYTE = 1024, 1024 * 1024
+#: bytes of a log in one request
+LOG_CHUNK = 256 * _KILOBYTE
+#: an outcome holds XComs
+_MOST_WITH_XCOMS = 256 * _MEGABYTE
+
+
+class Operation(NamedTuple):
+    """One kind of request. `most_bytes`: a body that is larger is refused."""
+
+    name: str
+    request: type[Any]
+    summary: str
+    most_bytes: int = _MEGABYTE
+
+
+OPERATIONS = (
+    Operation("start", Start, "Claim the attempt, and exchange its claim secret for a token.", 64 * _KILOBYTE),
+    Operation("heartbeat", Heartbeat, "Say that the attempt lives.", 4 * _KILOBYTE),
+    Operation("progress", execution_api.Progress, "Say how far the attempt is."),
+    Operation("rows-saved", execution_api.RowsSaved, "Say how much of the split is saved.", 4 * _KILOBYTE),
+    Operation("log", AppendLog, "Add to the log of the attempt.", 8 * LOG_CHUNK),
+    Operation("get-xcom", execution_api.GetXCom, "Read XComs of a run."),
+    Operation("trigger-run", execution_api.TriggerRun, "Create a run now.", _MOST_WITH_XCOMS),
+    Operation("dag-run-state", execution_api.GetDagRunState, "Ask where a run is."),
+    Operation("tracking-run", execution_api.GetTrackingRun, "Ask for the MLflow run that mirrors the run."),
+    Operation("outcome", Outcome, "Report how the attempt ended.", _MOST_WITH_XCOMS),
+)
+BY_REQUEST = {operation.request: operation for operation in OPERATIONS}
+
+
+class HttpProblem(msgspec.Struct, frozen=True, tag="problem"):
+    """Why a request was not answered by a reply. `error` is a word for programs, `message` a sentence for people."""
+
+    error: str
+    message: str
+
+
+def protocol_problem(spoken: str | None) -> str | None:
+    """What is wrong with the version that a worker speaks; None: it is understood."""
+    if spoken is None:
+        return f"the header {PROTOCOL_HEADER} is missing: this server speaks version {PROTOCOL}"
+    if not (spoken.isascii() and spoken.isdigit()):
+        return f"{PROTOCOL_HEADER}: '{spoken[:20]}' is no number; this server speaks version {PROTOCOL}"
+    if int(spoken) > PROTOCOL:
+        return (
+            f"the worker speaks version {int(spoken)} of the protocol, this API server {PROTOCOL}: "
+            "upgrade the API server (and the scheduler) before the workers"
+        )
+    if int(spoken) < OLDEST_PROTOCOL:
+        return (
+            f"the worker speaks version {int(spoken)} of the protocol, this API server no version before "
+            f"{OLDEST_PROTOCOL}: upgrade the worker"
+        )
+    return None

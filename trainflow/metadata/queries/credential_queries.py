@@ -1,0 +1,214 @@
+"""Let a worker on another host speak for an attempt: a claim secret that is used once, and a token from then on.
+
+The claim secret travels in the workload. The worker makes its token itself and registers it with its claim, so that a
+claim whose answer was lost is sent again as it was, and no secret ever stands in an answer. The database keeps digests
+only. A token is good for as long as the attempt is the one that the database knows: there is no clock in it, and
+nothing that could expire in a queue.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Collection
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_, select, update
+
+from trainflow.errors import StateError
+from trainflow.messages.http_protocol import CLAIM_PREFIX
+from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.metadata.models import AttemptCredentialTable, AttemptTable, DagRunTable, TaskInstanceTable
+from trainflow.states import TaskInstanceState
+
+CREDENTIAL = AttemptCredentialTable.table
+ATTEMPT = AttemptTable.table
+TASK = TaskInstanceTable.table
+RUN = DagRunTable.table
+
+_RANDOM_BYTES = 32
+#: attempts in one statement
+_MOST = 400
+
+
+class CredentialRefused(StateError):
+    """A claim secret or a token is not that of the attempt it was shown for."""
+
+
+class AttemptTaken(StateError):
+    """The claim secret of an attempt was exchanged by another process: that one runs it."""
+
+
+def for_another_host(connection: Connection, workload: ExecuteTask, api_url: str) -> ExecuteTask:
+    """A workload that claims its attempt at an API server, by a secret."""
+    return msgspec.structs.replace(workload, api_url=api_url, claim_secret=issue(connection, workload.key))
+
+
+def issue(connection: Connection, key: AttemptKey) -> str:
+    """Make the claim secret of an attempt that is handed to another host; only its digest is kept."""
+    secret = CLAIM_PREFIX + secrets.token_urlsafe(_RANDOM_BYTES)
+    connection.execute(
+        _ISSUE,
+        {
+            "attempt_id": key.attempt_id,
+            "deferral_number": key.deferral_number,
+            "claim_hash": digest(secret),
+            "heartbeats": 0,
+            "log_bytes": 0,
+        },
+    )
+    return secret
+
+
+_ISSUE = insert(CREDENTIAL)
+
+
+def digest(secret: str) -> str:
+    """What is kept of a secret. Not salted, not slow: what is hashed has 256 random bits."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def exchange(connection: Connection, key: AttemptKey, claim_secret: str, token: str) -> None:
+    """Register `token` for the attempt that `claim_secret` claims; the same again changes nothing.
+
+    Raises CredentialRefused when the secret is not that of the attempt, or the token stands for another one;
+    AttemptTaken when the secret was exchanged for another token.
+    """
+    row = connection.execute(_OF_KEY, _named(key)).one_or_none()
+    if row is None or not hmac.compare_digest(row.claim_hash, digest(claim_secret)):
+        raise CredentialRefused("this claim secret is not that of the attempt")
+    token_hash = digest(token)
+    if row.token_hash is None and holder(connection, token) is not None:
+        raise CredentialRefused("this token stands for another attempt")
+    if connection.execute(_REGISTER, {**_named(key), "token": token_hash, "b_token": token_hash}).rowcount != 1:
+        raise AttemptTaken("another process has claimed this attempt")
+
+
+_OF_ATTEMPT = (
+    CREDENTIAL.c.attempt_id == bindparam("attempt"),
+    CREDENTIAL.c.deferral_number == bindparam("deferral"),
+)
+_OF_KEY = select(CREDENTIAL.c.claim_hash, CREDENTIAL.c.token_hash).where(*_OF_ATTEMPT)
+_REGISTER = (
+    update(CREDENTIAL)
+    .where(*_OF_ATTEMPT, or_(CREDENTIAL.c.token_hash.is_(None), CREDENTIAL.c.token_hash == bindparam("token")))
+    .values(token_hash=bindparam("b_token"))
+)
+
+
+def _named(key: AttemptKey) -> dict[str, object]:
+    return {"attempt": key.attempt_id, "deferral": key.deferral_number}
+
+
+def holder(connection: Connection, token: str) -> AttemptKey | None:
+    """The attempt that a token stands for, whether it is still waited for or not; None: nothing has such a token."""
+    row = connection.execute(_HOLDER, {"token": digest(token)}).one_or_none()
+    return None if row is None else AttemptKey(row.attempt_id, row.deferral_number)
+
+
+_HOLDER = select(CREDENTIAL.c.attempt_id, CREDENTIAL.c.deferral_number).where(
+    CREDENTIAL.c.token_hash == bindparam("token")
+)
+
+
+# -- heartbeats ----------------------------------------------------------------------------------------------------
+
+
+class RemoteAttempt(NamedTuple):
+    """An attempt that runs on another host, and how often it has said that it lives."""
+
+    id: AttemptKey
+    heartbeats: int
+
+
+def note_heartbeats(connection: Connection, keys: Collection[AttemptKey]) -> set[AttemptKey]:
+    """Raise the counters of attempts that say that they live. Returns those of them that run and are waited for."""
+    wanted = sorted({key.attempt_id for key in keys})
+    alive: set[AttemptKey] = set()
+    for first in range(0, len(wanted), _MOST):
+        part = {"attempts": wanted[first : first + _MOST]}
+        connection.execute(_BEAT, part)
+        alive |= {AttemptKey(*row) for row in connection.execute(_ALIVE, part)}
+    return alive & set(keys)
+
+
+_RUNS = TASK.c.state == TaskInstanceState.RUNNING
+_BEAT: Update = (
+    update(CREDENTIAL)
+    .where(
+        CREDENTIAL.c.attempt_id.in_(bindparam("attempts", expanding=True)),
+        exists().where(
+            TASK.c.attempt_id == CREDENTIAL.c.attempt_id,
+            TASK.c.deferral_number == CREDENTIAL.c.deferral_number,
+            _RUNS,
+        ),
+    )
+    .values(heartbeats=CREDENTIAL.c.heartbeats + 1)
+)
+_ALIVE = select(TASK.c.attempt_id, TASK.c.deferral_number).where(
+    TASK.c.attempt_id.in_(bindparam("attempts", expanding=True)), _RUNS
+)
+
+
+def running_elsewhere(connection: Connection, service_id: int) -> list[RemoteAttempt]:
+    """The running attempts of one scheduler that speak by HTTP, with their counters."""
+    return [
+        RemoteAttempt(AttemptKey(attempt, deferral), heartbeats)
+        for attempt, deferral, heartbeats in connection.execute(_ELSEWHERE, {"service": service_id})
+    ]
+
+
+_ELSEWHERE = (
+    select(CREDENTIAL.c.attempt_id, CREDENTIAL.c.deferral_number, CREDENTIAL.c.heartbeats)
+    .join(
+        TASK,
+        and_(
+            TASK.c.attempt_id == CREDENTIAL.c.attempt_id,
+            TASK.c.deferral_number == CREDENTIAL.c.deferral_number,
+        ),
+    )
+    .where(TASK.c.service_id == bindparam("service"), _RUNS)
+)
+
+
+# -- logs ----------------------------------------------------------------------------------------------------------
+
+
+class RemoteLog(NamedTuple):
+    """The log of an attempt: how much of it was taken, and whose it is."""
+
+    size: int
+    dag_id: str
+    run_id: str
+    task_id: str
+
+
+def lock_log(connection: Connection, key: AttemptKey) -> RemoteLog:
+    """How much of a log was taken; no other process adds to it in this transaction. Raises CredentialRefused for an
+    attempt that is not remembered any more."""
+    row = connection.execute(_LOG, _named(key)).one_or_none()
+    if row is None:
+        raise CredentialRefused("the attempt is not remembered any more")
+    return RemoteLog._make(row)
+
+
+_LOG = (
+    select(CREDENTIAL.c.log_bytes, RUN.c.dag_id, RUN.c.run_id, TASK.c.task_id)
+    .select_from(
+        CREDENTIAL.join(ATTEMPT, ATTEMPT.c.attempt_id == CREDENTIAL.c.attempt_id)
+        .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    )
+    .where(*_OF_ATTEMPT)
+    .with_for_update(of=CREDENTIAL)
+)
+
+
+def note_log(connection: Connection, key: AttemptKey, size: int) -> None:
+    """Remember how much of a log was taken."""
+    connection.execute(_NOTE_LOG, {**_named(key), "b_size": size})
+
+
+_NOTE_LOG = update(CREDENTIAL).where(*_OF_ATTEMPT).values(log_bytes=bindparam("b_size"))
