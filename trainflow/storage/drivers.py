@@ -101,12 +101,20 @@ def _fsspec(url: str, options: Mapping[str, Any], quick_seconds: float | None) -
     with _refusing(url, options):
         from fsspec.core import url_to_fs
 
+        from trainflow.storage.counted_driver import counted
         from trainflow.storage.fsspec_driver import FsspecDriver, quick_options
 
         if quick_seconds is not None:
             words = quick_options(protocol, words, quick_seconds)
         filesystem, base = url_to_fs(url, **{**extra, **words})
-    return FsspecDriver(filesystem, protocol), str(base).rstrip("/")
+    driver = FsspecDriver(filesystem, protocol)
+    return counted(driver, protocol, endpoint_of(options)) if driver.remote else driver, str(base).rstrip("/")
+
+
+def endpoint_of(options: Mapping[str, Any]) -> str:
+    """Where the bucket is, as far as options tell."""
+    inner = options.get("client_kwargs")
+    return str(options.get("endpoint_url") or (inner.get("endpoint_url") if isinstance(inner, Mapping) else "") or "")
 
 
 def load_driver(url: str, options: Mapping[str, Any]) -> None:

@@ -18,9 +18,8 @@ import msgspec
 
 from trainflow.identifiers import canonical_json
 from trainflow.observability.redaction import redact
-from trainflow.storage.drivers import probe
+from trainflow.storage.drivers import endpoint_of, probe
 from trainflow.storage.store import Store
-from trainflow.storage.urls import endpoint_of
 
 #: how long a note holds
 AGE = timedelta(days=1)

@@ -160,6 +160,16 @@ def is_transient(error: BaseException) -> bool:
     return bool(getattr(error, "transient", False))
 
 
+def error_kind(error: BaseException) -> str | None:
+    """The reason in one word, for counts; None where it is an answer: a file is not there, or there already, or ends
+    before what was asked of it."""
+    if not isinstance(error, Exception):
+        return "interrupted"
+    reason = reason_of(error)
+    is_answer = isinstance(error, FileNotFoundError | FileExistsError) or getattr(error, "status", 0) == 416
+    return None if is_answer and reason is not RefusalReason.BUCKET_MISSING else reason.name.lower()
+
+
 def chain_of(error: BaseException) -> Iterator[BaseException]:
     """The error, and what it was raised from."""
     seen: set[int] = set()

@@ -12,6 +12,7 @@ from trainflow.storage.drivers import (
     LOCAL_PROTOCOLS,
     SFTP_PROTOCOLS,
     check_kind,
+    endpoint_of,
     load_driver,
     open_driver,
     protocol_of,
@@ -40,12 +41,6 @@ def open_store(
     check_kind(url)
     known = None if copies is None else LocalCopies(copies, f"{url}\n{endpoint_of(storage_options or {})}")
     return _open_remote(url, storage_options or {}, CheckpointFailures(storage_options), known)
-
-
-def endpoint_of(options: Mapping[str, Any]) -> str:
-    """Where the bucket is, as far as options tell."""
-    inner = options.get("client_kwargs")
-    return str(options.get("endpoint_url") or (inner.get("endpoint_url") if isinstance(inner, Mapping) else "") or "")
 
 
 def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | None) -> Storage:

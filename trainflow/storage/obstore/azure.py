@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.storage.obstore.driver import Buckets
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.option_words import OptionNotMapped, Words
 from trainflow.storage.obstore.s3 import client_options
 
@@ -47,7 +47,16 @@ def azure_buckets(url: str, options: Mapping[str, Any], environ: Mapping[str, st
         timeouts["allow_http"] = True
     words.end()
     # a listing begins where it does, and the end of a file is not given without its size
-    return Buckets("AzureStore", {**found, **keys}, timeouts, provider, starts_after=False, gives_ends=False)
+    return Buckets(
+        "AzureStore",
+        {**found, **keys},
+        timeouts,
+        provider,
+        starts_after=False,
+        gives_ends=False,
+        page_names=5000,
+        deleted_names=256,
+    )
 
 
 def _connection(text: str) -> dict[str, str]:

@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from trainflow.concurrent_map import concurrent_map
+from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
 from trainflow.storage.driver import Driver, FolderListing, bucket_of
 from trainflow.storage.obstore.answers import Answer, answer_of
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
+from trainflow.storage.reasons import error_kind
 from trainflow.storage.store import REQUESTS_AT_ONCE, StoreFile
 
 T = TypeVar("T")
@@ -35,24 +38,6 @@ _PARTS_ARE_TRIED = {
     "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 2},
     "retry_timeout": timedelta(seconds=60),
 }
-
-
-class Buckets(NamedTuple):
-    """How the buckets of one account are opened, in the words of obstore. `kind` names its class of store."""
-
-    kind: str
-    config: dict[str, Any]
-    client: dict[str, Any]
-    credentials: Callable[[], Any] | None = None
-    tries: int | None = None
-    #: the configuration of one bucket, on top
-    of_bucket: Callable[[str], dict[str, Any]] = lambda bucket: {}
-    #: the service begins a listing anywhere
-    starts_after: bool = True
-    #: the service gives the end of a file without being told how long it is
-    gives_ends: bool = True
-    #: a bucket that is not there may be in another region
-    region_of: Callable[[str, Answer], str] | None = None
 
 
 class _Runtime:
@@ -98,14 +83,14 @@ class ObstoreDriver(Driver):
         def listed(store: Any, key: str) -> list[Any]:
             return list(store.list(key or None, offset=offset).collect())
 
-        found = self._files(folder, self._call(folder, listed))
+        found = self._files(folder, self._call(folder, listed, LIST))
         return [file for file in found if file.path > after] if after else found
 
     def list_if_few(self, folder: str) -> list[StoreFile] | None:
         def page(store: Any, key: str) -> list[Any]:
             return list(next(iter(store.list(key or None, chunk_size=_PAGE_NAMES)), []))
 
-        found = self._call(folder, page)
+        found = self._call(folder, page, LIST)
         return self._files(folder, found) if len(found) < _PAGE_NAMES else None
 
     def _list_after(self, folder: str, after: str) -> list[StoreFile]:
@@ -120,7 +105,7 @@ class ObstoreDriver(Driver):
         return found
 
     def list_folder(self, folder: str) -> FolderListing | None:
-        found = self._call(folder, lambda store, key: store.list_with_delimiter(key or None))
+        found = self._call(folder, lambda store, key: store.list_with_delimiter(key or None), LIST)
         bucket = bucket_of(folder)
         folders = [f"{bucket}/{each}" for each in found["common_prefixes"]]
         files = self._files(folder, found["objects"])
@@ -170,7 +155,7 @@ class ObstoreDriver(Driver):
         if self._buckets.gives_ends and not sequential:
             tail, meta = self._end(path)
         if meta is None:
-            meta = self._call(path, lambda store, key: store.head(key))
+            meta = self._call(path, lambda store, key: store.head(key), HEAD)
         tag = meta["e_tag"]
         return cast("IO[bytes]", RangeReader(lambda start, end: self._range(path, start, end, tag), meta["size"], tail))
 
@@ -187,10 +172,10 @@ class ObstoreDriver(Driver):
             raise
 
     def create(self, path: str, data: bytes) -> None:
-        self._call(path, lambda store, key: store.put(key, data, mode="create"))
+        self._call(path, lambda store, key: store.put(key, data, mode="create"), CREATE, sent=len(data))
 
     def write(self, path: str, data: bytes) -> None:
-        self._call(path, lambda store, key: store.put(key, data, use_multipart=False))
+        self._call(path, lambda store, key: store.put(key, data, use_multipart=False), WRITE, sent=len(data))
 
     def upload(self, source: Path, path: str) -> None:
         size = source.stat().st_size
@@ -199,7 +184,9 @@ class ObstoreDriver(Driver):
         def put(store: Any, key: str) -> None:
             store.put(key, source, chunk_size=part, max_concurrency=PARTS_AT_ONCE, use_multipart=size > part)
 
-        self._call(path, put, in_parts=size > part)
+        # of many parts: the first request and the last one beside them
+        requests = 1 if size <= part else -(-size // part) + 2
+        self._call(path, put, UPLOAD, sent=size, requests=requests, in_parts=size > part)
 
     def download(self, path: str, target: Path) -> None:
         first, size, tag = self._beginning(path)
@@ -237,7 +224,7 @@ class ObstoreDriver(Driver):
         for bucket in dict.fromkeys(bucket_of(path) for path in paths):
             keys = [path.partition("/")[2] for path in paths if bucket_of(path) == bucket]
             try:
-                self._call(bucket, lambda store, _, keys=keys: store.delete(keys))  # type: ignore[misc]
+                self._call(bucket, _deletion(keys), DELETE, requests=self._buckets.deletes(len(keys)))
             except FileNotFoundError as error:
                 if getattr(error, "error_code", "") in _BUCKET_MISSING:
                     raise
@@ -247,7 +234,7 @@ class ObstoreDriver(Driver):
         """Some services take it for an error that a file is not there, and stop."""
         for key in keys:
             with suppress(FileNotFoundError):
-                self._call(bucket, lambda store, _, key=key: store.delete(key))  # type: ignore[misc]
+                self._call(bucket, _deletion(key), DELETE)
 
     def delete_below(self, folder: str) -> None:
         found = self.list_below(folder)
@@ -256,7 +243,7 @@ class ObstoreDriver(Driver):
 
     def is_file(self, path: str) -> bool:
         try:
-            self._call(path, lambda store, key: store.head(key))
+            self._call(path, lambda store, key: store.head(key), HEAD)
         except FileNotFoundError:
             return False
         return True
@@ -272,19 +259,37 @@ class ObstoreDriver(Driver):
 
     def ask(self, folder: str) -> None:
         # credentials may be good for what is below the place and no more: a policy for `folder/*` allows no `folder`
-        self._call(folder, lambda store, key: next(iter(store.list(key or None, chunk_size=1)), None))
+        self._call(folder, lambda store, key: next(iter(store.list(key or None, chunk_size=1)), None), LIST)
 
     # -- requests
 
-    def _call(self, path: str, call: Callable[[Any, str], T], *, in_parts: bool = False) -> T:
-        """What `call` returns of the bucket and the key of a path."""
+    def _call(
+        self,
+        path: str,
+        call: Callable[[Any, str], T],
+        op: str = READ,
+        *,
+        sent: int = 0,
+        requests: int = 1,
+        in_parts: bool = False,
+    ) -> T:
+        """What `call` returns of the bucket and the key of a path. Counted as `requests` that send so many bytes."""
         bucket, _, key = path.strip("/").partition("/")
         try:
-            return _interruptible(lambda: call(self._store(bucket, in_parts), key))
+            return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
         except Answer as error:
             if not self._found_region(bucket, error):
                 raise
-        return _interruptible(lambda: call(self._store(bucket, in_parts), key))
+        return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
+
+    def _counted(self, bucket: str, call: Callable[[], T], op: str, sent: int, requests: int) -> T:
+        with REQUESTS.call(self._buckets.label(bucket), op, error_kind, sent) as made:
+            made.requests = requests
+            found = _interruptible(call)
+            made.received = _bytes_in(found)
+            if op == LIST:
+                made.requests = max(1, -(-_names_in(found) // self._buckets.page_names))
+        return found
 
     def _found_region(self, bucket: str, error: Answer) -> bool:
         find = self._buckets.region_of
@@ -322,6 +327,22 @@ class ObstoreDriver(Driver):
 
 _BUCKET_MISSING = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"})
 _OF_REGIONS = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+
+
+def _deletion(keys: str | list[str]) -> Callable[[Any, str], None]:
+    return lambda store, _: store.delete(keys)
+
+
+def _bytes_in(found: object) -> int:
+    """The bytes of a content that a call gave, alone or before what else it gave."""
+    first = found[0] if isinstance(found, tuple) and found else found
+    return len(first) if isinstance(first, bytes) else 0
+
+
+def _names_in(found: object) -> int:
+    if isinstance(found, dict):
+        return len(found["objects"]) + len(found["common_prefixes"])
+    return len(found) if isinstance(found, list) else 0
 
 
 def _parents(path: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.storage.obstore.driver import Buckets
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.option_words import OptionNotMapped, Words
 from trainflow.storage.obstore.s3 import client_options
 
@@ -42,7 +42,7 @@ def gcs_buckets(options: Mapping[str, Any], environ: Mapping[str, str]) -> Bucke
     config, provider = _credentials(words.take("token"), environ)
     timeouts = client_options(None, words.seconds("requests_timeout", "timeout"))
     words.end()
-    return Buckets("GCSStore", config, timeouts, provider)
+    return Buckets("GCSStore", config, timeouts, provider, deleted_names=1)
 
 
 def _credentials(token: Any, environ: Mapping[str, str]) -> tuple[dict[str, Any], Callable[[], Any] | None]:

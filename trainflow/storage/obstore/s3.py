@@ -9,7 +9,7 @@ from typing import Any
 from trainflow.errors import InputError
 from trainflow.storage.obstore.answers import Answer
 from trainflow.storage.obstore.aws_profiles import Profile, credentials
-from trainflow.storage.obstore.driver import Buckets
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.option_words import OptionNotMapped, Words
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0

@@ -1,0 +1,230 @@
+"""Requests to stores, counted by the process that makes them: how many, of what kind, how many bytes, how long.
+
+Attempts live shortly: what one has asked goes to the engine with its outcome, and is kept with the attempt in the
+database. There it is summed up for a run, a chain, or all of them (`prometheus_text`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+#: what may be asked: services price the first four as writes, the next two as reads, and delete for nothing
+LIST, CREATE, WRITE, UPLOAD = "list", "create", "write", "upload"
+READ, HEAD = "read", "head"
+DELETE = "delete"
+WRITES = frozenset({LIST, CREATE, WRITE, UPLOAD})
+READS = frozenset({READ, HEAD})
+#: upper bounds of the histogram of how long a call takes, in seconds; what takes longer comes after the last
+BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class StoreUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was asked of one store by one kind of request. A call may be several requests (a long listing, a large
+    file)."""
+
+    #: scheme and bucket, or the endpoint and bucket where it has one of its own; without credentials
+    store: str
+    op: str
+    requests: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    #: of all calls together
+    seconds: float = 0.0
+    #: calls by how long they took: one number for each of `BOUNDS`, and one for what took longer
+    calls: tuple[int, ...] = ()
+    #: calls that were refused or lost, by kind; what is not there or there already is an answer
+    errors: dict[str, int] = {}
+
+
+class _Counted:
+    """What may still grow."""
+
+    def __init__(self) -> None:
+        self.requests = self.sent = self.received = 0
+        self.seconds = 0.0
+        self.calls = [0] * (len(BOUNDS) + 1)
+        self.errors: dict[str, int] = {}
+
+
+class Call:
+    """One call that is under way; who makes it says what it came to."""
+
+    def __init__(self, sent: int) -> None:
+        self.requests = 1
+        self.sent = sent
+        self.received = 0
+
+
+class StoreRequests:
+    """The counts of one process. Safe for threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, as a process does that was forked."""
+        self._lock = threading.Lock()
+        self._counted: dict[tuple[str, str], _Counted] = {}
+
+    @contextmanager
+    def call(
+        self, store: str, op: str, kind_of: Callable[[BaseException], str | None], sent: int = 0
+    ) -> Iterator[Call]:
+        """Count what is done meanwhile. `kind_of` names an error; None: it is an answer."""
+        made, began, error = Call(sent), self._clock(), None
+        try:
+            yield made
+        except BaseException as raised:
+            error = kind_of(raised)
+            raise
+        finally:
+            self._add(store, op, made, self._clock() - began, error)
+
+    def _add(self, store: str, op: str, made: Call, seconds: float, error: str | None) -> None:
+        with self._lock:
+            counted = self._counted.setdefault((store, op), _Counted())
+            counted.requests += made.requests
+            counted.sent += made.sent
+            counted.received += made.received
+            counted.seconds += seconds
+            counted.calls[bisect_left(BOUNDS, seconds)] += 1
+            if error is not None:
+                counted.errors[error] = counted.errors.get(error, 0) + 1
+
+    def use(self) -> list[StoreUse]:
+        """What was counted so far."""
+        with self._lock:
+            return [
+                StoreUse(
+                    store, op, each.requests, each.sent, each.received,
+                    round(each.seconds, 6), tuple(each.calls), dict(each.errors),
+                )
+                for (store, op), each in sorted(self._counted.items())
+            ]  # fmt: skip
+
+    def take(self) -> list[StoreUse]:
+        """What was counted since the last time."""
+        found = self.use()
+        self.clear()
+        return found
+
+
+#: of this process
+REQUESTS = StoreRequests()
+os.register_at_fork(after_in_child=REQUESTS.clear)
+
+
+def summed(uses: Iterable[StoreUse]) -> list[StoreUse]:
+    """One for each store and kind of request."""
+    found: dict[tuple[str, str], StoreUse] = {}
+    for each in uses:
+        known = found.get((each.store, each.op))
+        found[each.store, each.op] = each if known is None else _added(known, each)
+    return [found[key] for key in sorted(found)]
+
+
+def _added(one: StoreUse, other: StoreUse) -> StoreUse:
+    longest = max(len(one.calls), len(other.calls))
+    pairs = zip(*(each.calls + (0,) * (longest - len(each.calls)) for each in (one, other)), strict=True)
+    kinds = sorted({*one.errors, *other.errors})
+    return StoreUse(
+        one.store,
+        one.op,
+        one.requests + other.requests,
+        one.bytes_sent + other.bytes_sent,
+        one.bytes_received + other.bytes_received,
+        round(one.seconds + other.seconds, 6),
+        tuple(first + second for first, second in pairs),
+        {kind: one.errors.get(kind, 0) + other.errors.get(kind, 0) for kind in kinds},
+    )
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What requests come to, whatever store they went to. `writes`: PUT, COPY, POST and LIST, which services price
+    together; `reads`: GET and HEAD; `deletes` are free."""
+
+    requests: int
+    writes: int
+    reads: int
+    deletes: int
+    bytes_sent: int
+    bytes_received: int
+    seconds: float
+    errors: int
+
+
+def totals(uses: Iterable[StoreUse]) -> Totals:
+    """Add up."""
+    uses = list(uses)
+
+    def of(ops: frozenset[str]) -> int:
+        return sum(each.requests for each in uses if each.op in ops)
+
+    return Totals(
+        requests=sum(each.requests for each in uses),
+        writes=of(WRITES),
+        reads=of(READS),
+        deletes=of(frozenset({DELETE})),
+        bytes_sent=sum(each.bytes_sent for each in uses),
+        bytes_received=sum(each.bytes_received for each in uses),
+        seconds=round(sum(each.seconds for each in uses), 6),
+        errors=sum(sum(each.errors.values()) for each in uses),
+    )
+
+
+def prometheus_text(uses: Iterable[StoreUse]) -> str:
+    """The counts in the text format of Prometheus."""
+    uses = summed(uses)
+    lines = ["# HELP trainflow_store_request_seconds How long calls of stores took.",
+             "# TYPE trainflow_store_request_seconds histogram"]  # fmt: skip
+    for each in uses:
+        lines += _histogram(each)
+    lines += _counter(
+        "trainflow_store_requests_total", "Requests to stores.", [({}, use, use.requests) for use in uses]
+    )
+    lines += _counter(
+        "trainflow_store_bytes_total",
+        "Bytes of contents sent to stores and received from them.",
+        [
+            ({"direction": direction}, use, count)
+            for use in uses
+            for direction, count in (("sent", use.bytes_sent), ("received", use.bytes_received))
+        ],
+    )
+    errors = [({"kind": kind}, use, count) for use in uses for kind, count in sorted(use.errors.items())]
+    lines += _counter("trainflow_store_errors_total", "Calls of stores that were refused or lost.", errors)
+    return "\n".join(lines) + "\n"
+
+
+def _histogram(use: StoreUse) -> Iterator[str]:
+    name, reached = "trainflow_store_request_seconds", 0
+    for bound, count in zip((*map(str, BOUNDS), "+Inf"), use.calls, strict=True):
+        reached += count
+        yield f"{name}_bucket{_labels(use, {'le': bound})} {reached}"
+    yield f"{name}_sum{_labels(use, {})} {use.seconds:g}"
+    yield f"{name}_count{_labels(use, {})} {sum(use.calls)}"
+
+
+def _counter(name: str, says: str, values: Iterable[tuple[dict[str, str], StoreUse, Any]]) -> Iterator[str]:
+    yield f"# HELP {name} {says}"
+    yield f"# TYPE {name} counter"
+    for labels, use, value in values:
+        yield f"{name}{_labels(use, labels)} {value}"
+
+
+def _labels(use: StoreUse, more: dict[str, str]) -> str:
+    labels = {"op": use.op, "store": use.store, **more}
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
