@@ -54,7 +54,7 @@ class Remote:
         return json.loads(self.run(*arguments, "--json"))
 
     def kill_in_the_middle(self, *arguments: str) -> None:
-        """kill -9 of everything in the middle of a split, and the home is gone."""
+        """kill -9 of everything in the middle of a split, and the home is gone, when what was saved is uploaded."""
         (self.project.root / "hold").touch()
         running = self.project.begin(*arguments)
         held = len([words for words in self.project.journal() if words[0] == "holding"])
@@ -62,9 +62,13 @@ class Remote:
             lambda: len([words for words in self.project.journal() if words[0] == "holding"]) > held,
             lambda: running.output,
         )
+        wait_for(self._has_save, lambda: running.output)
         self.project.kill_everything()
         (self.project.root / "hold").unlink()
         shutil.rmtree(self.project.home.path)
+
+    def _has_save(self) -> bool:
+        return any("/manifest." in file.path for file in self.store.files(f"{NAME}/main/main/partials"))
 
 
 @pytest.fixture

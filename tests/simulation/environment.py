@@ -16,6 +16,7 @@ from random import Random
 from typing import Any, Protocol
 
 from tests.simulation.fiber import current
+from trainflow.operators.training.background_saves import BackgroundSaves
 from trainflow.operators.triggers import partition
 from trainflow.samples.table import probe
 from trainflow.settings.home import Home
@@ -39,7 +40,12 @@ def isolated_project(seed: int) -> Iterator[Project]:
     root = _memory_disk() / f"trainflow-simulation-{os.getpid()}"
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
-    here = [(os, "urandom", Random(f"names {seed}").randbytes), (os, "fsync", _not_now)]
+    here: list[tuple[Any, str, Any]] = [
+        (os, "urandom", Random(f"names {seed}").randbytes),
+        (os, "fsync", _not_now),
+        # an upload in the background is one that goes on at once: a kill comes between any two of its steps
+        (BackgroundSaves, "_take", BackgroundSaves._try),
+    ]
     try:
         with _replaced(here):
             yield Project(root, Home(root / ".trainflow"))

@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 OLD = timedelta(days=1)
 #: what is kept of stores elsewhere is of use to the next run, which may be a month later: longer without a use
 UNUSED = timedelta(days=45)
+#: saves are large, and a run that is gone on with after longer than this has those in the store
+UNUSED_SAVES = timedelta(days=7)
 
 
 def sweep_home(home: Home, database: Database, now: datetime) -> list[Path]:
@@ -50,7 +52,7 @@ def _candidates(home: Home) -> Iterator[tuple[Path, timedelta]]:
     """What may go, and how long after its last use."""
     left = ((folder, OLD) for folder in (home.outcomes, home.attempts_scratch, home.runs_scratch))
     known = ((folder, UNUSED) for folder in (home.store_copies, home.store_probes, home.artifact_cache))
-    for folder, age in (*left, *known):
+    for folder, age in (*left, (home.local_saves, UNUSED_SAVES), *known):
         if folder.is_dir():
             yield from ((path, age) for path in sorted(folder.iterdir()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -278,6 +279,9 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _clear_saves(self, ledger: Ledger, parent_id: str | None, ti: TaskInstance, *, refused: bool) -> None:
         """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""
+        local = self._trained().get("local_saves")
+        if local:
+            shutil.rmtree(ti.home.local_saves / local, ignore_errors=True)
         if not self._trained().get("saves"):
             return
         from trainflow.checkpoints.commit.intermediate_saves import clear_saves, drop_training

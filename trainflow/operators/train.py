@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
     from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.operators.training.background_saves import BackgroundSaves
     from trainflow.operators.training.command import TrainingCommand
     from trainflow.samples.splits.split import Split
 
@@ -102,7 +104,8 @@ class TrainOperator(SplitOperator):
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
         partials = self._partials(context, ledger, head, split, parent)
-        saves = StoredSaves(partials, ti, split, output)
+        background = self._background(partials, ledger, head, split, ti)
+        saves = StoredSaves(partials, ti, split, output, background)
         training = self._training(context, head, split, output, parent, saves)
         keep = False
         try:
@@ -111,6 +114,7 @@ class TrainOperator(SplitOperator):
                     metrics = self._run_function(training, ti)
                 else:
                     metrics = self._run_command(training, saves, ti)
+            saves.finish(needed=False)
             artifacts = seal(ledger.store, head.chain, ti.attempt_id, output, earlier_artifacts(ledger, head, split))
             if ledger.store.local_path(artifacts.path) is None:
                 artifact_cache(ti).put_all(artifacts.files, output)  # what trains next goes on from them
@@ -121,6 +125,7 @@ class TrainOperator(SplitOperator):
             keep = True
             raise FailException(f"{error}. What was trained so far is kept in {output}") from error
         finally:
+            saves.finish(needed=True)
             if not keep:
                 shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
         return {
@@ -133,6 +138,7 @@ class TrainOperator(SplitOperator):
             "split": split.digest,
             "params": redact(dict(training.params)),  # for the record: the function was given them as they are
             "saves": partials.any,
+            "local_saves": self._local_saves(partials, ti).name if background is not None else None,
         }
 
     def on_kill(self) -> None:
@@ -158,6 +164,25 @@ class TrainOperator(SplitOperator):
         return IntermediateSaves(
             ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at, begun=begun
         )
+
+    @staticmethod
+    def _local_saves(partials: IntermediateSaves, ti: TaskInstance) -> Path:
+        """Where saves of this training are on this machine. Those of another run are not gone on from: a gate may have
+        refused what came of them, and forgotten those in the store."""
+        return ti.home.local_saves / hashlib.sha256(f"{partials.training}\n{ti.run_id}".encode()).hexdigest()[:24]
+
+    def _background(
+        self, partials: IntermediateSaves, ledger: Ledger, head: Head, split: Split, ti: TaskInstance
+    ) -> BackgroundSaves | None:
+        """The upload of saves while training goes on, where the store is elsewhere."""
+        if ledger.store.local_path("") is not None:
+            return None
+        from trainflow.operators.training.background_saves import KEPT_HERE, BackgroundSaves
+        from trainflow.storage.local import LocalStore
+
+        store = LocalStore(self._local_saves(partials, ti))
+        here = partials.in_store(store, kept=KEPT_HERE)
+        return BackgroundSaves(here, partials, lambda: earlier_artifacts(ledger, head, split), ti.log)
 
     def _training(
         self,

@@ -65,6 +65,11 @@ class Home:
         return self.runs_scratch / hashlib.sha256(f"{dag_id}\n{run_id}".encode()).hexdigest()[:24]
 
     @property
+    def local_saves(self) -> Path:
+        """Saves inside a split whose checkpoint store is elsewhere, a folder for each training of a run."""
+        return self.path / "saves"
+
+    @property
     def store_copies(self) -> Path:
         """Copies of small files of stores elsewhere, which are not read again while they are the same there."""
         return self.path / "copies"

@@ -75,9 +75,9 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path, earlier: 
             location=str(folder),
         )
     files = digest_folder(folder) if own is None else _taken_over(folder, own)
-    found = _found_in(files, earlier, f"{chain.artifacts}/")
+    found = shared_with(files, earlier, f"{chain.artifacts}/")
     if own is None:
-        files = [_referenced(file, found) for file in files]
+        files = [as_reference(file, found) for file in files]
         upload(store, path, folder, files)
     try:
         _refuse_written(folder, before, own, files)
@@ -91,14 +91,15 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path, earlier: 
     return made
 
 
-_Earlier = dict[tuple[int, str], tuple[Artifacts, ArtifactFile]]
+#: files of earlier checkpoints, by size and digest
+Shared = dict[tuple[int, str], tuple[Artifacts, ArtifactFile]]
 
 
-def _found_in(files: Sequence[ArtifactFile], earlier: Sequence[Artifacts], own: str) -> _Earlier:
+def shared_with(files: Sequence[ArtifactFile], earlier: Sequence[Artifacts], own: str) -> Shared:
     """The files of earlier checkpoints that are to be shared, by size and digest. Never all that a checkpoint has: by
     its own folder it is known to have been committed. What another chain has in the `own` one comes from a checkpoint
     that may be gone from the line."""
-    there: _Earlier = {}
+    there: Shared = {}
     for each in earlier:
         for file in each.files:
             if each.path.startswith(own) or not file.source.startswith(own):
@@ -113,14 +114,15 @@ def _key(file: ArtifactFile) -> tuple[int, str]:
     return file.size, file.sha256
 
 
-def _referenced(file: ArtifactFile, found: _Earlier) -> ArtifactFile:
+def as_reference(file: ArtifactFile, found: Shared) -> ArtifactFile:
+    """The file as an entry of an object store names it: by its place, where it is shared."""
     if _key(file) not in found:
         return file
     artifacts, same = found[_key(file)]
     return msgspec.structs.replace(file, source=artifacts.place(same))
 
 
-def _share(store: Store, made: Artifacts, found: _Earlier) -> None:
+def _share(store: Store, made: Artifacts, found: Shared) -> None:
     """Put a second name of the committed files in the place of files that were taken over and are the same: what is
     committed is out of the trainer's reach."""
     for file in made.files:

@@ -20,7 +20,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.artifacts import digest_folder, upload
+from trainflow.checkpoints.commit.artifacts import as_reference, digest_folder, shared_with, upload
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.checkpoints.verified_artifacts import differences, verify
 from trainflow.errors import ArtifactCorrupt, StoreFailure
@@ -59,6 +59,15 @@ class IntermediateSave(msgspec.Struct, frozen=True):
     at: datetime
     split: str = ""
 
+    @property
+    def name(self) -> str:
+        """The name of its folder: no other save has it."""
+        return _name(self.attempt_id, self.number)
+
+
+def _name(attempt_id: str, number: int) -> str:
+    return f"{attempt_id}-{number:08d}"
+
 
 class _Manifest(msgspec.Struct, frozen=True):
     digest: str
@@ -86,7 +95,8 @@ def training_name(parent_id: str | None, *what: object) -> str:
 class IntermediateSaves:
     """The saves of one training (`name`), as one attempt sees them. Its own go below `scratch` first, unless the store
     is on this machine. `not_before`: earlier attempts were cleared away by a person, and are not gone on from. `begun`:
-    the names of the trainings that had saved anything when the attempt began, where they were listed then."""
+    the names of the trainings that had saved anything when the attempt began, where they were listed then. `kept`: how
+    many are kept."""
 
     def __init__(
         self,
@@ -98,6 +108,7 @@ class IntermediateSaves:
         *,
         not_before: datetime | None = None,
         begun: Collection[str] | None = None,
+        kept: int = KEPT,
     ) -> None:
         #: whether the chain has partials, so that a commit has something to clear away
         self.any = False
@@ -107,15 +118,30 @@ class IntermediateSaves:
         self._attempt_id = attempt_id
         self._scratch = scratch
         self._begun = begun
+        self._kept = kept
+        #: names of saves that are not deleted
+        self.held: set[str] = set()
         # attempt ids know milliseconds
         self._not_before = not_before and not_before.replace(microsecond=not_before.microsecond // 1000 * 1000)
         self._number = 0
         #: names of saves that were found damaged: no attempt goes on from them
         self._damaged: set[str] = set()
 
-    def newest(self, split: str = "") -> tuple[IntermediateSave, Path] | None:
+    @property
+    def training(self) -> str:
+        """The folder of the training, relative to the store."""
+        return self._training
+
+    def in_store(self, store: Store, *, kept: int) -> IntermediateSaves:
+        """The saves of the same training, as the same attempt sees them, in another store."""
+        name = self._training.rpartition("/")[2]
+        return IntermediateSaves(
+            store, self._chain, name, self._attempt_id, self._scratch, not_before=self._not_before, kept=kept
+        )
+
+    def newest(self, split: str = "", *, after: int = -1) -> tuple[IntermediateSave, Path] | None:
         """The newest save that is whole, and a local folder with its files; None to begin at the start of the split.
-        `split`: one of other content is passed over.
+        `split`: one of other content is passed over. `after`: only one that is further than that row.
 
         One listing when the chain has no partials. Raises StoreFailure.
         """
@@ -127,7 +153,7 @@ class IntermediateSaves:
         for save in complete:
             if self._was_cleared(save):
                 self._delete(save)
-        for save in reversed([save for save in complete if not self._was_cleared(save)]):
+        for save in reversed([save for save in complete if save.row > after and not self._was_cleared(save)]):
             try:
                 partial = self._manifest(save)
                 if partial.split != split:
@@ -141,7 +167,7 @@ class IntermediateSaves:
     def begin(self) -> Path:
         """An empty folder to write the next save into."""
         self._number += 1
-        folder = self._folder()
+        folder = self._folder(self._number)
         try:
             shutil.rmtree(folder.parent, ignore_errors=True)
             make_folder(folder)
@@ -150,40 +176,88 @@ class IntermediateSaves:
         return folder
 
     def complete(
-        self, position: Mapping[str, Any], state: Mapping[str, Any], now: datetime, *, split: str = ""
+        self,
+        position: Mapping[str, Any],
+        state: Mapping[str, Any],
+        now: datetime,
+        *,
+        split: str = "",
+        number: int | None = None,
     ) -> IntermediateSave:
-        """What was written into the folder that `begin` gave is a save from now on. Raises StoreFailure,
-        ArtifactsRefused."""
-        path, folder = self._path(), self._folder()
+        """What was written into the folder that `begin` gave (`number`: the so-manyth time, None: the last time) is a
+        save from now on. Raises StoreFailure, ArtifactsRefused."""
+        number = number or self._number
+        folder = self._folder(number)
         files = digest_folder(folder)
-        upload(self._store, f"{path}/{_FILES}", folder, files)
-        partial = IntermediateSave(self._attempt_id, self._number, dict(position), dict(state), files, now, split)
-        hit("partial: files are in the store")
-        own = _Complete(int(position["row"]), path.rpartition("/")[2])
-        manifest = f"{self._training}/{own.manifest}"
-        if not self._store.created(manifest, _encode(partial)):
-            raise StoreFailure(f"{self._store.uri(manifest)}: another attempt has written it", location=manifest)
-        hit("partial: saved")
-        self.any = True
+        upload(self._store, f"{self._path(number)}/{_FILES}", folder, files)
+        partial = IntermediateSave(self._attempt_id, number, dict(position), dict(state), files, now, split)
+        own = self._record(partial)
         if not self._in_place(folder):
             shutil.rmtree(folder.parent, ignore_errors=True)
         self._forget_others(own)
         return partial
 
+    def publish(
+        self,
+        partial: IntermediateSave,
+        folder: Path,
+        earlier: Sequence[Artifacts] = (),
+        *,
+        begun: bool = False,
+        going_on: Callable[[], bool] = lambda: True,
+    ) -> bool:
+        """Upload a save that is whole in a local `folder`. Files of `earlier` checkpoints, which are kept as long as it
+        is of use, are named and not uploaded; nor is, where it was `begun` before, what is in the store already: no
+        other save has its name. False where `going_on` said between two files that it is of no use any more. Raises
+        StoreFailure."""
+        path = f"{self._training}/{partial.name}/{_FILES}"
+        found = shared_with(partial.files, earlier, f"{self._chain.artifacts}/")
+        files = [as_reference(file, found) for file in partial.files]
+        there = {file.path: file.size_bytes for file in self._store.files(path)} if begun else {}
+        self.any = True
+        for file in files:
+            if not going_on():
+                return False
+            if there.get(f"{path}/{file.path}") != file.size:
+                upload(self._store, path, folder, [file])
+        own = self._record(msgspec.structs.replace(partial, files=files))
+        self._forget_others(own)
+        return True
+
+    def _record(self, partial: IntermediateSave) -> _Complete:
+        """Write the manifest."""
+        hit("partial: files are in the store")
+        own = _Complete(int(partial.position["row"]), partial.name)
+        manifest = f"{self._training}/{own.manifest}"
+        if not self._store.created(manifest, _encode(partial)):
+            raise StoreFailure(f"{self._store.uri(manifest)}: another attempt has written it", location=manifest)
+        hit("partial: saved")
+        self.any = True
+        return own
+
+    def folder_of(self, number: int) -> Path:
+        """The folder that `begin` gave, the so-manyth time."""
+        return self._folder(number)
+
     def abandon(self) -> None:
         """Take away what `begin` has begun and was not completed. Never raises."""
-        shutil.rmtree(self._folder().parent, ignore_errors=True)
+        shutil.rmtree(self._folder(self._number).parent, ignore_errors=True)
 
-    def _path(self) -> str:
-        return f"{self._training}/{self._attempt_id}-{self._number:08d}"
+    @property
+    def number(self) -> int:
+        """How often `begin` was called."""
+        return self._number
 
-    def _folder(self) -> Path:
-        path = self._path()
+    def _path(self, number: int) -> str:
+        return f"{self._training}/{_name(self._attempt_id, number)}"
+
+    def _folder(self, number: int) -> Path:
+        path = self._path(number)
         base = self._store.local_path(path) or self._scratch / path.rpartition("/")[2]
         return base / _FILES
 
     def _in_place(self, folder: Path) -> bool:
-        return self._store.local_path(f"{self._path()}/{_FILES}") == folder
+        return self._store.local_path(self._training) in folder.parents
 
     def _complete(self) -> list[_Complete]:
         """The saves that have a manifest, the one that is furthest last."""
@@ -212,14 +286,14 @@ class IntermediateSaves:
     def _fetch(self, name: str, partial: IntermediateSave) -> Path:
         artifacts = Artifacts(f"{self._training}/{name}/{_FILES}", partial.files)
         local = self._store.local_path(artifacts.path)
-        if local is not None:
+        if local is not None and not artifacts.owners:
             make_folder(local)  # a save without files has none
             _raise_if(verify(self._store, artifacts), name)
             return local
         target = self._scratch / f"{name}-{os.urandom(4).hex()}"
         target.mkdir(parents=True)
         for file in partial.files:
-            self._store.get_file(f"{artifacts.path}/{file.path}", target / file.path)
+            self._store.get_file(artifacts.place(file), target / file.path)
         _raise_if(differences(target, artifacts), name)
         return target
 
@@ -230,7 +304,7 @@ class IntermediateSaves:
             complete = self._complete()
             useful = [each for each in complete if each.name not in self._damaged and not self._was_cleared(each)]
             for each in complete:
-                if each not in useful[-KEPT:] and each != own:
+                if each not in useful[-self._kept :] and each != own and each.name not in self.held:
                     self._delete(each)
         except StoreFailure as error:
             log.warning("older saves could not be cleared away, the commit will: %s", error)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
     from trainflow.clock import Clock
+    from trainflow.operators.training.background_saves import BackgroundSaves
     from trainflow.samples.splits.split import Split
 
 #: writes what it takes to go on into an empty folder
@@ -52,6 +53,10 @@ class Saves(Protocol):
 
     def put(self, position: dict[str, Any], state: dict[str, Any], write: Write) -> None:
         """Keep one: all of it or nothing. Raises StoreFailure, and what `write` raises."""
+        ...
+
+    def report(self) -> None:
+        """Say of which saves the next attempt can go on, wherever it runs, where that took its time."""
         ...
 
 
@@ -106,6 +111,7 @@ class SavePoints:
         if os.getpid() != self._owner:
             raise TaskError("ctx.save in a forked copy of the task's process: only the one that runs the task saves")
         rows = rows_of(position)
+        self._saves.report()
         if not self._held:
             _encoded(position, state or {})  # what is wrong is said at once, not when it is first written
         if not self.stopping and not self._is_due(every):
@@ -144,19 +150,27 @@ class SavePoints:
 class StoredSaves(Saves):
     """Saves in the chain's store, written by the process that trains. Each says which content its rows are of: that of
     `split`. With each of them the `output` folder is looked at: what can never be committed is better found now than
-    when all is trained."""
+    when all is trained. `background`: they are uploaded by, where the store is elsewhere."""
 
-    def __init__(self, partials: IntermediateSaves, ti: TaskInstance, split: Split, output: Path | None = None) -> None:
+    def __init__(
+        self,
+        partials: IntermediateSaves,
+        ti: TaskInstance,
+        split: Split,
+        output: Path | None = None,
+        background: BackgroundSaves | None = None,
+    ) -> None:
         self._partials = partials
         self._ti = ti
         self._split = split
         self._output = output
+        self._background = background
         self._begun_at = 0
 
     def newest(self) -> Saved | None:
         """The newest one, whose rows, and those that are left, are still what the split names. Raises SampleChanged
         where they are not."""
-        found = self._partials.newest(self._split.digest)
+        found = (self._background or self._partials).newest(self._split.digest)
         if found is None:
             return None
         check_unchanged(self._split)
@@ -169,13 +183,28 @@ class StoredSaves(Saves):
 
         if self._output is not None:
             check_fit(self._output)
+        saves, now = self._background or self._partials, self._ti.clock.now()
         try:
-            write(self._partials.begin())
-            self._partials.complete(position, state, self._ti.clock.now(), split=self._split.digest)
+            write(saves.begin())
+            saves.complete(position, state, now, split=self._split.digest)
         except BaseException:
-            self._partials.abandon()
+            saves.abandon()
             raise
-        rows = rows_of(position)
+        if self._background is None:
+            self._report(rows_of(position))
+
+    def report(self) -> None:
+        if self._background is not None:
+            for rows in self._background.arrived():
+                self._report(rows)
+
+    def finish(self, *, needed: bool) -> None:
+        """Wait for what is under way, as `BackgroundSaves.finish` does, and report it."""
+        if self._background is not None:
+            self._background.finish(needed=needed)
+            self.report()
+
+    def _report(self, rows: int) -> None:
         if rows > self._begun_at:
             self._ti.report_saved(rows)
 

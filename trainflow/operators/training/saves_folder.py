@@ -45,6 +45,9 @@ class FolderSaves:
         """What the attempt found in the store when it started the program."""
         return self._saved
 
+    def report(self) -> None:
+        """Nothing: the attempt does."""
+
     def put(self, position: dict[str, Any], state: dict[str, Any], write: Write) -> None:
         """Leave one for the attempt."""
         self._count += 1
@@ -85,6 +88,7 @@ class SavesFolder:
 
     def collect(self) -> None:
         """Take the newest one; those before it are of no use."""
+        self._saves.report()
         complete = self._complete()
         if not complete:
             return

@@ -33,6 +33,9 @@ class Shelf:
         self.looked += 1
         return self._saved
 
+    def report(self) -> None:
+        """Nothing is under way."""
+
     def put(self, position: dict[str, Any], state: dict[str, Any], write: Write) -> None:
         self._clock.advance(timedelta(seconds=self.seconds))
         if self.error is not None:
