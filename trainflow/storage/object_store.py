@@ -170,6 +170,8 @@ class ObjectStore(Store):
         self._keep(path, data)
 
     def put_file(self, source: Path, path: str) -> None:
+        if not source.exists():  # else it would be the bucket that is taken for missing
+            raise StoreFailure(f"{source} cannot be read: it is gone", location=str(source))
         self._ask("upload", path, lambda: self._driver.upload(source, self._at(path)))
 
     def get_file(self, path: str, target: Path) -> None:
