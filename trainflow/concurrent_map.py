@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 #: answers held that were not taken yet, as a multiple of the requests in flight: one slow answer does not hold up the
 #: others, and the answers about a long ledger are never all in memory
 AHEAD = 2
+_LOOKS_UP_SECONDS = 0.2
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -28,12 +29,27 @@ def concurrent_map(most: int, function: Callable[[Item], Result], items: Sequenc
 
     pool = ThreadPoolExecutor(most, thread_name_prefix="requests")
     asked: deque[Future[Result]] = deque()
+    wait = True
     try:
         for item in items:
             if len(asked) == most * AHEAD:
-                yield asked.popleft().result()
+                yield _result(asked.popleft())
             asked.append(pool.submit(function, item))
         while asked:
-            yield asked.popleft().result()
+            yield _result(asked.popleft())
+    except BaseException as error:
+        # what is under way when a signal is handled may take as long as it likes
+        wait = isinstance(error, Exception | GeneratorExit)
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=wait, cancel_futures=True)
+
+
+def _result(asked: Future[Result]) -> Result:
+    """The result, waited for by who looks up now and then: a signal may be delivered to another thread than the main
+    one, which handles it only then."""
+    from concurrent.futures import wait
+
+    while not asked.done():
+        wait([asked], timeout=_LOOKS_UP_SECONDS)
+    return asked.result()

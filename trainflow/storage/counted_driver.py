@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
-from trainflow.storage.driver import Driver, FolderListing
+from trainflow.storage.driver import Driver, FolderListing, Retry
 from trainflow.storage.reasons import error_kind
 from trainflow.storage.store import StoreFile
 
@@ -23,6 +23,7 @@ class CountedDriver(Driver):
         self._place = place
         self.remote = inner.remote
         self.tries = inner.tries
+        self.shows_folder_marks = inner.shows_folder_marks
 
     def path_of(self, location: str) -> str:
         return self._inner.path_of(location)
@@ -51,8 +52,8 @@ class CountedDriver(Driver):
             made.received = sum(len(each) for each in found if isinstance(each, bytes))
         return found
 
-    def open(self, path: str, *, sequential: bool = False) -> IO[bytes]:
-        opened = self._counted(path, HEAD, lambda: self._inner.open(path, sequential=sequential))
+    def open(self, path: str, retry: Retry, *, sequential: bool = False) -> IO[bytes]:
+        opened = self._counted(path, HEAD, lambda: self._inner.open(path, retry, sequential=sequential))
         return cast("IO[bytes]", _CountedFile(opened, lambda: self._call(path, READ)))
 
     def create(self, path: str, data: bytes) -> None:
@@ -64,9 +65,9 @@ class CountedDriver(Driver):
     def upload(self, source: Path, path: str) -> None:
         self._counted(path, UPLOAD, lambda: self._inner.upload(source, path), source.stat().st_size)
 
-    def download(self, path: str, target: Path) -> None:
+    def download(self, path: str, target: Path, retry: Retry) -> None:
         with self._call(path, READ) as made:
-            self._inner.download(path, target)
+            self._inner.download(path, target, retry)
             made.received = target.stat().st_size
 
     def delete(self, paths: Sequence[str]) -> None:

@@ -8,11 +8,14 @@ It keeps no listing and no content.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from trainflow.storage.store import StoreFile
+
+#: makes a request again, where it was refused for a while or failed on its way
+Retry = Callable[[Callable[[], Any]], Any]
 
 
 class FolderListing(NamedTuple):
@@ -27,6 +30,8 @@ class Driver(ABC):
 
     #: a request costs a round trip
     remote: bool = True
+    #: a listing of all that is below a folder shows the empty objects by which consoles mark folders as files
+    shows_folder_marks: bool = False
     #: how often a request is made that failed on its way; None: the driver sees to that itself, or the default counts
     tries: int | None = None
 
@@ -61,8 +66,9 @@ class Driver(ABC):
         """The contents in the order asked for, or what was raised for each."""
 
     @abstractmethod
-    def open(self, path: str, *, sequential: bool = False) -> IO[bytes]:
-        """A file to be read piece by piece, anywhere or from its beginning to its end. Raises FileNotFoundError."""
+    def open(self, path: str, retry: Retry, *, sequential: bool = False) -> IO[bytes]:
+        """A file to be read piece by piece, anywhere or from its beginning to its end: each piece by `retry`, where
+        that is a request. Raises FileNotFoundError."""
 
     @abstractmethod
     def create(self, path: str, data: bytes) -> None:
@@ -77,8 +83,9 @@ class Driver(ABC):
         """Write a file from a local one: in parts, several at once, where it is large."""
 
     @abstractmethod
-    def download(self, path: str, target: Path) -> None:
-        """Write a file to a local path, whose folder exists: in parts, several at once, where it is large."""
+    def download(self, path: str, target: Path, retry: Retry) -> None:
+        """Write a file to a local path, whose folder exists: in parts, several at once, where it is large. Each request
+        is made by `retry`."""
 
     @abstractmethod
     def delete(self, paths: Sequence[str]) -> None:

@@ -49,13 +49,13 @@ def open_driver(url: str, options: Mapping[str, Any], *, quick_seconds: float | 
     is to answer at once. Raises InputError for a protocol that nothing reaches, or whose driver is not installed, and
     what the driver raises."""
     opened = _obstore(url, options, quick_seconds)
-    if opened is not None:
+    if not isinstance(opened, str):
         return opened
-    return _fsspec(url, options, quick_seconds)
+    return _fsspec(url, options, quick_seconds, opened)
 
 
-def _obstore(url: str, options: Mapping[str, Any], quick_seconds: float | None = None) -> tuple[Driver, str] | None:
-    """The driver of obstore; None where fsspec's is to be taken."""
+def _obstore(url: str, options: Mapping[str, Any], quick_seconds: float | None = None) -> tuple[Driver, str] | str:
+    """The driver of obstore; else why fsspec's is to be taken, empty where that needs no word."""
     reason = _why_fsspec(url, options)
     if reason is None:
         from trainflow.storage.obstore.driver import ObstoreDriver
@@ -72,7 +72,7 @@ def _obstore(url: str, options: Mapping[str, Any], quick_seconds: float | None =
     if reason and reason not in _said:
         _said.add(reason)
         log.info("%s is reached by fsspec: %s", redact_text(url, texts_of(options)), reason)
-    return None
+    return reason
 
 
 def _why_fsspec(url: str, options: Mapping[str, Any]) -> str | None:
@@ -87,18 +87,18 @@ def _why_fsspec(url: str, options: Mapping[str, Any]) -> str | None:
     path = url.partition("://")[2]
     if {"", ".", ".."} & set(path.rstrip("/").split("/")):
         return "a part of the path is empty, . or .."
-    from trainflow.storage.obstore.driver import usable_here
+    from trainflow.storage.obstore.runtime import usable_here
 
     return None if usable_here() else "this process was forked from one that had made requests by obstore"
 
 
-def _fsspec(url: str, options: Mapping[str, Any], quick_seconds: float | None) -> tuple[Driver, str]:
+def _fsspec(url: str, options: Mapping[str, Any], quick_seconds: float | None, reason: str) -> tuple[Driver, str]:
     protocol = driver_of(url)
     # a listing from a cache would hide what another process has written
     extra: dict[str, Any] = {} if protocol == "memory" else {"use_listings_cache": False}
     words = {name: value for name, value in options.items() if name != DRIVER_OPTION}
     _before_import(protocol, words)
-    with _refusing(url, options):
+    with _refusing(url, options, reason):
         from fsspec.core import url_to_fs
 
         from trainflow.storage.counted_driver import counted
@@ -119,10 +119,11 @@ def endpoint_of(options: Mapping[str, Any]) -> str:
 
 def load_driver(url: str, options: Mapping[str, Any]) -> None:
     """Import what reaches the files of a URL, which may take a second. Raises InputError as `open_driver` does."""
-    if _obstore(url, options) is not None:
+    reason = _obstore(url, options)
+    if not isinstance(reason, str):
         return
     _before_import(driver_of(url), options)
-    with _refusing(url, options):
+    with _refusing(url, options, reason):
         if protocol_of(url) in SFTP_PROTOCOLS:
             import_module("trainflow.storage.sftp")
             return
@@ -151,14 +152,15 @@ def load_before_fork(url: str) -> None:
 
 
 @contextmanager
-def _refusing(url: str, options: Mapping[str, Any]) -> Iterator[None]:
+def _refusing(url: str, options: Mapping[str, Any], reason: str = "") -> Iterator[None]:
     protocol = driver_of(url)
     try:
         yield
     except ImportError as error:
         name = EXTRAS.get(protocol)
         remedy = f"pip install 'trainflow[{name}]'" if name else "install the package it names"
-        raise InputError(f"{protocol}:// needs a package that is not installed ({error}); {remedy}") from None
+        because = f"; fsspec is to reach it: {reason}" if reason else ""
+        raise InputError(f"{protocol}:// needs a package that is not installed ({error}); {remedy}{because}") from None
     except ValueError as error:
         said = redact_text(str(error), texts_of(options))
         raise InputError(f"{redact_text(url, texts_of(options))}: {said}") from None

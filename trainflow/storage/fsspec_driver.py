@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import IO, Any
 
-from trainflow.storage.driver import Driver, FolderListing, bucket_of
+from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of
 from trainflow.storage.errors import is_missing_bucket
 from trainflow.storage.store import TIMES, StoreFile
 
@@ -94,7 +94,7 @@ class FsspecDriver(Driver):
             answer if isinstance(answer, Exception) else bytes(answer) for answer in map(answers.__getitem__, paths)
         ]
 
-    def open(self, path: str, *, sequential: bool = False) -> IO[bytes]:
+    def open(self, path: str, retry: Retry, *, sequential: bool = False) -> IO[bytes]:
         opened: IO[bytes] = self.filesystem.open(path, "rb", **({"cache_type": "none"} if sequential else {}))
         return opened
 
@@ -107,8 +107,8 @@ class FsspecDriver(Driver):
     def upload(self, source: Path, path: str) -> None:
         self.filesystem.put_file(str(source), path)
 
-    def download(self, path: str, target: Path) -> None:
-        self.filesystem.get_file(path, str(target))
+    def download(self, path: str, target: Path, retry: Retry) -> None:
+        retry(lambda: self.filesystem.get_file(path, str(target)))
 
     def delete(self, paths: Sequence[str]) -> None:
         for path in paths:

@@ -17,12 +17,13 @@ from typing import IO, Any, TypeVar
 
 import msgspec
 
-from trainflow.errors import SampleUnreadable, StoreFailure
+from trainflow.concurrent_map import concurrent_map
+from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
 from trainflow.storage.driver import Driver, bucket_of
 from trainflow.storage.drivers import protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
 from trainflow.storage.local_copies import LocalCopies
-from trainflow.storage.reasons import is_throttled, is_transient
+from trainflow.storage.reasons import is_not_implemented, is_throttled, is_transient
 from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, Store, StoreFile
 
 T = TypeVar("T")
@@ -32,6 +33,10 @@ TRIES = 6
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
 #: the same for a request that failed on its way
 _TRIES_ON_THE_WAY, _FIRST_WAIT_ON_THE_WAY_SECONDS = 4, 0.2
+_NO_CONDITIONS = (
+    "{url} cannot hold checkpoints: asked to create a file only if it is absent, it says: {said}. Use a store that "
+    "honours If-None-Match (S3, and newer versions of the servers that speak its protocol), GCS or Azure Blob Storage"
+)
 #: fsspec's memory file system looks first and writes then, and its readers share one cursor
 _MEMORY_LOCK = threading.RLock()
 
@@ -72,12 +77,24 @@ class ObjectStore(Store):
         if recursive:
             found = self._listed(folder, lambda: self._driver.list_below(base))
             # an object store has no folders: one without an object does not exist
-            return _below(base, found) or None
+            return _below(base, self._without_folder_marks(found)) or None
         listed = self._listed(folder, lambda: self._driver.list_folder(base))
         return None if listed is None else _below(base, listed.files)
 
+    def _without_folder_marks(self, files: list[StoreFile]) -> list[StoreFile]:
+        """Without the empty objects by which a console, or a job before it writes, marks a folder that nothing else is
+        in yet. Names that begin with an underscore or a dot are marks of jobs, which nobody reads."""
+        if not self._driver.shows_folder_marks:
+            return files
+        doubtful = [file.path for file in files if not file.size_bytes]
+        doubtful = [path for path in doubtful if not path.rsplit("/", 1)[-1].startswith(("_", "."))]
+        there = self._ask("list", "", lambda: list(concurrent_map(REQUESTS_AT_ONCE, self._driver.is_file, doubtful)))
+        marks = {path for path, is_file in zip(doubtful, there, strict=True) if not is_file}
+        return [file for file in files if file.path not in marks]
+
     def files(self, folder: str) -> list[StoreFile]:
-        return _in_folder(folder, self.listing(folder, recursive=True) or [])
+        found = self._listed(folder, lambda: self._driver.list_below(self._at(folder)))
+        return _in_folder(folder, _below(self._at(folder), found))
 
     def names(self, folder: str) -> list[str] | None:
         listed = self._listed(folder, lambda: self._driver.list_folder(self._at(folder)))
@@ -131,7 +148,7 @@ class ObjectStore(Store):
         return self._ask("read", path, lambda: self._driver.read_range(self._at(path), start, end))
 
     def open(self, path: str) -> IO[bytes]:
-        return self._ask("read", path, lambda: self._driver.open(self._at(path)))
+        return self._ask("read", path, lambda: self._driver.open(self._at(path), self._retry))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         found: dict[str, bytes | None] = {}
@@ -152,7 +169,7 @@ class ObjectStore(Store):
             raise refused
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        opened = self._ask("read", path, lambda: self._driver.open(self._at(path), sequential=True))
+        opened = self._ask("read", path, lambda: self._driver.open(self._at(path), _once, sequential=True))
         with self._failing("read", path), opened as file:
             # a refused read leaves the place in the file where it was
             while chunk := self._ask("read", path, lambda: file.read(CHUNK_BYTES)):
@@ -176,7 +193,8 @@ class ObjectStore(Store):
 
     def get_file(self, path: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._ask("read", path, lambda: self._driver.download(self._at(path), target))
+        with self._failing("read", path), self._lock:
+            self._driver.download(self._at(path), target, self._retry)
 
     def delete(self, path: str) -> None:
         self._ask("delete", path, lambda: self._driver.delete([self._at(path)]))
@@ -207,7 +225,10 @@ class ObjectStore(Store):
 
     def _ask(self, doing: str, path: str, call: Callable[[], T]) -> T:
         with self._failing(doing, path), self._lock:
-            return retried(call, self._sleep, self._driver.tries)
+            return self._retry(call)
+
+    def _retry(self, call: Callable[[], T]) -> T:
+        return retried(call, self._sleep, self._driver.tries)
 
     @contextmanager
     def _failing(self, doing: str, path: str) -> Iterator[None]:
@@ -221,11 +242,18 @@ class ObjectStore(Store):
             if is_missing_bucket(error) or self._has_no_bucket_to(doing, path, error):
                 bucket = bucket_of(self._at(path))
                 raise self._failures.bucket_missing(self.uri(path), bucket) from self._failures.shown(error)
+            if doing == "create" and is_not_implemented(error):
+                said = self._failures.masked(str(error))
+                raise StoreNotExclusive(_NO_CONDITIONS.format(url=self.url, said=said)) from self._failures.shown(error)
             self._failures.raise_for(doing, self.uri(path), error)
 
     def _has_no_bucket_to(self, doing: str, path: str, error: Exception) -> bool:
         missing = doing in ("create", "write", "upload") and isinstance(error, FileNotFoundError)
         return missing and not self._driver.has_bucket(self._at(path))
+
+
+def _once(call: Callable[[], T]) -> T:
+    return call()
 
 
 def _is_location(path: str) -> bool:

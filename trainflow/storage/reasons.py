@@ -170,6 +170,11 @@ def error_kind(error: BaseException) -> str | None:
     return None if is_answer and reason is not RefusalReason.BUCKET_MISSING else reason.name.lower()
 
 
+def is_not_implemented(error: BaseException) -> bool:
+    """Whether the store does not know what it was asked to do."""
+    return any({"501", "NotImplemented"} & set(_codes(each)) for each in chain_of(error))
+
+
 def chain_of(error: BaseException) -> Iterator[BaseException]:
     """The error, and what it was raised from."""
     seen: set[int] = set()

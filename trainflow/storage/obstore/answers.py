@@ -16,6 +16,11 @@ _REQUEST = re.compile(r"Error performing (?:[a-z]+ request: )*(?:Error performin
 #: what the library says of a connection that failed, deep inside; the first that is there
 _CONNECTION = (
     (
+        re.compile(r"(CaUsedAsEndEntity)"),
+        "its certificate is that of an authority itself, which obstore takes for no server's ({}): have the server use "
+        "one that the authority signed, or one with CA:FALSE, or write storage_options {{driver: fsspec}}",
+    ),
+    (
         re.compile(r"invalid peer certificate: ?(\w+)|InvalidCertificate\(\s*(\w+)"),
         "its certificate is not trusted ({})",
     ),
@@ -25,11 +30,13 @@ _CONNECTION = (
     (re.compile(r"TimedOut|kind: Timeout"), "timed out"),
     (re.compile(r"IncompleteMessage|UnexpectedEof|ChannelClosed|Canceled"), "the connection was closed"),
 )
-_CERTIFICATE = _CONNECTION[0][0]
+_CERTIFICATE = frozenset(pattern for pattern, _ in _CONNECTION[:2])
 #: what may be asked again: the service did not do it, or nobody knows
 _TRANSIENT_STATUSES = frozenset({500, 502, 504})
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 _MOST_SAID = 300
+#: the code where a server gave all of a file, and not the part that was asked for
+NO_RANGE = "NoRange"
 
 
 class Answer(OSError):
@@ -125,14 +132,17 @@ def _not_reached(sentence: str, text: str) -> Answer:
     for pattern, words in _CONNECTION:
         if found := pattern.search(text):
             said = words.format(next((each for each in found.groups() if each), ""))
-            certificate = pattern is _CERTIFICATE
+            certificate = pattern in _CERTIFICATE
             code = "CertificateNotTrusted" if certificate else ""
             return NoAnswer(f"could not connect to {where}: {said}", code=code, transient=not certificate)
     return NoAnswer(f"could not connect to {where}", transient=True)
 
 
 def _own_code(text: str) -> str:
-    """The reason, where the library itself has none but words: it found no credentials."""
+    """The reason, where the library itself has none but words: a server gave all where a part was asked for, or there
+    are no credentials."""
+    if "Received non-partial response" in text:
+        return NO_RANGE
     return "NoCredentials" if "169.254.169.254" in text or "169.254.170" in text else ""
 
 

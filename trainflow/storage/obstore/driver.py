@@ -1,16 +1,8 @@
-"""The driver of S3, Google Cloud Storage and Azure Blob Storage: obstore, a binding of Rust's `object_store`.
-
-Importing it starts no thread, and opening a bucket connects to nothing; the first request starts the threads of its
-runtime, of which a process has one for ever. A process that is forked after that can make no request: it hangs. So who
-forks makes none, and a forked process is told at once (`usable_here`).
-
-Inside a request no signal of Python is handled: the main thread waits for another one that makes it.
-"""
+"""The driver of S3, Google Cloud Storage and Azure Blob Storage: obstore, a binding of Rust's `object_store`."""
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -19,9 +11,10 @@ from typing import IO, Any, TypeVar, cast
 
 from trainflow.concurrent_map import concurrent_map
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
-from trainflow.storage.driver import Driver, FolderListing, bucket_of
-from trainflow.storage.obstore.answers import Answer, answer_of
+from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of
+from trainflow.storage.obstore.answers import NO_RANGE, Answer
 from trainflow.storage.obstore.buckets import Buckets
+from trainflow.storage.obstore.runtime import interruptible
 from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
 from trainflow.storage.reasons import error_kind
 from trainflow.storage.store import REQUESTS_AT_ONCE, StoreFile
@@ -40,28 +33,10 @@ _PARTS_ARE_TRIED = {
 }
 
 
-class _Runtime:
-    """Whether requests can be made in this process."""
-
-    def __init__(self) -> None:
-        self.begun = False
-        self.lost = False
-        os.register_at_fork(after_in_child=self._forked)
-
-    def _forked(self) -> None:
-        self.lost = self.lost or self.begun
-
-
-_RUNTIME = _Runtime()
-
-
-def usable_here() -> bool:
-    """Whether this process was not forked from one that had made requests."""
-    return not _RUNTIME.lost
-
-
 class ObstoreDriver(Driver):
     """Requests by obstore."""
+
+    shows_folder_marks = True
 
     def __init__(self, buckets: Buckets, strip: Callable[[str], str]) -> None:
         self._buckets = buckets
@@ -150,14 +125,19 @@ class ObstoreDriver(Driver):
         except Exception as error:
             return error
 
-    def open(self, path: str, *, sequential: bool = False) -> IO[bytes]:
+    def open(self, path: str, retry: Retry, *, sequential: bool = False) -> IO[bytes]:
         tail, meta = b"", None
         if self._buckets.gives_ends and not sequential:
             tail, meta = self._end(path)
         if meta is None:
             meta = self._call(path, lambda store, key: store.head(key), HEAD)
         tag = meta["e_tag"]
-        return cast("IO[bytes]", RangeReader(lambda start, end: self._range(path, start, end, tag), meta["size"], tail))
+
+        def fetch(start: int, end: int) -> bytes:
+            found: bytes = retry(lambda: self._range(path, start, end, tag))
+            return found
+
+        return cast("IO[bytes]", RangeReader(fetch, meta["size"], tail))
 
     def _end(self, path: str) -> tuple[bytes, Mapping[str, Any] | None]:
         def end(store: Any, key: str) -> tuple[bytes, Mapping[str, Any]]:
@@ -167,7 +147,7 @@ class ObstoreDriver(Driver):
         try:
             return self._call(path, end)
         except Answer as error:
-            if error.status == 416:  # there is nothing in it
+            if _has_no_part(error):
                 return b"", None
             raise
 
@@ -188,8 +168,8 @@ class ObstoreDriver(Driver):
         requests = 1 if size <= part else -(-size // part) + 2
         self._call(path, put, UPLOAD, sent=size, requests=requests, in_parts=size > part)
 
-    def download(self, path: str, target: Path) -> None:
-        first, size, tag = self._beginning(path)
+    def download(self, path: str, target: Path, retry: Retry) -> None:
+        first, size, tag = retry(lambda: self._beginning(path))
         with target.open("wb") as file:
             file.write(first)
             file.flush()
@@ -198,8 +178,9 @@ class ObstoreDriver(Driver):
             os.truncate(file.fileno(), size)
 
             def fetch(start: int) -> None:
-                data = self._range(path, start, min(start + PART_BYTES, size), tag)
-                if start + len(data) < min(start + PART_BYTES, size):
+                end = min(start + PART_BYTES, size)
+                data = retry(lambda: self._range(path, start, end, tag))
+                if start + len(data) < end:
                     raise ConnectionError(f"{path} ended after {start + len(data)} of {size} bytes")
                 os.pwrite(file.fileno(), data, start)
 
@@ -216,7 +197,7 @@ class ObstoreDriver(Driver):
         try:
             return self._call(path, part)
         except Answer as error:
-            if error.status != 416:
+            if not _has_no_part(error):
                 raise
             return self._call(path, lambda store, key: part(store, key, whole=True))
 
@@ -285,7 +266,7 @@ class ObstoreDriver(Driver):
     def _counted(self, bucket: str, call: Callable[[], T], op: str, sent: int, requests: int) -> T:
         with REQUESTS.call(self._buckets.label(bucket), op, error_kind, sent) as made:
             made.requests = requests
-            found = _interruptible(call)
+            found = interruptible(call)
             made.received = _bytes_in(found)
             if op == LIST:
                 made.requests = max(1, -(-_names_in(found) // self._buckets.page_names))
@@ -345,46 +326,12 @@ def _names_in(found: object) -> int:
     return len(found) if isinstance(found, list) else 0
 
 
+def _has_no_part(error: Answer) -> bool:
+    """Whether a part was asked of a file in which there is nothing, or of a server that knows no parts."""
+    return error.status == 416 or error.error_code == NO_RANGE
+
+
 def _parents(path: str) -> Iterator[str]:
     parts = path.split("/")[:-1]
     for number in range(1, len(parts) + 1):
         yield "/".join(parts[:number])
-
-
-def _translated(call: Callable[[], T]) -> T:
-    import obstore.exceptions
-
-    try:
-        return call()
-    except Answer:
-        raise
-    except (obstore.exceptions.BaseError, FileNotFoundError, ValueError) as error:
-        answer = answer_of(error)
-    # outside of the handler: what obstore says in full holds what is nobody's to read
-    raise answer
-
-
-def _interruptible(call: Callable[[], T]) -> T:
-    """What `call` returns. In the main thread signals are handled meanwhile: what a handler raises is raised at once,
-    and the request goes on without being waited for."""
-    if _RUNTIME.lost:
-        raise RuntimeError("this process was forked from one that had made requests by obstore, and can make none")
-    _RUNTIME.begun = True
-    if threading.current_thread() is not threading.main_thread():
-        return _translated(call)
-    answers: list[T] = []
-    raised: list[BaseException] = []
-    done = threading.Event()
-
-    def run() -> None:
-        try:
-            answers.append(_translated(call))
-        except BaseException as error:
-            raised.append(error)
-        done.set()
-
-    threading.Thread(target=run, name="store request", daemon=True).start()
-    done.wait()
-    if raised:
-        raise raised[0]
-    return answers[0]
