@@ -15,9 +15,10 @@ import pytest
 
 from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane
-from trainflow.api.server import ApiServer, check_address, listen
+from trainflow.api.server import ApiServer
 from trainflow.errors import InputError, SettingsError
 from trainflow.metadata.queries import service_queries
+from trainflow.settings.api_address import check_address, listen
 from trainflow.settings.model import ApiSettings, Settings
 
 SECRET = "0123456789abcdef"

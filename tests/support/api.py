@@ -33,6 +33,19 @@ class Answer(NamedTuple):
     headers: dict[str, str]
 
 
+def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    """One request on a connection of its own. Of `headers`, `_` stands for `-`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        content = response.read()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, msgspec.json.decode(content) if content else None, found)
+    finally:
+        connection.close()
+
+
 class RunningApi:
     """A server that answers; stopped with its block."""
 
@@ -50,16 +63,8 @@ class RunningApi:
         return secret
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        """One request on a connection of its own. Of `headers`, `_` stands for `-`."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        try:
-            connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-            response = connection.getresponse()
-            content = response.read()
-            found = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, msgspec.json.decode(content) if content else None, found)
-        finally:
-            connection.close()
+        """One request to it; see `ask`."""
+        return ask(self.port, method, path, body, **headers)
 
     def post(self, message: Any, token: str | None, **headers: str) -> Answer:
         """A request of an attempt; the token is not in it when it is None."""

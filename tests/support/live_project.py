@@ -143,7 +143,9 @@ class LiveProject:
 
     def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINFLOW", "MLFLOW"))}
-        return {**kept, MARK: self.mark, **self.environ, **(extra or {})}
+        # others run beside, and there is one port
+        alone = {"TRAINFLOW__API__ENABLED": "false"}
+        return {**kept, MARK: self.mark, **alone, **self.environ, **(extra or {})}
 
     def run(
         self, *arguments: str, environ: Mapping[str, str] | None = None, seconds: float = DEADLINE_SECONDS

@@ -6,6 +6,7 @@ engine.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from trainflow.errors import InputError
 from trainflow.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
+    import socket
+
     from trainflow.actions.engine_client import EngineClient
     from trainflow.actions.first_runs import Begin
     from trainflow.clock import Clock
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from trainflow.engine.engine import Engine
     from trainflow.insight.progress import ProgressFeed
     from trainflow.messages.workload import ParseResult
+    from trainflow.settings.model import Settings
 
 
 class TrainingRequest(NamedTuple):
@@ -96,7 +100,8 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
             from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log)
-        engine = Engine(project, settings, clock=clock, prestarted=early.forkserver)
+        listener = _api_listener(settings)
+        engine = Engine(project, settings, clock=clock, prestarted=early.forkserver, api_listener=listener)
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         _read(engine, request, early.parse)
@@ -105,6 +110,19 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         feeds = (request.begin or begin)(workspace, request.stored, clock.now())
         engine.reactor.wake()
         yield EngineTraining(engine, feeds)
+
+
+def _api_listener(settings: Settings) -> socket.socket | None:
+    """Where the API server answers, when there are executors that run attempts on other hosts: these reach nothing
+    else. None where another process listens there: it may be one."""
+    from trainflow.settings.api_address import try_to_listen
+    from trainflow.settings.executors import executor_entries
+
+    if all(entry.is_local for entry in executor_entries(settings).values()):
+        return None
+    listener, said = try_to_listen(settings.api)
+    logging.getLogger(__name__).info("API server: %s", said)
+    return listener
 
 
 def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) -> None:

@@ -1,11 +1,14 @@
-"""The process of an API server that an engine starts beside itself: `python -m trainflow.api.main ROOT PARENT`."""
+"""The process of the API server that an engine starts beside itself: `python -m trainflow.api.main ROOT DESCRIPTOR`."""
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
 import sys
 from pathlib import Path
 
-from trainflow.api.server import ApiServer, listen, stopping
+from trainflow.api.server import ApiServer, stopping
 from trainflow.bootstrap import freeze_imports
 from trainflow.clock import SystemClock
 from trainflow.errors import TrainflowError
@@ -14,22 +17,26 @@ from trainflow.observability.process_lifetime import watch_parent
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
+log = logging.getLogger(__name__)
 
-def main(root: str, parent: str) -> int:
-    """Serve a project until the engine ends, or says so. Returns the exit code."""
-    watch_parent(int(parent))
+#: exit code where something is wrong that a person has to see to
+_WRONG_INPUT = 2
+
+
+def main(root: str, descriptor: str) -> int:
+    """Serve a project on a socket that listens, until the engine ends, or says so. Returns the exit code."""
+    watch_parent(os.getppid())
     project = project_at(Path(root))
     settings = load_settings(project)
     configure_logging(settings.logging.level, project.home.engine_log)
     try:
-        server = ApiServer(project, settings, SystemClock(), listen(settings.api))
+        server = ApiServer(project, settings, SystemClock(), socket.socket(fileno=int(descriptor)))
+        freeze_imports()
+        with stopping(server):
+            server.run()
     except TrainflowError as error:
-        # the engine reads this line, and tells it
-        sys.stderr.write(f"{error}\n")
-        return 2
-    freeze_imports()
-    with stopping(server):
-        server.run()
+        log.error("the API server cannot go on: %s", error)
+        return _WRONG_INPUT
     return 0
 
 

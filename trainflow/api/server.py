@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -19,12 +18,13 @@ from trainflow.api.application import compose
 from trainflow.api.execution import ExecutionApplication
 from trainflow.api.presence import Presence
 from trainflow.clock import Clock
-from trainflow.errors import InputError, SettingsError
+from trainflow.errors import SettingsError
 from trainflow.executors.execution_socket import nudge
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.settings.api_address import is_loopback
 from trainflow.settings.model import ApiSettings, Settings
 from trainflow.settings.project import Project
 
@@ -36,49 +36,6 @@ _PATIENCE_SECONDS = 2.0
 _LAST_SECONDS = 5
 #: how long a connection that says nothing is kept: longer than the pause between two heartbeats
 _KEEP_ALIVE_SECONDS = 75
-_BACKLOG = 2048
-
-
-def check_address(api: ApiSettings) -> None:
-    """Raise SettingsError for an address that others reach, and that nobody would have to prove anything at."""
-    if api.token is not None or is_loopback(api.host):
-        return
-    raise SettingsError(
-        f"the API server would listen on {api.host}, which other hosts reach, and api.token is not set. Set the "
-        "environment variable TRAINFLOW__API__TOKEN to a secret (openssl rand -hex 24 makes one), or listen on "
-        "127.0.0.1"
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether no other host reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def listen(api: ApiSettings) -> socket.socket:
-    """A socket at the address of the settings. Raises SettingsError for one that may not be, InputError where it cannot
-    be had."""
-    check_address(api)
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            api.host, api.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise InputError(f"api.host: '{api.host}' is no address of this host: {error.strerror or error}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise InputError(
-            f"cannot listen on {api.host} port {api.port}: {error.strerror}; set api.port, or stop what listens there"
-        ) from None
-    return listener
 
 
 class ApiServer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -14,6 +15,7 @@ from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
 from trainflow.deadlines import pause_after
 from trainflow.engine import home_cleanup
+from trainflow.engine.api_server_process import ApiServerProcess
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-
 #: a wait that was handed over is watched at most this much later
 CLAIM_SECONDS = 0.05
 
@@ -58,8 +59,10 @@ class Engine:
         clock: Clock,
         parts: frozenset[Part] = ALL_PARTS,
         prestarted: SpawnedForkserver | None = None,
+        api_listener: socket.socket | None = None,
     ) -> None:
-        """`prestarted`: a warm worker that was started before this module was imported, and imports in parallel."""
+        """`prestarted`: a warm worker that was started before this module was imported, and imports in parallel.
+        `api_listener`: where its API server answers; None: it has none."""
         self.project = project
         self.settings = settings
         self.clock = clock
@@ -79,6 +82,7 @@ class Engine:
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn
         self._turning: list[Scheduling | Triggerer | MirrorDispatcher | Notifier] = []
+        self._api_server = None if api_listener is None else ApiServerProcess(self.reactor, project, api_listener)
         self._claim_timer: Timer | None = None
         #: the next tick looks at everything; how long the last such tick took
         self._swept = False
@@ -129,6 +133,8 @@ class Engine:
             self._make_service()
             on_failure.pop_all()
         try:
+            if self._api_server is not None:
+                self._api_server.start()
             self._make_parts()
             enter("engine")
             yield self
@@ -371,6 +377,8 @@ class Engine:
             with _ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
+        if self._api_server is not None:
+            self._api_server.close()
         for dispatcher in (self.mirror, self.notifier):
             if dispatcher is not None:
                 dispatcher.close()

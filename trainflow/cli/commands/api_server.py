@@ -20,9 +20,10 @@ def api_server(
     """
     from msgspec.structs import replace
 
-    from trainflow.api.server import ApiServer, listen, stopping
+    from trainflow.api.server import ApiServer, stopping
     from trainflow.clock import SystemClock
     from trainflow.observability.logs import configure_logging
+    from trainflow.settings.api_address import listen
     from trainflow.settings.load import load_settings
     from trainflow.workspace.workspace import find_project
 

@@ -15,16 +15,20 @@ if TYPE_CHECKING:
     from trainflow.settings.project import Project
 
 
-def standalone() -> int:
+def standalone(
+    no_api_server: bool = typer.Option(False, "--no-api-server", help="Do not start the API server."),
+) -> int:
     """Run the engine of this project.
 
-    Everything in one process, until Ctrl-C, SIGTERM or 'trainflow stop'. Reads the project's pipelines and looks after
-    their runs; it starts none by itself: 'trainflow start FILE' and
-    'trainflow runs trigger DAG' do. Its log goes to .trainflow/logs/engine.log. A second Ctrl-C stops at once.
+    Everything in one process, and the API server beside it, until Ctrl-C, SIGTERM or 'trainflow stop'. Reads the
+    project's pipelines and looks after their runs; it starts none by itself: 'trainflow start FILE' and 'trainflow runs
+    trigger DAG' do. Where the port of the API server is taken, it goes on without, and says so. Its log
+    goes to .trainflow/logs/engine.log. A second Ctrl-C stops at once.
 
     Exit codes: 0 stopped, 1 another engine owns this project, 2 wrong input.
     """
-    return _run("standalone", {"scheduler", "triggerer", "dag_processor", "mirror"}, locked=True, to_file=True)
+    parts = {"scheduler", "triggerer", "dag_processor", "mirror"}
+    return _run("standalone", parts, locked=True, to_file=True, serves=not no_api_server)
 
 
 def scheduler() -> int:
@@ -52,7 +56,7 @@ def dag_processor() -> int:
     return _run("dag-processor", {"dag_processor"})
 
 
-def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = False) -> int:
+def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = False, serves: bool = False) -> int:
     from trainflow.clock import SystemClock
     from trainflow.settings.load import load_settings
     from trainflow.workspace.workspace import find_project
@@ -67,19 +71,22 @@ def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = Fa
         from trainflow.engine.engine import Engine
         from trainflow.engine.startup import Part, stopping_on_signals
         from trainflow.observability.logs import configure_logging
+        from trainflow.settings.api_address import try_to_listen
 
         configure_logging(settings.logging.level, project.home.engine_log if to_file else None)
-        engine = Engine(project, settings, clock=SystemClock(), parts=frozenset(Part(part) for part in parts))
+        listener, served_at = try_to_listen(settings.api) if serves else (None, "not started")
+        chosen = frozenset(Part(part) for part in parts)
+        engine = Engine(project, settings, clock=SystemClock(), parts=chosen, api_listener=listener)
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         engine.scan_files()
-        _greet(name, engine, project)
+        _greet(name, engine, project, served_at)
         engine.run(lambda: False)
         typer.echo(f"{name} is stopping", err=True)
     return 0
 
 
-def _greet(name: str, engine: Engine, project: Project) -> None:
+def _greet(name: str, engine: Engine, project: Project, served_at: str) -> None:
     """Where it is, and how to see what it does."""
     import os
 
@@ -90,6 +97,7 @@ def _greet(name: str, engine: Engine, project: Project) -> None:
     }
     if name == "standalone":
         lines |= {
+            "API": served_at,
             "listens on": str(project.home.socket_path),
             "log": str(project.home.engine_log),
             "pipelines": "trainflow dags list · trainflow dags errors",

@@ -1,0 +1,67 @@
+"""Where the API server listens."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+from trainflow.errors import InputError, SettingsError
+from trainflow.settings.model import ApiSettings
+
+#: connections that wait to be answered: also while a server that died is started again
+_BACKLOG = 2048
+
+
+def check_address(api: ApiSettings) -> None:
+    """Raise SettingsError for an address that others reach, and that nobody would have to prove anything at."""
+    if api.token is not None or is_loopback(api.host):
+        return
+    raise SettingsError(
+        f"the API server would listen on {api.host}, which other hosts reach, and api.token is not set. Set the "
+        "environment variable TRAINFLOW__API__TOKEN to a secret (openssl rand -hex 24 makes one), or listen on "
+        "127.0.0.1"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether no other host reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(api: ApiSettings) -> socket.socket:
+    """A socket at the address of the settings. Raises SettingsError for one that may not be, InputError where it cannot
+    be had."""
+    check_address(api)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            api.host, api.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"api.host: '{api.host}' is no address of this host: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"cannot listen on {api.host} port {api.port}: {error.strerror}; set api.port, or stop what listens there"
+        ) from None
+    return listener
+
+
+def try_to_listen(api: ApiSettings) -> tuple[socket.socket | None, str]:
+    """A socket, and where it is reached; or None, and why there is none, which keeps nothing on this host from going
+    on. Raises SettingsError for an address that may not be."""
+    if not api.enabled:
+        return None, "not started: api.enabled is false"
+    try:
+        return listen(api), api.address
+    except SettingsError:
+        raise
+    except InputError as error:
+        return None, f"not started: {error}"
