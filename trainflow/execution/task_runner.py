@@ -43,6 +43,7 @@ from trainflow.observability.processes import carry_mark, started_at
 from trainflow.observability.redacted_output import hide_values, without_secrets
 from trainflow.observability.redaction import presentable, secret_values
 from trainflow.observability.resource_exhaustion import exhausted_resource
+from trainflow.observability.store_requests import REQUESTS, sentence_about
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.task_signals import TaskDeferred, TaskTerminated, TaskTimeout
@@ -139,6 +140,8 @@ def conduct(
         stop=stop,
     )
     outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
+    if outcome.store_use:
+        log.info("store: %s", sentence_about(outcome.store_use))
     # before it is reported: the task that comes next may read what these still write
     clean_up()
     ti.flush_progress()
@@ -321,5 +324,6 @@ class _Attempt:
             else [],
             saved_rows=self._ti.saved_rows,
             notices=self._ti.notices,
+            store_use=REQUESTS.use(),
             **facts,
         )

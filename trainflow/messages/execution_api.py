@@ -15,6 +15,7 @@ import msgspec
 
 from trainflow.messages.notice import Notice
 from trainflow.messages.workload import AttemptKey
+from trainflow.observability.store_requests import StoreUse
 
 
 class OutcomeState(StrEnum):
@@ -89,6 +90,8 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     restart: str | None = None
     #: the notices to deliver
     notices: list[Notice] = msgspec.field(default_factory=list)
+    #: what its process asked of stores
+    store_use: list[StoreUse] = msgspec.field(default_factory=list)
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):

@@ -276,6 +276,7 @@ class ExecutionService:
                 outcome=outcome.state.value,
                 ended_at=now,
                 problem=outcome.problem.message if outcome.problem else None,
+                **attempt_queries.store_use_of(connection, outcome),
             )
         self._reported.append(outcome.key)
         deferred = outcome.state is OutcomeState.DEFERRED

@@ -241,6 +241,8 @@ class AttemptTable(TableModel, name="attempt"):
     ended_at = optional(UtcDateTime())
     problem = optional(LongText())
     log_path = required(String(1000))
+    #: what its processes asked of stores: list of `trainflow.observability.store_requests.StoreUse`
+    store_use = optional(Json())
 
 
 class AttemptCredentialTable(TableModel, name="attempt_credential"):

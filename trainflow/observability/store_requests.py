@@ -16,6 +16,8 @@ from typing import Any
 
 import msgspec
 
+from trainflow.pluralize import counted
+
 #: what may be asked: services price the first four as writes, the next two as reads, and delete for nothing
 LIST, CREATE, WRITE, UPLOAD = "list", "create", "write", "upload"
 READ, HEAD = "read", "head"
@@ -179,6 +181,28 @@ def totals(uses: Iterable[StoreUse]) -> Totals:
         seconds=round(sum(each.seconds for each in uses), 6),
         errors=sum(sum(each.errors.values()) for each in uses),
     )
+
+
+def sentence_about(uses: Iterable[StoreUse]) -> str:
+    """How much that is, for people."""
+    return sentence_of(totals(uses))
+
+
+def sentence_of(found: Totals) -> str:
+    """The same of what was added up before."""
+    bytes_ = bytes_text(found.bytes_sent + found.bytes_received)
+    refused = f", {counted(found.errors, 'refusal')}" if found.errors else ""
+    return f"{counted(found.requests, 'request')}, {bytes_}, {found.seconds:.2f} s{refused}"
+
+
+def bytes_text(count: int) -> str:
+    """`18 kB`: three digits at the most."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
 
 
 def prometheus_text(uses: Iterable[StoreUse]) -> str:

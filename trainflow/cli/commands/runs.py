@@ -50,7 +50,9 @@ def show_run(dag: str = DAG_ARGUMENT, run: str = RUN_ARGUMENT, as_json: bool = J
     """Show a run: its tasks, its origin, what came of it.
 
     JSON: the keys of `runs list`, and {version, path, overrides, parent: {dag_id, run_id, task_id} or null,
-    children: [{dag_id, run_id, state}], tasks (as `tasks list`)}.
+    children: [{dag_id, run_id, state}], tasks (as `tasks list`), store: {requests, writes (PUT, COPY, POST, LIST),
+    reads (GET, HEAD), deletes, bytes_sent, bytes_received, seconds, errors} or null: what its attempts asked of stores
+    in the network}.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight.runs import runs as insight

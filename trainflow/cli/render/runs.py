@@ -111,6 +111,8 @@ def run_row(run: RunSummary) -> dict[str, Any]:
 
 def print_run(run: RunDetail) -> None:
     """One run, for people."""
+    from trainflow.observability.store_requests import sentence_of
+
     parent = run.parent
     lines = {
         "run": f"{run.run_id} (#{run.number} of {run.dag_id})",
@@ -123,6 +125,7 @@ def print_run(run: RunDetail) -> None:
         "logical date": text(run.logical_date),
         "triggered by": f"{parent.task_id} of run {parent.run_id}" if parent else run.triggered_by,
         "triggered": ", ".join(f"{child.run_id} of {child.dag_id}" for child in run.children),
+        "store": sentence_of(run.store) if run.store else "",
         "note": run.note or "",
     }
     print_facts(lines)

@@ -9,11 +9,13 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
+from trainflow.insight.runs.store_use import store_totals
 from trainflow.insight.runs.tasks import TaskSummary, task_summaries
 from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import redact
+from trainflow.observability.store_requests import Totals
 from trainflow.states import DagRunState
 from trainflow.workspace.names import dags_named, run_named
 from trainflow.workspace.workspace import Workspace
@@ -73,6 +75,8 @@ class RunDetail(RunSummary, frozen=True, kw_only=True):
     parent: ParentRun | None
     children: list[ChildRun]
     tasks: list[TaskSummary]
+    #: what its attempts asked of stores in the network; None: nothing
+    store: Totals | None
 
 
 def list_runs(
@@ -115,7 +119,8 @@ def run_detail(workspace: Workspace, dag: str, run: str, now: datetime) -> RunDe
         row = run_named(connection, workspace.project, dag, run)
         tasks = task_summaries(workspace, connection, row, now)
         time = WorkingTime.read(connection, workspace.settings, now, [row.id])
-        return RunDetail(**_facts(row, time), **_relatives(connection, row), tasks=tasks)
+        store = store_totals(connection, [row.id])[row.id]
+        return RunDetail(**_facts(row, time), **_relatives(connection, row), tasks=tasks, store=store)
 
 
 def _relatives(connection: Connection, row: Row[Any]) -> dict[str, Any]:

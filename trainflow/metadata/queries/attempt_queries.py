@@ -7,8 +7,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
 
+from trainflow.messages.execution_api import Outcome, OutcomeState
 from trainflow.metadata.models import (
     AttemptTable,
     DagRunTable,
@@ -17,6 +19,7 @@ from trainflow.metadata.models import (
     bound_values,
     in_parts,
 )
+from trainflow.observability.store_requests import StoreUse, summed
 from trainflow.states import EXECUTION_STATES, UNFINISHED, DagRunState, TaskInstanceState
 
 ATTEMPT = AttemptTable.table
@@ -69,6 +72,54 @@ _STARTED_AT = select(ATTEMPT.c.started_at).where(ATTEMPT.c.attempt_id == bindpar
 def outcome(connection: Connection, attempt_id: str) -> str | None:
     """How an attempt ended, as far as it is known."""
     return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+
+
+def store_use_of(connection: Connection, outcome: Outcome) -> dict[str, Any]:
+    """What is to be noted of an outcome beside what is always noted: the requests of its process, on top of those
+    that the attempt made before it waited. Costs nothing where there are none."""
+    if not outcome.store_use:
+        return {}
+    uses = list(outcome.store_use)
+    if outcome.key.deferral_number:
+        known = connection.execute(_STORE_USE, {"attempt": outcome.key.attempt_id}).scalar()
+        uses = summed([*store_uses(known), *uses])
+    return {"store_use": msgspec.to_builtins(uses)}
+
+
+_STORE_USE = select(ATTEMPT.c.store_use).where(ATTEMPT.c.attempt_id == bindparam("attempt"))
+
+
+def store_uses(stored: Any) -> list[StoreUse]:
+    """What is in the column."""
+    return msgspec.convert(stored or [], list[StoreUse], strict=False)
+
+
+def store_use_by_run(connection: Connection, runs: Sequence[int]) -> dict[int, list[StoreUse]]:
+    """What the attempts of runs asked of stores, one value for each store and kind of request; by the id of the run."""
+    found: dict[int, list[StoreUse]] = {run: [] for run in runs}
+    for part in in_parts(list(runs)):
+        for run, stored in connection.execute(_STORE_USE_OF_RUNS, {"runs": list(part)}):
+            found[run] += store_uses(stored)
+    return {run: summed(uses) for run, uses in found.items()}
+
+
+_STORE_USE_OF_RUNS = (
+    select(TASK.c.dag_run_id, ATTEMPT.c.store_use)
+    .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+    .where(TASK.c.dag_run_id.in_(bindparam("runs", expanding=True)), ATTEMPT.c.store_use.is_not(None))
+)
+
+
+def store_use_since(connection: Connection, moment: datetime | None) -> list[Row[Any]]:
+    """(attempt_id, ended_at, store_use) of attempts that ended for good at that moment or later, the oldest first."""
+    asked = select(ATTEMPT.c.attempt_id, ATTEMPT.c.ended_at, ATTEMPT.c.store_use).where(
+        ATTEMPT.c.store_use.is_not(None),
+        ATTEMPT.c.ended_at.is_not(None),
+        ATTEMPT.c.outcome != OutcomeState.DEFERRED.value,
+    )
+    if moment is not None:
+        asked = asked.where(ATTEMPT.c.ended_at >= moment)
+    return list(connection.execute(asked.order_by(ATTEMPT.c.ended_at, ATTEMPT.c.attempt_id)))
 
 
 def count_in_run(connection: Connection, dag_run_id: int, outcome: str) -> int:
