@@ -17,7 +17,15 @@ import hypothesis
 import pytest
 
 from tests.support.local_databases import LocalMariaDB, LocalPostgres, LocalServer, local_mariadb, local_postgres
-from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3, local_azure, local_gcs, local_s3
+from tests.support.local_object_stores import (
+    LocalAzure,
+    LocalGCS,
+    LocalS3,
+    StoreServer,
+    local_azure,
+    local_gcs,
+    local_s3,
+)
 from tests.support.local_sftp import LocalSFTP, local_sftp, openssh_server
 from trainflow.clock import ManualClock
 from trainflow.settings.project import MARKER, Project, project_at
@@ -229,6 +237,13 @@ def asyncssh_sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSFT
     """An SFTP server in Python, for all tests that ask for it."""
     with local_sftp(tmp_path_factory.mktemp("sftp")) as server:
         yield server
+
+
+@pytest.fixture
+def store_server(request: pytest.FixtureRequest) -> StoreServer:
+    """The server of the kind that a test is parametrized with: `indirect=["store_server"]`."""
+    found: StoreServer = request.getfixturevalue(request.param)
+    return found
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

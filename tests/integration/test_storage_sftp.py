@@ -19,7 +19,7 @@ from trainflow.storage.urls import open_storage, open_store
 
 @pytest.fixture
 def url(sftp: LocalSFTP) -> str:
-    return sftp.make_folder()
+    return sftp.make_url()
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_connection_that_was_lost_is_made_again(store: SFTPStore) -> None:
 
 
 def test_stores_of_one_server_share_a_connection(store: SFTPStore, sftp: LocalSFTP) -> None:
-    other = open_store(sftp.make_folder(), storage_options=sftp.storage_options)
+    other = open_store(sftp.make_url(), storage_options=sftp.storage_options)
     assert isinstance(other, SFTPStore)
     assert other._connection is store._connection
 

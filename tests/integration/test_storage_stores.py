@@ -61,14 +61,14 @@ class TestAzureStore(StoreContract):
 class TestSFTPStore(StoreContract):
     @pytest.fixture
     def store(self, sftp: LocalSFTP) -> Store:
-        return open_store(f"{sftp.make_folder()}/some/checkpoints", storage_options=sftp.storage_options)
+        return open_store(f"{sftp.make_url()}/some/checkpoints", storage_options=sftp.storage_options)
 
 
 class TestSFTPStoreOfAsyncssh(StoreContract):
     @pytest.fixture
     def store(self, asyncssh_sftp: LocalSFTP) -> Store:
         options = asyncssh_sftp.storage_options
-        return open_store(f"{asyncssh_sftp.make_folder()}/some/checkpoints", storage_options=options)
+        return open_store(f"{asyncssh_sftp.make_url()}/some/checkpoints", storage_options=options)
 
 
 def test_path_is_relative_to_project(tmp_path: Path) -> None:

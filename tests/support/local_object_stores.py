@@ -3,6 +3,7 @@ honours generation preconditions), Azure Blob Storage (Azurite, by npm)."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -13,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qs
 
 import fsspec
@@ -31,10 +32,32 @@ AZURITE_FOLDER = "AZURITE_FOLDER"
 _START_SECONDS = 30.0
 
 
+def settings_of(url: str, options: dict[str, Any]) -> str:
+    """The section of the settings that keeps checkpoints there."""
+    return f"[checkpoints]\nstore = {json.dumps(url)}\nstorage_options = {_toml(options)}\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name} = {_toml(each)}" for name, each in value.items()) + "}"
+    return json.dumps(value)
+
+
 def _new_bucket(scheme: str, options: dict[str, Any]) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     fsspec.filesystem(scheme, **options).mkdir(name)
     return name
+
+
+class StoreServer(Protocol):
+    """A server of checkpoint stores."""
+
+    @property
+    def storage_options(self) -> dict[str, Any]:
+        """What reaches it."""
+
+    def make_url(self) -> str:
+        """The URL of a new, empty place on it."""
 
 
 class LocalAzure(msgspec.Struct, frozen=True):
@@ -52,6 +75,10 @@ class LocalAzure(msgspec.Struct, frozen=True):
         at = f"BlobEndpoint={self.endpoint}/{_ACCOUNT};"
         account = f"DefaultEndpointsProtocol=http;AccountName={_ACCOUNT};AccountKey={key};{at}"
         return {"connection_string": account}
+
+    def make_url(self) -> str:
+        """The URL of a new, empty container."""
+        return f"az://{self.make_bucket()}"
 
     def make_bucket(self) -> str:
         """A new, empty container; its name."""
@@ -123,6 +150,10 @@ class LocalGCS(msgspec.Struct, frozen=True):
         """What reaches it through fsspec."""
         return {"endpoint_url": self.endpoint, "token": "anon", "project": "test"}
 
+    def make_url(self) -> str:
+        """The URL of a new, empty bucket."""
+        return f"gs://{self.make_bucket()}"
+
     def make_bucket(self) -> str:
         """A new, empty bucket; its name."""
         return _new_bucket("gs", self.storage_options)
@@ -163,6 +194,10 @@ class LocalS3(msgspec.Struct, frozen=True):
             "secret": "test",
             "client_kwargs": {"endpoint_url": self.endpoint, "region_name": "us-east-1"},
         }
+
+    def make_url(self) -> str:
+        """The URL of a new, empty bucket."""
+        return f"s3://{self.make_bucket()}"
 
     def make_bucket(self) -> str:
         """A new, empty bucket; its name."""

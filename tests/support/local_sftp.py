@@ -37,7 +37,7 @@ class LocalSFTP(msgspec.Struct, frozen=True):
         """What reaches it."""
         return {"username": USER, "password": PASSWORD, "known_hosts": str(self.known_hosts)}
 
-    def make_folder(self) -> str:
+    def make_url(self) -> str:
         """The URL of a new, empty folder."""
         folder = self.folder / uuid.uuid4().hex[:12]
         folder.mkdir()

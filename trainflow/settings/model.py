@@ -38,6 +38,8 @@ Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrNone = Annotated[float, Meta(ge=0)]
 Count = Annotated[int, Meta(ge=1)]
 Gigabytes = Annotated[float, Meta(ge=0)]
+#: a table is of options that the driver hands on: `client_kwargs = {region_name = "eu-west-1"}`
+StorageOption = str | int | float | bool | dict[str, Any]
 
 
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,7 +163,7 @@ class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     #: fsspec URL, or a path relative to the project
     store: str = "checkpoints"
     #: options of the fsspec file system; what a pipeline gives for its own store wins key by key
-    storage_options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    storage_options: dict[str, StorageOption] = msgspec.field(default_factory=dict)
     #: how much of the files of checkpoints in a store elsewhere is kept on this machine, in the home, for the next
     #: run; in GB, 0: nothing
     cache_gb: Gigabytes = 10.0
@@ -171,7 +173,7 @@ class SampleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[samples]`: defaults for reading sample tables."""
 
     #: for every table; what a pipeline gives for its own table wins key by key
-    storage_options: dict[str, str | int | float | bool] = msgspec.field(default_factory=dict)
+    storage_options: dict[str, StorageOption] = msgspec.field(default_factory=dict)
 
 
 class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -114,6 +114,11 @@ def test_executor_has_type_slots_and_options_of_its_own(write_project: WriteProj
     assert gpu == ExecutorEntry("gpu", "celery", 3, {"broker": "b", "queue": "q"})
 
 
+def test_storage_options_may_hold_tables(write_project: WriteProject) -> None:
+    settings = load(write_project, "[checkpoints]\nstorage_options = { client_kwargs = { region_name = 'x' } }\n")
+    assert settings.checkpoints.storage_options == {"client_kwargs": {"region_name": "x"}}
+
+
 def test_values_are_never_shown(write_project: WriteProject) -> None:
     """A storage option may be a secret."""
     with pytest.raises(SettingsError) as caught:

@@ -1,4 +1,4 @@
-"""The life of a chain whose checkpoints are in an object store: no step of it needs a folder on this machine."""
+"""The life of a chain whose checkpoints are in a store elsewhere: no step of it needs a folder on this machine."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.command_line import CommandLine
 from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
-from tests.support.local_object_stores import LocalS3
+from tests.support.local_object_stores import LocalS3, StoreServer, settings_of
 from tests.support.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption, Checkpoint, HoleFilled, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.garbage import attempt_time
+from trainflow.settings.project import project_at
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.processes import wait_for
@@ -33,9 +35,10 @@ MISSING = 2
 class Remote:
     """A project, and its store."""
 
-    def __init__(self, project: LiveProject, store: Store) -> None:
+    def __init__(self, project: LiveProject, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
         self.project = project
         self.store = store
+        self._command_line = CommandLine(project_at(project.root), capsys)
 
     def ledger(self, branch: str = "main") -> Ledger:
         return Ledger(self.store, ChainKey(NAME, "main", branch))
@@ -51,7 +54,8 @@ class Remote:
         return ended.output
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(self.run(*arguments, "--json"))
+        """What a command says. Those that begin no run are run in this process, which has the store's driver."""
+        return self._command_line.json(*arguments)
 
     def kill_in_the_middle(self, *arguments: str) -> None:
         """kill -9 of everything in the middle of a split, and the home is gone, when what was saved is uploaded."""
@@ -72,13 +76,13 @@ class Remote:
 
 
 @pytest.fixture
-def remote(tmp_path: Path, s3: LocalS3) -> Iterator[Remote]:
-    bucket = s3.make_bucket()
-    options = {"endpoint_url": s3.endpoint, "key": "test", "secret": "test"}
-    settings = "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
-    settings = f'[checkpoints]\nstore = "s3://{bucket}/store"\n[checkpoints.storage_options]\n{settings}'
+def remote(
+    tmp_path: Path, store_server: StoreServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Remote]:
+    url, options = store_server.make_url(), store_server.storage_options
+    settings = settings_of(f"{url}/store", options)
     life = (
-        f'adopt: {{path: "s3://{bucket}/models/{{watermark:%Y%m%d}}/"}}\n'
+        f'adopt: {{path: "{url}/models/{{watermark:%Y%m%d}}/"}}\n'
         "promote: {alias: champion}\n"
         "retention: {keep_latest: 3}\n"
     )
@@ -89,12 +93,15 @@ def remote(tmp_path: Path, s3: LocalS3) -> Iterator[Remote]:
     for name, array in {"rows": np.arange(ROWS_A_DAY), "weight": np.float64(0.5)}.items():
         buffer = io.BytesIO()
         np.save(buffer, array)
-        open_store(f"s3://{bucket}", storage_options=options).replace(f"models/20240102/{name}.npy", buffer.getvalue())
-    yield Remote(project, open_store(f"s3://{bucket}/store", storage_options=options))
+        open_store(url, storage_options=options).replace(f"models/20240102/{name}.npy", buffer.getvalue())
+    monkeypatch.chdir(project.root)
+    yield Remote(project, open_store(f"{url}/store", storage_options=options), capsys)
     project.close()
 
 
-def test_chain_in_object_store(remote: Remote) -> None:
+@pytest.mark.filterwarnings("ignore:Sending a large body")  # of aiohttp, which drivers give all of a file to
+@pytest.mark.parametrize("store_server", ["s3", "gcs", "azure", "sftp"], indirect=True)
+def test_chain_in_store_elsewhere_lives_its_life(remote: Remote) -> None:
     project, ledger = remote.project, remote.ledger()
     # killed in the middle, another home: training goes on from the save in the store
     remote.kill_in_the_middle("start", FILE, "--plain")
@@ -127,7 +134,7 @@ def test_chain_in_object_store(remote: Remote) -> None:
 
     # a branch
     before = ledger.line()[0]
-    remote.run("checkpoints", "fork", NAME, "--from", before.id, "--branch", "hot", "--set", "params.rate=2")
+    remote.json("checkpoints", "fork", NAME, "--from", before.id, "--branch", "hot", "--set", "params.rate=2")
     remote.run("start", FILE, "--branch", "hot", "--plain")
     assert remote.ledger("hot").checkpoint().watermark == ledger.checkpoint().watermark
     assert remote.json("checkpoints", "compare", NAME, "main", "hot")["changed"] == []
@@ -135,7 +142,7 @@ def test_chain_in_object_store(remote: Remote) -> None:
     # a promotion by hand keeps what retention would not, and so does the branch what it was forked from
     kept = ledger.line()[1]
     assert remote.json("checkpoints", "promote", NAME, kept.id, "--alias", "stable")["promoted"]
-    remote.run("checkpoints", "prune", NAME, "--keep-latest", "1")
+    remote.json("checkpoints", "prune", NAME, "--keep-latest", "1")
     assert {each.id for each in ledger.kept()} == {before.id, kept.id, ledger.checkpoint().id}
 
     # what the killed attempts left
@@ -160,9 +167,7 @@ def leave_behind(remote: Remote, committed: set[str]) -> str:
 
 
 def test_start_bucket_that_is_missing_is_told_before_any_run(tmp_path: Path, s3: LocalS3) -> None:
-    options = {"endpoint_url": s3.endpoint, "key": "test", "secret": "test"}
-    settings = "".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items())
-    settings = f'[checkpoints]\nstore = "s3://bucket-nowhere/x"\n[checkpoints.storage_options]\n{settings}'
+    settings = settings_of("s3://bucket-nowhere/x", s3.storage_options)
     project = tiny_project(tmp_path / "remote", days=1, settings=WITHOUT_MLFLOW + settings)
 
     ended = project.run("start", FILE, "--plain")
