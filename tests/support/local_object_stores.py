@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -173,11 +174,15 @@ def local_gcs() -> Iterator[LocalGCS]:
     server.start()
     # it tells everything in this process to use it, also what names another endpoint
     os.environ.pop("STORAGE_EMULATOR_HOST", None)
+    process = server._process
+    # its log goes into a pipe that the wrapper never reads: when that is full the server answers no more
+    draining = threading.Thread(target=deque, args=(process.stderr, 0), daemon=True)
+    draining.start()
     try:
         yield LocalGCS(server.url)
     finally:
-        process = server._process
         server.stop()
+        draining.join()
         process.stderr.close()
 
 
