@@ -77,6 +77,20 @@ hypothesis.settings.load_profile("steady")
 MOST_WORKERS = 8
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-store", action="store_true", help="also tests of stores whose drivers take long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.option.every_store:
+        left_out = pytest.mark.skip(
+            reason="its driver takes long to import: --every-store runs it, as CI does"
+        )
+        for item in items:
+            if item.get_closest_marker("every_store"):
+                item.add_marker(left_out)
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """The whole suite on all processors. A person who names a path or a word wants an answer before workers have
     begun."""

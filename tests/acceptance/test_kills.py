@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.storm.rounds import Place, Round
+from tests.storm.shapes import SHAPES
 from tests.support.live_project import LiveProject, Running
+from tests.support.local_object_stores import LocalS3
 from tests.support.tiny_project import (
     FILE,
     NAME,
@@ -248,3 +251,14 @@ def test_worker_that_replaces_killed_one_is_as_warm(tiny: LiveProject) -> None:
     # each worker imports once, and at the most a child or two that were forked before it had
     imports = [words for words in tiny.journal() if words[0] == "imports"]
     assert len(imports) <= 3 + 4, imports
+
+
+def test_chain_in_object_store_survives_whatever_is_killed(tmp_path: Path, s3: LocalS3) -> None:
+    """A short one of `python -m tests.storm --store s3 --kills 60`."""
+    played = Round(tmp_path, SHAPES["latest"], "5", place=Place(s3.make_url(), s3.storage_options), kills=6)
+    try:
+        found = played.run(0)
+    finally:
+        played.close()
+    assert found.problems == []
+    assert found.strikes.total() == 6

@@ -100,7 +100,9 @@ def remote(
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # of aiohttp, which drivers give all of a file to
-@pytest.mark.parametrize("store_server", ["s3", "gcs", "azure", "sftp"], indirect=True)
+@pytest.mark.parametrize(
+    "store_server", ["s3", pytest.param("gcs", marks=pytest.mark.every_store), "azure", "sftp"], indirect=True
+)
 def test_chain_in_store_elsewhere_lives_its_life(remote: Remote) -> None:
     project, ledger = remote.project, remote.ledger()
     # killed in the middle, another home: training goes on from the save in the store

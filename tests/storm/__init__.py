@@ -1,6 +1,7 @@
 """Disturb real pipelines, run by the installed command, for as long as wanted; then ask the models what they saw.
 
     python -m tests.storm --minutes 30 --seed 7
+    python -m tests.storm --store s3 --kills 60
 
 A storm is a series of rounds. A round lays out a project of a random shape, starts it, and does to it what happens to
 machines: processes are killed and frozen, samples are published again while they are read, clocks jump, disks fill up,

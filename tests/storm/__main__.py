@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
 
-from tests.storm.rounds import Finding, Round
+from tests.storm.rounds import Finding, Place, Round
 from tests.storm.shapes import SHAPES, Shape
+from tests.support.local_object_stores import StoreServer, local_azure, local_gcs, local_s3
+from tests.support.local_sftp import local_sftp, openssh_server
+
+SERVERS: dict[str, Callable[[Path], AbstractContextManager[StoreServer]]] = {
+    "s3": lambda folder: local_s3(),
+    "gcs": lambda folder: local_gcs(),
+    "azure": lambda folder: local_azure(folder / "azurite.log"),
+    "sftp": lambda folder: local_sftp(folder, openssh_server()),
+}
 
 
 def main() -> int:
     """Run the storm that the command line asks for."""
     options = _options()
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     folder = Path(tempfile.mkdtemp(prefix="storm-"))
     until = time.monotonic() + options.minutes * 60
     number, wrong = options.round, 0
-    while number == options.round or (time.monotonic() < until and options.only_round is None):
-        seed = f"{options.seed} {number}"
-        shape = SHAPES[options.shape or Random(seed).choice(list(SHAPES))]
-        found = _play(folder / f"round{number}", shape, seed, options.strikes)
-        _tell(number, shape, found)
-        wrong += bool(found.problems)
-        if not found.problems:
-            shutil.rmtree(folder / f"round{number}", ignore_errors=True)
-        number += 1
+    with store_server(options.store, folder) as server:
+        while number == options.round or (time.monotonic() < until and not (options.only_round or options.kills)):
+            seed = f"{options.seed} {number}"
+            shape = SHAPES[options.shape or ("latest" if options.kills else Random(seed).choice(list(SHAPES)))]
+            place = Place(server.make_url(), server.storage_options) if server else None
+            below = folder / f"round{number}"
+            below.mkdir()
+            found = _play(Round(below, shape, seed, place=place, kills=options.kills), options.strikes)
+            _tell(number, shape, found)
+            wrong += bool(found.problems)
+            if not found.problems:
+                shutil.rmtree(below, ignore_errors=True)
+            number += 1
     if not wrong:
         shutil.rmtree(folder, ignore_errors=True)
     where = f"; what is left of them lies in {folder}" if wrong else ""
@@ -41,19 +58,29 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30.0, help="begin no round after so many minutes (30)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (1)")
     parser.add_argument("--strikes", type=int, default=40, help="in each round (40)")
+    parser.add_argument("--store", choices=sorted(SERVERS), help="keep checkpoints on such a server (a local disk)")
+    parser.add_argument("--kills", type=int, default=0, help="one round, of so many kills and nothing else")
     parser.add_argument("--shape", choices=sorted(SHAPES), help="only pipelines of this kind")
     parser.add_argument("--round", type=int, default=0, help="begin with this round (0)")
     parser.add_argument("--only-round", action="store_const", const=True, help="and play no other")
     return parser.parse_args()
 
 
-def _play(folder: Path, shape: Shape, seed: str, strikes: int) -> Finding:
-    folder.mkdir(parents=True)
-    played = Round(folder, shape, seed)
+@contextmanager
+def store_server(kind: str | None, folder: Path) -> Iterator[StoreServer | None]:
+    """A server of a kind, while it is needed; None for a local disk."""
+    if kind is None:
+        yield None
+    else:
+        with SERVERS[kind](folder) as server:
+            yield server
+
+
+def _play(played: Round, strikes: int) -> Finding:
     try:
         found = played.run(strikes)
         if found.problems and played.disk.mounted:
-            shutil.copytree(played.disk.folder, folder / "disk-copy", symlinks=True)
+            shutil.copytree(played.disk.folder, played.disk.folder.with_name("disk-copy"), symlinks=True)
         return found
     finally:
         played.close()

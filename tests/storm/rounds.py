@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections import Counter
@@ -9,7 +10,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +27,12 @@ from tests.storm.disturbances import (
 )
 from tests.storm.shapes import FILE, FUNCTIONS, NAME, Model, Shape, problems_of
 from tests.support.live_project import WITHOUT_MLFLOW, Ended, LiveProject, Running
+from tests.support.local_object_stores import settings_of
 from tests.support.tiny_project import FIRST_DAY, ROWS_A_DAY
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.settings.home import Home
+from trainflow.storage.urls import open_store
 from trainflow.testing.processes import wait_for
 
 #: a storm of kills is no reason to give up here; leases that end soon let survivors go on
@@ -39,11 +44,11 @@ lost_attempts = 1000
 heartbeat_seconds = 0.5
 dead_after_seconds = 5.0
 poll_seconds = 0.5
-[checkpoints]
-store = "{store}"
 """
 )
 _PAUSE_SECONDS = 0.02
+#: of a storm of kills: after so many a day of samples is published
+_KILLS_A_DAY = 4
 #: so often a project that was left alone may have to be started again until its chain is caught up
 _MOST_STARTS = 30
 
@@ -56,13 +61,21 @@ class Finding(NamedTuple):
     problems: list[str]
 
 
-class Round:
-    """One pipeline in one storm. All files lie below `folder`."""
+class Place(NamedTuple):
+    """Where checkpoints are kept, and the options that reach it."""
 
-    def __init__(self, folder: Path, shape: Shape, seed: str) -> None:
+    url: str
+    options: dict[str, Any]
+
+
+class Round:
+    """One pipeline in one storm. All files lie below `folder`, the checkpoints at a `place` where there is one.
+    `kills`: so many processes are killed, and nothing else happens."""
+
+    def __init__(self, folder: Path, shape: Shape, seed: str, *, place: Place | None = None, kills: int = 0) -> None:
         self.shape = shape
         self._random = Random(seed)
-        self._days = self._random.randint(6, 14)
+        self._days = 6 + kills // _KILLS_A_DAY if kills else self._random.randint(6, 14)
         self._partitions = self._random.randint(1, 3)
         self._samples = folder / "samples"
         self._editions = [0] * self._days
@@ -70,12 +83,16 @@ class Round:
         self._clock = ClockJump(folder)
         self._disturbances: list[Disturbance] = [Kill(), Kill(), PowerCut(), Freeze(), self._clock, self.disk]
         self._disturbances.append(TouchSamples(self._samples))
+        self._kills = kills
+        if kills:
+            self._disturbances = [Kill(), Kill(), Kill(), PowerCut()]
+        self._place = place or Place(str(self.disk.folder / "checkpoints"), {})
         self._projects = [self._lay_out(folder / f"home{number}") for number in range(shape.homes)]
         self._running: list[Running | None] = [None] * shape.homes
         self.strikes: Counter[str] = Counter()
 
     def _lay_out(self, root: Path) -> LiveProject:
-        project = LiveProject(root, SETTINGS.format(store=self.disk.folder / "checkpoints"))
+        project = LiveProject(root, SETTINGS + settings_of(*self._place))
         project.environ = {**self._clock.environment(project), "TRAINFLOW_HOME": str(self.disk.folder / root.name)}
         project.home = Home(self.disk.folder / root.name)
         project.write(FILE, self.shape.pipeline(self._samples, self._days, self._partitions))
@@ -109,16 +126,19 @@ class Round:
     # -- the storm -------------------------------------------------------------------------------------------------
 
     def run(self, strikes: int) -> Finding:
-        """Let it be struck so often, then come to its end."""
+        """Let it be struck so often (by so many kills, where those were asked for), then come to its end."""
         began = time.monotonic()
-        first = self._days if self.shape.mode == "backfill" else self._random.randint(1, self._days)
+        first = (
+            self._days if self.shape.mode == "backfill" else self._random.randint(1, 6 if self._kills else self._days)
+        )
         for day in range(first):
             self._publish(day)
         try:
-            for _ in range(strikes):
+            number = 0
+            while number < (self._kills or strikes):
                 self._keep_running()
                 self._pause(self._random.expovariate(1 / 0.4))
-                self._strike()
+                number += self._kill() if self._kills else self._strike()
             for day, count in enumerate(self._editions):
                 if not count:
                     self._publish(day)
@@ -127,14 +147,26 @@ class Round:
             problems = [f"{type(error).__name__}: {error}"]
         return Finding(self.strikes, time.monotonic() - began, problems)
 
-    def _strike(self) -> None:
-        project = self._random.choice(self._projects)
+    def _strike(self) -> int:
+        """Do one thing, or find nothing to do it to; it counts as one all the same."""
         if self._random.random() < 0.25:
             self.strikes[self._publish_something()] += 1
-            return
+        else:
+            self._disturb()
+        return 1
+
+    def _kill(self) -> int:
+        """Kill something; how much was killed. A new day now and then leaves something to train."""
+        killed = self._disturb()
+        if killed and sum(self.strikes.values()) % _KILLS_A_DAY == 0 and 0 in self._editions:
+            self._publish(self._editions.index(0))
+        return int(killed)
+
+    def _disturb(self) -> bool:
         disturbance = self._random.choice(self._disturbances)
-        if disturbance.strike(project, self._random):
-            self.strikes[disturbance.name] += 1
+        struck = disturbance.strike(self._random.choice(self._projects), self._random)
+        self.strikes[disturbance.name] += struck
+        return struck
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -198,12 +230,13 @@ class Round:
         return found
 
     def _model(self, stage: str) -> Model | None:
-        ledger = self._projects[0].ledger(NAME, str(self.disk.folder / "checkpoints"), stage)
+        store = open_store(self._place.url, storage_options=self._place.options)
+        ledger = Ledger(store, ChainKey(NAME, stage))
         if ledger.state().head is None:
             return None
-        folder = ledger.store.local_path(ledger.checkpoint().artifacts.path)
-        assert folder is not None
-        return Model(np.load(folder / "rows.npy"), np.load(folder / "values.npy"))
+        folder = ledger.checkpoint().artifacts.path
+        rows, values = (np.load(io.BytesIO(store.read(f"{folder}/{name}.npy"))) for name in ("rows", "values"))
+        return Model(rows, values)
 
     def close(self) -> None:
         """End everything of it."""
