@@ -83,9 +83,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.option.every_store:
-        left_out = pytest.mark.skip(
-            reason="its driver takes long to import: --every-store runs it, as CI does"
-        )
+        left_out = pytest.mark.skip(reason="its driver takes long to import: --every-store runs it, as CI does")
         for item in items:
             if item.get_closest_marker("every_store"):
                 item.add_marker(left_out)
