@@ -10,12 +10,10 @@ follow it, where nothing else has changed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +21,7 @@ import msgspec
 
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.ledger.ledger_files import encode_entry
+from trainflow.checkpoints.transfers import digest_file, digest_of, fetch_files
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.pluralize import counted
@@ -221,13 +220,12 @@ def _download(store: Store, checkpoint: Checkpoint, target: Path, cache: Artifac
     copy = target.with_name(f".{target.name}-{os.urandom(8).hex()}")
     try:
         away = [file for file in checkpoint.artifacts.files if cache is None or not cache.place(file, copy / file.path)]
-        for file in away:
-            path = checkpoint.artifacts.place(file)
-            try:
-                store.get_file(path, copy / file.path)
-            except FileNotFoundError:
-                _raise_if([f"{store.uri(path)} is missing"], checkpoint)
-        copied = differences(copy, Artifacts(checkpoint.artifacts.path, away))
+        artifacts = Artifacts(checkpoint.artifacts.path, away)
+        copied: list[str] = []
+        try:
+            copied = fetch_files(store, artifacts, copy)
+        except FileNotFoundError as error:
+            _raise_if([f"{store.uri(str(error))} is missing"], checkpoint)
         # what is wrong in the store says more, and is what has to be mended
         _raise_if((verify(store, checkpoint.artifacts) or copied) if copied else [], checkpoint)
         if cache is not None:
@@ -276,18 +274,3 @@ def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
             "'trainflow checkpoints rewind PIPELINE'",
             location=checkpoint.artifacts.path,
         )
-
-
-def digest_file(path: Path) -> tuple[int, str]:
-    """Size in bytes and digest of a local file. Raises OSError."""
-    with path.open("rb") as file:
-        return digest_of(iter(partial(file.read, CHUNK_BYTES), b""))
-
-
-def digest_of(chunks: Iterable[bytes]) -> tuple[int, str]:
-    """Size in bytes and digest of a content."""
-    size, found = 0, hashlib.sha256()
-    for chunk in chunks:
-        size += len(chunk)
-        found.update(chunk)
-    return size, f"sha256:{found.hexdigest()}"

@@ -27,13 +27,9 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.output_checks import check_fit, resolve_links
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
-from trainflow.checkpoints.verified_artifacts import (
-    digest_file,
-    is_whole,
-    remember_verified,
-    statuses,
-)
-from trainflow.errors import ArtifactsRefused
+from trainflow.checkpoints.transfers import Digests, digest_file, put_files
+from trainflow.checkpoints.verified_artifacts import is_whole, remember_verified, statuses
+from trainflow.errors import ArtifactsRefused, StoreFailure
 from trainflow.failpoint import hit
 from trainflow.storage.errors import failure
 from trainflow.storage.local import clone, fsync_file, fsync_folder, make_folder
@@ -55,14 +51,24 @@ def output_folder(store: Store, chain: ChainKey, attempt_id: str, scratch: Path)
 SHARED_BYTES = 8 << 20
 
 
-def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path, earlier: Sequence[Artifacts] = ()) -> Artifacts:
+def seal(
+    store: Store,
+    chain: ChainKey,
+    attempt_id: str,
+    folder: Path,
+    earlier: Sequence[Artifacts] = (),
+    *,
+    begun: bool = False,
+) -> Artifacts:
     """Take over what is in an output folder, or upload it; durable from now on.
 
     Large files with the bytes of a file of `earlier` checkpoints, which are kept as long as this one may be committed,
     are shared with those: by a second name of the committed file where the store knows such names, elsewhere they are
     not uploaded, and their place is named. Of the chain itself `earlier` has the head, as its first.
 
-    Uploading again after a kill is harmless. Raises ArtifactsRefused when there is nothing, or something that is no
+    `begun`: the upload of this very folder may have been cut short, what is there is not uploaded again.
+
+    Uploading again is harmless. Raises ArtifactsRefused when there is nothing, or something that is no
     regular file, or is still being written; StoreFailure.
     """
     path = chain.attempt(attempt_id)
@@ -74,18 +80,18 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path, earlier: 
             "save the model there (ctx.output), a checkpoint has at least one file",
             location=str(folder),
         )
-    files = digest_folder(folder) if own is None else _taken_over(folder, own)
-    found = shared_with(files, earlier, f"{chain.artifacts}/")
+    own_folder = f"{chain.artifacts}/"
     if own is None:
-        files = [as_reference(file, found) for file in files]
-        upload(store, path, folder, files)
+        files = _uploaded(store, path, folder, earlier_files(earlier, own_folder), begun=begun)
+    else:
+        files = _taken_over(folder, own)
     try:
         _refuse_written(folder, before, own, files)
     except OSError as error:
         raise failure("read", str(folder), error) from error
     made = Artifacts(path, files)
     if own is not None:
-        _share(store, made, found)
+        _share(store, made, shared_with(files, earlier_files(earlier, own_folder)))
     hit("artifacts: sealed")
     remember_verified(store, made, statuses(store, made))
     return made
@@ -95,16 +101,21 @@ def seal(store: Store, chain: ChainKey, attempt_id: str, folder: Path, earlier: 
 Shared = dict[tuple[int, str], tuple[Artifacts, ArtifactFile]]
 
 
-def shared_with(files: Sequence[ArtifactFile], earlier: Sequence[Artifacts], own: str) -> Shared:
-    """The files of earlier checkpoints that are to be shared, by size and digest. Never all that a checkpoint has: by
-    its own folder it is known to have been committed. What another chain has in the `own` one comes from a checkpoint
-    that may be gone from the line."""
-    there: Shared = {}
+def earlier_files(earlier: Sequence[Artifacts], own: str) -> Shared:
+    """The files of earlier checkpoints that may be shared. What another chain has in the `own` folder of artifacts is
+    of a checkpoint that may be gone from the line."""
+    found: Shared = {}
     for each in earlier:
         for file in each.files:
-            if each.path.startswith(own) or not file.source.startswith(own):
-                there.setdefault(_key(file), (each, file))
-    found = {key: there[key] for file in files if file.size >= SHARED_BYTES and (key := _key(file)) in there}
+            if file.size >= SHARED_BYTES and (each.path.startswith(own) or not file.source.startswith(own)):
+                found.setdefault(_key(file), (each, file))
+    return found
+
+
+def shared_with(files: Sequence[ArtifactFile], earlier: Shared) -> Shared:
+    """Those of the earlier files that are among these. Never all that a checkpoint has: by its own folder it is known
+    to have been committed."""
+    found = {key: earlier[key] for file in files if (key := _key(file)) in earlier}
     if all(_key(file) in found for file in files):
         found.pop(min(found), None)
     return found
@@ -170,6 +181,42 @@ def _taken_over(folder: Path, own: Path) -> list[ArtifactFile]:
     return digest_folder(own)
 
 
+def _uploaded(store: Store, path: str, folder: Path, earlier: Shared, *, begun: bool) -> list[ArtifactFile]:
+    """Upload the files of an output folder, but for those that are in the store already. Their digests are taken
+    meanwhile: only a file that has the size of an earlier one waits for its own. Raises as `digest_folder`."""
+    there = {file.path: file.size_bytes for file in store.files(path)} if begun else {}
+    sizes = {size for size, _ in earlier}
+    try:
+        names = [each.relative_to(folder).as_posix() for each in sorted(_regular_files(folder, durable=False))]
+        size_of = {name: (folder / name).stat().st_size for name in names}
+        left = [name for name in names if there.get(f"{path}/{name}") != size_of[name]]
+        doubtful = [name for name in left if size_of[name] in sizes]
+        with Digests() as digests:
+            for name in (*doubtful, *(name for name in names if name not in doubtful)):
+                digests.take(folder / name)
+            put_files(store, folder, path, [name for name in left if name not in doubtful])
+            for name in doubtful:
+                if digests.of(folder / name) not in earlier:
+                    put_files(store, folder, path, [name])
+            files = [ArtifactFile(name, *digests.of(folder / name)) for name in names]
+    except StoreFailure:
+        raise
+    except FileNotFoundError as error:
+        raise StoreFailure(f"{error.filename} cannot be read: it is gone", location=str(folder)) from error
+    except OSError as error:
+        raise failure("read", str(folder), error) from error
+    found = shared_with(files, earlier)
+    # the one that is never shared
+    put_files(
+        store, folder, path, [each.path for each in files if each.path in doubtful and _is_own(each, earlier, found)]
+    )
+    return [as_reference(file, found) for file in files]
+
+
+def _is_own(file: ArtifactFile, earlier: Shared, found: Shared) -> bool:
+    return _key(file) in earlier and _key(file) not in found
+
+
 def digest_folder(folder: Path) -> list[ArtifactFile]:
     """The files of a folder with their digests, durable from now on. Links to what is in the folder become that.
     Raises ArtifactsRefused for what can never be committed, before anything is read; StoreFailure."""
@@ -184,13 +231,8 @@ def digest_folder(folder: Path) -> list[ArtifactFile]:
 def upload(store: Store, path: str, folder: Path, files: list[ArtifactFile]) -> None:
     """Copy the files to `path` in the store, unless `folder` is that place, and but for those that are elsewhere in
     the store."""
-    if store.local_path(path) == folder:
-        return
-    for file in files:
-        if file.source:
-            continue
-        store.put_file(folder / file.path, f"{path}/{file.path}")
-        hit("artifacts: a file is in the store")
+    if store.local_path(path) != folder:
+        put_files(store, folder, path, [file.path for file in files if not file.source])
 
 
 def _regular_files(folder: Path, *, durable: bool = True) -> Iterator[Path]:

@@ -28,9 +28,10 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.artifacts import as_reference, digest_folder, shared_with, upload
+from trainflow.checkpoints.commit.artifacts import as_reference, digest_folder, earlier_files, shared_with, upload
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
-from trainflow.checkpoints.verified_artifacts import differences, verify
+from trainflow.checkpoints.transfers import SMALL_FILE_BYTES, fetch_files
+from trainflow.checkpoints.verified_artifacts import verify
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.failpoint import hit
 from trainflow.identifiers import attempt_time, canonical_json, digest
@@ -211,15 +212,15 @@ class IntermediateSaves:
         other save has its name. False where `going_on` said between two files that it is of no use any more. Raises
         StoreFailure."""
         path = f"{self._training}/{partial.name}/{_FILES}"
-        found = shared_with(partial.files, earlier, f"{self._chain.artifacts}/")
+        found = shared_with(partial.files, earlier_files(earlier, f"{self._chain.artifacts}/"))
         files = [as_reference(file, found) for file in partial.files]
         there = {file.path: file.size_bytes for file in self._store.files(path)} if begun else {}
         self.any = True
-        for file in files:
+        left = [file for file in files if there.get(f"{path}/{file.path}") != file.size]
+        for some in _one_large_or_many_small(left):
             if not going_on():
                 return False
-            if there.get(f"{path}/{file.path}") != file.size:
-                upload(self._store, path, folder, [file])
+            upload(self._store, path, folder, some)
         own = self._record(msgspec.structs.replace(partial, files=files))
         self._forget_others(own)
         return True
@@ -292,9 +293,7 @@ class IntermediateSaves:
             return local
         target = self._scratch / f"{name}-{os.urandom(4).hex()}"
         target.mkdir(parents=True)
-        for file in partial.files:
-            self._store.get_file(artifacts.place(file), target / file.path)
-        _raise_if(differences(target, artifacts), name)
+        _raise_if(fetch_files(self._store, artifacts, target), name)
         return target
 
     def _forget_others(self, own: _Complete) -> None:
@@ -353,6 +352,12 @@ def trainings(store: Store, chain: ChainKey, listed: Iterable[str] | None = None
         parent, dot, rest = name.rpartition(".")
         if dot and len(rest) == 24:
             yield name, None if parent == _NO_PARENT else parent
+
+
+def _one_large_or_many_small(files: Iterable[ArtifactFile]) -> list[list[ArtifactFile]]:
+    """What is uploaded between two looks at whether it is still of use."""
+    small = [file for file in files if file.size <= SMALL_FILE_BYTES]
+    return [*([file] for file in files if file.size > SMALL_FILE_BYTES), *([small] if small else [])]
 
 
 def _attempt_of(name: str) -> datetime | None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -175,6 +175,23 @@ def test_pipe_is_refused(store: Store, tmp_path: Path) -> None:
         seal(store, CHAIN, attempt_id(1), folder)
 
 
+def once_digested(monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]) -> None:
+    """Call `change` with each file after its digest was taken: as a file of a local store, or before it is uploaded."""
+    describe, take = artifacts_module._describe, artifacts_module.Digests.take
+
+    def described(folder: Path, path: Path) -> object:
+        found = describe(folder, path)
+        change(path)
+        return found
+
+    def taken(digests: artifacts_module.Digests, path: Path) -> None:
+        take(digests, path)
+        change(path)
+
+    monkeypatch.setattr(artifacts_module, "_describe", described)
+    monkeypatch.setattr(artifacts_module.Digests, "take", taken)
+
+
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("change", ["same size", "grown", "new", "gone"])
 def test_seal_file_written_meanwhile_is_refused(
@@ -186,10 +203,8 @@ def test_seal_file_written_meanwhile_is_refused(
     for name in ("a.bin", "b.bin"):
         (output / name).write_bytes(b"weights")
         os.utime(output / name, ns=(1, 1))  # the clock of a file system ticks slowly
-    describe = artifacts_module._describe
 
-    def write_meanwhile(folder: Path, path: Path) -> object:
-        found = describe(folder, path)
+    def write_meanwhile(path: Path) -> None:
         if path.name == "a.bin":
             match change:
                 case "same size" | "grown":
@@ -202,9 +217,8 @@ def test_seal_file_written_meanwhile_is_refused(
                 case "gone":
                     for folder in (output, path.parent):
                         (folder / "a.bin").unlink(missing_ok=True)
-        return found
 
-    monkeypatch.setattr(artifacts_module, "_describe", write_meanwhile)
+    once_digested(monkeypatch, write_meanwhile)
     with pytest.raises(
         (ArtifactsRefused, StoreFailure), match=r"was written while|cannot be (read|written)"
     ) as refused:
@@ -216,13 +230,7 @@ def test_seal_file_touched_meanwhile_is_same(store: Store, tmp_path: Path, monke
     """A disk in the network may say later when a file was written."""
     output = output_folder(store, CHAIN, attempt_id(1), tmp_path)
     write(output)
-    describe = artifacts_module._describe
-
-    def touch_meanwhile(folder: Path, path: Path) -> object:
-        (output / "model.bin").touch()
-        return describe(folder, path)
-
-    monkeypatch.setattr(artifacts_module, "_describe", touch_meanwhile)
+    once_digested(monkeypatch, lambda path: (output / "model.bin").touch())
     assert not verify(store, seal(store, CHAIN, attempt_id(1), output))
 
 

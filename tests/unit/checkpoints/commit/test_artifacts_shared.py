@@ -216,14 +216,14 @@ def test_file_being_written_is_refused_although_it_is_the_parents_so_far(
     folder = output_folder(remote, writer.chain, attempt_id(9), tmp_path / "scratch")
     for name, data in files_of(1).items():
         (folder / name).write_bytes(data)
-    upload = artifacts_module.upload
+    put_files = artifacts_module.put_files
 
     def written_meanwhile(*arguments: object) -> None:
-        upload(*arguments)  # type: ignore[arg-type]
+        put_files(*arguments)  # type: ignore[arg-type]
         (folder / "embedding.bin").write_bytes(EMBEDDING[::-1])
         os.utime(folder / "embedding.bin", (1, 1))
 
-    monkeypatch.setattr(artifacts_module, "upload", written_meanwhile)
+    monkeypatch.setattr(artifacts_module, "put_files", written_meanwhile)
     with pytest.raises(ArtifactsRefused, match=r"embedding\.bin was written while"):
         seal(remote, writer.chain, attempt_id(9), folder, [first.artifacts])
 

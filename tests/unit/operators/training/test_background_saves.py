@@ -13,7 +13,7 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import artifacts
+from trainflow.checkpoints.commit import artifacts, intermediate_saves
 from trainflow.checkpoints.commit.artifacts import digest_folder
 from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
 from trainflow.checkpoints.ledger.entries import Artifacts
@@ -152,6 +152,7 @@ def test_of_saves_that_come_meanwhile_newest_is_uploaded(machine: Machine, store
 def test_end_of_training_waits_for_file_that_is_on_its_way_alone(
     machine: Machine, store: SlowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intermediate_saves, "SMALL_FILE_BYTES", 0)
     saves = machine.attempt(1)
     save(saves, 10, a=b"1", b=b"2", c=b"3")
     assert store.on_its_way.acquire(timeout=WAIT)

@@ -1,0 +1,114 @@
+"""Files on their way to a store and from it, and their digests, each taken once.
+
+A large file is sent and fetched in parts by the store, several at a time, so it goes alone; small ones go several at a
+time. A thread takes the digests meanwhile: of the next file while one is uploaded, of the last while one is downloaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
+from trainflow.concurrent_map import concurrent_map
+from trainflow.failpoint import hit
+from trainflow.storage.local import CHUNK_BYTES
+from trainflow.storage.store import Store
+
+T = TypeVar("T")
+#: a file of at most so many bytes is one request, and goes together with others
+SMALL_FILE_BYTES = 4 << 20
+
+
+def digest_file(path: Path) -> tuple[int, str]:
+    """Size in bytes and digest of a local file. Raises OSError."""
+    with path.open("rb") as file:
+        return digest_of(iter(partial(file.read, CHUNK_BYTES), b""))
+
+
+def digest_of(chunks: Iterable[bytes]) -> tuple[int, str]:
+    """Size in bytes and digest of a content."""
+    size, found = 0, hashlib.sha256()
+    for chunk in chunks:
+        size += len(chunk)
+        found.update(chunk)
+    return size, f"sha256:{found.hexdigest()}"
+
+
+class Digests:
+    """Digests of local files, taken in the order in which they are asked for: by a thread from the first large one on,
+    so that their reader does something else meanwhile."""
+
+    def __init__(self) -> None:
+        self._taken: dict[Path, tuple[int, str] | Future[tuple[int, str]]] = {}
+        self._thread: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+
+    def take(self, path: Path) -> None:
+        """Have the digest of a file taken. Raises OSError, now or in `of`."""
+        if self._thread is None and path.stat().st_size > SMALL_FILE_BYTES:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="digests")
+        self._taken[path] = digest_file(path) if self._thread is None else self._thread.submit(digest_file, path)
+
+    def of(self, path: Path) -> tuple[int, str]:
+        """Size and digest of a file for which that was taken. Raises OSError."""
+        taken = self._taken[path]
+        return taken.result() if isinstance(taken, Future) else taken
+
+
+def put_files(store: Store, folder: Path, path: str, names: Sequence[str]) -> None:
+    """Upload files of a folder to `path` in the store. Raises StoreFailure."""
+
+    def put(name: str) -> None:
+        store.put_file(folder / name, f"{path}/{name}")
+        hit("artifacts: a file is in the store")
+
+    for _ in _each(store, names, lambda name: (folder / name).stat().st_size, put):
+        pass
+
+
+def fetch_files(store: Store, artifacts: Artifacts, into: Path) -> list[str]:
+    """Download files to a folder; what is wrong with what arrived, a sentence each. Raises FileNotFoundError for one
+    that is not there, with its place in the store; StoreFailure."""
+    with Digests() as digests:
+
+        def get(file: ArtifactFile) -> None:
+            place = artifacts.place(file)
+            try:
+                store.get_file(place, into / file.path)
+            except FileNotFoundError:
+                raise FileNotFoundError(place) from None
+
+        for file in _each(store, artifacts.files, lambda file: file.size, get):
+            digests.take(into / file.path)
+        return [
+            f"{into / file.path} differs from what was committed"
+            for file in artifacts.files
+            if digests.of(into / file.path) != (file.size, file.sha256)
+        ]
+
+
+def _each(store: Store, items: Sequence[T], size_of: Callable[[T], int], move: Callable[[T], object]) -> Iterator[T]:
+    """Move all of them, small ones together; each when it was moved."""
+    large = [item for item in items if size_of(item) > SMALL_FILE_BYTES]
+    small = [item for item in items if size_of(item) <= SMALL_FILE_BYTES]
+
+    def moved(item: T) -> T:
+        move(item)
+        return item
+
+    yield from map(moved, large)
+    yield from concurrent_map(store.requests_at_once, moved, small)
