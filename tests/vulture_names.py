@@ -98,6 +98,8 @@ _.capture_signals
 _.RemoteSession
 _.tls_ca
 
-# fields of a workload that only workers which speak HTTP read
-_.api_url
-_.claim_secret
+# looked up by its name: a kind of executor
+_.WorkloadExecutor
+
+# called by executors that find out later that they could not deliver
+_.not_delivered

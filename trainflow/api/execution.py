@@ -21,7 +21,7 @@ from trainflow.api.attempt_logs import AttemptLogs
 from trainflow.api.credentials import KnownTokens, bearer
 from trainflow.api.heartbeats import HeartbeatBatches
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
-from trainflow.messages.execution_api import AppendLog, Done, Failed, Heartbeat, Refused, Start
+from trainflow.messages.execution_api import AppendLog, Done, Failed, Heartbeat, ProcessEnded, Refused, Start
 from trainflow.messages.http_protocol import (
     OPERATIONS,
     PROTOCOL,
@@ -136,6 +136,9 @@ class ExecutionApplication:
             return Done() if await self._guarded(self._heartbeats.note(message.key)) else _STALE
         if isinstance(message, AppendLog):
             return await self._in_thread(lambda: self._append(message))
+        if isinstance(message, ProcessEnded):
+            await self._in_thread(lambda: self._service.exited(message.key, message.exit))
+            return Done()
         return await self._in_thread(lambda: self._service.handle(message))
 
     def _append(self, message: AppendLog) -> Any:

@@ -17,6 +17,7 @@ from trainflow.cli.commands import (
     dags,
     db,
     engine,
+    execute_workload,
     plan,
     pools,
     project,
@@ -58,6 +59,7 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "triggerer": engine.triggerer,
     "dag-processor": engine.dag_processor,
     "api-server": api_server.api_server,
+    "execute-workload": execute_workload.execute_workload,
     "stop": engine.stop,
 }
 for _name, _command in _COMMANDS.items():

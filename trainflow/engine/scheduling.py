@@ -59,6 +59,7 @@ class Scheduling:
         )
         self._scheduler.on_notice = on_notice
         self._scheduler.task_queue.problems = lambda: executor.problems
+        self._scheduler.task_queue.is_remote = executor.is_remote
         self._scheduler.task_queue.on_not_taken = self._was_not_taken
         self._reconciler = Reconciler(database, executor, service, own=service_id)
         #: what was last written of the executors

@@ -20,6 +20,7 @@ from trainflow.messages.execution_api import (
     Heartbeat,
     LogTaken,
     Outcome,
+    ProcessEnded,
     Progress,
     Refused,
     Reply,
@@ -78,6 +79,11 @@ class RemoteSession:
         if isinstance(reply, Refused) and not isinstance(request, Start | Outcome):
             self._refuse(reply)
         return reply
+
+    def say(self, message: ProcessEnded) -> Reply:
+        """Say how the process ended, and go on until it was heard. Raises EngineError as `HttpApiClient.handle`."""
+        answer = self._client.ask(message)
+        return answer if not isinstance(answer, LogTaken) else Done()
 
     def _begin(self) -> None:
         if self._thread is None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
 from trainflow.authoring.context import build_context, current_context
+from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import end_forked_copies
 from trainflow.authoring.trigger import describe_trigger
@@ -38,8 +39,8 @@ from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.failpoint import enter, hit
 from trainflow.messages.execution_api import AttemptFailure, Deferral, Failed, Outcome, OutcomeState, Start, Started
 from trainflow.messages.workload import ExecuteTask
-from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans
-from trainflow.observability.processes import carry_mark, started_at
+from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans, die_with_parent
+from trainflow.observability.processes import WORKER_VARIABLE, carry_mark, started_at
 from trainflow.observability.redacted_output import hide_values, without_secrets
 from trainflow.observability.redaction import presentable, secret_values
 from trainflow.observability.resource_exhaustion import exhausted_resource
@@ -70,6 +71,8 @@ class Prepared(NamedTuple):
 
 def prepare(project: Project, settings: Settings) -> Prepared:
     """Make this process one that runs an attempt, as far as that can be done before it is known which."""
+    if WORKER_VARIABLE in os.environ:
+        die_with_parent(os.getppid())
     stop, clock = StopSignal(settings.engine.stop_grace_seconds), SystemClock()
     stop.install()
     adopt_orphans()
@@ -178,6 +181,19 @@ def _shown(text: str, longest: int) -> str:
     return presentable(without_secrets(text), longest)
 
 
+def check_version(dag: DAG, content: str, workload: ExecuteTask) -> None:
+    """Raise InputError when the code here is not that of the DAG version that the run is pinned to."""
+    from trainflow.serialization.document import encode, version_of
+    from trainflow.serialization.from_dag import to_document
+
+    here = version_of(encode(to_document(dag, content)))
+    if here != workload.version:
+        raise InputError(
+            f"the code of this worker ({workload.project_root}) gives version {here} of DAG '{dag.dag_id}', its run is "
+            f"pinned to {workload.version}: bring the worker's code up to date, or start a run of what it has"
+        )
+
+
 class _Attempt:
     """One claimed attempt: execute, and say how it ended."""
 
@@ -229,11 +245,13 @@ class _Attempt:
         return self._ended(OutcomeState.SUCCESS)
 
     def _find(self, files: DagFiles) -> BaseOperator:
-        dags = files.get(self._workload.source).dags
-        path = self._workload.source.path
+        loaded = files.get(self._workload.source)
+        dags, path = loaded.dags, self._workload.source.path
         dag = dags.get(self._workload.dag_id)
         if dag is None:
             raise InputError(f"{path} does not define DAG '{self._workload.dag_id}' any more")
+        if self._workload.version:
+            check_version(dag, loaded.content, self._workload)
         if not dag.has_task(self._workload.task_id):
             raise InputError(f"{path}: DAG '{dag.dag_id}' has no task '{self._workload.task_id}' any more")
         return dag.get_task(self._workload.task_id)

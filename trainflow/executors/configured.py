@@ -173,6 +173,11 @@ class ConfiguredExecutors(Executor):
         """Executors that take nothing now, by name, and why."""
         return {name: part.problem for name, part in self._parts.items() if part.problem is not None}
 
+    def is_remote(self, name: str) -> bool:
+        """Whether attempts of this executor speak over HTTP."""
+        part = self._parts.get(name)
+        return part is not None and part.executor is not None and part.executor.remote
+
     @property
     def entries(self) -> list[ExecutorEntry]:
         """What is configured."""

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -87,9 +88,12 @@ class ExecutionSocket:
             log.warning("a message on the home's socket cannot be understood (%s): connection closed", error)
             peer.close()
             return
+        self._respond(request, lambda reply: peer.send(self._encoder.encode(reply)))
+
+    def _respond(self, request: Request, send: Callable[[Reply], None]) -> None:
         reply = self._apply(request)
         if not isinstance(request, Progress | RowsSaved):
-            peer.send(self._encoder.encode(reply))
+            send(reply)
 
     def _apply(self, request: Request) -> Reply:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from trainflow.clock import Clock
 from trainflow.errors import EngineError
@@ -83,6 +83,9 @@ class ExecutorUnavailable(EngineError):
 
 class Executor(ABC):
     """Runs attempts somewhere."""
+
+    #: its attempts speak over HTTP: a workload holds what claims it, and where the API server is
+    remote: ClassVar[bool] = False
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:

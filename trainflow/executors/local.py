@@ -40,8 +40,10 @@ _UNSEEN = "the process ended while it was not watched"
 class LocalExecutor(Executor):
     """The executor of this host."""
 
-    def __init__(self, prestarted: SpawnedForkserver | None = None) -> None:
-        """`prestarted`: a warm worker that is already importing."""
+    def __init__(self, prestarted: SpawnedForkserver | None = None, *, forks: bool | None = None) -> None:
+        """`prestarted`: a warm worker that is already importing. `forks`: whether it forks attempts; None: as the
+        settings say."""
+        self._forks = forks
         self._prestarted = prestarted
         self._held: dict[AttemptKey, AttemptProcess] = {}
         self._workers: list[ForkserverClient] = []
@@ -57,7 +59,8 @@ class LocalExecutor(Executor):
         self._host = host
         self._memory = OomKills(host.clock)
         local = local_executor(host.settings)
-        self._fork = local is None or local.isolation != "spawn"
+        as_set = local is None or local.isolation != "spawn"
+        self._fork = as_set if self._forks is None else self._forks
         if self._fork:
             self._new_worker()
 

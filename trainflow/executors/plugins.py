@@ -17,7 +17,10 @@ from trainflow.near_names import did_you_mean
 
 GROUP = "trainflow.executors"
 #: looked up without asking what is installed, which takes longer than all else here
-_OWN = {"local": "trainflow.executors.local:LocalExecutor"}
+_OWN = {
+    "local": "trainflow.executors.local:LocalExecutor",
+    "workload": "trainflow.executors.workload_process:WorkloadExecutor",
+}
 
 
 def executor_class(kind: str) -> type[Executor]:

@@ -5,10 +5,12 @@ The whole control plane of a process turns on one of these, so that nothing in i
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
 import selectors
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -61,6 +63,8 @@ class Reactor:
         os.set_blocking(self._wake_write, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, _Source(self._drain, None))
         self.woken = False
+        #: asked for by other threads
+        self._soon: deque[Callback] = deque()
 
     def watch(self, source: HasFileno | int, on_readable: Callback | None, on_writable: Callback | None = None) -> None:
         """Call back when `source` is readable (writable); replaces what was watched on it before."""
@@ -95,6 +99,11 @@ class Reactor:
         except BlockingIOError:
             return
 
+    def call_soon(self, callback: Callback) -> None:
+        """Make a call in the next turn. May be called from any thread."""
+        self._soon.append(callback)
+        self.wake()
+
     def turn(self, timeout: float | None) -> None:
         """Wait until something happens, at most `timeout` seconds (None: without end), and make the calls."""
         for key, mask in self._selector.select(self._patience(timeout)):
@@ -124,11 +133,11 @@ class Reactor:
 
     def _drain(self) -> None:
         self.woken = True
-        try:
+        with contextlib.suppress(BlockingIOError):
             while os.read(self._wake_read, 4096):
                 pass
-        except BlockingIOError:
-            return
+        while self._soon:
+            self._soon.popleft()()
 
     def close(self) -> None:
         """Give the descriptors back."""

@@ -18,7 +18,7 @@ from trainflow.bootstrap import interpreter
 from trainflow.messages.forkserver import Parse
 from trainflow.messages.frames import pack
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask, ParseFile
-from trainflow.observability.processes import MARK, with_room_for_mark
+from trainflow.observability.processes import MARK, mark_of, with_room_for_mark
 
 
 class SpawnedForkserver(NamedTuple):
@@ -47,7 +47,7 @@ def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
     encoded = msgspec.json.encode(workload).decode()
     return subprocess.Popen(
         interpreter("trainflow.execution.spawn_main"),
-        env={**os.environ, WORKLOAD_VARIABLE: encoded, MARK: workload.key.attempt_id},
+        env={**os.environ, WORKLOAD_VARIABLE: encoded, MARK: mark_of(workload.key.attempt_id)},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )

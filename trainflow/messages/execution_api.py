@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from trainflow.messages.notice import Notice
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.observability.store_requests import StoreUse
 
 
@@ -250,6 +250,14 @@ class AppendLog(msgspec.Struct, frozen=True, tag="append_log"):
     data: bytes
 
 
+class ProcessEnded(msgspec.Struct, frozen=True, tag="process_ended"):
+    """The process of the attempt has ended, and the attempt had not said how it ends: what is worth a try more, and
+    what uses up none, is decided as for a process of the engine's host."""
+
+    key: AttemptKey
+    exit: ProcessExit
+
+
 class LogTaken(msgspec.Struct, frozen=True, tag="log_taken"):
     """How much of the log there is: the offset of the part that is wanted next."""
 
@@ -257,7 +265,7 @@ class LogTaken(msgspec.Struct, frozen=True, tag="log_taken"):
 
 
 #: what the process says for itself that looks after an attempt on another host
-SupervisorRequest = Heartbeat | AppendLog
+SupervisorRequest = Heartbeat | AppendLog | ProcessEnded
 SupervisorReply = LogTaken | Done | Refused | Failed
 
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from trainflow.messages import execution_api
-from trainflow.messages.execution_api import AppendLog, Heartbeat, Outcome, Start
+from trainflow.messages.execution_api import AppendLog, Heartbeat, Outcome, ProcessEnded, Start
 
 PREFIX = "/execution/v1"
 PROTOCOL_HEADER = "X-Trainflow-Protocol"
@@ -62,6 +62,7 @@ OPERATIONS = (
     Operation("trigger-run", execution_api.TriggerRun, "Create a run now.", _MOST_WITH_XCOMS),
     Operation("dag-run-state", execution_api.GetDagRunState, "Ask where a run is."),
     Operation("tracking-run", execution_api.GetTrackingRun, "Ask for the MLflow run that mirrors the run."),
+    Operation("process-ended", ProcessEnded, "Say how the process ended that said nothing itself.", 16 * _KILOBYTE),
     Operation("outcome", Outcome, "Report how the attempt ended.", _MOST_WITH_XCOMS),
 )
 BY_REQUEST = {operation.request: operation for operation in OPERATIONS}

@@ -53,6 +53,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     api_url: str = ""
     #: claims the attempt over HTTP, once; empty: nothing is asked for
     claim_secret: str = ""
+    #: where its code comes from on another host (`workers.code`); empty: it lies at `project_root`
+    code: str = ""
 
 
 class ParseFile(msgspec.Struct, frozen=True, tag="parse_file"):

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 #: environment variable of an attempt and of all it starts: the id of the attempt
 MARK = "TRAINFLOW_ATTEMPT"
+#: environment variable of processes that end with the one that looks after them, its pid: on hosts without an engine
+WORKER_VARIABLE = "TRAINFLOW_WORKER"
 #: room that is kept for an id, in bytes: the environment that the system shows is as large as it was at the start
 _ROOM = 64
 
@@ -135,7 +137,14 @@ def _carries(pid: int, attempt_id: str) -> bool:
         environment = _read(f"/proc/{pid}/environ")
     except OSError:
         return False
-    return f"{MARK}={attempt_id}".encode() in environment.split(b"\0")
+    return f"{MARK}={mark_of(attempt_id)}".encode() in environment.split(b"\0")
+
+
+def mark_of(attempt_id: str) -> str:
+    """What marks the processes of an attempt. Two workers of one host may have been handed the same one: each ends only
+    its own."""
+    worker = os.environ.get(WORKER_VARIABLE)
+    return attempt_id if worker is None else f"{attempt_id}.{worker}"
 
 
 def with_room_for_mark(environment: dict[str, str]) -> dict[str, str]:
@@ -148,10 +157,11 @@ def carry_mark(attempt_id: str) -> None:
 
     In the environment as the system shows it as well: a fork shows what its parent was started with.
     """
-    value, room = attempt_id.encode(), room_for_mark()
+    mark = mark_of(attempt_id)
+    value, room = mark.encode(), room_for_mark()
     if room is not None and len(value) <= _ROOM:
         room[:] = value.ljust(_ROOM, b"\0")
-    os.environ[MARK] = attempt_id
+    os.environ[MARK] = mark
 
 
 @functools.cache

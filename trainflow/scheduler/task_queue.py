@@ -7,11 +7,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from trainflow.executors.executor import Executor
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.queries import attempt_queries, credential_queries, in_flight, pool_queries, task_queries
+from trainflow.metadata.queries import (
+    attempt_queries,
+    credential_queries,
+    dag_queries,
+    in_flight,
+    pool_queries,
+    task_queries,
+)
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.scheduled_queries import Candidate, lock_scheduled
 from trainflow.scheduler.error_containment import Each
@@ -46,6 +54,8 @@ class TaskQueue:
         self.refused: dict[int, str] = {}
         #: executors that take nothing now, by name, and why
         self.problems: Callable[[], Mapping[str, str]] = dict
+        #: whether the attempts of an executor speak over HTTP
+        self.is_remote: Callable[[str], bool] = lambda _name: False
         #: called when the executor did not take an attempt
         self.on_not_taken: Callable[[AttemptKey, Exception], None] = lambda _key, _error: None
 
@@ -145,9 +155,16 @@ class TaskQueue:
                 now=now,
                 log_path=workload.log_path,
             )
-        if not self._executors[executor].is_local:
-            workload = credential_queries.for_another_host(connection, workload, self._settings.api.address)
+        if self.is_remote(executor):
+            workload = self._for_another_host(connection, workload, candidate.version_id)
         self._handover.append(workload)
+
+    def _for_another_host(self, connection: Connection, workload: ExecuteTask, version_id: int) -> ExecuteTask:
+        """Add what a worker needs that has no engine: where to claim it and with what, its code, and which version."""
+        pinned = replace(
+            workload, version=dag_queries.digest_of(connection, version_id), code=self._settings.workers.code
+        )
+        return credential_queries.for_another_host(connection, pinned, self._settings.api.address)
 
     def hand_over(self, _now: datetime) -> None:
         """Hand over what was queued."""

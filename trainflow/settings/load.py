@@ -150,6 +150,19 @@ def _overlay(document: dict[str, Any], name: str, raw: str) -> None:
     table[key] = value
 
 
+#: sections and keys that only the control plane needs, and that code of users must not see
+_OF_CONTROL_PLANE = ("database__", "notifications__", "api__token", "api__tls_key")
+
+
+def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that runs attempts of another host: without the secrets of the control plane."""
+    return {
+        name: value
+        for name, value in environ.items()
+        if not name.upper().startswith(PREFIX) or not name[len(PREFIX) :].lower().startswith(_OF_CONTROL_PLANE)
+    }
+
+
 def check_names(document: Mapping[str, Any], *, where: str) -> None:
     """Raise SettingsError for a section or a key that does not exist, with the nearest name."""
     sections = {field.name: field.type for field in msgspec.structs.fields(Settings)}

@@ -140,6 +140,17 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
 
 
+def _code_problem(code: str) -> str | None:
+    if code in ("shared", "image") or code.endswith(".zip"):
+        return None
+    if code.startswith("git+"):
+        _, at, commit = code.rpartition("@")
+        return (
+            None if at and commit and "/" not in commit else "a git URL ends with @COMMIT: git+https://…/repo.git@1f3a"
+        )
+    return f"'{code}' is none of shared, image, git+URL@COMMIT and the URL of a .zip file"
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[workers]`: attempts on other hosts."""
 
@@ -148,8 +159,13 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: how long an attempt on another host may be silent, while the API server could have heard it, before it counts as
     #: lost and its task is tried again
     lost_after_seconds: Seconds = 120.0
+    #: where workers have the project's code from: `shared` (at the same path on every host), `image` (where the worker
+    #: was started), `git+URL@COMMIT`, or the fsspec URL of a .zip file
+    code: str = "shared"
 
     def __post_init__(self) -> None:
+        if (problem := _code_problem(self.code)) is not None:
+            raise ValueError(f"code: {problem}")
         if self.lost_after_seconds < 3 * self.heartbeat_seconds:
             raise ValueError(
                 f"lost_after_seconds: is less than three times workers.heartbeat_seconds ({self.heartbeat_seconds:g}): "

@@ -113,4 +113,9 @@ with DAG("contract"):
         strays_and_dies, strays_and_waits, copies_and_says, multiplies,
     ):
         PythonOperator(task_id=function.__name__, python_callable=function)
+
+#: the same, one a DAG
+for function in (says, fails, leaves, dies, waits, stubborn, strays_and_says, strays_and_dies):
+    with DAG(f"contract_{function.__name__}"):
+        PythonOperator(task_id=function.__name__, python_callable=function)
 '''

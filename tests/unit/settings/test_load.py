@@ -10,7 +10,7 @@ import pytest
 
 from trainflow.errors import SettingsError
 from trainflow.settings.executors import ExecutorEntry, LocalExecutorSettings, executor_entries, local_executor
-from trainflow.settings.load import load_settings
+from trainflow.settings.load import load_settings, worker_environment
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -128,3 +128,28 @@ def test_values_are_never_shown(write_project: WriteProject) -> None:
 
 def test_settings_defaults_satisfy_own_rules() -> None:
     assert msgspec.convert(msgspec.to_builtins(Settings()), Settings) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("code", "fine"),
+    [
+        ("shared", True),
+        ("image", True),
+        ("git+https://example.com/repo.git@1f3a", True),
+        ("s3://bucket/code.zip", True),
+        ("git+https://me@example.com/repo.git", False),
+        ("shard", False),
+    ],
+)
+def test_code_of_workers(write_project: WriteProject, code: str, fine: bool) -> None:
+    if fine:
+        assert load(write_project, f"[workers]\ncode = '{code}'\n").workers.code == code
+    else:
+        with pytest.raises(SettingsError, match=r"workers\.code: "):
+            load(write_project, f"[workers]\ncode = '{code}'\n")
+
+
+def test_worker_environment_lacks_secrets_of_control_plane() -> None:
+    secret = {"TRAINFLOW__DATABASE__URL", "TRAINFLOW__API__TOKEN", "TRAINFLOW__NOTIFICATIONS__WEBHOOK"}
+    kept = {"TRAINFLOW__ENGINE__STOP_GRACE_SECONDS", "PATH", "TRAINFLOW__API__TLS_CA"}
+    assert set(worker_environment(dict.fromkeys(secret | kept, "x"))) == kept

@@ -186,6 +186,14 @@ def params_of(connection: Connection, version_id: int) -> dict[str, dict[str, An
 _DOCUMENT = select(VERSION.c.document).where(VERSION.c.id == bindparam("version"))
 
 
+def digest_of(connection: Connection, version_id: int) -> str:
+    """The digest of a version, which names what it says."""
+    return str(connection.execute(_DIGEST, {"version": version_id}).scalar_one())
+
+
+_DIGEST = select(VERSION.c.digest).where(VERSION.c.id == bindparam("version"))
+
+
 class _Params(msgspec.Struct, frozen=True):
     params: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 

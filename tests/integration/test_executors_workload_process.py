@@ -1,0 +1,169 @@
+"""Supervisors on this host that speak over HTTP, under a whole engine; what becomes of them, and of the API server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from trainflow.bootstrap import interpreter
+from trainflow.executors.remote import _Delivered
+from trainflow.executors.workload_process import WorkloadExecutor
+from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask
+from trainflow.observability import processes
+from trainflow.settings.project import Project
+from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
+from trainflow.testing.executor_engine_contract import ExecutorEngineContract
+
+EXECUTOR = '{type = "workload", slots = 4}'
+
+
+class TestWorkloadExecutor(ExecutorEngineContract):
+    executor: ClassVar[str] = EXECUTOR
+
+    def deliver_again(self, engine: ContractEngine, workload: ExecuteTask) -> None:
+        said = supervise(workload)
+        assert said.returncode == 0
+        assert "not run here: " in said.stderr
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    with listening() as listener:
+        return lay_out_project(tmp_path, EXECUTOR, listener.getsockname()[1])
+
+
+def supervise(workload: ExecuteTask, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `trainflow execute-workload` to its end."""
+    return subprocess.run(
+        interpreter("trainflow.cli.entry", "execute-workload", *words),
+        env=os.environ | {WORKLOAD_VARIABLE: msgspec.json.encode(workload).decode()} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def listener_of(project: Project) -> Any:
+    import socket
+
+    from trainflow.settings.load import load_settings
+
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", load_settings(project).api.port))
+    listener.listen(128)
+    return listener
+
+
+def keep(engine: ContractEngine, workload: ExecuteTask) -> bool:
+    """As if it had been delivered, and nobody had taken it yet."""
+    executor = engine.executor
+    assert isinstance(executor, WorkloadExecutor)
+    executor._delivered[workload.key] = _Delivered(None, 0.0)
+    return True
+
+
+def supervisor_of(engine: ContractEngine, run: int) -> int:
+    """The pid of the supervisor of an attempt that runs: the parent of its process."""
+    return int(Path(f"/proc/{engine.task(run).pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_supervisor_that_is_killed_takes_its_attempt_along_and_it_runs_again(project: Project) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        held = engine.task(run)
+        os.kill(supervisor_of(engine, run), signal.SIGKILL)
+        engine.until(lambda: not processes.is_alive(held.pid, held.process_started))
+        (engine.root / "go").touch()
+        assert engine.finish(run) == "success"
+        assert engine.outcomes(run) == ["lost", "success"]
+        assert engine.attempts(run)[0].problem == "its supervisor was killed (signal 9)"
+
+
+def test_supervisor_that_is_told_to_stop_has_its_attempt_preempted(project: Project) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        os.kill(supervisor_of(engine, run), signal.SIGTERM)
+        (engine.root / "go").touch()
+        assert engine.finish(run) == "success"
+        assert engine.outcomes(run) == ["preempted", "success"]
+        assert (engine.task(run).lost, engine.task(run).failures) == (0, 0)
+
+
+def test_attempt_goes_on_while_api_is_away_and_reports_late(project: Project) -> None:
+    project.home.create()
+    with contract_engine(project) as engine:
+        with contract_api(project, listener_of(project)):
+            run = engine.trigger("contract_waits")
+            engine.until(lambda: engine.is_running(run))
+        (engine.root / "go").touch()
+        # longer than it takes to be lost: silence that nobody could hear says nothing
+        engine.turn(4.0)
+        assert engine.task(run).state == "running"
+        with contract_api(project, listener_of(project)):
+            assert engine.finish(run) == "success"
+        assert engine.outcomes(run) == ["success"]
+
+
+def test_worker_with_other_code_names_both_versions(project: Project, tmp_path: Path) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        engine.intercept = lambda workload: keep(engine, workload)
+        run = engine.trigger("contract_says")
+        engine.until(lambda: engine.delivered)
+        other = lay_out_project(tmp_path / "other", EXECUTOR, 1)
+        pipeline = other.root / "pipelines" / "contract.py"
+        pipeline.write_text(pipeline.read_text().replace("PythonOperator(", "PythonOperator(retries=1, "))
+        workload = engine.delivered[-1]
+        said = supervise(workload, "--project", str(other.root))
+        assert said.returncode == 0, said.stderr
+        problem = engine.attempts(run)[-1].problem
+        assert "gives version sha256:" in problem
+        assert f"its run is pinned to {workload.version}" in problem
+
+
+def test_secrets_of_control_plane_and_of_attempt_are_not_where_code_of_users_runs(project: Project) -> None:
+    pipeline = project.root / "pipelines" / "contract.py"
+    pipeline.write_text(pipeline.read_text().replace('return "first"', "return dict(os.environ)"))
+    project.home.create()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRAINFLOW__API__TOKEN", "hush" * 6)
+        patch.setenv("TRAINFLOW__DATABASE__URL", f"sqlite:///{project.home.database}")
+        with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+            run = engine.trigger("contract_says")
+            assert engine.finish(run) == "success"
+            seen = repr(engine.xcom(run))
+            assert engine.delivered[0].claim_secret.startswith("tfclaim_")
+    assert "TRAINFLOW_ATTEMPT" in seen
+    for secret in ("hush", "TRAINFLOW__DATABASE__URL", "tfclaim_", "tftoken_"):
+        assert secret not in seen
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "told"),
+    [
+        ([], {WORKLOAD_VARIABLE: ""}, "no workload: give it as the argument, with --file, or in TRAINFLOW_WORKLOAD"),
+        (["{"], {}, "the workload is no JSON of a task to execute"),
+        (["--file", "/nowhere"], {}, "/nowhere cannot be read"),
+    ],
+)
+def test_workload_that_cannot_be_read(words: list[str], environment: dict[str, str], told: str) -> None:
+    said = subprocess.run(
+        interpreter("trainflow.cli.entry", "execute-workload", *words),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (said.returncode, told in said.stderr) == (2, True), said.stderr

@@ -1,0 +1,100 @@
+"""What executors have in common whose attempts speak over HTTP: they deliver workloads, and decide nothing.
+
+Who runs an attempt is decided by its claim, what is lost by its heartbeats (`scheduler.remote_attempts`), how it ended
+by what it says. So nothing is watched here: what was handed over counts as here until the database says otherwise, and
+what was never begun is delivered again.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import ClassVar
+
+from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+
+log = logging.getLogger(__name__)
+
+#: an attempt that nobody has begun so long after it was delivered is delivered again
+REDELIVER_SECONDS = 300.0
+
+
+class _Delivered:
+    """An attempt that was handed over. `workload`: None for one that another engine delivered."""
+
+    def __init__(self, workload: ExecuteTask | None, at: float) -> None:
+        self.workload = workload
+        self.at = at
+
+
+class RemoteExecutor(Executor):
+    """Delivers workloads to where workers take them."""
+
+    remote: ClassVar[bool] = True
+
+    def __init__(self, *, redeliver_seconds: float = REDELIVER_SECONDS) -> None:
+        self._redeliver_seconds = redeliver_seconds
+        self._delivered: dict[AttemptKey, _Delivered] = {}
+
+    # -- what a kind of them writes --------------------------------------------------------------------------------
+
+    @abstractmethod
+    def deliver(self, workload: ExecuteTask) -> None:
+        """Hand it to where workers are; must not block. Raises ExecutorUnavailable. One that finds out later that it
+        could not calls `not_delivered`."""
+
+    def withdraw(self, key: AttemptKey) -> None:
+        """End what was delivered, as far as that can be done from here: it is not waited for any more. A worker that
+        runs it is told so with its next heartbeat in any case."""
+
+    # -- contract --------------------------------------------------------------------------------------------------
+
+    def start(self, host: ExecutorHost) -> None:
+        self._host = host
+
+    def queue_workload(self, workload: ExecuteTask) -> None:
+        self.deliver(workload)
+        self._delivered[workload.key] = _Delivered(workload, self._host.clock.monotonic())
+
+    def not_delivered(self, workload: ExecuteTask, reason: str) -> None:
+        """What took it over could not hand it on."""
+        if self._delivered.pop(workload.key, None) is not None:
+            self._host.not_taken(workload, reason)
+
+    def sync(self) -> None:
+        """Deliver again what nobody has begun: a message that was lost, a worker that ended before it claimed."""
+        now = self._host.clock.monotonic()
+        for key, each in list(self._delivered.items()):
+            if each.workload is None or now - each.at < self._redeliver_seconds:
+                continue
+            if self._host.has_begun(key):
+                each.workload = None
+                continue
+            log.info("attempt %s was delivered %.0f s ago and not begun: again", key.attempt_id, now - each.at)
+            each.at = now
+            self.deliver(each.workload)
+
+    def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
+        """Have those that run go on. Those that were only queued are made anew: what claims them is nowhere known."""
+        now = self._host.clock.monotonic()
+        self._delivered.update((each.key, _Delivered(None, now)) for each in attempts if each.running)
+        return [each.key for each in attempts if not each.running]
+
+    def terminate(self, key: AttemptKey) -> None:
+        if key in self._delivered:
+            self.withdraw(key)
+            self.forget(key, ProcessExit(reason="it was told to stop"))
+
+    def forget(self, key: AttemptKey, exit: ProcessExit) -> None:
+        """Have it no more, and say why."""
+        if self._delivered.pop(key, None) is not None:
+            self._host.exited(key, exit)
+
+    def running(self) -> frozenset[AttemptKey]:
+        return frozenset(self._delivered)
+
+    def end(self, grace: timedelta) -> None:
+        self._delivered.clear()
