@@ -29,6 +29,31 @@ def test_compare_two_branches(history: History) -> None:
     assert all(words in out for words in (*shown, "only A: 1 partition"))
 
 
+def test_compare_of_branches_leaves_out_rows_before_they_parted(history: History) -> None:
+    forked(history)
+
+    said = history.json("checkpoints", "compare", "flights", "main", "deep")
+    code, out = history.run("checkpoints", "compare", "flights", "main", "deep")
+
+    assert said["parted_at"] == "2013-01-03T00:00:00Z"
+    earlier = [score["watermark"] for score in said["scores"] if score["watermark"] <= said["parted_at"]]
+    table = out.partition("… and")[0]
+    assert (code, len(earlier)) == (0, 2)
+    assert not any(f"{watermark[:10]} " in table for watermark in earlier)
+    assert "2013-01-04T00:00Z" in table
+    assert "… and 2 rows up to 2013-01-03T00:00Z, where they part (--json shows all)" in out
+
+
+def test_compare_of_checkpoint_with_later_one_of_its_line_shows_both_scores(history: History) -> None:
+    forked(history)
+
+    said = history.json("checkpoints", "compare", "flights", "2", "4")
+    code, out = history.run("checkpoints", "compare", "flights", "2", "4")
+
+    at = next(score["watermark"] for score in said["scores"] if score["a"] and score["b"])
+    assert (code, at[:10] in out) == (0, True)
+
+
 def test_compare_branch_that_has_trained_nothing_yet(history: History) -> None:
     made = [history.main.commit(evaluation={"auc": 0.5 + number / 10}) for number in range(4)]
     history.json("checkpoints", "fork", "flights", "--from", "2", "--branch", "deep")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import takewhile
 from typing import Literal
 
 import msgspec
@@ -142,7 +143,8 @@ class ChangedPartition(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """What sets two checkpoints apart. `common` counts partitions with the same content.
+    """What sets two checkpoints apart. `common` counts partitions with the same content; `parted_at` is the end of what
+    both learnt from the same checkpoints (None: nothing).
 
     `measured` says what the scores are, the same for both and for all of them: by `evaluation`, each line's checkpoint
     before, on the samples that end at the watermark and that it had not seen; or, where nothing ever was evaluated, by
@@ -155,6 +157,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     only_b: list[LineagePartition]
     changed: list[ChangedPartition]
     common: int
+    parted_at: datetime | None
 
 
 def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Lineage, b: Lineage) -> Comparison:
@@ -176,7 +179,13 @@ def compare(line_a: Iterable[Checkpoint], line_b: Iterable[Checkpoint], a: Linea
         only_b=[partitions_b[time] for time in sorted(partitions_b.keys() - partitions_a.keys())],
         changed=[ChangedPartition(one, other) for one, other in both if one.fingerprint != other.fingerprint],
         common=sum(one.fingerprint == other.fingerprint for one, other in both),
+        parted_at=_parted_at(a, b),
     )
+
+
+def _parted_at(a: Lineage, b: Lineage) -> datetime | None:
+    same = list(takewhile(lambda pair: pair[0] == pair[1], zip(a.partitions, b.partitions, strict=False)))
+    return same[-1][0].end if same else None
 
 
 def _scores(line: Iterable[Checkpoint], measured: str) -> dict[datetime, dict[str, float]]:

@@ -15,7 +15,9 @@ from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.audit.lineage import LineagePartition
+    from datetime import datetime
+
+    from trainflow.checkpoints.audit.lineage import ComparedScore, LineagePartition
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.insight.chains.checkpoints import CheckpointLine, DependentStage, Verification
@@ -282,12 +284,13 @@ def compare(
     Metrics over the watermark side by side, and what they were trained on.
 
     Metrics are scores on samples not seen before, one row for the end of what was scored; or, where nothing was ever
-    evaluated, the trainer's own. A branch that has no checkpoint of its own yet is compared by the one it was forked
-    from.
+    evaluated, the trainer's own. Rows of one side alone are shown from where the two parted. A branch that has no
+    checkpoint of its own yet is compared by the one it was forked from.
 
     JSON: {a: {chain, id, sequence, watermark, partitions, forked_from (the chain the checkpoint lies in, where the
     branch has none yet; else null)}, b (as a), measured (evaluation | training), scores:
-    [{watermark, a, b}] (null: none there), common, only_a, only_b (partitions: {start, end, fingerprint, rows, chain,
+    [{watermark, a, b}] (null: none there), parted_at (the end of what both learnt from the same checkpoints, or null),
+    common, only_a, only_b (partitions: {start, end, fingerprint, rows, chain,
     checkpoint_id, sequence, run_id, at, filled}), changed: [{a, b}]}.
     """
     from trainflow.insight.chains.lineage import compare as compare_checkpoints
@@ -318,17 +321,25 @@ def _show_compared(found: ComparedCheckpoints) -> None:
 def _show_scores(found: ComparedCheckpoints) -> None:
     """A table of the scores; a side that has none has no columns, and it is said."""
     scored = found.measured == "evaluation"
-    rows = [{"watermark": score.watermark, **_named("a", score.a), **_named("b", score.b)} for score in found.scores]
-    sides = [(side, values or {}) for score in found.scores for side, values in (("a", score.a), ("b", score.b))]
+    scores = [each for each in found.scores if not _is_earlier(each, found.parted_at)]
+    rows = [{"watermark": score.watermark, **_named("a", score.a), **_named("b", score.b)} for score in scores]
+    sides = [(side, values or {}) for score in scores for side, values in (("a", score.a), ("b", score.b))]
     names = sorted({(name, side) for side, values in sides for name in values})
     columns = {"watermark": "SCORED UP TO" if scored else "TRAINED UP TO"}
     columns |= {f"{side} {name}": f"{side.upper()} {name}" for name, side in names}
     if names:
         typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
         print_rows(rows, columns, empty="")
+    if earlier := len(found.scores) - len(scores):
+        typer.echo(f"… and {counted(earlier, 'row')} up to {text(found.parted_at)}, where they part (--json shows all)")
     for side in ("a", "b"):
         if not any(side == each for _, each in names):
             typer.echo(f"{side.upper()} has no {'scores' if scored else 'metrics'} of its own yet to compare")
+
+
+def _is_earlier(score: ComparedScore, parted_at: datetime | None) -> bool:
+    """Whether one side alone was scored, before the two parted: it is the past of both."""
+    return parted_at is not None and score.watermark <= parted_at and None in (score.a, score.b)
 
 
 def _named(side: str, scores: dict[str, float] | None) -> dict[str, float]:

@@ -23,8 +23,6 @@ from trainflow.workspace.names import file_named, is_file, workspace_for
 from trainflow.workspace.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from rich.tree import Tree
-
     from trainflow.insight.runs.dags import DagDetail, DagSummary
 
 
@@ -248,31 +246,24 @@ def _param(name: str, schema: dict[str, Any]) -> str:
     return f"{name}{value}" + (f"  [{rest}]" if rest else "") + (f"  {about}" if about else "")
 
 
-#: a line is as long as it is: neither folded nor cut
-_WIDTH = 1_000_000
-
-
 def print_tree(tasks: list[dict[str, Any]]) -> None:
     """Print one line a task, in the order of the DAG, each under the last of those it waits for; others are named where
-    they do not follow from that."""
-    from rich.console import Console
-
-    Console(width=_WIDTH, color_system=None, highlight=False, markup=False, emoji=False).print(_tree(tasks))
-
-
-def _tree(tasks: list[dict[str, Any]]) -> Tree:
-    from rich.text import Text
-    from rich.tree import Tree
-
-    root = Tree("", hide_root=True)
-    drawn = {"": root}
+    they do not follow from that. A line is as long as it is: neither folded nor cut."""
     order = {task["task_id"]: number for number, task in enumerate(tasks)}
     ancestors = _ancestors(tasks)
+    under: dict[str, list[tuple[str, str]]] = {}
     for task in tasks:
         parent = max(task["upstream"], key=lambda name: order[name], default="")
-        line = Text(_task_line(task, parent, ancestors[parent]), no_wrap=True)
-        drawn[task["task_id"]] = drawn[parent].add(line)
-    return root
+        under.setdefault(parent, []).append((task["task_id"], _task_line(task, parent, ancestors[parent])))
+    # not rich.tree, which takes seconds for a chain of a thousand; nor recursion, for the same chain
+    left = [(name, line, "") for name, line in reversed(under.get("", []))]
+    while left:
+        name, line, indent = left.pop()
+        typer.echo(line)
+        children = under.get(name, [])
+        for child, drawn in reversed(children):
+            branch, below = ("└── ", "    ") if child == children[-1][0] else ("├── ", "│   ")
+            left.append((child, indent + branch + drawn, indent + below))
 
 
 def _ancestors(tasks: list[dict[str, Any]]) -> dict[str, set[str]]:

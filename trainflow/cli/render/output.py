@@ -47,7 +47,8 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *,
 
 
 def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a table: in a terminal folded to its width; elsewhere as wide as it is, a row a line."""
+    """Print a table: in a terminal folded to its width, sentences rather than dates and ids; elsewhere as wide as it
+    is, a row a line."""
     if not sys.stdout.isatty():
         for line in plain_table([titles, *cells]):
             sys.stdout.write(f"{line}\n")
@@ -56,12 +57,33 @@ def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in titles:
-        table.add_column(title, overflow="fold")
+    for title, width in zip(titles, _least_widths(titles, cells, console.width), strict=True):
+        table.add_column(title, overflow="fold", min_width=width)
     for row in cells:
         table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    console.print(table)
+
+
+#: how wide a column that may be folded stays, in characters
+_READABLE = 20
+#: between two columns
+_GAP = 2
+
+
+def _least_widths(titles: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int | None]:
+    """How narrow each column may become, None: as it comes. Columns of dates and ids stay whole, as many of them as
+    find room, the widest last."""
+    columns = [list(column) for column in zip(titles, *cells, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
+    whole = {number for number, column in enumerate(columns) if not any(" " in cell for cell in column[1:])}
+    while whole:
+        least = [wide if number in whole else min(wide, _READABLE) for number, wide in enumerate(widths)]
+        if sum(least) + _GAP * (len(least) - 1) <= width:
+            break
+        whole.remove(max(whole, key=lambda number: widths[number]))
+    return [wide if number in whole else None for number, wide in enumerate(widths)]
 
 
 def print_facts(facts: Mapping[str, str], *, style: str | None = None) -> None:
