@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -99,8 +98,6 @@ class CommitCheckpointOperator(SplitOperator):
         self.promote: tuple[Promote, ...] = (promote,) if isinstance(promote, Promote) else tuple(promote)
         self.retention: tuple[Policy, ...] = _policies(retention)
         self.dependents: tuple[Dependent, ...] = tuple(dependents)
-        #: where keys that name metrics are written, by key; of a pipeline file
-        self.written_at: dict[str, str] = {}
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Returns what was committed (see the class)."""
@@ -216,12 +213,7 @@ class CommitCheckpointOperator(SplitOperator):
         from trainflow.checkpoints.commit.request import named_metrics
 
         found = named_metrics(self.gates, self.promote, self.retention)
-        written = f"{self._file(ti)}, task {self.task_id!r}"
-        return tuple(msgspec.structs.replace(each, place=self.written_at.get(each.key, written)) for each in found)
-
-    def _file(self, ti: TaskInstance) -> str:
-        path = Path(self.dag.fileloc or self.dag.dag_id)
-        return path.relative_to(ti.project_root).as_posix() if path.is_relative_to(ti.project_root) else str(path)
+        return tuple(msgspec.structs.replace(each, place=self.place_of(each.key, ti)) for each in found)
 
     def _trained(self) -> dict[str, Any]:
         if not isinstance(self.trained, dict) or "artifacts" not in self.trained:

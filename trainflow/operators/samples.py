@@ -149,7 +149,7 @@ class DataCheckerOperator(ChainOperator):
             note_bad_samples(ti, error)
             raise
         except (SamplesRefused, SampleBucketMissing) as error:
-            raise FailException(str(error)) from error
+            raise FailException(f"{self.place_of('samples.path', ti)}: {error}") from error
         if isinstance(answer, SplitFound):
             return self._hand_over(ti, head, after_skips(answer.split, head.skips, head.watermark))
         if isinstance(answer, Waiting):
@@ -160,8 +160,8 @@ class DataCheckerOperator(ChainOperator):
         if answer.nothing and self.mode == "backfill":
             ti.set_note(answer.reason)
             raise FailException(
-                f"{answer.reason}. There is nothing to train on; a pipeline that is to wait for its first partition "
-                "says 'mode: latest'"
+                f"{self.place_of('samples.path', ti)}: {answer.reason}. There is nothing to train on; a pipeline that "
+                "is to wait for its first partition says 'mode: latest'"
             )
         if self.mode == "backfill" or answer.finished or answer.bounded:
             self._end(ti, head, answer.reason)

@@ -127,7 +127,7 @@ def _checkpoint(stage: _Stage) -> XComArg:
 
 def _samples(stage: _Stage, head: XComArg) -> XComArg:
     spec, section = stage.spec, stage.spec.samples
-    return DataCheckerOperator(
+    operator = DataCheckerOperator(
         task_id="samples",
         samples=samples_of(section),
         limits=limits_of(spec.split),
@@ -137,7 +137,9 @@ def _samples(stage: _Stage, head: XComArg) -> XComArg:
         poke_interval=section.poke_interval,
         timeout=section.wait_timeout,
         **_attempts(spec, section),
-    ).output
+    )
+    operator.written_at = spec.places
+    return operator.output
 
 
 def _evaluate(spec: StageSpec, head: XComArg, split: XComArg) -> XComArg | None:
@@ -180,7 +182,7 @@ def _commit(stage: _Stage, head: XComArg, split: XComArg, trained: XComArg, eval
         dependents=[each.as_dependent for each in stage.dependents],
         **_attempts(spec, spec.commit),
     )
-    operator.written_at = spec.metric_places
+    operator.written_at = spec.places
     return operator.output
 
 

@@ -73,12 +73,12 @@ class StageSpec(Section):
     retention: RetentionSection | None = None
     """Which checkpoints keep their files; default: all."""
 
-    _metric_places: dict[str, str] = PrivateAttr(default_factory=dict)
+    _places: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
-    def metric_places(self) -> dict[str, str]:
-        """Where each key is written that names a metric; not what the file says."""
-        return self._metric_places
+    def places(self) -> dict[str, str]:
+        """Where each key is written that a task may have to complain about, by key; not what the file says."""
+        return self._places
 
     @model_validator(mode="after")
     def _begins_one_way(self) -> StageSpec:

@@ -48,13 +48,13 @@ def validate(document: Document, root: Path | None, known: Iterable[SpecProblem]
     if problems:
         raise error_of(problems)
     for name, stage in spec.stages.items():
-        stage.metric_places.update(_metric_places(expanded, name, stage))
+        stage.places.update(_places(expanded, name, stage))
     return spec
 
 
-def _metric_places(expanded: Expanded, name: str, stage: StageSpec) -> Iterator[tuple[str, str]]:
-    """Where keys are written that name a metric, by key."""
-    keys: list[Location] = [("gates", number) for number, _ in enumerate(stage.gates)]
+def _places(expanded: Expanded, name: str, stage: StageSpec) -> Iterator[tuple[str, str]]:
+    """Where keys are written that are found wrong only when a task runs: the path of samples, and names of metrics."""
+    keys: list[Location] = [("samples", "path"), *(("gates", number) for number, _ in enumerate(stage.gates))]
     for number, section in enumerate(stage.promote):
         keys += [("promote", number, "when", at) for at, _ in enumerate(section.when)]
     keys.append(("retention", "keep_best", "metric"))

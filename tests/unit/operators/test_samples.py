@@ -109,6 +109,14 @@ def test_samples_backfill_of_nothing_fails_and_says_what_is_there(lab: Any, chec
     assert "data holds day=20130101" in lab.ti.notes[-1]
 
 
+def test_samples_of_pipeline_file_that_are_not_there_are_told_with_their_line(lab: Any, checker: Any) -> None:
+    built = checker()()
+    built.get_task("samples").written_at = {"samples.path": "pipelines/clicks.yaml:7"}
+
+    with pytest.raises(FailException, match=r"^pipelines/clicks\.yaml:7: nothing is there yet for "):
+        lab.run(lambda: built, "samples")
+
+
 def test_latest_waits_for_first_partition_and_says_what_is_there(lab: Any, checker: Any) -> None:
     (lab.root / "data" / "day=20130101").mkdir(parents=True)
     lab.deferral(checker(mode="latest"), "samples")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from trainflow.authoring.operator import BaseOperator
@@ -59,11 +60,20 @@ class ChainOperator(BaseOperator):
         super().__init__(**kwargs)
         self.checkpoint = checkpoint
         self.storage_options = storage_options if storage_options is not None else _options_of(checkpoint)
+        #: where the keys are written that a refusal may be about, by key; of a pipeline file
+        self.written_at: dict[str, str] = {}
         self._adopt: Adopt | None = getattr(checkpoint.operator, "adopt", None) if _is_xcom(checkpoint) else None
 
     def head(self) -> Head:
         """The head that was handed over. Raises FailException for anything else."""
         return head_from_xcom(self.checkpoint, self.task_id)
+
+    def place_of(self, key: str, ti: TaskInstance) -> str:
+        """Where a person has written this key: file and line of a pipeline file; of a pipeline in Python file and
+        task."""
+        path = Path(self.dag.fileloc or self.dag.dag_id)
+        file = path.relative_to(ti.project_root).as_posix() if path.is_relative_to(ti.project_root) else str(path)
+        return self.written_at.get(key, f"{file}, task {self.task_id!r}")
 
     def open_store(self, head: Head, ti: TaskInstance) -> Store:
         """The store of the chain."""
