@@ -21,6 +21,7 @@ from trainflow.messages.execution_api import (
     Heartbeat,
     Outcome,
     OutcomeState,
+    ProcessEnded,
     Progress,
     RowsSaved,
     Start,
@@ -28,7 +29,7 @@ from trainflow.messages.execution_api import (
     TriggerRun,
 )
 from trainflow.messages.http_protocol import OPERATIONS, PREFIX, PROTOCOL_HEADER, TOKEN_HEADER
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 
 #: nothing of it depends on the kind of database
 _ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -64,6 +65,7 @@ def _said_by(key: AttemptKey) -> list[Any]:
         TriggerRun(key, TriggeredRun("next", "t1")),
         GetDagRunState(key, "d", "r1"),
         Outcome(key, OutcomeState.SUCCESS),
+        ProcessEnded(key, ProcessExit(code=1)),
     ]
 
 
@@ -144,7 +146,7 @@ def _without_counters(tables: dict[str, list[Any]]) -> dict[str, list[Any]]:
 class TestToken:
     """Another attempt's, an old one, none, a forged one: nothing is changed."""
 
-    @pytest.mark.parametrize("number", range(8))
+    @pytest.mark.parametrize("number", range(9))
     def test_request_without_or_with_forged_token_is_unauthorized(
         self, api: RunningApi, claimed: ExecuteTask, number: int
     ) -> None:
@@ -156,7 +158,7 @@ class TestToken:
             assert answer.headers["www-authenticate"] == "Bearer"
         assert everything(api.plane) == before
 
-    @pytest.mark.parametrize("number", range(8))
+    @pytest.mark.parametrize("number", range(9))
     def test_request_with_token_of_another_attempt_is_forbidden(
         self, api: RunningApi, claimed: ExecuteTask, number: int
     ) -> None:
@@ -176,8 +178,8 @@ class TestToken:
         assert api.start(again, api.issue(again), OTHER_TOKEN).status == 200
         before = everything(plane)
         answers = {type(message).__name__: api.post(message, TOKEN).status for message in _said_by(claimed.key)}
-        # its log is its own, and is kept
-        assert answers == {**dict.fromkeys(answers, 410), "AppendLog": 200}
+        # its log is its own, and is kept; that its process has ended changes nothing any more
+        assert answers == {**dict.fromkeys(answers, 410), "AppendLog": 200, "ProcessEnded": 200}
         assert _without_counters(everything(plane)) == _without_counters(before)
         assert api.post(Outcome(again.key, OutcomeState.SUCCESS), OTHER_TOKEN).status == 200
 
@@ -220,7 +222,7 @@ class TestToken:
 class TestTwice:
     def test_every_request_twice_has_effect_of_once(self, api: RunningApi, run: int, claimed: ExecuteTask) -> None:
         plane = api.plane
-        for message in _said_by(claimed.key)[:-1]:
+        for message in _said_by(claimed.key)[:-2]:
             first = api.post(message, TOKEN)
             before = _without_counters(everything(plane))
             assert api.post(message, TOKEN)[:2] == first[:2]

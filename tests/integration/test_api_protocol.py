@@ -1,0 +1,74 @@
+"""The protocol between workers and API server: recorded messages of its versions are understood and answered as they
+were, whatever has come since. A change that breaks this needs a new version, and the old one to be converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.support.api import TOKEN, RunningApi, running_api
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.messages.http_protocol import (
+    OLDEST_PROTOCOL,
+    OPERATIONS,
+    PREFIX,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    TOKEN_HEADER,
+    protocol_problem,
+)
+
+RECORDED = Path(__file__).parent / "recorded"
+VERSIONS = range(OLDEST_PROTOCOL, PROTOCOL + 1)
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("a"))
+        plane.add_dag("next", empty_task("a"))
+        plane.add_run("d")
+        yield plane
+
+
+def _play(api: RunningApi, version: int, spoken: int) -> None:
+    """The life of an attempt of an older worker; each answer has at least what that worker reads of it."""
+    (work,) = api.plane.tick()
+    secret = api.issue(work)
+    recorded = (RECORDED / f"protocol_{version}.json").read_text().replace("ATTEMPT", work.key.attempt_id)
+    for each in msgspec.json.decode(recorded):
+        is_start = each["operation"] == "start"
+        headers = {"Authorization": f"Bearer {secret if is_start else TOKEN}", PROTOCOL_HEADER: str(spoken)}
+        if is_start:
+            headers[TOKEN_HEADER] = TOKEN
+        body = msgspec.json.encode(each["body"])
+        answer = api.ask("POST", f"{PREFIX}/{each['operation']}", body, **headers)
+        assert (answer.status, answer.body["type"]) == (each["status"], each["type"]), each
+        # what is left out of an answer has its default
+        assert set(answer.body) - {"type"} >= set(each["fields"]), each
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_recorded_messages_are_answered_as_they_were(plane: ControlPlane, version: int) -> None:
+    with running_api(plane) as api:
+        _play(api, version, version)
+
+
+def test_worker_of_the_version_before_still_works(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainflow.messages.http_protocol.PROTOCOL", PROTOCOL + 1)
+    with running_api(plane) as api:
+        _play(api, PROTOCOL, PROTOCOL)
+
+
+def test_every_operation_is_recorded() -> None:
+    recorded = msgspec.json.decode((RECORDED / f"protocol_{PROTOCOL}.json").read_bytes())
+    assert {each["operation"] for each in recorded} >= {operation.name for operation in OPERATIONS}
+
+
+def test_version_before_is_understood() -> None:
+    assert max(PROTOCOL - 1, 1) >= OLDEST_PROTOCOL
+    assert protocol_problem(str(PROTOCOL)) is None
+    assert protocol_problem(str(OLDEST_PROTOCOL)) is None

@@ -1,0 +1,215 @@
+"""What a supervisor says for its attempt: heartbeats, the newest progress, its log; through outages and partitions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.execution_requests import everything, pulled, xcom
+from tests.support.api import RunningApi, running_api
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from tests.support.faulty_proxy import Partition
+from trainflow.clock import SystemClock
+from trainflow.execution import remote_session
+from trainflow.execution.http_api_client import HttpApiClient
+from trainflow.execution.remote_session import RemoteSession
+from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Progress, Refused, RowsSaved, Start, Started
+from trainflow.messages.workload import ExecuteTask
+from trainflow.metadata.queries import attempt_queries, credential_queries, service_queries
+from trainflow.scheduler.remote_attempts import RemoteAttempts
+from trainflow.testing.processes import wait_for
+
+QUICK = 0.02
+
+
+@pytest.fixture
+def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningApi]:
+    monkeypatch.setattr("trainflow.api.heartbeats.GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(remote_session, "TELL_SECONDS", QUICK)
+    with control_plane(tmp_path) as plane, running_api(plane) as api:
+        plane.add_dag("d", empty_task("a"), empty_task("b", "a"))
+        yield api
+
+
+class Supervisor:
+    """A supervisor of one attempt behind a network that can be cut."""
+
+    def __init__(self, api: RunningApi, work: ExecuteTask, log_file: Path | None = None) -> None:
+        self.work = work
+        self.network = Partition(api.port)
+        self.refusals: list[str] = []
+        self.refused = threading.Event()
+        url = f"http://127.0.0.1:{self.network.port}"
+        client = HttpApiClient(
+            url, api.issue(work), clock=SystemClock(), sleep=lambda _seconds: threading.Event().wait(QUICK) and None
+        )
+        self.session = RemoteSession(
+            client, work.key, heartbeat_seconds=QUICK, on_refused=self._told, log_file=log_file
+        )
+        self.started = self.session.handle(Start(work.key, 1, 1.0, "there"))
+
+    def _told(self, reason: str) -> None:
+        self.refusals.append(reason)
+        self.refused.set()
+
+    def close(self) -> None:
+        self.session.close(2.0)
+        self.network.close()
+
+
+@pytest.fixture
+def supervise(api: RunningApi) -> Iterator[Callable[..., Supervisor]]:
+    made: list[Supervisor] = []
+
+    def begin(work: ExecuteTask, log_file: Path | None = None) -> Supervisor:
+        made.append(Supervisor(api, work, log_file))
+        return made[-1]
+
+    yield begin
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def run(api: RunningApi) -> int:
+    return api.plane.add_run("d")
+
+
+@pytest.fixture
+def work(api: RunningApi, run: int) -> ExecuteTask:
+    (work,) = api.plane.tick()
+    return work
+
+
+def beats(plane: ControlPlane) -> int:
+    with plane.database.reading() as connection:
+        return sum(each.heartbeats for each in credential_queries.running_elsewhere(connection, plane.service_id))
+
+
+def test_heartbeats_begin_with_the_claim(
+    api: RunningApi, work: ExecuteTask, supervise: Callable[..., Supervisor]
+) -> None:
+    assert isinstance(supervise(work).started, Started)
+    wait_for(lambda: beats(api.plane) >= 2, lambda: "heartbeats")
+
+
+def test_progress_and_saves_need_no_answer_and_arrive(
+    api: RunningApi, run: int, work: ExecuteTask, supervise: Callable[..., Supervisor]
+) -> None:
+    session = supervise(work).session
+    for rows in range(1, 100):
+        assert session.handle(Progress(work.key, float(rows))) == Done()
+        assert session.handle(RowsSaved(work.key, rows)) == Done()
+
+    def arrived() -> bool:
+        row = api.plane.task(run, "a")
+        return (row.saved_rows, (row.progress or {}).get("done")) == (99, 99.0)
+
+    wait_for(arrived, lambda: "the newest progress")
+
+
+def test_log_is_sent_as_it_grows_and_to_its_end(
+    work: ExecuteTask, supervise: Callable[..., Supervisor], tmp_path: Path
+) -> None:
+    own, sent = tmp_path / "own.log", Path(work.log_path)
+    supervisor = supervise(work, own)
+    own.write_bytes(b"one\n")
+    wait_for(lambda: sent.exists() and sent.read_bytes() == b"one\n", lambda: "the log")
+    with own.open("ab") as file:
+        file.write(b"x" * 1_000_000 + b"\xff\n")
+    supervisor.session.handle(Outcome(work.key, OutcomeState.SUCCESS))
+    with own.open("ab") as file:
+        file.write(b"last words\n")
+    supervisor.close()
+    assert sent.read_bytes() == own.read_bytes()
+
+
+def test_outage_is_trained_through_and_outcome_is_delivered_late(
+    api: RunningApi, run: int, work: ExecuteTask, supervise: Callable[..., Supervisor]
+) -> None:
+    supervisor = supervise(work)
+    wait_for(lambda: beats(api.plane) >= 1, lambda: "a heartbeat")
+    supervisor.network.cut()
+    replies = [supervisor.session.handle(Progress(work.key, float(rows))) for rows in range(1, 50)]
+    assert replies == [Done()] * 49
+    reported: list[object] = []
+    outcome = Outcome(work.key, OutcomeState.SUCCESS, xcoms=[xcom("return_value", 1)])
+    reporting = threading.Thread(target=lambda: reported.append(supervisor.session.handle(outcome)))
+    reporting.start()
+    assert api.plane.task(run, "a").state == "running"
+    assert (supervisor.refusals, reported) == ([], [])
+    supervisor.network.heal()
+    reporting.join(20)
+    assert reported == [Done()]
+    assert api.plane.task(run, "a").state == "success"
+
+
+def test_cleared_attempt_is_told_by_its_next_heartbeat(
+    api: RunningApi, run: int, work: ExecuteTask, supervise: Callable[..., Supervisor]
+) -> None:
+    from trainflow.metadata.queries import run_queries
+
+    supervisor = supervise(work)
+    with api.plane.database.transaction() as connection:
+        run_queries.clear(connection, run, api.plane.clock.now())
+    assert supervisor.refused.wait(20)
+    assert "not waited for any more" in supervisor.refusals[0]
+    assert isinstance(supervisor.session.handle(Progress(work.key, 1.0)), Refused)
+
+
+def test_partitioned_attempt_changes_nothing_when_it_comes_back(
+    api: RunningApi, run: int, work: ExecuteTask, supervise: Callable[..., Supervisor]
+) -> None:
+    """It cannot reach the API for longer than every lease, while a second attempt runs and its run goes on."""
+    plane = api.plane
+    watch = RemoteAttempts(
+        plane.database, plane.service.exited, plane.clock.monotonic, own=plane.service_id, lost_after_seconds=60.0
+    )
+    first = supervise(work)
+    wait_for(lambda: beats(plane) >= 1, lambda: "a heartbeat")
+    first.network.cut()
+    for _ in range(30):
+        plane.clock.advance(timedelta(seconds=5))
+        api.server._presence.look()
+        with plane.database.transaction() as connection:
+            service_queries.renew_lease(connection, plane.service_id, plane.clock.now())
+        watch.look()
+    assert plane.task(run, "a").state == "scheduled"
+    (again,) = plane.tick()
+    second = supervise(again)
+    for message in (Progress(again.key, 5.0), RowsSaved(again.key, 50)):
+        assert second.session.handle(message) == Done()
+    outcome = Outcome(again.key, OutcomeState.SUCCESS, xcoms=[xcom("return_value", "second")], saved_rows=50)
+    assert second.session.handle(outcome) == Done()
+    plane.scheduler.sweep()
+    (then,) = plane.tick()
+    assert then.task_id == "b"
+    second.close()
+
+    before = _but_for_leases(plane)
+    # all the while it has trained on
+    assert first.session.handle(Progress(work.key, 99.0)) == Done()
+    assert first.session.handle(RowsSaved(work.key, 99)) == Done()
+    assert first.refusals == []
+    first.network.heal()
+    assert first.refused.wait(20)
+    late = Outcome(work.key, OutcomeState.SUCCESS, xcoms=[xcom("return_value", "first")], saved_rows=99)
+    assert isinstance(first.session.handle(late), Refused)
+    assert _but_for_leases(plane) == before
+    assert pulled(plane, then, "return_value", "a") == {"a": "second"}
+    # both are told
+    with plane.database.reading() as connection:
+        told = [(row.attempt_id, row.outcome, row.problem) for row in attempt_queries.of_task(connection, 1)]
+    assert [(attempt, outcome) for attempt, outcome, _ in told] == [
+        (work.key.attempt_id, "lost"),
+        (again.key.attempt_id, "success"),
+    ]
+    assert "its worker was not heard for 60 s" in str(told[0][2])
+
+
+def _but_for_leases(plane: ControlPlane) -> dict[str, object]:
+    return {name: rows for name, rows in everything(plane).items() if name != "service"}

@@ -1,0 +1,214 @@
+"""The client of an API server: what is an answer and what is none, how it asks again, what it shows of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import pytest
+
+from trainflow.clock import ManualClock
+from trainflow.errors import EngineError, InputError
+from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
+from trainflow.messages.execution_api import Done, Failed, Heartbeat, Outcome, OutcomeState, Refused, Start
+from trainflow.messages.http_protocol import HttpProblem
+from trainflow.messages.workload import AttemptKey
+
+KEY = AttemptKey("a1")
+SECRET = "tfclaim_" + "s" * 43
+OURS = {"X-Trainflow-Protocol": "1"}
+
+
+def answer(status: int, body: object = None, headers: dict[str, str] = OURS) -> bytes:
+    content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    head = [f"HTTP/1.1 {status} X", f"Content-Length: {len(content)}", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*head, "", ""]).encode() + content
+
+
+DONE = answer(200, Done())
+
+
+class Scripted:
+    """A server that gives these answers, one after the other, and remembers what it was asked. An empty one: it hangs
+    up."""
+
+    def __init__(self) -> None:
+        self.answers: list[bytes] = []
+        self.asked: list[str] = []
+        self.connections = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.listener.accept()
+                self.connections += 1
+                with connection:
+                    self._talk(connection)
+
+    def _talk(self, connection: socket.socket) -> None:
+        while True:
+            data = b""
+            while b"\r\n\r\n" not in data or not data.endswith(b"}"):
+                received = connection.recv(1 << 16)
+                if not received:
+                    return
+                data += received
+            self.asked.append(data.decode())
+            given = self.answers.pop(0)
+            connection.sendall(given)
+            if b"\r\n\r\n" not in given:
+                return
+
+
+@pytest.fixture
+def server() -> Iterator[Scripted]:
+    server = Scripted()
+    yield server
+    server.listener.shutdown(socket.SHUT_RDWR)
+    server.listener.close()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
+
+
+@pytest.fixture
+def pauses() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def client(server: Scripted, clock: ManualClock, pauses: list[float]) -> Iterator[HttpApiClient]:
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.advance(timedelta(seconds=seconds))
+
+    client = HttpApiClient(server.url, SECRET, clock=clock, sleep=sleep, outage_seconds=3600.0)
+    yield client
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "no_answer",
+    [
+        b"",
+        b"HTTP/1.1 200",
+        answer(200, Done())[:-3].replace(b"Content-Length: 15", b"Content-Length: 12"),
+        answer(200, Done(), {}),
+        answer(404, b"<p>no such host</p>", {}),
+        answer(401, b"log in to the proxy", {}),
+        answer(410, b"gone", {}),
+        answer(500, HttpProblem("InternalError", "x")),
+        answer(503, HttpProblem("DatabaseUnavailable", "x")),
+        answer(429, HttpProblem("Busy", "x")),
+    ],
+)
+def test_what_is_no_answer_is_asked_again(server: Scripted, client: HttpApiClient, no_answer: bytes) -> None:
+    server.answers = [no_answer, no_answer, DONE]
+    assert client.ask(Heartbeat(KEY)) == Done()
+    assert len(server.asked) == 3
+    # sent again as it was
+    assert len(set(server.asked)) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 409, 410])
+def test_explicit_refusal_ends_it(server: Scripted, client: HttpApiClient, pauses: list[float], status: int) -> None:
+    server.answers = [answer(status, HttpProblem("X", "why"))]
+    assert client.ask(Heartbeat(KEY)) == Refused("why")
+    assert pauses == []
+
+
+@pytest.mark.parametrize(
+    ("given", "reply"),
+    [
+        (answer(410, Refused("stale")), Refused("stale")),
+        (answer(422, Failed("DagNotFound", "no")), Failed("DagNotFound", "no")),
+        (answer(413, HttpProblem("TooLarge", "no")), Failed("TooLarge", "no")),
+        (answer(400, HttpProblem("ProtocolVersion", "upgrade")), Failed("ProtocolVersion", "upgrade")),
+    ],
+)
+def test_reply_is_that_of_the_server(server: Scripted, client: HttpApiClient, given: bytes, reply: object) -> None:
+    server.answers = [given]
+    assert client.handle(Outcome(KEY, OutcomeState.SUCCESS)) == reply
+
+
+def test_outage_is_waited_for_with_growing_pauses_and_no_longer_than_said(
+    server: Scripted, client: HttpApiClient, pauses: list[float]
+) -> None:
+    server.answers = [b""] * 10_000
+    with pytest.raises(EngineError, match=r"the API server at http://127.0.0.1:\d+ was away for 36\d\d s"):
+        client.ask(Heartbeat(KEY))
+    assert max(pauses) <= 10.0
+    assert 360 < len(pauses) < 800
+
+
+def test_pause_that_server_asks_for_is_made(server: Scripted, client: HttpApiClient, pauses: list[float]) -> None:
+    busy = HttpProblem("Busy", "x")
+    server.answers = [answer(503, busy, {**OURS, "Retry-After": seconds}) for seconds in ("7", "100000", "soon")]
+    server.answers.append(DONE)
+    client.ask(Heartbeat(KEY))
+    assert pauses[:2] == [7.0, 60.0]
+    assert pauses[2] < 1.0
+
+
+def test_connection_is_kept_and_made_again_when_server_closed_it(
+    server: Scripted, client: HttpApiClient, pauses: list[float]
+) -> None:
+    server.answers = [DONE, DONE, b"", DONE]
+    for _ in range(3):
+        assert client.ask(Heartbeat(KEY)) == Done()
+    assert (server.connections, pauses) == (2, [])
+
+
+def test_claim_shows_secret_and_token_and_everything_else_the_token(server: Scripted, client: HttpApiClient) -> None:
+    server.answers = [answer(409, HttpProblem("AttemptTaken", "x")), DONE]
+    client.handle(Start(KEY, 1, 1.0, "here"))
+    client.ask(Heartbeat(KEY))
+    start, beat = server.asked
+    assert f"Authorization: Bearer {SECRET}\r\n" in start
+    token = start.partition("X-Trainflow-Token: ")[2].partition("\r\n")[0]
+    assert len(token) > 40
+    assert f"Authorization: Bearer {token}\r\n" in beat
+    assert SECRET not in beat
+    assert "X-Trainflow-Token" not in beat
+
+
+def test_tokens_of_two_clients_differ(server: Scripted, clock: ManualClock) -> None:
+    def token() -> str:
+        server.answers = [answer(409, HttpProblem("AttemptTaken", "x"))]
+        client = HttpApiClient(server.url, SECRET, clock=clock, sleep=lambda _seconds: None)
+        client.handle(Start(KEY, 1, 1.0, "here"))
+        client.close()
+        return server.asked[-1].partition("X-Trainflow-Token: ")[2].partition("\r\n")[0]
+
+    assert token() != token()
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8080", "ftp://x", "http://", "http://x:port"])
+def test_address_that_is_none_is_refused(url: str, clock: ManualClock) -> None:
+    with pytest.raises(InputError, match="the address of the API server"):
+        HttpApiClient(url, SECRET, clock=clock, sleep=lambda _seconds: None)
+
+
+def test_unreachable_server_is_told(clock: ManualClock, unused_port: Callable[[], int]) -> None:
+    client = HttpApiClient(f"http://127.0.0.1:{unused_port()}", SECRET, clock=clock, sleep=lambda _seconds: None)
+    with pytest.raises(ApiUnreachable, match="ConnectionRefusedError"):
+        client.ask_once(Heartbeat(KEY))
+
+
+@pytest.fixture
+def unused_port() -> Callable[[], int]:
+    def port() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return port
