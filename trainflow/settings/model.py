@@ -192,6 +192,19 @@ class SampleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     storage_options: dict[str, StorageOption] = msgspec.field(default_factory=dict)
 
 
+class PriceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[prices]`: what `--cost` reckons with; without any of them the list prices of S3 and Google Cloud Storage."""
+
+    #: for 1,000 requests that write or list (PUT, COPY, POST, LIST)
+    write_requests: Annotated[float, Meta(ge=0)] | None = None
+    #: for 1,000 requests that read (GET, HEAD)
+    read_requests: Annotated[float, Meta(ge=0)] | None = None
+    #: for a GB that is kept for a month
+    storage_gb_month: Annotated[float, Meta(ge=0)] | None = None
+    #: what these are in
+    currency: str = "USD"
+
+
 class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[tracking]`: the MLflow mirror."""
 
@@ -243,6 +256,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     workers: WorkerSettings = msgspec.field(default_factory=WorkerSettings)
     checkpoints: CheckpointSettings = msgspec.field(default_factory=CheckpointSettings)
     samples: SampleSettings = msgspec.field(default_factory=SampleSettings)
+    prices: PriceSettings = msgspec.field(default_factory=PriceSettings)
     tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)
     notifications: NotificationSettings = msgspec.field(default_factory=NotificationSettings)
     logging: LoggingSettings = msgspec.field(default_factory=LoggingSettings)

@@ -65,7 +65,10 @@ class PipelineChain(NamedTuple):
 
         settings = self.workspace.settings
         url = store_url(self.document.store or None, settings)
-        store = open_chain_store(url, given=self.access.store_options, settings=settings, root=self.root)
+        home = self.workspace.project.home
+        # a command that only looks makes no home
+        known = home if home.path.is_dir() else None
+        store = open_chain_store(url, given=self.access.store_options, settings=settings, root=self.root, home=known)
         return Ledger(store, key or self.key, dry_run=dry_run)
 
     def is_stored(self) -> bool:

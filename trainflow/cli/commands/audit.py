@@ -12,9 +12,13 @@ from trainflow.pluralize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from trainflow.checkpoints.audit.audit import AuditReport
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.workspace.pipelines import PipelineChain
+    from trainflow.insight.chains.chain_cost import ChainCost
+    from trainflow.insight.cost import Cost
+    from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 
 _SHOWN = 20
@@ -34,6 +38,7 @@ def audit(
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     samples: bool = typer.Option(True, "--samples/--no-samples", help="Compare with the samples as they are now."),
+    cost: bool = typer.Option(False, "--cost", help="Also what this audit cost, and what the chains cost."),
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Prove what was trained: each partition once, in order.
@@ -48,6 +53,13 @@ def audit(
     forked or adopted from), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok,
     republished, problems, notices, ok}]}; of one chain its keys also stand at the top.
 
+    JSON with --cost: also cost {requests, writes (PUT, COPY, POST, LIST), reads (GET, HEAD), deletes, bytes_sent,
+    bytes_received, seconds, errors, price, currency, price_source, unpriced, requests_by_kind} of this audit, and
+    chain_costs [{pipeline, stage, branch, kept_checkpoints, kept_bytes, garbage_files, garbage_bytes, currency,
+    price_source, kept_price_a_month, run {runs, requests, writes, reads, bytes_sent, bytes_received, price} (the mean
+    of the last that committed) or null, runs_a_day, price_a_day, price_a_month}]; prices are null where they are not
+    known.
+
     JSON with --lineage: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
     [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.
     """
@@ -59,11 +71,38 @@ def audit(
             return show_lineage(file.one_chain(stage, branch), lineage, json=as_json)
         now = SystemClock().now()
         found = audit_pipeline(file, stage, branch, now, every=every, verify_files=files, look_at_samples=samples)
+        spent, chains = _costs(file, stage, branch, now) if cost else (None, [])
     if as_json:
-        print_json(only_one(found.document, "chains"))
-    for each in [] if as_json else found.chains:
+        document = only_one(found.document, "chains")
+        print_json({**document, "cost": spent, "chain_costs": chains} if cost else document)
+        return 0 if found.ok else EXIT_FAILED
+    for each in found.chains:
         _show(each.chain, each.report)
+    if spent is not None:
+        _show_costs(spent, chains)
     return 0 if found.ok else EXIT_FAILED
+
+
+def _costs(file: OpenedPipeline, stage: str | None, branch: str | None, now: datetime) -> tuple[Cost, list[ChainCost]]:
+    """What was asked so far, and what the chains cost, which is asked afterwards."""
+    from trainflow.errors import CheckpointError
+    from trainflow.insight.chains.chain_cost import chain_costs
+    from trainflow.insight.cost import cost_so_far
+
+    spent = cost_so_far(file.workspace.settings.prices)
+    try:
+        return spent, chain_costs(file, stage, branch, now)
+    except CheckpointError:  # what is wrong with the ledger, the audit says
+        return spent, []
+
+
+def _show_costs(spent: Cost, chains: list[ChainCost]) -> None:
+    from trainflow.cli.render.costs import print_chain_cost, print_cost
+
+    typer.echo("")
+    print_cost(spent)
+    for each in chains:
+        print_chain_cost(each)
 
 
 def _show(chain: ChainKey, report: AuditReport) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
+from trainflow.cli.render.costs import print_cost
 from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, columns_of, print_json, print_rows, text
 from trainflow.pluralize import counted
 from trainflow.workspace.pipelines import open_pipeline
@@ -84,22 +85,31 @@ def check(
     overrides: list[str] = OVERRIDES,
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
+    cost: bool = typer.Option(False, "--cost", help="Also what that cost: requests, bytes, seconds, and their price."),
     as_json: bool = JSON_OPTION,
 ) -> int:
     """Ask of a partition whether it is ready and good.
 
     Exit code 1 when it is not.
 
-    JSON: the keys of `samples show`.
+    JSON: the keys of `samples show`; with --cost also cost, as of `audit --cost`.
     """
-    report = _report(pipeline, partition, overrides, stage, branch)
+    from trainflow.clock import SystemClock
+    from trainflow.insight.chains.partitions import partition_report
+    from trainflow.insight.cost import cost_so_far
+
+    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+        report = partition_report(file.one_chain(stage, branch), partition, SystemClock().now())
+        spent = cost_so_far(file.workspace.settings.prices) if cost else None
     if as_json:
-        print_json(report)
+        print_json(report if spent is None else {**_builtins(report), "cost": spent})
     else:
         for problem in report.problems or ([report.reason] if report.reason else []):
             typer.secho(problem, fg=typer.colors.RED)
         refused = "not good" if report.problems else report.state.replace("_", " ")
         typer.echo(f"{_name(report.start)}: {'ready and good' if report.ok else refused}")
+        if spent is not None:
+            print_cost(spent)
     return 0 if report.ok else EXIT_FAILED
 
 
@@ -134,6 +144,13 @@ def _report(
 
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
         return partition_report(file.one_chain(stage, branch), partition, SystemClock().now())
+
+
+def _builtins(report: PartitionReport) -> dict[str, Any]:
+    import msgspec
+
+    found: dict[str, Any] = msgspec.to_builtins(report)
+    return found
 
 
 def _name(start: datetime) -> str:
