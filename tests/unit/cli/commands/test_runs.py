@@ -96,7 +96,7 @@ class TestShow:
         plane.play(workload, triggered_runs=[TriggeredRun("d", "child")])
         parent = cli("runs", "show", "d", "parent", "--json").json
         child = cli("runs", "show", "d", "child", "--json").json
-        extra = {"version", "path", "overrides", "parent", "children", "tasks"}
+        extra = {"version", "path", "overrides", "parent", "children", "tasks", "store"}
         assert set(parent) == RUN_KEYS | extra
         assert parent["children"] == [{"dag_id": "d", "run_id": "child", "state": "queued"}]
         assert child["parent"] == {"dag_id": "d", "run_id": "parent", "task_id": "a"}
