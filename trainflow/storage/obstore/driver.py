@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from trainflow.concurrent_map import concurrent_map
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
@@ -22,6 +22,8 @@ from trainflow.storage.store import REQUESTS_AT_ONCE, StoreFile
 T = TypeVar("T")
 #: of a file that is sent or fetched in parts: bytes of one, and how many are on their way
 PART_BYTES, PARTS_AT_ONCE = 16 << 20, 6
+#: what of a part is in memory while it is fetched
+PIECE_BYTES = 1 << 20
 #: in one answer to a listing
 _PAGE_NAMES = 1000
 #: a service takes no more parts
@@ -31,6 +33,14 @@ _PARTS_ARE_TRIED = {
     "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 2},
     "retry_timeout": timedelta(seconds=60),
 }
+
+
+class _Part(NamedTuple):
+    """What was fetched of a file: how much, of how much, and the mark of its content."""
+
+    received: int
+    size: int
+    tag: str | None
 
 
 class ObstoreDriver(Driver):
@@ -169,37 +179,29 @@ class ObstoreDriver(Driver):
         self._call(path, put, UPLOAD, sent=size, requests=requests, in_parts=size > part)
 
     def download(self, path: str, target: Path, retry: Retry) -> None:
-        first, size, tag = retry(lambda: self._beginning(path))
         with target.open("wb") as file:
-            file.write(first)
-            file.flush()
-            if size <= len(first):
+            first: _Part = retry(lambda: self._first_part(path, file.fileno()))
+            if first.size <= first.received:
                 return
-            os.truncate(file.fileno(), size)
+            os.truncate(file.fileno(), first.size)
 
             def fetch(start: int) -> None:
-                end = min(start + PART_BYTES, size)
-                data = retry(lambda: self._range(path, start, end, tag))
-                if start + len(data) < end:
-                    raise ConnectionError(f"{path} ended after {start + len(data)} of {size} bytes")
-                os.pwrite(file.fileno(), data, start)
+                end = min(start + PART_BYTES, first.size)
+                options = {"range": (start, end), **({"if_match": first.tag} if first.tag else {})}
+                part: _Part = retry(lambda: self._call(path, _copying(file.fileno(), options, start)))
+                if part.received != end - start:
+                    raise ConnectionError(f"{path} ended after {start + part.received} of {first.size} bytes")
 
-            for _ in concurrent_map(PARTS_AT_ONCE, fetch, range(len(first), size, PART_BYTES)):
+            for _ in concurrent_map(PARTS_AT_ONCE, fetch, range(first.received, first.size, PART_BYTES)):
                 pass
 
-    def _beginning(self, path: str) -> tuple[bytes, int, str | None]:
-        """The first part, the size of all, and the mark of the content."""
-
-        def part(store: Any, key: str, whole: bool = False) -> tuple[bytes, int, str | None]:
-            found = store.get(key, options=None if whole else {"range": (0, PART_BYTES)})
-            return bytes(found.bytes()), found.meta["size"], found.meta["e_tag"]
-
+    def _first_part(self, path: str, file: int) -> _Part:
         try:
-            return self._call(path, part)
+            return self._call(path, _copying(file, {"range": (0, PART_BYTES)}))
         except Answer as error:
             if not _has_no_part(error):
                 raise
-            return self._call(path, lambda store, key: part(store, key, whole=True))
+            return self._call(path, _copying(file, {}))
 
     def delete(self, paths: Sequence[str]) -> None:
         for bucket in dict.fromkeys(bucket_of(path) for path in paths):
@@ -314,8 +316,27 @@ def _deletion(keys: str | list[str]) -> Callable[[Any, str], None]:
     return lambda store, _: store.delete(keys)
 
 
+def _copying(file: int, options: dict[str, Any], start: int = 0) -> Callable[[Any, str], _Part]:
+    """Copy what is asked for to `start` of a file, piece by piece: no part is ever in memory as a whole."""
+
+    def copy(store: Any, key: str) -> _Part:
+        found = store.get(key, options=options)
+        position = start
+        for piece in found.stream(PIECE_BYTES):
+            left = memoryview(piece)
+            while left:
+                written = os.pwrite(file, left, position)
+                position += written
+                left = left[written:]
+        return _Part(position - start, found.meta["size"], found.meta["e_tag"])
+
+    return copy
+
+
 def _bytes_in(found: object) -> int:
     """The bytes of a content that a call gave, alone or before what else it gave."""
+    if isinstance(found, _Part):
+        return found.received
     first = found[0] if isinstance(found, tuple) and found else found
     return len(first) if isinstance(first, bytes) else 0
 
