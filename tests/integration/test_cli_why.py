@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -108,7 +109,12 @@ def test_why_of_file_that_is_gone_before_any_engine_noticed(home: Home) -> None:
     assert "no file defines it" in home.run("status")[1]
 
 
+def written_at(home: Home, name: str, moment: datetime) -> None:
+    os.utime(home.project.root / "pipelines" / name, (moment.timestamp(),) * 2)
+
+
 def test_why_of_broken_file(home: Home) -> None:
+    written_at(home, "days.yaml", NOW)
     with home.database.transaction() as connection:
         dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)
 
@@ -118,8 +124,20 @@ def test_why_of_broken_file(home: Home) -> None:
     )
 
 
+def test_why_and_status_of_file_changed_after_problem_was_recorded_say_when(home: Home) -> None:
+    """It may be mended, and only an engine reads it."""
+    with home.database.transaction() as connection:
+        dag_queries.store_problem(connection, "pipelines/days.yaml", ParseProblem("days.yaml:2: no"), NOW)
+    written_at(home, "days.yaml", NOW + timedelta(minutes=1))
+
+    told = f"recorded at {NOW:%H:%M} UTC, and the file has changed since: days.yaml:2: no"
+    assert home.why() == ("broken_file", f"days: the pipeline file cannot be read, so nothing is started: {told}")
+    assert told in home.run("status")[1]
+
+
 def test_why_of_file_that_could_not_be_read_at_first_says_what_is_wrong(home: Home) -> None:
     (home.project.root / "pipelines/weeks.yaml").write_text(YAML.replace("days", "weeks"))
+    written_at(home, "weeks.yaml", NOW)
     assert "its file has not been read yet" in home.run("why", "weeks")[1]
     with home.database.transaction() as connection:
         dag_queries.store_problem(connection, "pipelines/weeks.yaml", ParseProblem("weeks.yaml:2: no such key"), NOW)

@@ -178,7 +178,6 @@ def _dag_snapshot(
         dag_id=row.dag_id,
         path=row.path,
         engine=engine,
-        import_problem=status_queries.problem_of(connection, row.path),
         missing_since=row.missing_since,
         paused=row.is_paused,
         max_active_runs=row.max_active_runs,

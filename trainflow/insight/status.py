@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import chain_dag_id
@@ -165,22 +165,22 @@ def overview_of(selection: Selection, now: datetime) -> Overview:
     engine = engine_state(project, workspace.settings, database, now)
     stored = project.relative(path) if path is not None and dag_id is None else None
     known, undelivered = _known(database, workspace.settings, engine, stored, dag_id, now)
-    problems = {} if database is None else database.read(_problems)
+    problems = {} if database is None else database.read(lambda connection: _problems(connection, project))
     if dag_id is not None and path is None and not known:
         locate(dag_id, read=False)  # raises, and says what there is
     paths = [path] if path is not None else project_files(workspace) if selection.everything else []
-    known = [_as_the_file_is(each, project, now) for each in known]
+    known = [_as_the_file_is(each, project, problems, now) for each in known]
     unread = [each for each in paths if project.relative(each) not in {found.path for found in known}]
     found = [*known, *(each for file in unread for each in _unknown(file, project, dag_id, engine, problems))]
     return Overview(workspace, engine, sorted(found, key=lambda each: (each.path, each.dag_id)), undelivered)
 
 
-def _as_the_file_is(snapshot: DagSnapshot, project: Project, now: datetime) -> DagSnapshot:
+def _as_the_file_is(snapshot: DagSnapshot, project: Project, problems: Mapping[str, str], now: datetime) -> DagSnapshot:
     """An engine that is alive will find out by itself; without one, the database does not show yet that the file is
     gone, and with it what was wrong with it."""
     if project.absolute(snapshot.path).is_file():
-        return snapshot
-    return msgspec.structs.replace(snapshot, missing_since=snapshot.missing_since or now, import_problem=None)
+        return msgspec.structs.replace(snapshot, import_problem=problems.get(snapshot.path))
+    return msgspec.structs.replace(snapshot, missing_since=snapshot.missing_since or now)
 
 
 def _known(
@@ -198,9 +198,16 @@ def _known(
         return found, undelivered(connection)
 
 
-def _problems(connection: Connection) -> dict[str, str]:
+def _problems(connection: Connection, project: Project) -> dict[str, str]:
     """What was wrong with files that were read last without success, by path."""
-    return {row.path: row.message for row in dag_queries.problems(connection)}
+    return {row.path: _recorded(row, project.absolute(row.path)) for row in dag_queries.problems(connection)}
+
+
+def _recorded(row: Row[Any], path: Path) -> str:
+    """The problem as it was found; of a file that was changed since, when: it may be mended, and is not read here."""
+    if not path.is_file() or path.stat().st_mtime <= row.at.timestamp():
+        return str(row.message)
+    return f"recorded at {row.at:%H:%M} UTC, and the file has changed since: {row.message}"
 
 
 def _unknown(

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from trainflow.messages.notice import XCOM_STOPPED
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
-from trainflow.metadata.queries.dag_queries import DAG, PROBLEM, VERSION
+from trainflow.metadata.queries.dag_queries import DAG, VERSION
 from trainflow.metadata.queries.outbox_queries import OUTBOX
 from trainflow.metadata.queries.run_queries import RUN
 from trainflow.metadata.queries.scheduled_queries import OF_RUN, QUEUEING_ORDER, Candidate
@@ -38,11 +38,6 @@ def dags(connection: Connection, *, path: str | None = None, dag_id: str | None 
     if path is not None:
         statement = statement.where(DAG.c.path == path)
     return list(connection.execute(statement.where(DAG.c.missing_since.is_(None))))
-
-
-def problem_of(connection: Connection, path: str) -> str | None:
-    """Why a file gives no DAG now."""
-    return connection.execute(select(PROBLEM.c.message).where(PROBLEM.c.path == path)).scalar()
 
 
 def last_finished(connection: Connection, dag_id: str) -> Row[Any] | None:
