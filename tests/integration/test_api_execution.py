@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -307,6 +307,19 @@ class TestNotUnderstood:
         assert (answer.status, answer.body["error"]) == (400, "ProtocolVersion")
         assert said in answer.body["message"]
 
-    def test_value_that_database_does_not_take_is_refused(self, api: RunningApi, claimed: ExecuteTask) -> None:
-        assert api.post(RowsSaved(claimed.key, 1 << 80), TOKEN).status in (400, 422)
-        assert api.post(Heartbeat(claimed.key), TOKEN).status == 200
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda key: RowsSaved(key, 1 << 62 << 10),
+        lambda key: Progress(key, 1.0, note="\0"),
+        lambda key: GetXCom(key, "\0", "\0", ["\0"], "\0"),
+        lambda key: GetDagRunState(key, "\0", "\0"),
+        lambda key: TriggerRun(key, TriggeredRun("next", "\0")),
+    ],
+)
+def test_value_that_database_does_not_take_is_no_fault_of_the_server(
+    api: RunningApi, claimed: ExecuteTask, refused: Callable[[AttemptKey], Any]
+) -> None:
+    assert api.post(refused(claimed.key), TOKEN).status in (200, 400, 422)
+    assert api.post(Heartbeat(claimed.key), TOKEN).status == 200
