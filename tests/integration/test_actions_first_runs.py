@@ -157,10 +157,9 @@ def test_start_after_failed_stage_begins_it_while_base_goes_on(home: Home) -> No
     key = home.run("p.base", "r1")
     with home.database.transaction() as connection:
         parent = run_creation.Parent(key, key, "next_fine", -1)
-        child = run_creation.trigger(connection, TriggeredRun("p.fine", "told", {}), parent, NOW)
-        run_queries.cancel(
-            connection, run_queries.by_id(connection, child), dag_queries.Versions(), NOW, note="", mirrored=False
-        )
+        run_creation.trigger(connection, TriggeredRun("p.fine", "told", {}), parent, NOW)
+        child = run_queries.get(connection, "p.fine", "told")
+        run_queries.cancel(connection, child, dag_queries.Versions(), NOW, note="", mirrored=False)
     assert list(home.begin()) == ["p.fine"]
 
 

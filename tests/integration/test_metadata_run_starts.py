@@ -36,7 +36,8 @@ class TestStarting:
         first = plane.add_run("one", "r1")
         with plane.database.transaction() as connection:
             parent = Parent(first, first, "a", -1)
-            second = run_creation.trigger(connection, TriggeredRun("one", "r2"), parent, plane.clock.now())
+            run_creation.trigger(connection, TriggeredRun("one", "r2"), parent, plane.clock.now())
+            second = run_queries.get(connection, "one", "r2").id
         plane.scheduler.sweep()
         (workload,) = plane.tick()
         plane.scheduler.sweep()

@@ -72,7 +72,8 @@ class TestTrigger:
         self, plane: ControlPlane, parent: Parent, run_id: str = "child", dag_id: str = "next", **more: bool
     ) -> int:
         with plane.database.transaction() as connection:
-            return run_creation.trigger(connection, TriggeredRun(dag_id, run_id, **more), parent, plane.clock.now())
+            run_creation.trigger(connection, TriggeredRun(dag_id, run_id, **more), parent, plane.clock.now())
+            return int(run_queries.get(connection, dag_id, run_id).id)
 
     def runs(self, plane: ControlPlane) -> int:
         with plane.database.reading() as connection:

@@ -17,31 +17,34 @@ STALE = Refused("the attempt is stale: its task instance was queued again, or cl
 
 def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     """Move `queued` → `running`; asked again by the same process, the same answer. Raises LostTransition."""
-    row = task_queries.by_key(connection, request.key)
-    if row is None:
+    asked, asked_run = (ask(connection, request.key) for ask in (task_queries.ask_by_key, run_queries.ask_of_attempt))
+    taken = _take(connection, request, now)
+    row, run = asked(), asked_run()
+    if row is None or run is None:
         return STALE
     # on the hosts of a fleet the same number and the same second are found twice
     process = (row.pid, row.process_started, row.hostname)
     same_process = process == (request.pid, request.process_started, request.hostname)
     is_first = row.started_at is None
     if not (row.state == _T.RUNNING and same_process):
-        _take(connection, row, request, now)
+        taken.check()
+        _note(connection, row, request, now)
     else:
         is_first = row.started_at == attempt_queries.started_at(connection, request.key.attempt_id)
     began = None if row.next_method is None else attempt_queries.started_at(connection, request.key.attempt_id)
     elapsed = max((now - began).total_seconds(), 0.0) if began is not None else 0.0
     is_first = is_first and row.cleared_at is None
-    return _started(row, run_queries.by_id(connection, row.dag_run_id), now, elapsed, is_first=is_first)
+    return _started(row, run, now, elapsed, is_first=is_first)
 
 
-def _take(connection: Connection, row: Row[Any], request: Start, now: datetime) -> None:
-    task_queries.move(
+def _take(connection: Connection, request: Start, now: datetime) -> task_queries.Move:
+    return task_queries.begin_move(
         connection,
-        row.id,
+        None,
         leaving={_T.QUEUED},
         to=_T.RUNNING,
         key=request.key,
-        started_at=row.started_at or now,
+        first_started_at=now,
         heartbeat_at=now,
         pid=request.pid,
         process_started=request.process_started,
@@ -50,6 +53,9 @@ def _take(connection: Connection, row: Row[Any], request: Start, now: datetime) 
         problem=None,
         note=None,
     )
+
+
+def _note(connection: Connection, row: Row[Any], request: Start, now: datetime) -> None:
     if row.next_method is not None:
         attempt_queries.note(connection, request.key.attempt_id, outcome=None, ended_at=None)
         return

@@ -38,17 +38,27 @@ class AttemptOutcomes:
         self._versions = versions
         self._lost_attempts = lost_attempts
 
-    def apply(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
-        """What the attempt said of its end. Raises LostTransition for a stale one, and what `run_creation.trigger`
-        raises."""
+    @staticmethod
+    def begin(connection: Connection, outcome: Outcome, now: datetime) -> task_queries.Move | None:
+        """Move a task instance whose attempt ended well, before anything is known of it; None where more has to be
+        known, or something could still be refused."""
+        if outcome.triggered_runs or outcome.state not in (OutcomeState.SUCCESS, OutcomeState.SKIPPED):
+            return None
+        return _leave(connection, outcome, _T(outcome.state.value), ended_at=now, lost=0)
+
+    def apply(
+        self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime, left: task_queries.Move | None
+    ) -> None:
+        """What the attempt said of its end, for which `begin` has `left` its state or not. Raises LostTransition for a
+        stale one, and what `run_creation.trigger` raises: nothing is written then, unless it triggered several runs."""
+        for run in outcome.triggered_runs:
+            run_creation.trigger(connection, run, parent_of(row), now)
         xcom_queries.put(connection, row.dag_run_id, row.task_id, row.map_index, outcome.xcoms, now)
         for notice in outcome.notices:
             notification_queries.add(connection, notice, now)
-        for run in outcome.triggered_runs:
-            run_creation.trigger(connection, run, parent_of(connection, row), now)
         match outcome.state:
             case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
-                _leave(connection, row, outcome, _T(outcome.state.value), ended_at=now, lost=0)
+                (left or _leave(connection, outcome, _T(outcome.state.value), ended_at=now, lost=0)).check()
             case OutcomeState.FAILED:
                 problem = outcome.problem or AttemptFailure("failed without saying why")
                 self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
@@ -60,7 +70,7 @@ class AttemptOutcomes:
                     "waits_since": now,
                     "reschedules": row.reschedules + 1,
                 }
-                _leave(connection, row, outcome, _T.UP_FOR_RESCHEDULE, **again)
+                _leave(connection, outcome, _T.UP_FOR_RESCHEDULE, **again).check()
             case OutcomeState.RESTARTED:
                 self._restart(connection, row, outcome, now)
             case OutcomeState.PREEMPTED:
@@ -194,10 +204,9 @@ def _settle(
     )
 
 
-def parent_of(connection: Connection, row: Row[Any]) -> run_creation.Parent:
+def parent_of(row: Row[Any]) -> run_creation.Parent:
     """The task instance as the parent of a run that it triggers."""
-    run = run_queries.by_id(connection, row.dag_run_id)
-    return run_creation.Parent(row.dag_run_id, run.root_id or run.id, row.task_id, row.map_index)
+    return run_creation.Parent(row.dag_run_id, row.root_id or row.dag_run_id, row.task_id, row.map_index)
 
 
 def _retry_counts(row: Row[Any], saved_rows: int | None) -> RetryCounts:
@@ -209,8 +218,8 @@ def _furthest(one: int | None, other: int | None) -> int | None:
     return max((rows for rows in (one, other) if rows is not None), default=None)
 
 
-def _leave(connection: Connection, row: Row[Any], outcome: Outcome, to: TaskInstanceState, **values: Any) -> None:
+def _leave(connection: Connection, outcome: Outcome, to: TaskInstanceState, **values: Any) -> task_queries.Move:
     """Move `running` → `to`, with what the attempt said about it, if it did."""
     if outcome.note is not None:
         values["note"] = outcome.note
-    task_queries.move(connection, row.id, leaving={_T.RUNNING}, to=to, key=outcome.key, **values)
+    return task_queries.begin_move(connection, None, leaving={_T.RUNNING}, to=to, key=outcome.key, **values)

@@ -193,9 +193,7 @@ class ExecutionService:
 
     def _get_xcom(self, request: GetXCom) -> Reply:
         with self._database.reading() as connection:
-            if task_queries.by_key(connection, request.key) is None:
-                # cleared under way: what its successors hand over must not be mixed with what it has read before
-                return attempt_claims.STALE
+            asked = task_queries.ask_by_key(connection, request.key)
             if request.include_prior_dates and request.task_ids is not None:
                 values = xcom_queries.prior_values(
                     connection, request.dag_id, request.run_id, task_ids=request.task_ids, key=request.xcom_key
@@ -209,6 +207,9 @@ class ExecutionService:
                     key=request.xcom_key,
                     map_index=request.map_index,
                 )
+            if asked() is None:
+                # cleared under way: what its successors hand over must not be mixed with what it has read before
+                return attempt_claims.STALE
         return XComValues(values)
 
     def _trigger_run(self, request: TriggerRun) -> Reply:
@@ -216,7 +217,7 @@ class ExecutionService:
         with self._database.transaction() as connection:
             row = self._running(connection, request.key)
             try:
-                run_creation.trigger(connection, request.run, parent_of(connection, row), now)
+                run_creation.trigger(connection, request.run, parent_of(row), now)
             except (InputError, DagRunAlreadyExists, TaskError) as error:
                 return Failed(type(error).__name__, str(error))
         self._on_change(AppliedChange(row.dag_run_id, triggered=True))
@@ -255,7 +256,9 @@ class ExecutionService:
     def _outcome(self, outcome: Outcome) -> Reply:
         now = self._clock.now()
         with self._database.transaction() as connection:
-            row = task_queries.by_key(connection, outcome.key)
+            asked = task_queries.ask_by_key(connection, outcome.key)
+            left = self._ends.begin(connection, outcome, now)
+            row = asked()
             if row is None or row.state != _T.RUNNING:
                 ended = attempt_queries.outcome(connection, outcome.key.attempt_id)
                 # told twice: the first reply was lost. One that had its run begin anew holds its task no more
@@ -263,13 +266,13 @@ class ExecutionService:
                     return Done()
                 raise _not_running(outcome.key)
             try:
-                # only a triggered run can be refused: nothing else needs to be taken back on its own
-                with connection.begin_nested() if outcome.triggered_runs else nullcontext():
-                    self._ends.apply(connection, row, outcome, now)
+                # only a triggered run can be refused, the first before anything is written
+                with connection.begin_nested() if len(outcome.triggered_runs) > 1 else nullcontext():
+                    self._ends.apply(connection, row, outcome, now, left)
             except (InputError, DagRunAlreadyExists, TaskError) as error:
                 # the triggered run was refused: nothing of the outcome is kept, the attempt failed instead
                 outcome = _refused_trigger(outcome.key, error)
-                self._ends.apply(connection, row, outcome, now)
+                self._ends.apply(connection, row, outcome, now, None)
             attempt_queries.note(
                 connection,
                 outcome.key.attempt_id,

@@ -24,6 +24,10 @@ class Parent(NamedTuple):
     task_id: str
     map_index: int
 
+    def named(self) -> dict[str, Any]:
+        """As parameters of a statement."""
+        return {"run": self.dag_run_id, "task": self.task_id, "index": self.map_index}
+
 
 def create(
     connection: Connection,
@@ -36,7 +40,6 @@ def create(
     now: datetime,
     run_after: datetime | None = None,
     logical_date: datetime | None = None,
-    parent: Parent | None = None,
     note: str | None = None,
 ) -> int:
     """Queue a run of the DAG's current version. Returns its key.
@@ -50,32 +53,47 @@ def create(
     check_conf(connection, dag, conf)
     if run_queries.find(connection, dag_id, run_id) is not None:
         raise DagRunAlreadyExists(f"DAG '{dag_id}' has a run '{run_id}' already", dag_id=dag_id, run_id=run_id)
+    values = {
+        "run_type": run_type,
+        "triggered_by": triggered_by,
+        "logical_date": logical_date,
+        "run_after": run_after or now,
+        "note": note,
+    }
     number = connection.execute(_NEXT_NUMBER, {"dag": dag_id}).scalar_one()
-    result = connection.execute(
+    result = _insert(connection, dag, run_id, number, conf, now, None, values)
+    created = int(result.inserted_primary_key[0])
+    connection.execute(_OWN_ROOT, {"run": created})
+    return created
+
+
+def _insert(
+    connection: Connection,
+    dag: Row[Any],
+    run_id: str,
+    number: int,
+    conf: dict[str, Any],
+    now: datetime,
+    parent: Parent | None,
+    values: dict[str, Any],
+) -> Any:
+    return connection.execute(
         _INSERT,
         {
-            "dag_id": dag_id,
+            "dag_id": dag.dag_id,
             "run_id": run_id,
             "number": number,
             "version_id": dag.version_id,
             "state": DagRunState.QUEUED,
-            "run_type": run_type,
-            "triggered_by": triggered_by,
             "conf": conf,
-            "logical_date": logical_date,
-            "run_after": run_after or now,
             "queued_at": now,
             "parent_id": parent.dag_run_id if parent else None,
             "parent_task_id": parent.task_id if parent else None,
             "parent_map_index": parent.map_index if parent else None,
             "root_id": parent.root_id if parent else None,
-            "note": note,
+            **values,
         },
     )
-    created = int(result.inserted_primary_key[0])  # type: ignore[index]
-    if parent is None:
-        connection.execute(_OWN_ROOT, {"run": created})
-    return created
 
 
 _NEXT_NUMBER = select(func.coalesce(func.max(RUN.c.number), 0) + 1).where(RUN.c.dag_id == bindparam("dag"))
@@ -85,40 +103,47 @@ _OWN_ROOT = update(RUN).where(RUN.c.id == bindparam("run")).values(root_id=RUN.c
 
 def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> None:
     """Raise ParamValidationError, naming the DAG, when its params cannot be what `conf` makes them."""
+    _check_conf(dag, dag_queries.params_of(connection, dag.version_id), conf)
+
+
+def _check_conf(dag: Row[Any], params: dict[str, dict[str, Any]], conf: dict[str, Any]) -> None:
     try:
         check_json(conf, "conf")
-        resolve(dag_queries.params_of(connection, dag.version_id), conf)
+        resolve(params, conf)
     except InputError as error:
         raise ParamValidationError(f"DAG '{dag.dag_id}': {error}") from None
 
 
-def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: datetime) -> int:
+def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: datetime) -> None:
     """Create the run that a task asks for, or find it again: asked twice by the same task instance, it is one run.
 
     Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id is another's;
     SkipException and FailException as the request's policies say.
     """
-    dag = dag_queries.lock(connection, run.dag_id)
+    locked = dag_queries.ask_lock(connection, run.dag_id)
+    # after the lock; all that may have to be known goes to the server at once
+    asked_run = run_queries.ask_find(connection, run.dag_id, run.run_id)
+    asked_other = connection.execute(_TRIGGERED_BY, parent.named())
+    asked_params = dag_queries.ask_current_params(connection, run.dag_id)
+    asked_number = connection.execute(_NEXT_NUMBER, {"dag": run.dag_id})
+    dag = locked()
     if run.fail_when_dag_is_paused and dag.is_paused:
         raise FailException(f"DAG '{run.dag_id}' is paused: unpause it with 'trainflow dags unpause {run.dag_id}'")
-    found = run_queries.find(connection, run.dag_id, run.run_id)
-    if found is None:
-        _check_only_successor(connection, run, parent)
-        return create(
-            connection,
-            dag_id=run.dag_id,
-            run_id=run.run_id,
-            run_type=DagRunType.OPERATOR_TRIGGERED,
-            triggered_by=TriggeredBy.OPERATOR,
-            conf=run.conf,
-            now=now,
-            run_after=run.run_after,
-            logical_date=run.logical_date,
-            parent=parent,
-            note=run.note,
-        )
-    _take_again(connection, found, run, parent, now)
-    return int(found.id)
+    found = asked_run()
+    if found is not None:
+        _take_again(connection, found, run, parent, now)
+        return
+    _check_only_successor(asked_other.one_or_none(), run, parent)
+    check_name(run.run_id.replace(":", "_").replace("+", "_"), "run")
+    _check_conf(dag, asked_params(), run.conf)
+    values = {
+        "run_type": DagRunType.OPERATOR_TRIGGERED,
+        "triggered_by": TriggeredBy.OPERATOR,
+        "logical_date": run.logical_date,
+        "run_after": run.run_after or now,
+        "note": run.note,
+    }
+    _insert(connection, dag, run.run_id, asked_number.scalar_one(), run.conf, now, parent, values)
 
 
 def _take_again(connection: Connection, found: Row[Any], run: TriggeredRun, parent: Parent, now: datetime) -> None:
@@ -138,10 +163,8 @@ def _take_again(connection: Connection, found: Row[Any], run: TriggeredRun, pare
         )
 
 
-def _check_only_successor(connection: Connection, run: TriggeredRun, parent: Parent) -> None:
+def _check_only_successor(other: Row[Any] | None, run: TriggeredRun, parent: Parent) -> None:
     """The unique index forbids a second one as well; this says so in words."""
-    named = {"run": parent.dag_run_id, "task": parent.task_id, "index": parent.map_index}
-    other = connection.execute(_TRIGGERED_BY, named).one_or_none()
     if other is not None:
         raise DagRunAlreadyExists(
             f"task '{parent.task_id}' has triggered run '{other.run_id}' of '{other.dag_id}' already: a task triggers "

@@ -170,8 +170,18 @@ def get(connection: Connection, dag_id: str) -> Row[Any]:
 def lock(connection: Connection, dag_id: str) -> Row[Any]:
     """The row of a DAG; no other process creates or starts runs of it before this transaction ends. Raises
     DagNotFound."""
-    row = connection.execute(_BY_ID_LOCKED, {"dag": dag_id}).one_or_none()
-    return get(connection, dag_id) if row is None else row
+    return ask_lock(connection, dag_id)()
+
+
+def ask_lock(connection: Connection, dag_id: str) -> Callable[[], Row[Any]]:
+    """Like `lock`: call what is returned for the answer."""
+    asked = connection.execute(_BY_ID_LOCKED, {"dag": dag_id})
+
+    def answer() -> Row[Any]:
+        row = asked.one_or_none()
+        return get(connection, dag_id) if row is None else row
+
+    return answer
 
 
 _BY_ID = select(DAG).where(DAG.c.dag_id == bindparam("dag"))
@@ -183,7 +193,16 @@ def params_of(connection: Connection, version_id: int) -> dict[str, dict[str, An
     return _PARAMS.decode(connection.execute(_DOCUMENT, {"version": version_id}).scalar_one()).params
 
 
+def ask_current_params(connection: Connection, dag_id: str) -> Callable[[], dict[str, dict[str, Any]]]:
+    """Like `params_of`, for the current version of a DAG: call what is returned for the answer."""
+    asked = connection.execute(_CURRENT_DOCUMENT, {"dag": dag_id})
+    return lambda: _PARAMS.decode(asked.scalar_one()).params
+
+
 _DOCUMENT = select(VERSION.c.document).where(VERSION.c.id == bindparam("version"))
+_CURRENT_DOCUMENT = (
+    select(VERSION.c.document).join(DAG, DAG.c.version_id == VERSION.c.id).where(DAG.c.dag_id == bindparam("dag"))
+)
 
 
 def digest_of(connection: Connection, version_id: int) -> str:

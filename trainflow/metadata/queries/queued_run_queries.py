@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, literal_column, or_, select
 
 from trainflow.metadata.models import DagRunTable, DagTable
 from trainflow.metadata.queries.run_queries import BRIEF
@@ -24,43 +24,53 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
     The only place where that limit is applied, for every kind of run; the DAGs are locked, so that two schedulers
     cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has places.
     """
-    dags = connection.execute(_WITH_QUEUED, {"now": now}).all()
+    locked = connection.execute(_WITH_QUEUED, {"now": now})
+    # after the lock: what others have started meanwhile counts
+    counted = connection.execute(_RUNNING_OF_QUEUED, {"now": now})
+    dags = locked.all()
     if not dags:
         return []
-    # after the lock: what others have started meanwhile counts
-    counted = connection.execute(_RUNNING_OF, {"dags": [dag.dag_id for dag in dags]})
     active: dict[str, tuple[int, int | None]] = {row[0]: (row[1] - row[2], row[3]) for row in counted}
-    chosen: list[Row[Any]] = []
+    asked: list[tuple[Any, int | None]] = []
     for dag in dags:
         running, released = active.get(dag.dag_id, (0, None))
         places = dag.max_active_runs - running
         if places > 0:
-            rows = connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places})
-            chosen.extend(row for row in rows if released is None or row.number - released <= MOST_AHEAD)
-    return chosen
+            oldest = connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places})
+            asked.append((oldest, released))
+    return [
+        row for oldest, released in asked for row in oldest if released is None or row.number - released <= MOST_AHEAD
+    ]
 
 
-_QUEUED = (
-    RUN.c.state == literal_column(f"'{DagRunState.QUEUED.value}'"),
-    # one that was due when it was queued stays due when the clock is set back
-    or_(RUN.c.run_after <= bindparam("now"), RUN.c.run_after <= RUN.c.queued_at),
-)
+def _queued(run: Any) -> tuple[ColumnElement[bool], ...]:
+    return (
+        run.c.state == literal_column(f"'{DagRunState.QUEUED.value}'"),
+        # one that was due when it was queued stays due when the clock is set back
+        or_(run.c.run_after <= bindparam("now"), run.c.run_after <= run.c.queued_at),
+    )
+
+
+_QUEUED = _queued(RUN)
 _WITH_QUEUED = (
     select(DAG.c.dag_id, DAG.c.max_active_runs)
     .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(RUN.c.dag_id).where(*_QUEUED)))
     .order_by(DAG.c.dag_id)
     .with_for_update()
 )
-_RUNNING_OF = (
+_RUNNING = (
     select(
         RUN.c.dag_id,
         func.count(),
         func.count(RUN.c.released_at),
         func.min(case((RUN.c.released_at.is_not(None), RUN.c.number))),
     )
-    .where(RUN.c.state == DagRunState.RUNNING, RUN.c.dag_id.in_(bindparam("dags", expanding=True)))
+    .where(RUN.c.state == DagRunState.RUNNING)
     .group_by(RUN.c.dag_id)
 )
+_RUNNING_OF = _RUNNING.where(RUN.c.dag_id.in_(bindparam("dags", expanding=True)))
+_WAITING = RUN.alias("waiting")
+_RUNNING_OF_QUEUED = _RUNNING.where(RUN.c.dag_id.in_(select(_WAITING.c.dag_id).where(*_queued(_WAITING))))
 _OLDEST_QUEUED = (
     select(*BRIEF).where(RUN.c.dag_id == bindparam("dag"), *_QUEUED).order_by(RUN.c.number).limit(bindparam("most"))
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -10,11 +10,13 @@ from typing import Any
 from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 
 from trainflow.errors import DagRunNotFound, IllegalTransition, LostTransition
+from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import DagRunTable, bound_columns, bound_values
 from trainflow.metadata.queries import dag_queries, outbox_queries, task_queries
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
 RUN = DagRunTable.table
+TASK = task_queries.TASK
 #: what deciding about a run needs: everything but what its author gave it, which can be large
 BRIEF = [column for column in RUN.c if column.name != "conf"]
 
@@ -39,7 +41,13 @@ def _move_statement(leaving: frozenset[DagRunState], to: DagRunState, columns: t
 
 def find(connection: Connection, dag_id: str, run_id: str) -> Row[Any] | None:
     """The row of a run, or None."""
-    return connection.execute(_FIND, {"dag": dag_id, "run": run_id}).one_or_none()
+    return ask_find(connection, dag_id, run_id)()
+
+
+def ask_find(connection: Connection, dag_id: str, run_id: str) -> Callable[[], Row[Any] | None]:
+    """Like `find`: call what is returned for the answer."""
+    asked = connection.execute(_FIND, {"dag": dag_id, "run": run_id})
+    return asked.one_or_none
 
 
 _FIND = select(RUN).where(RUN.c.dag_id == bindparam("dag"), RUN.c.run_id == bindparam("run"))
@@ -92,6 +100,19 @@ def by_id(connection: Connection, dag_run_id: int) -> Row[Any]:
 _BY_ID = select(RUN).where(RUN.c.id == bindparam("run"))
 
 
+def ask_of_attempt(connection: Connection, key: AttemptKey) -> Callable[[], Row[Any] | None]:
+    """The run of the task instance that an attempt holds or held: call what is returned for it."""
+    asked = connection.execute(_OF_ATTEMPT, {"attempt": key.attempt_id, "deferral": key.deferral_number})
+    return asked.one_or_none
+
+
+_OF_ATTEMPT = (
+    select(RUN)
+    .join(TASK, TASK.c.dag_run_id == RUN.c.id)
+    .where(TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
+)
+
+
 def brief(connection: Connection, dag_run_id: int) -> Row[Any]:
     """The row of a run by its key, without its conf."""
     return connection.execute(_BRIEF_BY_ID, {"run": dag_run_id}).one()
@@ -104,9 +125,10 @@ def start(
     connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, mirrored: bool
 ) -> None:
     """Move `queued` → `running`, with a row for each task of its version. `mirrored`: tell the mirror, if it trains."""
+    tasks = task_queries.of_runs(connection, [row.id])
     move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.RUNNING, started_at=now)
     document, _ = versions.get(connection, row.version_id)
-    if not task_queries.of_run(connection, row.id):
+    if not tasks.of(row.id):
         task_queries.create_for_run(connection, row.id, document)
     if mirrored and document.chain is not None:
         outbox_queries.add(connection, kind="run_started", dag_run_id=row.id, clear_number=row.clear_number, now=now)

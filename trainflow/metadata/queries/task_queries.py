@@ -7,7 +7,7 @@ then.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -62,23 +62,66 @@ def move(
 
     Raises LostTransition when it is not there any more, and then has changed nothing.
     """
-    statement = _move_statement(frozenset(leaving), to, key is not None, tuple(values))
+    begin_move(connection, task_instance_id, leaving=leaving, to=to, key=key, **values).check()
+
+
+class Move(NamedTuple):
+    """A move of which it is not known yet whether it has moved anything."""
+
+    moved: Any
+    lost: str
+
+    def check(self) -> None:
+        """Raise LostTransition when the task instance was not there any more; nothing has changed then."""
+        if self.moved.rowcount != 1:
+            raise LostTransition(self.lost)
+
+
+def begin_move(
+    connection: Connection,
+    task_instance_id: int | None,
+    *,
+    leaving: Collection[State],
+    to: State,
+    key: AttemptKey | None = None,
+    first_started_at: datetime | None = None,
+    **values: Any,
+) -> Move:
+    """Like `move`; whether it moved anything is to be checked before the transaction is committed. What is asked in
+    between goes along to the server. Without an id: the one that the attempt holds. `first_started_at` is kept where
+    it has started before."""
+    once = first_started_at is not None
+    statement = _move_statement(
+        frozenset(leaving), to, task_instance_id is not None, key is not None, once, tuple(values)
+    )
+    named = {} if task_instance_id is None else {"k_id": task_instance_id}
     held_by_key = _named(key) if key is not None else {}
-    if connection.execute(statement, {"k_id": task_instance_id, **held_by_key, **bound_values(values)}).rowcount != 1:
-        held = f" held by attempt {key.attempt_id}.{key.deferral_number}" if key else ""
-        raise LostTransition(
-            f"task instance {task_instance_id} is not {_names(leaving)}{held} any more: not moved to {to or 'none'}"
-        )
+    first = {"b_first": first_started_at} if once else {}
+    held = f" held by attempt {key.attempt_id}.{key.deferral_number}" if key else ""
+    which = "the task instance" if task_instance_id is None else f"task instance {task_instance_id}"
+    return Move(
+        connection.execute(statement, {**named, **held_by_key, **first, **bound_values(values)}),
+        f"{which} is not {_names(leaving)}{held} any more: not moved to {to or 'none'}",
+    )
 
 
 @lru_cache(maxsize=512)
-def _move_statement(leaving: frozenset[State], to: State, with_key: bool, columns: tuple[str, ...]) -> Update:
+def _move_statement(
+    leaving: frozenset[State], to: State, by_id: bool, by_key: bool, once: bool, columns: tuple[str, ...]
+) -> Update:
     """The statement of a move. There are a few dozen of them; making one takes longer than executing it."""
     _check_legal(leaving, to)
-    statement = update(TASK).where(TASK.c.id == bindparam("k_id"), in_states(leaving))
-    if with_key:
+    assert by_id or by_key
+    statement = update(TASK).where(in_states(leaving))
+    if by_id:
+        statement = statement.where(TASK.c.id == bindparam("k_id"))
+    if by_key:
         statement = statement.where(*_OF_ATTEMPT)
-    return statement.values(state=to, **bound_columns(TASK, columns))
+    values = bound_columns(TASK, columns)
+    if once:
+        first = bindparam("b_first", type_=TASK.c.started_at.type)
+        values["started_at"] = func.coalesce(TASK.c.started_at, first)
+    return statement.values(state=to, **values)
 
 
 def move_all(
@@ -153,6 +196,35 @@ _OF_RUN = select(TASK.c.id, TASK.c.task_id, TASK.c.map_index, TASK.c.state, TASK
 )
 
 
+class TasksOfRuns:
+    """The task instances of some runs, read when they are looked at first."""
+
+    def __init__(self, asked: Any) -> None:
+        self._asked = asked
+        self._found: dict[int, list[Any]] | None = None
+
+    def of(self, dag_run_id: int) -> list[TaskStateRow]:
+        """Those of one of the runs."""
+        if self._found is None:
+            self._found = {}
+            for run, *row in self._asked:
+                self._found.setdefault(run, []).append(row)
+        return [
+            TaskStateRow(number, task_id, map_index, _STATES[state], retry_at)
+            for number, task_id, map_index, state, retry_at in self._found.get(dag_run_id, [])
+        ]
+
+
+def of_runs(connection: Connection, dag_run_ids: Collection[int]) -> TasksOfRuns:
+    """Every task instance of these runs, asked for in one statement."""
+    return TasksOfRuns(connection.execute(_OF_RUNS, {"runs": list(dag_run_ids)}))
+
+
+_OF_RUNS = select(TASK.c.dag_run_id, TASK.c.id, TASK.c.task_id, TASK.c.map_index, TASK.c.state, TASK.c.retry_at).where(
+    TASK.c.dag_run_id.in_(bindparam("runs", expanding=True))
+)
+
+
 def states_in_run(connection: Connection, dag_run_id: int) -> dict[str, State]:
     """Task id → state, for looking at the past of a run."""
     return {task.task_id: task.state for task in of_run(connection, dag_run_id)}
@@ -189,7 +261,13 @@ _NEXT_DUE = select(func.min(TASK.c.retry_at), func.max(TASK.c.waits_since)).wher
 
 def by_key(connection: Connection, key: AttemptKey) -> Any | None:
     """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
-    return connection.execute(_BY_KEY, _named(key)).one_or_none()
+    return ask_by_key(connection, key)()
+
+
+def ask_by_key(connection: Connection, key: AttemptKey) -> Callable[[], Any | None]:
+    """Like `by_key`: call what is returned for the answer. What is asked in between goes along to the server."""
+    asked = connection.execute(_BY_KEY, _named(key))
+    return asked.one_or_none
 
 
 def _named(key: AttemptKey) -> dict[str, Any]:
@@ -210,6 +288,7 @@ _BY_KEY = (
         RUN.c.dag_id,
         RUN.c.run_id,
         RUN.c.version_id,
+        RUN.c.root_id,
     )
     .join(RUN, RUN.c.id == TASK.c.dag_run_id)
     .where(*_OF_ATTEMPT)
