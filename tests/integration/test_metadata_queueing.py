@@ -154,19 +154,20 @@ def test_pausing_holds_tasks_as_well(plane: ControlPlane) -> None:
 
 
 def test_queueing_two_schedulers_never_exceed_pool(plane: ControlPlane, tmp_path: Path) -> None:
-    put_pool(plane, "gpu", 3)
+    put_pool(plane, "gpu", 0)
     plane.add_dag("d", *(empty_task(f"t{number}", pool="gpu") for number in range(12)))
     plane.add_run("d")
-    plane.scheduler._decide_runs(plane.clock.now())
-    plane.scheduler._start_runs(plane.clock.now())
-    plane.scheduler._decide_runs(plane.clock.now())
+    assert plane.tick() == []
+    put_pool(plane, "gpu", 3)
     with control_plane(tmp_path, clock=plane.clock, settings=plane.settings) as other:
         barrier = threading.Barrier(2)
 
         def queue(which: ControlPlane) -> None:
             barrier.wait()
-            which.scheduler._queue_tasks(plane.clock.now())
+            which.tick()
 
+        for which in (plane, other):
+            which.scheduler.sweep()
         threads = [threading.Thread(target=queue, args=(which,)) for which in (plane, other)]
         for thread in threads:
             thread.start()

@@ -110,15 +110,16 @@ class TestStarting:
         plane.add_dag("three", empty_task("a"), max_active_runs=3)
         for number in range(20):
             plane.add_run("three", f"r{number}")
-        barrier = threading.Barrier(4)
+        barrier = threading.Barrier(2)
         with control_plane(tmp_path, clock=plane.clock, settings=plane.settings) as other:
 
             def start(scheduler_of: ControlPlane) -> None:
                 barrier.wait()
-                scheduler_of.scheduler._start_runs(plane.clock.now())
+                scheduler_of.tick()
 
+            plane.scheduler.sweep()
             other.scheduler.sweep()
-            threads = [threading.Thread(target=start, args=(which,)) for which in (plane, other, plane, other)]
+            threads = [threading.Thread(target=start, args=(which,)) for which in (plane, other)]
             for thread in threads:
                 thread.start()
             for thread in threads:

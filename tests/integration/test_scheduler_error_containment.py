@@ -167,15 +167,15 @@ def test_run_that_cannot_even_be_set_aside_is_left_alone(plane: ControlPlane, mo
 
 def test_failure_of_all_alike_sets_nothing_aside(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     [good] = add_good(plane, 1)
-    real = task_queries.of_run
+    real = task_queries.of_runs
 
     def out_of_memory(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(task_queries, "of_run", out_of_memory)
+    monkeypatch.setattr(task_queries, "of_runs", out_of_memory)
     with pytest.raises(MemoryError):
         plane.tick()
-    monkeypatch.setattr(task_queries, "of_run", real)
+    monkeypatch.setattr(task_queries, "of_runs", real)
     plane.scheduler.sweep()
     assert [workload.dag_id for workload in plane.tick()] == ["good"]
     assert plane.run(good).state == DagRunState.RUNNING

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ from trainflow.metadata.queries import (
     task_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.task_queries import TasksOfRuns, TaskStateRow
 from trainflow.scheduler.error_containment import Each, Isolation
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
 from trainflow.scheduler.task_queue import TaskQueue
@@ -41,6 +43,19 @@ from trainflow.states import DagRunState, TaskInstanceState
 log = logging.getLogger(__name__)
 
 _T = TaskInstanceState
+
+
+@dataclass(slots=True)
+class Hints:
+    """What is worth looking at. Forgotten, it costs one look at everything."""
+
+    runs: set[int] = field(default_factory=set)
+    may_start: bool = False
+    may_queue: bool = False
+
+    def copy(self) -> Hints:
+        """The same, to be used up."""
+        return Hints(set(self.runs), self.may_start, self.may_queue)
 
 
 class Phase(NamedTuple):
@@ -73,10 +88,7 @@ class Scheduler:
         )
         #: keeps one run from stopping all others
         self.isolation = Isolation(database, versions, self._was_set_aside, mirrored=settings.tracking.enabled)
-        # hints
-        self._look_at: set[int] = set()
-        self._may_start = True
-        self._may_queue = True
+        self._hints = Hints(may_start=True, may_queue=True)
         #: the look for retries that are due; None: look now
         self._next_look: float | None = None
         #: running runs that may not take for ever, by id and start; those that have taken too long
@@ -92,18 +104,18 @@ class Scheduler:
     def notice(self, change: AppliedChange) -> None:
         """Look there in the next tick: something changed."""
         if change.ended:
-            self._look_at.add(change.dag_run_id)
+            self._hints.runs.add(change.dag_run_id)
         if change.later:
             self._next_look = None
         if change.triggered:
-            self._may_start = True
-        self._may_queue = True
+            self._hints.may_start = True
+        self._hints.may_queue = True
 
     def sweep(self) -> None:
         """Look at everything in the next tick: the safety net, and what is due after another process wrote."""
-        self._look_at.update(self._database.read(run_queries.running))
-        self._look_at -= self.isolation.untouchable
-        self._may_start = self._may_queue = True
+        self._hints.runs.update(self._database.read(run_queries.running))
+        self._hints.runs -= self.isolation.untouchable
+        self._hints.may_start = self._hints.may_queue = True
         self._next_look = None
 
     # -- the tick --------------------------------------------------------------------------------------------------
@@ -113,10 +125,7 @@ class Scheduler:
         """The steps of a tick, in order."""
         return (
             Phase("reschedule what is due", self._reschedule_due),
-            Phase("decide about runs", self._decide_runs),
-            Phase("start runs", self._start_runs),
-            Phase("decide about started runs", self._decide_runs),
-            Phase("queue tasks", self._queue_tasks),
+            Phase("decide and queue", self._decide_and_queue),
             Phase("hand over", self.task_queue.hand_over),
         )
 
@@ -141,7 +150,7 @@ class Scheduler:
     @property
     def busy(self) -> bool:
         """Whether there is something to do right now."""
-        hinted = bool(self._look_at) or self._may_start or (self._may_queue and not self.draining)
+        hinted = bool(self._hints.runs) or self._hints.may_start or (self._hints.may_queue and not self.draining)
         return hinted or ((left := self.seconds_left) is not None and left <= 0)
 
     @property
@@ -162,34 +171,49 @@ class Scheduler:
             due = task_queries.due(connection, now)
             waiting = {_T.UP_FOR_RETRY, _T.UP_FOR_RESCHEDULE}
             ids = [row.id for row in due]
-            task_queries.move_all(connection, ids, leaving=waiting, to=_T.SCHEDULED, scheduled_at=now, retry_at=None)
+            task_queries.begin_move_all(
+                connection, ids, leaving=waiting, to=_T.SCHEDULED, scheduled_at=now, retry_at=None
+            )
         self._next_look = None
-        self._may_queue = True
+        self._hints.may_queue = True
 
-    # -- runs ------------------------------------------------------------------------------------------------------
-
-    def _decide_runs(self, now: datetime) -> None:
+    def _decide_and_queue(self, now: datetime) -> None:
+        """All that is decided is decided in one transaction: one commit between the end of a task and the next."""
         over = self._time_outs.take_over()
         self._too_long.update(over)
-        self._look_at.update(dag_run_id for dag_run_id, _ in over)
-        if not self._look_at:
+        hints = self._hints
+        hints.runs.update(dag_run_id for dag_run_id, _ in over)
+        if not (hints.runs or ((hints.may_start or hints.may_queue) and not self.draining)):
             return
-        look_at, self._look_at = self._look_at, set()
 
         def work(connection: Connection, each: Each) -> None:
-            for row in run_queries.rows_of(connection, look_at):
-                each(row.id, partial(self._decide_or_look_again, connection, row, now))
+            self._hints = hints.copy()
+            self.task_queue.forget()
+            self._decide_runs(now, connection, each)
+            self._start_runs(now, connection, each)
+            self._decide_runs(now, connection, each)
+            self._queue_tasks(now, connection, each)
 
         self.isolation.each(work, now)
 
-    def _decide_or_look_again(self, connection: Connection, row: Any, now: datetime) -> None:
+    # -- runs ------------------------------------------------------------------------------------------------------
+
+    def _decide_runs(self, now: datetime, connection: Connection, each: Each) -> None:
+        runs, self._hints.runs = self._hints.runs, set()
+        if not runs:
+            return
+        tasks = task_queries.of_runs(connection, runs)
+        for row in run_queries.rows_of(connection, runs):
+            each(row.id, partial(self._decide_or_look_again, connection, row, tasks, now))
+
+    def _decide_or_look_again(self, connection: Connection, row: Any, tasks: TasksOfRuns, now: datetime) -> None:
         try:
-            self._decide_run(connection, row, now)
+            self._decide_run(connection, row, tasks.of(row.id), now)
         except LostTransition as lost:
             log.info("%s", lost)
-            self._look_at.add(row.id)
+            self._hints.runs.add(row.id)
 
-    def _decide_run(self, connection: Connection, row: Any, now: datetime) -> None:
+    def _decide_run(self, connection: Connection, row: Any, tasks: list[TaskStateRow], now: datetime) -> None:
         document, _ = self._versions.get(connection, row.version_id)
         past, no_place = None, False
         if any(task.depends_on_past for task in document.tasks):
@@ -199,7 +223,7 @@ class Scheduler:
                 no_place = queued_run_queries.waits_for_free_slot(connection, previous, now)
         decision = decide(
             document,
-            task_queries.of_run(connection, row.id),
+            tasks,
             timed_out=self._takes_too_long(row, document, now),
             past=past,
             past_has_no_place=no_place,
@@ -235,9 +259,9 @@ class Scheduler:
     ) -> None:
         """Others may wait for the end of such a run."""
         self._time_outs.stop((row.id, row.started_at))
-        self._may_start = True
-        self._look_at.update(run_queries.unfinished_ids(connection, row.dag_id))
-        self._look_at.discard(row.id)
+        self._hints.may_start = True
+        self._hints.runs.update(run_queries.unfinished_ids(connection, row.dag_id))
+        self._hints.runs.discard(row.id)
         if chain is not None:
             self._have_told(connection, row, chain, note, now)
 
@@ -250,34 +274,30 @@ class Scheduler:
             values: dict[str, Any] = {"scheduled_at": now} if step.to is _T.SCHEDULED else {"ended_at": now}
             if step.problem is not None:
                 values["problem"] = step.problem
-            task_queries.move_all(connection, step.ids, leaving={step.leaving}, to=step.to, **values)
+            task_queries.begin_move_all(connection, step.ids, leaving={step.leaving}, to=step.to, **values)
             if step.to is _T.SCHEDULED:
-                self._may_queue = True
+                self._hints.may_queue = True
         if decision.released and row.released_at is None and run_queries.release(connection, row.id, now):
             log.info("run %s of %s: only tasks after the commit are left", row.run_id, row.dag_id)
-            self._may_start = True
+            self._hints.may_start = True
         if decision.yields:
             run_queries.put_back(connection, row)
             log.info("run %s of %s: queued again, behind the cleared run that it waits for", row.run_id, row.dag_id)
-            self._may_start = True
+            self._hints.may_start = True
         if decision.ends is None:
             return
         run_queries.finish(connection, row, to=decision.ends, now=now, note=decision.note, mirrored=mirrored)
         log.info("run %s of %s: %s", row.run_id, row.dag_id, decision.ends)
-        self._may_start = True
+        self._hints.may_start = True
         # tasks of the next run may wait for this one's (depends_on_past)
-        self._look_at.update(run_queries.unfinished_ids(connection, row.dag_id))
+        self._hints.runs.update(run_queries.unfinished_ids(connection, row.dag_id))
 
-    def _start_runs(self, now: datetime) -> None:
-        if not self._may_start or self.draining:
+    def _start_runs(self, now: datetime, connection: Connection, each: Each) -> None:
+        if not self._hints.may_start or self.draining:
             return
-        self._may_start = False
-
-        def work(connection: Connection, each: Each) -> None:
-            for row in queued_run_queries.startable(connection, now):
-                each(row.id, partial(self._start_run, connection, row, now))
-
-        self.isolation.each(work, now)
+        self._hints.may_start = False
+        for row in queued_run_queries.startable(connection, now):
+            each(row.id, partial(self._start_run, connection, row, now))
 
     def _start_run(self, connection: Connection, row: Any, now: datetime) -> None:
         try:
@@ -285,13 +305,13 @@ class Scheduler:
         except LostTransition as lost:
             log.info("%s", lost)
             return
-        self._look_at.add(row.id)
+        self._hints.runs.add(row.id)
         log.info("run %s of %s: running", row.run_id, row.dag_id)
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 
-    def _queue_tasks(self, now: datetime) -> None:
-        if not self._may_queue or self.draining:
+    def _queue_tasks(self, now: datetime, connection: Connection, each: Each) -> None:
+        if not self._hints.may_queue or self.draining:
             return
-        self._may_queue = False
-        self.isolation.each(partial(self.task_queue.queue_all, now, self.isolation.untouchable), now)
+        self._hints.may_queue = False
+        self.task_queue.queue_all(now, self.isolation.untouchable, connection, each)

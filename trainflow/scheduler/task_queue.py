@@ -21,7 +21,9 @@ from trainflow.metadata.queries import (
     task_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.scheduled_queries import Candidate, lock_scheduled
+from trainflow.metadata.queries.in_flight import InFlightTask
+from trainflow.metadata.queries.pool_queries import PoolSlots
+from trainflow.metadata.queries.scheduled_queries import Candidate, ask_and_lock_scheduled
 from trainflow.scheduler.error_containment import Each
 from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose, resumes_after_wait, workload_of
 from trainflow.serialization.document import DagDocument
@@ -48,6 +50,10 @@ class TaskQueue:
         self._service_id = service_id
         self._executors = executor_entries(settings)
         self._handover: list[ExecuteTask] = []
+        #: of what is being queued
+        self._moves: list[task_queries.Move] = []
+        #: slots that were free the last time: how many tasks are worth looking at
+        self._free = 0
         #: what a transaction queued of which it is not known whether it counts
         self._unsure: list[ExecuteTask] = []
         #: why task instances that could be queued are not (id → sentence)
@@ -68,25 +74,27 @@ class TaskQueue:
         """A transaction lost against another one, and nothing of it has happened; or all of it has, unheard of."""
         self._unsure, self._handover = [*self._unsure, *self._handover], []
 
+    def forget(self) -> None:
+        """Nothing of what was queued since the last `hand_over` has happened."""
+        self._handover.clear()
+        self._moves.clear()
+
     def queue_all(self, now: datetime, without_runs: Collection[int], connection: Connection, each: Each) -> None:
         """Queue what may be queued; each run by itself."""
-        self._handover.clear()
         if self._unsure:
             held = {row.attempt_id for row in in_flight.in_flight_of_services(connection, [self._service_id])}
             self._handover = [workload for workload in self._unsure if workload.key.attempt_id in held]
-        limits = self._limits(connection)
         refused: dict[int, str] = {}
         full_runs = set(without_runs)
+        # asked together: the lock of the pools, and what other schedulers have queued before it was had, and, as if as
+        # much were free as the last time, what may be queued
+        asked_pools = pool_queries.ask_slots(connection, lock=True)
+        asked_held = in_flight.ask_in_flight_tasks(connection)
+        most = self._free * 2 + 16
+        asked = ask_and_lock_scheduled(connection, limit=most, without_runs=full_runs)
+        limits = self._limits(connection, asked_pools(), asked_held())
         while (free := limits.executors.free) > 0:
-            most = free * 2 + 16
-            candidates = lock_scheduled(
-                connection,
-                limit=most,
-                without_executors=limits.executors.full(),
-                without_pools=limits.full_pools(),
-                without_runs=full_runs,
-                without_ids=refused,
-            )
+            candidates = asked()
             known = self._with_document(connection, candidates, each)
             choice = choose(known, limits, lambda one: in_flight.count_in_flight(connection, one.dag_id, one.task_id))
             for candidate in choice.chosen:
@@ -96,7 +104,19 @@ class TaskQueue:
             full_runs.update(c.dag_run_id for c in known if limits.run_is_full(c))
             if len(candidates) < most:
                 break
-        self.refused = refused
+            most = free * 2 + 16
+            asked = ask_and_lock_scheduled(
+                connection,
+                limit=most,
+                without_executors=limits.executors.full(),
+                without_pools=limits.full_pools(),
+                without_runs=full_runs,
+                without_ids=refused,
+            )
+        for move in self._moves:
+            move.check()
+        self._moves.clear()
+        self._free, self.refused = limits.executors.free, refused
 
     def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
         """Candidates whose limits can be read."""
@@ -110,10 +130,7 @@ class TaskQueue:
             each(candidate.dag_run_id, partial(look, candidate))
         return known
 
-    def _limits(self, connection: Connection) -> Limits:
-        # the lock first: what other schedulers have queued meanwhile counts
-        pools = pool_queries.slots(connection, lock=True)
-        held = in_flight.in_flight_tasks(connection)
+    def _limits(self, connection: Connection, pools: Mapping[str, PoolSlots], held: Sequence[InFlightTask]) -> Limits:
         return Limits(
             executors=ExecutorSlots(
                 self._executors,
@@ -133,7 +150,7 @@ class TaskQueue:
     def _queue(self, connection: Connection, candidate: Candidate, executor: str, now: datetime) -> None:
         document, source = self._versions.get(connection, candidate.version_id)
         workload = workload_of(candidate, document, source, self._project, now, executor=executor)
-        task_queries.move(
+        move = task_queries.begin_move(
             connection,
             candidate.id,
             leaving={_T.SCHEDULED},
@@ -157,6 +174,7 @@ class TaskQueue:
             )
         if self.is_remote(executor):
             workload = self._for_another_host(connection, workload, candidate.version_id)
+        self._moves.append(move)
         self._handover.append(workload)
 
     def _for_another_host(self, connection: Connection, workload: ExecuteTask, version_id: int) -> ExecuteTask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -31,7 +31,13 @@ class InFlightTask(NamedTuple):
 
 def in_flight_tasks(connection: Connection) -> list[InFlightTask]:
     """Task instances in the hands of executors: what the limits are counted from."""
-    return [InFlightTask._make(row) for row in connection.execute(_HELD)]
+    return ask_in_flight_tasks(connection)()
+
+
+def ask_in_flight_tasks(connection: Connection) -> Callable[[], list[InFlightTask]]:
+    """Like `in_flight_tasks`: call what is returned for the answer."""
+    asked = connection.execute(_HELD)
+    return lambda: [InFlightTask._make(row) for row in asked]
 
 
 _HELD = select(*(TASK.c[name] for name in InFlightTask._fields)).where(in_states(EXECUTION_STATES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -26,10 +27,20 @@ class PoolSlots(NamedTuple):
 
 def slots(connection: Connection, *, lock: bool = False) -> dict[str, PoolSlots]:
     """Pool → its slots. With `lock` no other process takes any before this transaction ends."""
-    rows = connection.execute(_SLOTS_LOCKED if lock else _SLOTS).all()
-    counting = [row.name for row in rows if row.include_deferred]
-    deferred = in_flight.deferred_pool_slots(connection, counting) if counting else {}
-    return {row.name: PoolSlots(row.slots, deferred.get(row.name, 0)) for row in rows}
+    return ask_slots(connection, lock=lock)()
+
+
+def ask_slots(connection: Connection, *, lock: bool = False) -> Callable[[], dict[str, PoolSlots]]:
+    """Like `slots`: call what is returned for the answer."""
+    asked = connection.execute(_SLOTS_LOCKED if lock else _SLOTS)
+
+    def answer() -> dict[str, PoolSlots]:
+        rows = asked.all()
+        counting = [row.name for row in rows if row.include_deferred]
+        deferred = in_flight.deferred_pool_slots(connection, counting) if counting else {}
+        return {row.name: PoolSlots(row.slots, deferred.get(row.name, 0)) for row in rows}
+
+    return answer
 
 
 _SLOTS = select(POOL.c.name, POOL.c.slots, POOL.c.include_deferred).order_by(POOL.c.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, or_, select
@@ -60,6 +60,26 @@ def lock_scheduled(
     who has been ready for longest goes first: by the age of their runs, old runs with many tasks would keep a young one
     waiting until they end. Rows that another scheduler is looking at are passed over.
     """
+    return ask_and_lock_scheduled(
+        connection,
+        limit=limit,
+        without_executors=without_executors,
+        without_pools=without_pools,
+        without_runs=without_runs,
+        without_ids=without_ids,
+    )()
+
+
+def ask_and_lock_scheduled(
+    connection: Connection,
+    *,
+    limit: int,
+    without_executors: Iterable[str | None] = (),
+    without_pools: Iterable[str] = (),
+    without_runs: Iterable[int] = (),
+    without_ids: Iterable[int] = (),
+) -> Callable[[], list[Candidate]]:
+    """Like `lock_scheduled`: call what is returned for the answer."""
     statement = _SCHEDULED
     if executors := set(without_executors):
         named = TASK.c.executor.not_in(sorted(name for name in executors if name is not None))
@@ -70,7 +90,8 @@ def lock_scheduled(
         statement = statement.where(TASK.c.dag_run_id.not_in(runs))
     if ids := list(without_ids):
         statement = statement.where(TASK.c.id.not_in(ids))
-    return [Candidate._make(row) for row in connection.execute(statement, {"most": limit})]
+    asked = connection.execute(statement, {"most": limit})
+    return lambda: [Candidate._make(row) for row in asked]
 
 
 def _of_run(column: ColumnElement[Any]) -> ColumnElement[Any]:

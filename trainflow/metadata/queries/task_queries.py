@@ -128,9 +128,17 @@ def move_all(
     connection: Connection, ids: Sequence[int], *, leaving: Collection[State], to: State, **values: Any
 ) -> int:
     """Move every one of `ids` that is in one of `leaving`; returns how many were."""
+    return begin_move_all(connection, ids, leaving=leaving, to=to, **values)()
+
+
+def begin_move_all(
+    connection: Connection, ids: Sequence[int], *, leaving: Collection[State], to: State, **values: Any
+) -> Callable[[], int]:
+    """Like `move_all`: call what is returned to know how many were moved, if that matters."""
     statement = _move_all_statement(frozenset(leaving), to, tuple(values))
     bound = bound_values(values)
-    return sum(connection.execute(statement, {"k_ids": part, **bound}).rowcount for part in in_parts(ids))
+    moved = [connection.execute(statement, {"k_ids": part, **bound}) for part in in_parts(ids)]
+    return lambda: sum(each.rowcount for each in moved)
 
 
 @lru_cache(maxsize=512)
