@@ -163,7 +163,7 @@ def _take_again(connection: Connection, found: Row[Any], run: TriggeredRun, pare
         )
 
 
-def _check_only_successor(other: Row[Any] | None, run: TriggeredRun, parent: Parent) -> None:
+def _check_only_successor(other: Any, run: TriggeredRun, parent: Parent) -> None:
     """The unique index forbids a second one as well; this says so in words."""
     if other is not None:
         raise DagRunAlreadyExists(
