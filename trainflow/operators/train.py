@@ -16,8 +16,21 @@ from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
 from trainflow.operators.chain.chain_operator import SplitOperator
 from trainflow.operators.chain.head import Head
-from trainflow.operators.chain.parent import artifact_cache, attempt_scratch, earlier_artifacts, fetch_parent
+from trainflow.operators.chain.parent import (
+    artifact_cache,
+    attempt_scratch,
+    clear_scratch,
+    earlier_artifacts,
+    fetch_parent,
+)
 from trainflow.operators.chain.run_conf import params_of
+from trainflow.operators.training.ended_training import (
+    EndedTraining,
+    forget_ended,
+    read_ended,
+    record_ended,
+    record_uploaded,
+)
 from trainflow.operators.training.save_points import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.training.training_context import (
     ParentCheckpoint,
@@ -34,6 +47,7 @@ from trainflow.operators.training.training_context import (
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
+    from trainflow.checkpoints.ledger.entries import Artifacts
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.operators.training.background_saves import BackgroundSaves
     from trainflow.operators.training.command import TrainingCommand
@@ -58,7 +72,9 @@ class TrainOperator(SplitOperator):
     opened, and all of them are looked at when training has ended. Where one has changed, nothing of it is committed:
     the split is made again, and trained on from the parent.
 
-    What it saves inside the split (`ctx.save`) goes into the chain's store, for whichever attempt trains the same next.
+    What it saves inside the split (`ctx.save`) goes into the chain's store, for whichever attempt trains the same next;
+    into a store elsewhere it is uploaded while training goes on. An attempt that is killed while what was trained is
+    uploaded is not trained again in the same run and home: the next one uploads what is missing.
 
     Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "origin", "split", "params", "saves"} for the
     CommitCheckpointOperator.
@@ -96,7 +112,7 @@ class TrainOperator(SplitOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns what was trained (see the class)."""
-        from trainflow.checkpoints.commit.artifacts import output_folder, seal
+        from trainflow.checkpoints.commit.artifacts import output_folder
 
         ti = context["ti"]
         head, split = self.head(), self.load_split(ti)
@@ -104,33 +120,37 @@ class TrainOperator(SplitOperator):
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
         partials = self._partials(context, ledger, head, split, parent)
-        background = self._background(partials, ledger, head, split, ti)
+        here = None if ledger.store.local_path("") is not None else self._local_saves(partials, ti)
+        background = None if here is None else self._background(here, partials, ledger, head, split, ti)
         saves = StoredSaves(partials, ti, split, output, background)
         training = self._training(context, head, split, output, parent, saves)
-        keep = False
+        keep: Path | None = None
         try:
+            ended = None if here is None else self._ended(here, ledger, ti)
             with self.bound(split, ti):
-                if self.function is not None:
-                    metrics = self._run_function(training, ti)
-                else:
-                    metrics = self._run_command(training, saves, ti)
+                metrics = self._train(training, saves, ti) if ended is None else ended.metrics
             saves.finish(needed=False)
-            artifacts = seal(ledger.store, head.chain, ti.attempt_id, output, earlier_artifacts(ledger, head, split))
-            if ledger.store.local_path(artifacts.path) is None:
-                artifact_cache(ti).put_all(artifacts.files, output)  # what trains next goes on from them
-            shutil.rmtree(output, ignore_errors=True)
+            if here is None:
+                artifacts = self._seal(ledger, head, split, ti.attempt_id, output)
+            else:
+                ended = ended or record_ended(here, ti.attempt_id, output, metrics)
+                keep = Path(ended.output)
+                artifacts = self._upload(ended, here, ledger, head, split, ti)
+                keep = None
         except ArtifactsRefused as error:
+            if here is not None:
+                forget_ended(here)
             if not error.for_good:
+                keep = None
                 raise
-            keep = True
+            keep = output
             raise FailException(f"{error}. What was trained so far is kept in {output}") from error
         finally:
             saves.finish(needed=True)
-            if not keep:
-                shutil.rmtree(attempt_scratch(ti), ignore_errors=True)
+            clear_scratch(attempt_scratch(ti), keep)
         return {
             "artifacts": msgspec.to_builtins(artifacts),
-            "metrics": metrics_to_xcom(metrics),
+            "metrics": metrics,
             "rows": split.rows,
             "attempt_id": ti.attempt_id,
             "parent": head.id,
@@ -138,8 +158,49 @@ class TrainOperator(SplitOperator):
             "split": split.digest,
             "params": redact(dict(training.params)),  # for the record: the function was given them as they are
             "saves": partials.any,
-            "local_saves": self._local_saves(partials, ti).name if background is not None else None,
+            "local_saves": None if here is None else here.name,
         }
+
+    def _train(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float | str]:
+        if self.function is not None:
+            return metrics_to_xcom(self._run_function(training, ti))
+        return metrics_to_xcom(self._run_command(training, saves, ti))
+
+    @staticmethod
+    def _ended(here: Path, ledger: Ledger, ti: TaskInstance) -> EndedTraining | None:
+        """The training that an earlier attempt of this run has ended, and whose files are here or in the store."""
+        from trainflow.checkpoints.verified_artifacts import verify_uploaded
+
+        ended = read_ended(here, ti.cleared_at)
+        if ended is None or ended.artifacts is None or not verify_uploaded(ledger.store, ended.artifacts):
+            return ended
+        return None
+
+    def _seal(
+        self, ledger: Ledger, head: Head, split: Split, attempt_id: str, output: Path, *, begun: bool = False
+    ) -> Artifacts:
+        from trainflow.checkpoints.commit.artifacts import seal
+
+        earlier = earlier_artifacts(ledger, head, split)
+        artifacts = seal(ledger.store, head.chain, attempt_id, output, earlier, begun=begun)
+        if ledger.store.local_path("") is not None:
+            shutil.rmtree(output, ignore_errors=True)
+        return artifacts
+
+    def _upload(
+        self, ended: EndedTraining, here: Path, ledger: Ledger, head: Head, split: Split, ti: TaskInstance
+    ) -> Artifacts:
+        """The files of a training that has ended, in the store. Where an attempt at that was killed it goes on."""
+        if ended.artifacts is not None:
+            return ended.artifacts
+        output, begun = Path(ended.output), ended.attempt_id != ti.attempt_id
+        if begun:
+            ti.log.info("training has ended in an earlier attempt: the upload of its files goes on")
+        artifacts = self._seal(ledger, head, split, ended.attempt_id, output, begun=begun)
+        record_uploaded(here, ended, artifacts)
+        artifact_cache(ti).put_all(artifacts.files, output)  # what trains next goes on from them
+        shutil.rmtree(output, ignore_errors=True)
+        return artifacts
 
     def on_kill(self) -> None:
         if self._running is not None:
@@ -171,18 +232,16 @@ class TrainOperator(SplitOperator):
         refused what came of them, and forgotten those in the store."""
         return ti.home.local_saves / hashlib.sha256(f"{partials.training}\n{ti.run_id}".encode()).hexdigest()[:24]
 
+    @staticmethod
     def _background(
-        self, partials: IntermediateSaves, ledger: Ledger, head: Head, split: Split, ti: TaskInstance
-    ) -> BackgroundSaves | None:
-        """The upload of saves while training goes on, where the store is elsewhere."""
-        if ledger.store.local_path("") is not None:
-            return None
+        here: Path, partials: IntermediateSaves, ledger: Ledger, head: Head, split: Split, ti: TaskInstance
+    ) -> BackgroundSaves:
+        """The upload of saves while training goes on."""
         from trainflow.operators.training.background_saves import KEPT_HERE, BackgroundSaves
         from trainflow.storage.local import LocalStore
 
-        store = LocalStore(self._local_saves(partials, ti))
-        here = partials.in_store(store, kept=KEPT_HERE)
-        return BackgroundSaves(here, partials, lambda: earlier_artifacts(ledger, head, split), ti.log)
+        local = partials.in_store(LocalStore(here), kept=KEPT_HERE)
+        return BackgroundSaves(local, partials, lambda: earlier_artifacts(ledger, head, split), ti.log)
 
     def _training(
         self,

@@ -160,3 +160,17 @@ def clear_run_scratch(ti: TaskInstance) -> None:
 def attempt_scratch(ti: TaskInstance) -> Path:
     """A folder for the working files of this attempt alone; made when it is needed."""
     return ti.home.attempts_scratch / ti.attempt_id
+
+
+def clear_scratch(folder: Path, keep: Path | None) -> None:
+    """Delete the working files of an attempt, but for a folder directly in it to `keep`. Never raises."""
+    if keep is None or keep.parent != folder:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in folder.iterdir():
+        if path == keep:
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
