@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +24,6 @@ from trainflow.workspace.store_check import StoreCheck
 SECRET = "s3cr3t-of-mine"
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """S3, as it refuses: the bucket says with which code."""
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.path)  # type: ignore[attr-defined]
-        code = self.path.strip("/").split("?")[0].split("/")[0]
-        status, name = STATUS.get(code, (403, code))
-        body = f"<Error><Code>{name}</Code><Message>refused with {SECRET}</Message></Error>".encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-STATUS = {
-    "nosuchbucket": (404, "NoSuchBucket"),
-    "accessdenied": (403, "AccessDenied"),
-    "invalidaccesskeyid": (403, "InvalidAccessKeyId"),
-    "signaturedoesnotmatch": (403, "SignatureDoesNotMatch"),
-    "expiredtoken": (400, "ExpiredToken"),
-    "clockskew": (403, "RequestTimeTooSkewed"),
-    "permanentredirect": (301, "PermanentRedirect"),
-    "slowdown": (503, "SlowDown"),
-}
-
-
-@pytest.fixture(scope="module")
-def refusing() -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    server.asked = []  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 @pytest.fixture
 def silent() -> Iterator[str]:
     """An endpoint that takes connections and says nothing."""
@@ -76,39 +35,6 @@ def silent() -> Iterator[str]:
 
 def s3_options(endpoint: str) -> dict[str, Any]:
     return {"key": "me", "secret": SECRET, "client_kwargs": {"endpoint_url": endpoint, "region_name": "us-east-1"}}
-
-
-@pytest.mark.parametrize(
-    ("bucket", "said"),
-    [
-        ("nosuchbucket", "its bucket (or container) 'nosuchbucket' does not exist; create it"),
-        ("accessdenied", "give this user or these credentials the right"),
-        ("invalidaccesskeyid", "they are absent, wrong or expired"),
-        ("signaturedoesnotmatch", "they are absent, wrong or expired"),
-        ("expiredtoken", "they are absent, wrong or expired"),
-        ("clockskew", "they are absent, wrong or expired"),
-        ("permanentredirect", "name the region of the bucket"),
-        ("slowdown", None),
-    ],
-)
-def test_check_reachable_what_s3_refuses_is_told_after_one_request(
-    refusing: ThreadingHTTPServer, bucket: str, said: str | None
-) -> None:
-    pytest.importorskip("s3fs")
-    refusing.asked.clear()  # type: ignore[attr-defined]
-    options = s3_options(f"http://127.0.0.1:{refusing.server_port}")
-
-    found = check_reachable(f"s3://{bucket}/x", options, CheckpointFailures(options), seconds=20)
-
-    [asked] = refusing.asked  # type: ignore[attr-defined]
-    assert "prefix=x%2F" in asked  # below the place: a policy for `x/*` allows no more
-    if said is None:
-        assert found is None
-        return
-    assert said in str(found)
-    assert str(found).startswith(f"s3://{bucket}/x cannot be used: ")
-    assert SECRET not in str(found)
-    assert "\n" not in str(found)
 
 
 def test_check_reachable_endpoint_that_is_silent_or_closed_is_told(silent: str) -> None:

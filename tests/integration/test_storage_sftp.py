@@ -157,6 +157,7 @@ def test_options_of_fsspec_mean_what_they_do_there(sftp: LocalSFTP, url: str) ->
     options = {**sftp.storage_options, "nonsense": 1}
     with pytest.raises(InputError, match="nonsense"):
         open_store(url, storage_options=options).files("")
+    assert isinstance(check_reachable(url, options, CheckpointFailures(options), seconds=20), InputError)
 
 
 def test_folder_that_may_not_be_written_is_told(sftp: LocalSFTP) -> None:

@@ -31,6 +31,8 @@ _KEY_OWNERS = frozenset(
 _VOCABULARY = frozenset({"pad", "eos", "bos", "unk", "mask", "sep", "cls", "start", "end", "special", "image", "per"})
 #: values to hide that are shorter are words like "on": masking them would only make text unreadable
 _SHORTEST_VALUE = 4
+#: options of a store that say no more than where it is, and who asks: without it no message could name a wrong one
+_PUBLIC_OPTIONS = frozenset({"region", "region_name", "account_name", "username", "driver"})
 #: everything below these keys is handed to a store as it is, and may be anything
 _SECRET_TREES = frozenset({"storage_options", "client_kwargs", "connection_string", "dsn"})
 
@@ -152,8 +154,9 @@ def texts_of(options: Any) -> Iterator[str]:
         if "://" not in options:
             yield options
     elif isinstance(options, Mapping):
-        for inner in options.values():
-            yield from texts_of(inner)
+        for name, inner in options.items():
+            if name not in _PUBLIC_OPTIONS:
+                yield from texts_of(inner)
     elif isinstance(options, list | tuple):
         for inner in options:
             yield from texts_of(inner)

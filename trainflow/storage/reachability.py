@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainflow.errors import TrainflowError
 from trainflow.storage.drivers import (
     PROTOCOLS_ON_THIS_MACHINE,
     SFTP_PROTOCOLS,
@@ -46,6 +47,8 @@ def check_reachable(url: str, options: Mapping[str, Any], failures: Failures, se
     answer = _within(seconds, lambda: _ask(url, options, seconds))
     if answer is None or reason_of(answer) is RefusalReason.THROTTLED:
         return None
+    if isinstance(answer, TrainflowError):  # of what was written, not of the store
+        return answer
     if reason_of(answer) is RefusalReason.BUCKET_MISSING or isinstance(answer, FileNotFoundError):
         return failures.bucket_missing(url, _bucket(url))
     return failures.failure("reach", url, answer)

@@ -12,6 +12,8 @@ class RefusalReason(Enum):
     """Why a store refused; the value says what to do."""
 
     BUCKET_MISSING = "create it, or check its name and the account or endpoint in the storage options"
+    CLOCK = "set the clock of this machine (timedatectl, chrony): stores take requests of a few minutes ago at the most"
+    EXPIRED = "get new credentials (a new token or SAS, or log in again): those that are used have expired"
     CREDENTIALS = "check the credentials in the storage options or the environment: they are absent, wrong or expired"
     DENIED = (
         "check the credentials (storage options or the environment): give this user or these credentials the right to "
@@ -21,9 +23,9 @@ class RefusalReason(Enum):
         "compare the server's host key with what its owner says and add it to ~/.ssh/known_hosts (ssh-keyscan), or "
         "name the file that has it in the storage option known_hosts"
     )
-    REGION = "name the region of the bucket in the storage options (client_kwargs: {region_name: …}) or in AWS_REGION"
+    REGION = "name the region of the bucket in the storage options (region_name in client_kwargs) or in AWS_REGION"
     CERTIFICATE = (
-        "name the file of the authority that signed it: client_kwargs: {verify: path} in the storage options, or "
+        "name the file of the authority that signed it in the storage options (verify in client_kwargs), or in "
         "AWS_CA_BUNDLE, or SSL_CERT_FILE"
     )
     UNREACHABLE = "check the endpoint in the storage options and that this machine can reach it, then try again"
@@ -44,12 +46,13 @@ _CODES = {
     "FilesystemNotFound": RefusalReason.BUCKET_MISSING,
     "InvalidAccessKeyId": RefusalReason.CREDENTIALS,
     "SignatureDoesNotMatch": RefusalReason.CREDENTIALS,
-    "ExpiredToken": RefusalReason.CREDENTIALS,
-    "ExpiredTokenException": RefusalReason.CREDENTIALS,
-    "TokenRefreshRequired": RefusalReason.CREDENTIALS,
+    "ExpiredToken": RefusalReason.EXPIRED,
+    "ExpiredTokenException": RefusalReason.EXPIRED,
+    "TokenRefreshRequired": RefusalReason.EXPIRED,
     "InvalidToken": RefusalReason.CREDENTIALS,
     "InvalidClientTokenId": RefusalReason.CREDENTIALS,
-    "RequestTimeTooSkewed": RefusalReason.CREDENTIALS,
+    "RequestTimeTooSkewed": RefusalReason.CLOCK,
+    "RequestExpired": RefusalReason.CLOCK,
     "AuthenticationFailed": RefusalReason.CREDENTIALS,
     "InvalidAuthenticationInfo": RefusalReason.CREDENTIALS,
     "NoAuthenticationInformation": RefusalReason.CREDENTIALS,
@@ -122,13 +125,20 @@ _TEXTS = (
     ("locate credentials", RefusalReason.CREDENTIALS),
     ("invalid credentials", RefusalReason.CREDENTIALS),
     ("access key id you provided does not exist", RefusalReason.CREDENTIALS),
-    ("token has expired", RefusalReason.CREDENTIALS),
-    ("token included in the request is expired", RefusalReason.CREDENTIALS),
+    ("request date header too old", RefusalReason.CLOCK),
+    ("between the request time and the current time is too large", RefusalReason.CLOCK),
+    ("in a reasonable timeframe", RefusalReason.CLOCK),
+    ("token has expired", RefusalReason.EXPIRED),
+    ("token is expired", RefusalReason.EXPIRED),
+    ("token included in the request is expired", RefusalReason.EXPIRED),
+    ("signature not valid in the specified time frame", RefusalReason.EXPIRED),
+    ("must be after signed start time", RefusalReason.EXPIRED),
     ("signature we calculated does not match", RefusalReason.CREDENTIALS),
     ("server failed to authenticate", RefusalReason.CREDENTIALS),
     ("unable to resolve connection string", RefusalReason.CREDENTIALS),
     ("access denied", RefusalReason.DENIED),
     ("forbidden", RefusalReason.DENIED),
+    ("certificate verify failed", RefusalReason.CERTIFICATE),
     ("must be addressed using the specified endpoint", RefusalReason.REGION),
     ("could not connect to the endpoint", RefusalReason.UNREACHABLE),
     ("cannot connect to host", RefusalReason.UNREACHABLE),
@@ -213,6 +223,7 @@ def _codes(error: BaseException) -> Iterator[str]:
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):
         yield str(response.get("Error", {}).get("Code"))
+        yield str(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
     for name in ("error_code", "status", "status_code", "code"):
         value = getattr(error, name, None)
         yield str(getattr(value, "value", value))

@@ -47,8 +47,8 @@ def not_reached(inside: str) -> Exception:
         (refused(404, "NoSuchKey", kind=FileNotFoundError), AnswerMissing, "OTHER"),
         (refused(403, "AccessDenied"), AnswerDenied, "DENIED"),
         (refused(403, "InvalidAccessKeyId"), AnswerDenied, "CREDENTIALS"),
-        (refused(403, "RequestTimeTooSkewed"), AnswerDenied, "CREDENTIALS"),
-        (refused(400, "ExpiredToken"), Answer, "CREDENTIALS"),
+        (refused(403, "RequestTimeTooSkewed"), AnswerDenied, "CLOCK"),
+        (refused(400, "ExpiredToken"), Answer, "EXPIRED"),
         (refused(403, "AuthenticationFailed"), AnswerDenied, "CREDENTIALS"),
         (refused(400, "AuthorizationHeaderMalformed"), Answer, "REGION"),
         (refused(503, "SlowDown"), Answer, "THROTTLED"),
@@ -116,7 +116,7 @@ def test_answer_of_google_is_read_from_its_json() -> None:
     raised = GenericError(
         f"Generic GCS error: x - Server returned non-2xx status code: 403 Forbidden: {body}\n\nDebug source"
     )
-    assert str(answer_of(raised)) == "the store answered 403 PERMISSION_DENIED: no access"
+    assert str(answer_of(raised)) == "the store answered 403 PERMISSION_DENIED (no access)"
 
 
 def test_answer_of_names_the_region_that_the_store_names() -> None:

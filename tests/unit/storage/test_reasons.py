@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trainflow.errors import SampleBucketMissing, SampleFileMissing, SampleUnreadable, StoreFailure, StoreMissing
+from trainflow.observability.redaction import redact_text
 from trainflow.storage.errors import CheckpointFailures, SampleFailures
 from trainflow.storage.reasons import RefusalReason, reason_of
 
@@ -67,7 +68,7 @@ NO_BUCKET = "The specified bucket does not exist"
         (ClientError("NoSuchKey", 404), "OTHER"),
         (caused(PermissionError("x"), ClientError("InvalidAccessKeyId", 403)), "CREDENTIALS"),
         (caused(PermissionError("x"), ClientError("SignatureDoesNotMatch", 403)), "CREDENTIALS"),
-        (caused(PermissionError("x"), ClientError("ExpiredToken", 400)), "CREDENTIALS"),
+        (caused(PermissionError("x"), ClientError("ExpiredToken", 400)), "EXPIRED"),
         (RuntimeError("Unable to locate credentials"), "CREDENTIALS"),
         (AzureError("AuthenticationFailed", 403), "CREDENTIALS"),
         (HttpError(401, "Invalid Credentials"), "CREDENTIALS"),
@@ -117,3 +118,9 @@ def test_failure_of_reason_that_is_its_own_cause_ends() -> None:
     error.__context__ = other = KeyError("and round")
     other.__context__ = error
     assert reason_of(error) is RefusalReason.OTHER
+
+
+@pytest.mark.parametrize("reason", RefusalReason)
+def test_reason_is_shown_whole(reason: RefusalReason) -> None:
+    """What is shown goes through the masker, which takes `client_kwargs: {…}` for a secret."""
+    assert redact_text(reason.value) == reason.value

@@ -35,6 +35,8 @@ _CERTIFICATE = frozenset(pattern for pattern, _ in _CONNECTION[:2])
 _TRANSIENT_STATUSES = frozenset({500, 502, 504})
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 _MOST_SAID = 300
+#: of Azure: why it does not know who asks
+_DETAILS = ("Request date header", "Signature not valid in the specified time frame", "Signed expiry time")
 #: the code where a server gave all of a file, and not the part that was asked for
 NO_RANGE = "NoRange"
 
@@ -90,7 +92,8 @@ def answer_of(error: Exception) -> Exception:
 def _refusal(status: int, body: str, error: Exception) -> Answer:
     code, message, region = _told(body)
     text = " ".join(part for part in ("the store answered", str(status), code) if part)
-    text = f"{text}: {message}" if message else text
+    # not after a colon: `ExpiredToken: The …` looks like a token that is to be masked
+    text = f"{text} ({message})" if message else text
     conflict = status == 409 and code in _CONFLICTS
     words: dict[str, Any] = {"status": status, "code": code, "region": region}
     if type(error).__name__ == "AlreadyExistsError" and not conflict and code not in _MISSING_AS_CONFLICT:
@@ -118,7 +121,11 @@ def _told(body: str) -> tuple[str, str, str]:
             return str(inner), str(found.get("error_description", ""))[:_MOST_SAID], ""
         return str(inner.get("status") or inner.get("code") or ""), str(inner.get("message", ""))[:_MOST_SAID], ""
     code, message, region = (_tag(body, name) for name in ("Code", "Message", "Region"))
-    return code, message.partition("\n")[0][:_MOST_SAID].rstrip(". "), region
+    message = message.partition("\n")[0][:_MOST_SAID].rstrip(". ")
+    details, why = (_tag(body, name)[:_MOST_SAID].rstrip(". ") for name in ("Details", "AuthenticationErrorDetail"))
+    if why.startswith(_DETAILS):  # others hold the signature
+        message = why
+    return code, f"{message}: {details}" if details else message, region
 
 
 def _tag(body: str, name: str) -> str:

@@ -263,7 +263,13 @@ class ObstoreDriver(Driver):
         except Answer as error:
             if not self._found_region(bucket, error):
                 raise
-        return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
+        try:
+            return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
+        except Answer as error:
+            if error.error_code not in _OF_REGIONS:
+                raise
+            text = f"the bucket is in the region {self._regions[bucket]}, and the endpoint is not"
+            raise Answer(text, status=error.status, code=error.error_code) from None
 
     def _counted(self, bucket: str, call: Callable[[], T], op: str, sent: int, requests: int) -> T:
         with REQUESTS.call(self._buckets.label(bucket), op, error_kind, sent) as made:
