@@ -109,7 +109,7 @@ def test_samples_show_names_files_of_partition(trained: Days) -> None:
         ("2013-01-04T05:00", "inside of 2013-01-04T00:00Z"),
         ("2012-12-31", "they start at 2013-01-01T00:00Z"),
         ("2013-01-15", "end at 2013-01-15T00:00Z"),
-        ("yesterday", "no date or time"),
+        ("yesterday", "is not a date; write a date (2013-01-01)"),
     ],
 )
 def test_partition_that_cannot_be(days: Days, partition: str, said: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from trainflow.checkpoints.ledger.entries import Author
 
+_T = TypeVar("_T")
 
 PIPELINE = typer.Argument(metavar="PIPELINE", help="A pipeline file, its name in pipelines/, or the id of a DAG.")
 OVERRIDES = typer.Option(
@@ -38,8 +40,8 @@ def parse_overrides(given: list[str]) -> dict[str, str]:
     return parsed
 
 
-def json_object(text: str | None, option: str) -> dict[str, Any]:
-    """A JSON object given on the command line. Raises InputError for what is none."""
+def conf_of(text: str | None) -> dict[str, Any]:
+    """What `--conf` gives, a JSON object. Raises InputError for what is none."""
     import json
 
     from trainflow.bounds import MOST_NESTING
@@ -50,46 +52,33 @@ def json_object(text: str | None, option: str) -> dict[str, Any]:
         value = json.loads(text)
     except RecursionError:
         raise InputError(
-            f"{option} is nested too deeply: at most {MOST_NESTING} lists and objects inside each other"
+            f"--conf is nested too deeply: at most {MOST_NESTING} lists and objects inside each other"
         ) from None
     except ValueError as error:
-        raise InputError(f"""{option} is not JSON: {error}. For example: {option} '{{"rows": 100}}'""") from None
+        raise InputError(f"""--conf is not JSON: {error}. For example: --conf '{{"rows": 100}}'""") from None
     if not isinstance(value, dict):
-        raise InputError(f"{option} must be a JSON object, not {text}")
+        raise InputError(f"--conf must be a JSON object, not {text}")
     return value
 
 
-def moment(text: str | None, option: str) -> Any:
-    """An aware UTC datetime given on the command line; a date or time without zone is UTC. Raises InputError."""
-    from datetime import UTC, datetime
-
-    if text is None:
-        return None
-    try:
-        value = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{option} {text}: write 2024-01-31 or 2024-01-31T06:00:00Z") from None
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-def moment_before(written: str | None) -> datetime | None:
-    """What `--before` says; None: it was not given. Raises InputError."""
+def moment(written: str | None, option: str) -> datetime | None:
+    """What an option says, a date or a date and time, UTC where it names no zone; None: it was not given. Raises
+    InputError."""
     from trainflow.pipeline_spec.quantities import parse_moment
 
-    if written is None:
-        return None
-    try:
-        return parse_moment(written)
-    except ValueError as error:
-        raise InputError(f"--before {written}: {error}") from None
+    return None if written is None else _parsed(parse_moment, written, option)
 
 
 def duration_of(written: str, option: str) -> timedelta:
     """A duration as people type it, e.g. 12h. Raises InputError."""
     from trainflow.pipeline_spec.quantities import parse_duration
 
+    return _parsed(parse_duration, written, option)
+
+
+def _parsed(parse: Callable[[str], _T], written: str, option: str) -> _T:
     try:
-        return parse_duration(written)
+        return parse(written)
     except ValueError as error:
         raise InputError(f"{option} {written}: {error}") from None
 

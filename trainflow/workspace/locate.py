@@ -112,7 +112,11 @@ def project_files(workspace: Workspace) -> list[Path]:
     return pipeline_files(workspace.project.root / workspace.settings.dag_processor.folder)
 
 
-def pipeline_path(name: str, suffixes: tuple[str, ...] = (".yaml", ".yml", ".py")) -> Path:
+#: of the files that are pipelines
+_SUFFIXES = (".yaml", ".yml", ".py")
+
+
+def pipeline_path(name: str) -> Path:
     """A pipeline as given on the command line: a path, or the name of a file in the project's pipelines folder.
 
     Raises InputError that names what there is.
@@ -124,16 +128,16 @@ def pipeline_path(name: str, suffixes: tuple[str, ...] = (".yaml", ".yml", ".py"
         return path.resolve()
     root = find_root(Path.cwd())
     folder = (root or Path.cwd()) / "pipelines"
-    for suffix in suffixes:
+    for suffix in _SUFFIXES:
         if (folder / f"{name}{suffix}").is_file():
             return (folder / f"{name}{suffix}").resolve()
     from trainflow.near_names import did_you_mean
 
-    known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder, suffixes))
+    known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder))
     raise InputError(f"there is no pipeline file '{name}'{did_you_mean(name, known)}")
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _files(folder: Path) -> list[Path]:
     if not folder.is_dir() or not folder.is_relative_to(Path.cwd()):
         return []
-    return [path for path in folder.iterdir() if path.suffix in suffixes and path.name[0] not in "._"]
+    return [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name[0] not in "._"]

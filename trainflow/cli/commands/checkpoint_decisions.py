@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE, duration_of, moment_before, parse_overrides, person
+from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE, duration_of, moment, parse_overrides, person
 from trainflow.cli.render.output import JSON_OPTION, columns_of, print_json, print_rows, text
 from trainflow.pluralize import counted
 from trainflow.workspace.pipelines import open_pipeline
@@ -102,7 +102,7 @@ def rewind(
 
     with open_pipeline(pipeline) as file:
         chain = file.one_chain(stage, branch)
-        plan = action.plan_rewind(chain, to=to, before=moment_before(before), cascade=cascade)
+        plan = action.plan_rewind(chain, to=to, before=moment(before, "--before"), cascade=cascade)
         if dry_run:
             done = plan.outcome(dry_run=True)
         else:
@@ -190,7 +190,7 @@ def fork(
         branch=name,
         overrides=parse_overrides(overrides),
         origin=origin,
-        before=moment_before(before),
+        before=moment(before, "--before"),
         stage=stage,
         source=source,
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, json_object, moment
+from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, conf_of, moment
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
 from trainflow.cli.render.runs import RUN_COLUMNS, print_run, run_row
 from trainflow.workspace.names import workspace_for
@@ -90,7 +90,7 @@ def trigger_run(
     from trainflow.clock import SystemClock
 
     asked = actions.RunRequest(
-        conf=json_object(conf, "--conf"),
+        conf=conf_of(conf),
         run_id=run_id,
         logical_date=moment(logical_date, "--logical-date"),
         note=note,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
+from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, moment, parse_overrides
 from trainflow.cli.render.costs import print_cost
 from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, columns_of, print_json, print_rows, text
 from trainflow.pluralize import counted
@@ -45,10 +45,9 @@ def list_samples(
     bytes, checkpoint (the number of the one trained on it, or null)}], one for each partition.
     """
     from trainflow.clock import SystemClock
-    from trainflow.insight.chains.partitions import moment_of, partitions_of
+    from trainflow.insight.chains.partitions import partitions_of
 
-    first = moment_of(since, "--from") if since else None
-    end = moment_of(until, "--to") if until else None
+    first, end = moment(since, "--from"), moment(until, "--to")
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
         found = partitions_of(file.chosen(stage, branch), first, end, SystemClock().now())
     if as_json:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.arguments import json_object, moment
+from trainflow.cli.arguments import conf_of, moment
 from trainflow.cli.render.output import EXIT_FAILED
 from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, describe
 from trainflow.pluralize import counted
@@ -32,7 +32,7 @@ def run_trial(
     """Find the task, execute it, print what came of it. Returns the exit code."""
     from trainflow.cli.arguments import parse_overrides
 
-    given, date, handed = json_object(conf, "--conf"), moment(logical_date, "--logical-date"), parse_xcoms(xcoms)
+    given, date, handed = conf_of(conf), moment(logical_date, "--logical-date"), parse_xcoms(xcoms)
     project, task = find_task(dag, task_id, parse_overrides(overrides))
     known = [each.task_id for each in task.dag.tasks]
     check_tasks(handed, known, f"--xcom: DAG '{task.dag_id}'")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import without
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable
+from trainflow.pipeline_spec.quantities import parse_moment
 from trainflow.samples.partitions import at_or_after, containing, end_of, label, length_label, limit, origin
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.split_content import Columns, Hole, SampleFile
@@ -190,20 +191,12 @@ def _inspect(samples: Samples, start: datetime, root: Path, now: datetime, colum
     )
 
 
-def moment_of(text: str, what: str) -> datetime:
-    """A date or time as people type it; without a zone it is UTC. Raises InputError."""
-    try:
-        if len(text) == len("2013-01-31"):
-            return datetime.combine(date.fromisoformat(text), time(), UTC)
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{what} {text!r} is no date or time: write 2013-01-31 or 2013-01-31T05:00") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def partition_at(samples: Samples, text: str) -> datetime:
     """The start of the partition that a person names. Raises InputError when none starts then."""
-    moment = moment_of(text, "partition")
+    try:
+        moment = parse_moment(text)
+    except ValueError as error:
+        raise InputError(f"partition: {error}") from None
     end = limit(samples)
     if moment < origin(samples) or (end is not None and moment >= end):
         upto = f" and end at {label(end)}" if end is not None else ""

@@ -343,14 +343,13 @@ _UPDATE_SAVED_ROWS = (
 )
 
 
-def unfinished(connection: Connection, dag_run_id: int, *, lock: bool = False) -> list[Row[Any]]:
-    """(id, task_id, state) of those that have not ended; with `lock`, no other process moves them in this
-    transaction."""
+def unfinished(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
+    """(id, task_id, state) of those that have not ended; no other process moves them in this transaction."""
     statement = select(TASK.c.id, TASK.c.task_id, TASK.c.state).where(
         TASK.c.dag_run_id == dag_run_id,
         or_(TASK.c.state.is_(None), TASK.c.state.in_(sorted(UNFINISHED))),
     )
-    return list(connection.execute(statement.with_for_update() if lock else statement))
+    return list(connection.execute(statement.with_for_update()))
 
 
 def rows_of_run(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
@@ -374,7 +373,7 @@ def count_in_pool(connection: Connection, pool: str) -> int:
 
 def cancel(connection: Connection, dag_run_id: int, now: datetime, problem: str) -> None:
     """End what has not ended: what an executor holds fails (its report will be stale), the rest is skipped."""
-    rows = unfinished(connection, dag_run_id, lock=True)
+    rows = unfinished(connection, dag_run_id)
     ids = [row.id for row in rows]
     attempt_queries.end_of_tasks(connection, ids, outcome="cancelled", now=now)
     waiting: set[State] = {None, *(UNFINISHED - EXECUTION_STATES)}

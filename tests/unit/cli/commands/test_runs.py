@@ -143,7 +143,7 @@ class TestTrigger:
             (("--conf", "{rows"), "--conf is not JSON"),
             (("--conf", "[1]"), "must be a JSON object"),
             (("--run-id", "a b"), "cannot name a run"),
-            (("--logical-date", "monday"), "write 2024-01-31"),
+            (("--logical-date", "monday"), "--logical-date monday: 'monday' is not a date; write a date (2013-01-01)"),
         ],
     )
     def test_trigger_with_wrong_input_makes_no_run(self, plane, cli, nudged, arguments, problem):

@@ -7,7 +7,7 @@ import pytest
 
 from trainflow.errors import InputError
 from trainflow.insight.chains.chain_status import ReadyPartitions, ready_after
-from trainflow.insight.chains.partitions import PartitionLine, moment_of, partition_at, ranges
+from trainflow.insight.chains.partitions import PartitionLine, partition_at, ranges
 from trainflow.samples.spec import Samples
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.testing.chains import day
@@ -26,28 +26,6 @@ def test_neighbours_of_one_state_and_reason_are_one_range() -> None:
     found = [(each.start, each.end, each.partitions, each.bytes) for each in ranges(lines)]
 
     assert found == [(day(0), day(2), 2, 20), (day(2), day(3), 1, 10), (day(3), day(4), 1, 10)]
-
-
-@pytest.mark.parametrize(
-    ("text", "moment"),
-    [
-        ("2013-01-01", day(0)),
-        ("2013-01-01T05", day(0) + timedelta(hours=5)),
-        ("2013-01-01T05:00+02:00", day(0) + timedelta(hours=3)),
-        ("2013-01-01 05:30", day(0) + timedelta(hours=5, minutes=30)),
-    ],
-)
-def test_moment_without_zone_is_utc(text: str, moment: datetime) -> None:
-    found = moment_of(text, "partition")
-
-    assert found == moment
-    assert found.tzinfo in (UTC, UTC)
-
-
-@pytest.mark.parametrize("text", ["", "tomorrow", "2013-13-01", "01.02.2013"])
-def test_partitions_bad_moment_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="no date or time"):
-        moment_of(text, "partition")
 
 
 def test_partition_is_named_by_its_start() -> None:
