@@ -48,7 +48,7 @@ THREE: dict[str, Any] = {
 def create_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
     """The store does not create exclusively."""
     patch.setattr(MemoryStore, "create_exclusive", MemoryStore.replace)
-    patch.setattr("trainflow.operators.checkpoint.probe", lambda _: None)
+    patch.setattr("trainflow.operators.checkpoint.probe_store", lambda *_: None)
 
 
 def take_a_short_ledger_for_whole(patch: pytest.MonkeyPatch) -> None:

@@ -249,6 +249,11 @@ def differences(folder: Path, artifacts: Artifacts) -> list[str]:
     return problems
 
 
+def is_here(store: Store, artifacts: Artifacts) -> bool:
+    """Whether files of checkpoints are on this machine, where other programs can write into them."""
+    return store.local_path(artifacts.path) is not None
+
+
 def raise_if_damaged(store: Store, checkpoint: Checkpoint) -> None:
     """Raise ArtifactCorrupt where a file in a local store is not as it was committed; StoreFailure. Nothing on this
     machine can have changed one that is elsewhere."""

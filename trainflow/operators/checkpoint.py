@@ -213,7 +213,7 @@ class CheckpointOperator(BaseOperator):
             return msgspec.structs.replace(head, waits="it has begun, and triggers itself") if again else head
         if init.once and pin is None:
             pin = first_start(ledger, init)
-        return with_upstream(head, init, ledger.store, pin, self._samples())
+        return with_upstream(head, init, ledger, pin, self._samples())
 
     def _samples(self) -> Samples | None:
         """The sample table of the DAG."""

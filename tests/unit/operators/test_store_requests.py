@@ -9,8 +9,15 @@ from typing import Any
 import pytest
 
 from tests.simulation.memory_store import MemoryStore
+from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.operators.checkpoint import CheckpointOperator
+from trainflow.operators.commit import CommitCheckpointOperator
+from trainflow.operators.evaluate import EvaluateOperator
+from trainflow.operators.samples import DataCheckerOperator
+from trainflow.operators.train import TrainOperator
 from trainflow.operators.training.training_context import EvaluateContext, TrainContext
+from trainflow.samples.spec import SplitLimits
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project
 from trainflow.testing.faulty_store import FaultyStore
@@ -83,6 +90,39 @@ def test_host_that_takes_turns_with_another_one_fetches_what_that_made_and_no_mo
             lab.run(build, task, run_id=f"run-{number}", first_attempt=True)
         fetched.append(asked()["get_file"])
     assert fetched == [0, 0, 1, 0, 1, 0]
+
+
+def stage_of(lab: Any, stage: str, **options: Any) -> Callable[[], DAG]:
+    def build() -> DAG:
+        with DAG(f"model.{stage}") as made:
+            head = CheckpointOperator(pipeline="model", stage=stage, **options).output
+            limits = SplitLimits(partitions=1)
+            split = DataCheckerOperator(samples=lab.samples, limits=limits, checkpoint=head).output
+            trained = TrainOperator(function=train, checkpoint=head, split=split).output
+            evaluated = EvaluateOperator(function=evaluate, checkpoint=head, split=split).output
+            CommitCheckpointOperator(
+                checkpoint=head, split=split, trained=trained, evaluated=evaluated, retention=KeepLatest(1)
+            )
+        return made
+
+    return build
+
+
+def test_run_of_a_stage_looks_at_its_upstream_once(lab: Any, asked: Any) -> None:
+    base, mobile = stage_of(lab, "base"), stage_of(lab, "mobile", init_from={"stage": "base"})
+    found: dict[str, dict[str, Counter[str]]] = {}
+    for number in range(4):
+        lab.write_day(number)
+        for name, build in (("base", base), ("mobile", mobile)):
+            asked()
+            for task in STEADY:
+                lab.run(build, task, run_id=f"run-{number}", dag_id=f"model.{name}", first_attempt=True)
+                found.setdefault(name, {})[task] = asked()
+    looks = {"files_if_few": 1, "files_after": 1}
+    commit = Counter(STEADY["commit"]) + Counter(PRUNE)
+    assert found["mobile"] == {**STEADY, "checkpoint": looks, "commit": commit}
+    # what the other stage goes on from is looked at before something is deleted, and before its files are
+    assert found["base"] == {**STEADY, "commit": commit + Counter({"files_after": 2})}
 
 
 @pytest.mark.parametrize("spoiled", [b"", b"other bytes"])

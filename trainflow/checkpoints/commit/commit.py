@@ -33,7 +33,7 @@ from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger_changes.promote import promote_head
 from trainflow.checkpoints.ledger_changes.rewind import rewound_checkpoints
 from trainflow.checkpoints.stages.dependents import references, register_origin
-from trainflow.checkpoints.verified_artifacts import raise_if_damaged, seal_verified, verify_uploaded
+from trainflow.checkpoints.verified_artifacts import is_here, raise_if_damaged, seal_verified, verify_uploaded
 from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, CheckpointNotFound, InputError
 from trainflow.failpoint import hit
 from trainflow.samples.partitions import label
@@ -169,8 +169,9 @@ def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
 
 
 def _verify_parent(work: Commit) -> None:
-    """What it was trained from is as it was committed, or was changed meanwhile, by the trainer perhaps."""
-    if not isinstance(work.verdict, CommitCheckpoint | Stops):
+    """What it was trained from is as it was committed, or was changed meanwhile, by the trainer perhaps: on this
+    machine."""
+    if not isinstance(work.verdict, CommitCheckpoint | Stops) or not is_here(work.ledger.store, work.request.artifacts):
         return
     for ledger, entry in _parents(work):
         raise_if_damaged(ledger.store, entry)

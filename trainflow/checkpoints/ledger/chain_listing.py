@@ -28,9 +28,11 @@ class ChainListing(msgspec.Struct, frozen=True):
     #: files below the folder of the artifacts; None: they were not looked at
     artifacts: list[StoreFile] | None = None
 
-    def below(self, folder: str) -> Iterator[str]:
-        """The paths, from there, of files in one of the other folders of the chain."""
-        return (each.path[len(folder) + 1 :] for each in self.others if each.path.startswith(f"{folder}/"))
+    def below(self, folder: str, *, empty: bool = True) -> Iterator[str]:
+        """The paths, from there, of files in one of the other folders of the chain; without the `empty` ones unless
+        they are asked for."""
+        found = (each for each in self.others if each.path.startswith(f"{folder}/"))
+        return (each.path[len(folder) + 1 :] for each in found if empty or each.size_bytes)
 
     def of_attempt(self, chain: ChainKey, name: str) -> list[str]:
         """The paths of the artifacts of an attempt and, as the last, of their seal; of what was looked at."""

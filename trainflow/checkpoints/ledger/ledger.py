@@ -76,6 +76,25 @@ class Ledger:
         self._fresh = False
         self._snapshot_at = 0
         self._page_source = StorePages(store, chain)
+        #: of the other chains that this task has asked about
+        self._others: dict[ChainKey, Ledger] = {chain: self}
+
+    def other(self, chain: ChainKey) -> Ledger:
+        """The ledger of another chain in the store. For one task in a store in which each look is a request it is read
+        at one moment, whoever asks for it and how often."""
+        if self._looks_again:
+            return Ledger(self.store, chain, dry_run=self.dry_run)
+        if chain not in self._others:
+            # its artifacts are not asked about
+            self._others[chain] = Ledger(self.store, chain, of_one_task=True, has_few_files=False)
+            self._others[chain]._others = self._others
+        return self._others[chain]
+
+    def forget_others(self) -> None:
+        """Look at the other chains anew when they are asked about next."""
+        for each in self._others.values():
+            each._others = {each.chain: each}
+        self._others = {self.chain: self}
 
     def state(self) -> ChainState:
         """The state now. Raises LedgerCorrupt, StoreFailure."""
@@ -251,12 +270,13 @@ class Ledger:
             )
         return self._page_source.checkpoint(summary)
 
-    def files_in(self, folder: str) -> list[str]:
-        """The paths, from there, of the files in a folder of the chain that is no artifacts': of a remote store as it
-        was looked at for the newest state or since. Raises StoreFailure."""
+    def files_in(self, folder: str, *, empty: bool = True) -> list[str]:
+        """The paths, from there, of the files in a folder of the chain that is no artifacts', without the `empty` ones
+        unless they are asked for: of a remote store as it was looked at for the newest state or since. Raises
+        StoreFailure."""
         if self.store.remote:
-            return list(self.listing().below(folder))
-        return [file.path[len(folder) + 1 :] for file in self.store.files(folder)]
+            return list(self.listing().below(folder, empty=empty))
+        return [file.path[len(folder) + 1 :] for file in self.store.files(folder) if empty or file.size_bytes]
 
     def artifact_files(self) -> list[StoreFile] | None:
         """The files below the folder of the artifacts, as they were looked at for the newest state or since; None where

@@ -48,12 +48,13 @@ def prune(
             _finish(ledger, state.last_pruned, ledger.last_listing)
         return []
     ledger.raise_unless_whole()
-    listed = ledger.files_in(ledger.chain.dependents)
-    referenced = references(ledger.store, ledger.chain, listed)
+    listed, said = ledger.files_in(ledger.chain.dependents), ledger.files_in(ledger.chain.dependents, empty=False)
+    ledger.forget_others()
+    referenced = references(ledger.store, ledger.chain, listed, ledger.other)
     there, seen = ledger.artifact_names(), ledger.last_listing
     raise_if_unrecorded(ledger, {each.id for each in kept}, referenced, there)
     every_dependent = {
-        each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain, listed), *dependents)
+        each.chain: each for each in (*declared_dependents(ledger.store, ledger.chain, said), *dependents)
     }
     keep = {*pinned, *referenced, *_for(every_dependent.values(), ledger, kept)}
     if dry_run:
@@ -92,7 +93,7 @@ def _delete(
 def _for(dependents: Collection[Dependent], ledger: Ledger, kept: Sequence[CheckpointSummary]) -> set[str]:
     needed: set[str] = set()
     for dependent in dependents:
-        theirs = Ledger(ledger.store, dependent.chain)
+        theirs = ledger.other(dependent.chain)
         needed |= still_needed(dependent, state_after_rewind(theirs), kept)
         seen = theirs.state().head
         if seen is None or (seen.upstream is not None and seen.upstream.rewinds < ledger.state().generation):

@@ -7,7 +7,7 @@ follows: its upstream's own file does not know of it, and what it has not passed
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 
@@ -105,12 +105,18 @@ def registered_chains(store: Store, upstream: ChainKey, listed: Collection[str] 
     return found
 
 
-def references(store: Store, upstream: ChainKey, listed: Collection[str] | None = None) -> set[str]:
+def references(
+    store: Store,
+    upstream: ChainKey,
+    listed: Collection[str] | None = None,
+    ledger_of: Callable[[ChainKey], Ledger] | None = None,
+) -> set[str]:
     """Checkpoints of `upstream` that another chain of the store began with or last went on from. `listed`: as
-    `registered_chains` takes it."""
+    `registered_chains` takes it; `ledger_of`: where ledgers of other chains are open already."""
+    ledger_of = ledger_of or (lambda chain: Ledger(store, chain))
     return {
         each.checkpoint_id
         for other in registered_chains(store, upstream, listed)
-        for each in Ledger(store, other).state().upstreams
+        for each in ledger_of(other).state().upstreams
         if each.chain == upstream
     }

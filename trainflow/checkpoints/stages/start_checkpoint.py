@@ -28,7 +28,6 @@ from trainflow.samples.partitions import label
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
-    from trainflow.storage.store import Store
 
 #: so many checkpoints of the upstream are offered to a split; the last one allowed is always among them
 MOST = 32
@@ -76,7 +75,7 @@ def read_upstream_chain(
     from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 
     state = state_after_rewind(ledger)
-    edge = _passed(ledger.store, state, through)
+    edge = _passed(ledger, state, through)
     reaches = any(each.on_line and watermark is not None and each.watermark <= watermark for each in state.recent)
     names = {pin.id if pin else None, *state.promoted.values()} - {None}
     recent = {each.id for each in state.recent}
@@ -87,18 +86,17 @@ def read_upstream_chain(
     return UpstreamChain(state.sequence, edge, kept, state.promoted, state.start.origin.chain)
 
 
-def _passed(store: Store, state: ChainState, through: Sequence[ChainKey]) -> datetime | None:
+def _passed(ledger: Ledger, state: ChainState, through: Sequence[ChainKey]) -> datetime | None:
     """The exclusive end of what a chain has trained or skipped, and of what it never can train, since the stage it
     starts from has stepped over it: so far no stage need wait for it."""
-    from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 
     if not through:
         return state.edge
-    upstream = state_after_rewind(Ledger(store, through[0]))
+    upstream = state_after_rewind(ledger.other(through[0]))
     if upstream.watermark is not None and (state.edge is None or state.edge < upstream.watermark):
         return state.edge
-    ends = (state.edge, _passed(store, upstream, through[1:]))
+    ends = (state.edge, _passed(ledger, upstream, through[1:]))
     return max((end for end in ends if end is not None), default=None)
 
 

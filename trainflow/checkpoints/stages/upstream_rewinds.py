@@ -54,7 +54,7 @@ def trained_from_rewound(ledger: Ledger, stop: Stop) -> bool:
     """Whether what gates refused was trained from a checkpoint that the upstream has undone since."""
     if stop.upstream is None or stop.origin is None or stop.origin.chain != stop.upstream.chain:
         return False
-    upstream = Ledger(ledger.store, stop.upstream.chain)
+    upstream = ledger.other(stop.upstream.chain)
     return upstream.state().generation > stop.upstream.rewinds and stop.origin.checkpoint_id in _rewound_since(
         upstream, stop.upstream.rewinds
     )
@@ -65,7 +65,7 @@ def _upstream_rewind(ledger: Ledger, asking: frozenset[ChainKey]) -> UpstreamRew
     seen = state.head.upstream if state.head else None
     if seen is None:
         return None
-    upstream = Ledger(ledger.store, seen.chain)
+    upstream = ledger.other(seen.chain)
     gone = _rewound_since(upstream, seen.rewinds) if upstream.state().generation > seen.rewinds else set()
     if seen.chain not in asking:
         gone |= _about_to_be_rewound(upstream, asking | {ledger.chain})

@@ -165,11 +165,10 @@ def observe_upstream(ledger: Ledger, init: InitFrom | None) -> UpstreamSeen | No
     """What a checkpoint that is committed now records of the upstream; None: the stage has none that it follows, or
     stands on its own from the moment it was forked or was given one certain checkpoint."""
     from trainflow.checkpoints.ledger.entries import UpstreamSeen
-    from trainflow.checkpoints.ledger.ledger import Ledger
 
     if init is None or init.checkpoint_id is not None or init.chain.is_same_stage(ledger.chain):
         return None
-    return UpstreamSeen(init.chain, Ledger(ledger.store, init.chain).state().generation)
+    return UpstreamSeen(init.chain, ledger.other(init.chain).state().generation)
 
 
 def rewind_after_upstream(ledger: Ledger, ti: TaskInstance) -> str:

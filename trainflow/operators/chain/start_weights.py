@@ -35,22 +35,20 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
     from trainflow.operators.chain.head import Head
     from trainflow.samples.spec import Samples
-    from trainflow.storage.store import Store
 
 #: before every partition
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
-def with_upstream(head: Head, init: InitFrom, store: Store, pin: Pin | None, samples: Samples | None) -> Head:
-    """`head` with what its upstream offers; both chains are in `store`. `samples` is the stage's own table.
+def with_upstream(head: Head, init: InitFrom, ledger: Ledger, pin: Pin | None, samples: Samples | None) -> Head:
+    """`head`, that of the chain of `ledger`, with what its upstream in the same store offers. `samples` is the stage's
+    own table.
 
     Raises FailException for a pin that cannot be used, CheckpointNotFound when a chain of another pipeline, whose
     commits trigger nothing here, has no checkpoint yet.
     """
-    from trainflow.checkpoints.ledger.ledger import Ledger
-
     edge = head.skips[-1].end if head.skips else head.watermark
-    upstream = read_upstream_chain(Ledger(store, init.chain), head.watermark, pin, init.through)
+    upstream = read_upstream_chain(ledger.other(init.chain), head.watermark, pin, init.through)
     choice = choose_for(init, upstream, head.watermark, edge, samples, pin)
     if isinstance(choice, StartRefused):
         raise FailException(choice.reason)
