@@ -82,6 +82,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # each worker collects for itself, and refuses to begin where the names differ
+    unsteady = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if unsteady:
+        raise pytest.UsageError(f"an address in memory is in the name of {unsteady[0]}: give its parameters `ids`")
     if not config.option.every_store:
         left_out = pytest.mark.skip(reason="its driver takes long to import: --every-store runs it, as CI does")
         for item in items:

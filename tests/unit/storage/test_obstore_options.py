@@ -82,11 +82,11 @@ def test_s3_bucket_with_dots_is_in_the_path() -> None:
     ("options", "named"),
     [
         ({"version_aware": True}, "version_aware"),
-        ({"session": object()}, "session"),
+        ({"session": ...}, "session"),
         ({"config_kwargs": {"s3": {"use_accelerate_endpoint": True}}}, "config_kwargs.s3.use_accelerate_endpoint"),
         ({"config_kwargs": {"signature_version": "s3"}}, "config_kwargs.signature_version"),
         ({"s3_additional_kwargs": {"ACL": "public-read"}}, "s3_additional_kwargs.ACL"),
-        ({"client_kwargs": {"config": object()}}, "client_kwargs.config"),
+        ({"client_kwargs": {"config": ...}}, "client_kwargs.config"),
         ({"key": "k", "secret": None}, "key"),
         ({"use_ssl": False}, "use_ssl"),
     ],
