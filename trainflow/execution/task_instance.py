@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -108,6 +109,7 @@ class RuntimeTaskInstance(TaskInstance):
         self._stop = stop
         self._progress_at = float("-inf")
         self._progress_unsent: Progress | None = None
+        self._progress = Progress(self._key, 0.0)
         #: whether it has said or saved how far it is: from then on what goes wrong may be due to the data
         self.has_progressed = False
 
@@ -231,11 +233,18 @@ class RuntimeTaskInstance(TaskInstance):
     ) -> None:
         self.has_progressed = True
         shown = None if note is None else presentable(note, _NOTE_CHARACTERS)
-        self._progress_unsent = Progress(self._key, done, total, unit, {**(metrics or {})}, shown)
+        self._progress_unsent = self._progress = Progress(self._key, done, total, unit, {**(metrics or {})}, shown)
         now = self.clock.monotonic()
         if now - self._progress_at >= _PROGRESS_SECONDS:
             self._progress_at = now
             self.flush_progress()
+
+    def report_waiting(self, note: str | None) -> None:
+        """Show what the attempt waits for beside how far it is; None: it goes on. Of the main thread alone: others may
+        wait while it asks something."""
+        if threading.current_thread() is threading.main_thread():
+            shown = self._progress.note if note is None else presentable(note, _NOTE_CHARACTERS)
+            self._connection.tell(msgspec.structs.replace(self._progress, note=shown))
 
     def flush_progress(self) -> None:
         """Send what was reported last."""

@@ -47,6 +47,7 @@ from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.observability.store_requests import REQUESTS, sentence_about
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
+from trainflow.storage.throttling import tell_waits
 from trainflow.task_signals import TaskDeferred, TaskTerminated, TaskTimeout
 
 log = logging.getLogger("trainflow.task")
@@ -142,7 +143,9 @@ def conduct(
         clock=clock,
         stop=stop,
     )
+    tell_waits(ti.report_waiting)
     outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
+    tell_waits(None)
     if outcome.store_use:
         log.info("store: %s", sentence_about(outcome.store_use))
     # before it is reported: the task that comes next may read what these still write

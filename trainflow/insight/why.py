@@ -312,11 +312,12 @@ def _progress(task: TaskSnapshot) -> str:
     if not task.progress:
         return f": {task.note}" if task.note else ""
     done, total, unit = task.progress.get("done"), task.progress.get("total"), task.progress.get("unit") or ""
-    if done is None:
-        return ""
+    note = f"; {task.progress['note']}" if task.progress.get("note") else ""
+    if done is None or (note and not done):
+        return note
     if not total:
-        return f": {done:,.0f} {unit}".rstrip()
-    return f": {done / total:.0%} ({done:,.0f} of {total:,.0f} {unit})".replace(" )", ")")
+        return f": {done:,.0f} {unit}".rstrip() + note
+    return f": {done / total:.0%} ({done:,.0f} of {total:,.0f} {unit})".replace(" )", ")") + note
 
 
 def _days(seconds: float | None) -> str:

@@ -94,6 +94,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     def __post_init__(self) -> None:
         if self.state is OutcomeState.DEFERRED and self.deferral is None:
             raise ValueError("an outcome 'deferred' holds no deferral")
+
     #: what its process asked of stores
     store_use: list[StoreUse] = msgspec.field(default_factory=list)
 

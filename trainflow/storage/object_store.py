@@ -25,6 +25,7 @@ from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bu
 from trainflow.storage.local_copies import LocalCopies
 from trainflow.storage.reasons import is_not_implemented, is_throttled, is_transient
 from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, Store, StoreFile
+from trainflow.storage.throttling import say_over, say_wait
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
@@ -228,7 +229,7 @@ class ObjectStore(Store):
             return self._retry(call)
 
     def _retry(self, call: Callable[[], T]) -> T:
-        return retried(call, self._sleep, self._driver.tries)
+        return retried(call, self._sleep, self._driver.tries, self.url)
 
     @contextmanager
     def _failing(self, doing: str, path: str) -> Iterator[None]:
@@ -279,9 +280,9 @@ def _content(found: bytes | Exception) -> bytes | None:
     return found
 
 
-def retried(call: Callable[[], T], sleep: Callable[[float], None], tries: int | None = None) -> T:
+def retried(call: Callable[[], T], sleep: Callable[[float], None], tries: int | None = None, url: str = "") -> T:
     """What `call` returns. Raises its error at once, or after `TRIES` times when the store asked for patience, or after
-    `tries` times when the request failed on its way.
+    `tries` times when the request failed on its way. That the store at `url` is waited for is said.
 
     A refused request has done nothing; a create of which the reply was lost before it says that the file exists.
     """
@@ -289,15 +290,20 @@ def retried(call: Callable[[], T], sleep: Callable[[float], None], tries: int | 
     throttled = failed = 0
     while True:
         try:
-            return call()
+            found = call()
         except Exception as error:
             if is_throttled(error) and throttled < TRIES - 1:
                 wait = min(_FIRST_WAIT_SECONDS * 2**throttled, _LONGEST_WAIT_SECONDS)
                 throttled += 1
+                say_wait(url, wait, throttled, TRIES - 1)
             elif is_transient(error) and failed < on_the_way - 1:
                 wait = _FIRST_WAIT_ON_THE_WAY_SECONDS * 2**failed
                 failed += 1
             else:
                 raise
+        else:
+            if throttled:
+                say_over()
+            return found
         # between half and all of it: writers who were refused together do not come back together
         sleep(wait * random.uniform(0.5, 1.0))

@@ -137,7 +137,9 @@ def task_text(task: TaskLine, now: datetime) -> RenderableType:
     if task.state == "running" and task.progress:
         done, total = task.progress["done"], task.progress.get("total")
         share = f" {done / total:4.0%}" if total else ""
-        line.append(f" {share} {done:,.0f} {task.progress.get('unit', '')}")
+        line.append(f" {share} {done:,.0f} {task.progress.get('unit', '')}" if done or total else "")
+        if task.progress.get("note"):
+            line.append(f"  {_one_line(task.progress['note'])}", style="dim")
     elif task.note:
         line.append(f"  {_one_line(task.note)}", style="dim")
     elif task.problem and task.state != "success":

@@ -49,7 +49,10 @@ def _remark(task: TaskSummary) -> str:
     progress = task.progress
     if task.state == "running" and progress:
         total = f" of {progress['total']:,.0f}" if progress.get("total") else ""
-        return f"{progress['done']:,.0f}{total} {progress.get('unit', '')}".rstrip()
+        done = (
+            f"{progress['done']:,.0f}{total} {progress.get('unit', '')}".rstrip() if progress["done"] or total else ""
+        )
+        return "  ".join(filter(None, (done, progress.get("note"))))
     problem = task.problem if task.state in ("failed", "up_for_retry") else None
     return task.waiting or problem or task.note or ""
 
