@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("help", "cold_start", "transition", "fan_out", "retrigger", "idle", "waits", "store_requests")
+NAMES = (
+    *("help", "cold_start", "transition", "remote_transition", "fan_out", "retrigger", "idle", "api_server", "waits"),
+    "store_requests",
+)
 
 
 def main(names: list[str]) -> None:

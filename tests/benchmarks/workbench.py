@@ -19,6 +19,7 @@ from trainflow.identifiers import manual_run_id
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries
 from trainflow.metadata.queries.run_queries import RUN
+from trainflow.settings.api_address import listen
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
@@ -99,12 +100,15 @@ class Bench:
 
 
 @contextmanager
-def bench(settings: str = "", **pipelines: str) -> Iterator[Bench]:
-    """An engine over a throw-away project with these pipelines, all read."""
+def bench(settings: str = "", *, serves: bool = False, **pipelines: str) -> Iterator[Bench]:
+    """An engine over a throw-away project with these pipelines, all read; with an API server beside it where it
+    `serves`."""
     with throw_away_project(settings, **pipelines) as root:
         project = project_at(root)
         with engine_lock(project.home):
-            engine = Engine(project, load_settings(project), clock=SystemClock())
+            chosen = load_settings(project)
+            listener = listen(chosen.api) if serves else None
+            engine = Engine(project, chosen, clock=SystemClock(), api_listener=listener)
             with engine.running():
                 made = Bench(engine)
                 for name in pipelines:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from trainflow.api.scheduler_line import SchedulerLine
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError
 from trainflow.executors.execution_socket import ExecutionSocket, nudge
@@ -20,6 +21,7 @@ from trainflow.executors.reactor import Reactor
 from trainflow.messages import frames
 from trainflow.messages.execution_api import Done, Failed, GetTrackingRun, Progress, Reply, Request
 from trainflow.messages.workload import AttemptKey
+from trainflow.metadata.execution_service import AppliedChange
 
 KEY = AttemptKey("a1")
 
@@ -41,7 +43,8 @@ class Socket:
         self.reactor = reactor
         self.path = path
         self.api = Api()
-        self.supervision = ExecutionSocket(reactor, self.api, path)
+        self.changes: list[AppliedChange] = []
+        self.supervision = ExecutionSocket(reactor, self.api, path, on_change=self.changes.append)
 
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -177,3 +180,31 @@ def test_message_nested_too_deeply_costs_its_sender_line(home_socket: Socket) ->
         frames.send(connection, msgspec.json.encode(GetTrackingRun(KEY)))
         home_socket.turn(5)
         assert frames.receive(connection) is not None
+
+
+def test_change_by_an_api_server_is_told_exactly(home_socket: Socket) -> None:
+    line = SchedulerLine(home_socket.path)
+    changes = [AppliedChange(7, ended=True), AppliedChange(8, deferred=True, told=True)]
+    for change in changes:
+        line.tell(change)
+    home_socket.turn()
+    line.close()
+    assert home_socket.changes == changes
+    assert home_socket.reactor.woken is False
+
+
+def test_line_of_api_server_finds_the_next_engine(clock: ManualClock, tmp_path: Path) -> None:
+    path = tmp_path / "private" / "s.sock"
+    line = SchedulerLine(path)
+    # nobody is there: nothing is told, and nothing fails
+    line.tell(AppliedChange(1))
+    for number in (2, 3):
+        reactor = Reactor(clock)
+        engine = Socket(reactor, path)
+        line.tell(AppliedChange(number))
+        engine.turn()
+        assert engine.changes == [AppliedChange(number)]
+        engine.supervision.close()
+        reactor.close()
+    line.tell(AppliedChange(4))
+    line.close()

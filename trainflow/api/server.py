@@ -17,12 +17,12 @@ import uvicorn
 from trainflow.api.application import compose
 from trainflow.api.execution import ExecutionApplication
 from trainflow.api.presence import Presence
+from trainflow.api.scheduler_line import SchedulerLine
 from trainflow.clock import Clock
 from trainflow.errors import SettingsError
-from trainflow.executors.execution_socket import nudge
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.settings.api_address import is_loopback
 from trainflow.settings.model import ApiSettings, Settings
@@ -43,7 +43,7 @@ class ApiServer:
 
     def __init__(self, project: Project, settings: Settings, clock: Clock, listener: socket.socket) -> None:
         self._listener = listener
-        self._home = project.home
+        self._line = SchedulerLine(project.home.socket_path)
         self._database = Database.of(project.home, settings)
         self._database.patience_seconds = _PATIENCE_SECONDS
         service = ExecutionService(
@@ -51,7 +51,7 @@ class ApiServer:
             clock,
             Versions(),
             lost_attempts=settings.engine.lost_attempts,
-            on_change=self._tell_scheduler,
+            on_change=self._line.tell,
         )
         self._presence = Presence(self._database, clock, settings.engine)
         self._execution = ExecutionApplication(
@@ -59,10 +59,6 @@ class ApiServer:
         )
         self._application = compose(self._execution, self._presence, token=settings.api.token)
         self._server = _Server(_configuration(self._application, settings.api, project.root))
-
-    def _tell_scheduler(self, _change: AppliedChange) -> None:
-        """The scheduler of this home, if there is one, has something to look at; others see it at their next look."""
-        nudge(self._home.socket_path)
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Answer until SIGINT or SIGTERM; `ready` is called when requests are taken."""
@@ -74,6 +70,7 @@ class ApiServer:
             self._presence.end()
         finally:
             self._execution.close()
+            self._line.close()
             self._database.close()
 
     def request_stop(self) -> None:

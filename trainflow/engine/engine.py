@@ -133,8 +133,6 @@ class Engine:
             self._make_service()
             on_failure.pop_all()
         try:
-            if self._api_server is not None:
-                self._api_server.start()
             self._make_parts()
             enter("engine")
             yield self
@@ -156,6 +154,8 @@ class Engine:
         )
 
     def _make_parts(self) -> None:
+        if self._api_server is not None:
+            self._api_server.start()
         if self.executor is not None:
             self._scheduling = self._make_scheduling(self.executor)
         if Part.TRIGGERER in self.parts:
@@ -185,6 +185,7 @@ class Engine:
             service_id=self.service_id,
             leases=self._leases,
             on_notice=self._notice_came,
+            on_change=self._changed,
         )
 
     def _make_triggerer(self) -> Triggerer:
@@ -377,11 +378,9 @@ class Engine:
             with _ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
-        if self._api_server is not None:
-            self._api_server.close()
-        for dispatcher in (self.mirror, self.notifier):
-            if dispatcher is not None:
-                dispatcher.close()
+        for part in (self._api_server, self.mirror, self.notifier):
+            if part is not None:
+                part.close()
         if self._scheduling is not None:
             self._scheduling.close()
         with _ignoring_outage("say that this process has ended"):

@@ -40,14 +40,16 @@ class Scheduling:
         service_id: int,
         leases: Leases,
         on_notice: Callable[[], None],
+        on_change: Callable[[AppliedChange], None],
     ) -> None:
+        """`on_change`: told of what an API server of this home has changed."""
         self._database = database
         self._service = service
         self._executor = executor
         self._clock = clock
         self._leases = leases
         self._own = service_id
-        self._supervision = ExecutionSocket(reactor, service, project.home.socket_path)
+        self._supervision = ExecutionSocket(reactor, service, project.home.socket_path, on_change=on_change)
         self._scheduler = Scheduler(
             database,
             executor,

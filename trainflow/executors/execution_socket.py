@@ -19,14 +19,18 @@ import msgspec
 from trainflow.errors import EngineError, StateError
 from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor
+from trainflow.messages import frames
 from trainflow.messages.execution_api import ExecutionApi, Failed, Outcome, Progress, Reply, Request, RowsSaved
 from trainflow.messages.workload import AttemptKey
+from trainflow.metadata.execution_service import AppliedChange
 from trainflow.settings.home import Home
 
 log = logging.getLogger(__name__)
 
 #: a frame that asks for nothing: the sender has changed the database
 NUDGE = b'"nudge"'
+#: how a frame begins that tells exactly what was changed there: a JSON list of this word and an `AppliedChange`
+_CHANGED = b'["changed",'
 #: descriptors of this process or of the machine, or memory for them, are used up
 _USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_SECONDS = 1.0
@@ -35,8 +39,17 @@ _PAUSE_SECONDS = 1.0
 class ExecutionSocket:
     """Listens for attempts; answers each request with one call of the execution API."""
 
-    def __init__(self, reactor: Reactor, api: ExecutionApi, path: Path) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        api: ExecutionApi,
+        path: Path,
+        *,
+        on_change: Callable[[AppliedChange], None] = lambda _change: None,
+    ) -> None:
+        """`on_change`: told of what an API server has changed for an attempt on another host."""
         self._reactor = reactor
+        self._on_change = on_change
         self._api = api
         self._path = path
         self._decoder = msgspec.json.Decoder(Request)
@@ -80,6 +93,9 @@ class ExecutionSocket:
     def _answer(self, peer: FramedSocket, message: bytes) -> None:
         if message == NUDGE:
             self._reactor.wake()
+            return
+        if message.startswith(_CHANGED):
+            self._on_change(_CHANGES.decode(message)[1])
             return
         try:
             request = self._decoder.decode(message)
@@ -133,6 +149,14 @@ def _private_folder(folder: Path) -> None:
         raise EngineError(
             f"{folder} must belong to this user alone (mode 700): attempts of this user report there. Remove it"
         )
+
+
+_CHANGES = msgspec.json.Decoder(tuple[str, AppliedChange])
+
+
+def changed_frame(change: AppliedChange) -> bytes:
+    """What tells an engine of a change that another process has made for an attempt."""
+    return frames.pack(msgspec.json.encode(("changed", change)))
 
 
 def nudge(path: Path) -> None:
