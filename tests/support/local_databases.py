@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,16 +38,16 @@ _START_SECONDS = 120.0
 _PAUSE_SECONDS = 0.02
 #: Debian keeps the server where only an administrator's PATH looks
 _ADMINISTRATORS_PATH = "/usr/sbin:/usr/local/sbin:/sbin"
-#: small, without a port, and nothing in it has to survive the machine
+#: small, without a port
 _SMALL = (
     "--skip-networking",
     "--skip-log-bin",
     "--innodb-log-file-size=4M",
     "--innodb-buffer-pool-size=32M",
-    "--innodb-flush-log-at-trx-commit=0",
-    "--innodb-doublewrite=0",
     "--performance-schema=OFF",
 )
+#: nothing in it has to survive the machine
+_FORGETFUL = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0")
 
 
 class LocalServer(ABC):
@@ -116,10 +116,10 @@ class LocalPostgres(LocalServer):
 
     administration = "postgres"
 
-    def __init__(self, socket_folder: str) -> None:
+    def __init__(self, socket_folder: str, *, durable: bool = False) -> None:
         self._socket_folder = socket_folder
         super().__init__()
-        for setting in _CARELESS:
+        for setting in () if durable else _CARELESS:
             self.execute(f"ALTER SYSTEM SET {setting} = off")
         # a deadlock is looked for when a transaction has waited this long
         self.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
@@ -137,8 +137,9 @@ class LocalPostgres(LocalServer):
 
 
 @contextmanager
-def local_postgres() -> Iterator[LocalPostgres]:
-    """Run a server. Where it cannot be run the test is skipped, saying why; with `CI` set that is an error."""
+def local_postgres(*, durable: bool = False) -> Iterator[LocalPostgres]:
+    """Run a server. Where it cannot be run the test is skipped, saying why; with `CI` set that is an error. `durable`:
+    what it has committed survives the machine, as in production."""
     with tempfile.TemporaryDirectory(prefix="trainflow-postgres-") as folder:
         try:
             server = _start_postgres(Path(folder))
@@ -147,7 +148,7 @@ def local_postgres() -> Iterator[LocalPostgres]:
                 raise
             pytest.skip(f"no local PostgreSQL: {error}; pip install 'trainflow[test]'")
         try:
-            postgres = LocalPostgres(str(server.get_postmaster_info().socket_dir))
+            postgres = LocalPostgres(str(server.get_postmaster_info().socket_dir), durable=durable)
             yield postgres
             postgres.close()
         finally:
@@ -190,12 +191,13 @@ class LocalMariaDB(LocalServer):
 
 
 @contextmanager
-def local_mariadb() -> Iterator[LocalMariaDB]:
-    """Run a server. Where it cannot be run the test is skipped, saying why; with `CI` set that is an error."""
+def local_mariadb(*, durable: bool = False) -> Iterator[LocalMariaDB]:
+    """Run a server. Where it cannot be run the test is skipped, saying why; with `CI` set that is an error. `durable`:
+    as for PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="trainflow-mariadb-") as name:
         folder = Path(name)
         try:
-            process = _start_mariadb(folder)
+            process = _start_mariadb(folder, _SMALL if durable else (*_SMALL, *_FORGETFUL))
         except Exception as error:
             if os.environ.get("CI"):
                 raise
@@ -209,7 +211,7 @@ def local_mariadb() -> Iterator[LocalMariaDB]:
             process.wait()
 
 
-def _start_mariadb(folder: Path) -> subprocess.Popen[bytes]:
+def _start_mariadb(folder: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
     import pymysql  # noqa: F401
 
     us, data = f"--user={getpass.getuser()}", f"--datadir={folder / 'data'}"
@@ -217,7 +219,7 @@ def _start_mariadb(folder: Path) -> subprocess.Popen[bytes]:
     made = subprocess.run([*make, "--auth-root-authentication-method=normal"], capture_output=True, check=False)
     if made.returncode != 0:
         raise OSError(f"mariadb-install-db failed: {(made.stdout + made.stderr).decode(errors='replace')[-2000:]}")
-    command = [_program("mariadbd"), "--no-defaults", us, data, f"--socket={folder / 'socket'}", *_SMALL]
+    command = [_program("mariadbd"), "--no-defaults", us, data, f"--socket={folder / 'socket'}", *options]
     # a test run that is killed takes its server along
     along = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     with (folder / "log").open("wb") as log:
