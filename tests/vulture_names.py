@@ -100,6 +100,7 @@ _.tls_ca
 
 # looked up by its name: a kind of executor
 _.WorkloadExecutor
+_.CeleryExecutor
 
 # called by executors that find out later that they could not deliver
 _.not_delivered

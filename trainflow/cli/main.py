@@ -13,6 +13,7 @@ from trainflow import __version__
 from trainflow.cli.commands import (
     api_server,
     audit,
+    celery,
     checkpoints,
     dags,
     db,
@@ -66,6 +67,7 @@ for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 for _group in (
     checkpoints.checkpoints,
+    celery.celery,
     samples.samples,
     dags.dags,
     runs.runs,

@@ -18,6 +18,7 @@ from trainflow.near_names import did_you_mean
 GROUP = "trainflow.executors"
 #: looked up without asking what is installed, which takes longer than all else here
 _OWN = {
+    "celery": "trainflow.executors.celery:CeleryExecutor",
     "local": "trainflow.executors.local:LocalExecutor",
     "workload": "trainflow.executors.workload_process:WorkloadExecutor",
 }

@@ -151,8 +151,9 @@ class Worker:
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         attempt = self._attempts.get(key)
-        if attempt is None:
+        if attempt is None or attempt.ends:
             return
+        attempt.ends = True
 
         def end() -> None:
             ended = attempt.end(exit)
@@ -243,6 +244,8 @@ class _HandedAttempt:
         self, workload: ExecuteTask, log_path: Path, settings: Settings, clock: Clock, on_refused: Callable[[], None]
     ) -> None:
         self._key = workload.key
+        #: its process has ended, and that is being said
+        self.ends = False
         #: its process has said a word
         self.begun = False
         self.claimed = False

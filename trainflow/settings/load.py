@@ -156,11 +156,20 @@ _OF_CONTROL_PLANE = ("database__", "notifications__", "api__token", "api__tls_ke
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process that runs attempts of another host: without the secrets of the control plane."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if not name.upper().startswith(PREFIX) or not name[len(PREFIX) :].lower().startswith(_OF_CONTROL_PLANE)
-    }
+    return {name: value for name, value in environ.items() if not _is_of_control_plane(name)}
+
+
+def forget_secrets() -> None:
+    """Take the secrets of the control plane out of the environment of this process, and so of all that it starts."""
+    for name in [name for name in os.environ if _is_of_control_plane(name)]:
+        del os.environ[name]
+
+
+def _is_of_control_plane(name: str) -> bool:
+    if not name.upper().startswith(PREFIX):
+        return False
+    setting = name[len(PREFIX) :].lower()
+    return setting.startswith(_OF_CONTROL_PLANE) or setting.endswith("__broker")
 
 
 def check_names(document: Mapping[str, Any], *, where: str) -> None:

@@ -1,0 +1,117 @@
+"""Attempts over Celery and Redis, with a real worker, under a whole engine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.local_brokers import LocalBroker, local_broker
+from trainflow.bootstrap import interpreter
+from trainflow.executors.celery import CeleryExecutor
+from trainflow.messages.workload import ExecuteTask
+from trainflow.settings.project import Project
+from trainflow.testing.contract_engine import ContractEngine
+from trainflow.testing.executor_engine_contract import ExecutorEngineContract
+from trainflow.testing.processes import DEADLINE_SECONDS
+
+
+class CeleryWorker:
+    """`trainflow celery worker` as a process."""
+
+    def __init__(self, project: Project, log: Path) -> None:
+        self._project = project
+        self._log = log
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as output:
+            return subprocess.Popen(
+                interpreter("trainflow.cli.entry", "celery", "worker", "--slots", "4"),
+                cwd=self._project.root,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def kill(self) -> None:
+        """Kill it, and start another one."""
+        self.process.kill()
+        self.process.wait()
+        self.process = self._start()
+
+    def stop(self) -> int:
+        """Tell it to stop; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(self._log.read_text()) from None
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalBroker]:
+    with local_broker(tmp_path_factory.mktemp("broker")) as broker:
+        yield broker
+
+
+class TestCeleryExecutor(ExecutorEngineContract):
+    @pytest.fixture(autouse=True)
+    def _broker(self, broker: LocalBroker) -> None:
+        type(self).executor = f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 5}}'
+
+    @contextmanager
+    def workers(self, project: Project) -> Iterator[CeleryWorker]:
+        self.worker = CeleryWorker(project, project.home.path / "worker.log")
+        try:
+            yield self.worker
+        finally:
+            self.worker.stop()
+
+    def deliver_again(self, engine: ContractEngine, workload: ExecuteTask) -> None:
+        """The same message once more, as a broker does whose visibility time-out has passed."""
+        executor = engine.executor
+        assert isinstance(executor, CeleryExecutor)
+        executor.deliver(workload)
+
+    def test_worker_that_is_killed_loses_its_attempt_which_runs_again(self, engine: ContractEngine) -> None:
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        self.worker.kill()
+        (engine.root / "go").touch()
+        assert engine.finish(run) == "success"
+        assert engine.outcomes(run) == ["lost", "success"]
+
+    def test_worker_that_is_told_to_stop_has_its_attempt_preempted(self, engine: ContractEngine) -> None:
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        os.kill(self.worker.process.pid, signal.SIGTERM)
+        assert self.worker.process.wait(DEADLINE_SECONDS) == 0
+        engine.until(lambda: engine.outcomes(run)[0] is not None)
+        assert engine.outcomes(run)[0] == "preempted"
+        self.worker.process = self.worker._start()
+        (engine.root / "go").touch()
+        assert engine.finish(run) == "success"
+        assert (engine.task(run).lost, engine.task(run).failures) == (0, 0)
+
+    def test_broker_that_is_away_keeps_tasks_queued_and_loses_nothing(
+        self, engine: ContractEngine, broker: LocalBroker
+    ) -> None:
+        broker.stop()
+        run = engine.trigger("contract_says")
+        executors = engine.engine.executor
+        assert executors is not None
+        engine.until(lambda: "tested" in executors.problems)
+        assert "the broker redis://127.0.0.1" in executors.problems["tested"]
+        row = engine.task(run)
+        assert (row.state, row.lost, row.failures) == ("queued", 0, 0)
+        broker.start()
+        assert engine.finish(run) == "success"
+        assert engine.outcomes(run) == ["success"]

@@ -1,0 +1,178 @@
+"""Hand attempts to Celery workers: a message is a chance to claim, and nothing else.
+
+It is acknowledged as soon as a worker begins with it, and it has no result. With late acknowledgement Redis delivers a
+long task a second time at its visibility time-out, and RabbitMQ at its consumer time-out, while the first still runs;
+and a child that is killed is not run again. Here the claim decides who runs, heartbeats what is lost, and a message
+that is lost or lies with a worker that is busy is sent again by the engine. So no time-out of a broker matters.
+
+Celery is imported by the thread that sends, never by the engine's way. `celery_worker` is the other end.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Self
+
+import msgspec
+
+from trainflow.errors import EngineError, describe
+from trainflow.executors.executor import ExecutorHost
+from trainflow.executors.remote import REDELIVER_SECONDS, RemoteExecutor
+from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.observability.redaction import redact_text
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+log = logging.getLogger(__name__)
+
+#: name of the Celery task
+TASK = "trainflow.execute_workload"
+#: how long a broker may take to answer before it counts as away
+_BROKER_SECONDS = 5.0
+#: how long messages that are being sent are waited for when the engine ends
+_LAST_SECONDS = 5.0
+
+
+class CeleryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a table of type `celery` holds besides `type` and `slots`."""
+
+    #: URL of the broker: redis://…, amqp://…; better kept in the environment: it often holds a password
+    broker: str
+    #: seconds after which an attempt that nobody has begun is sent again
+    redeliver_seconds: float = REDELIVER_SECONDS
+    #: Celery's `broker_transport_options`
+    transport_options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+def celery_options(name: str, options: Mapping[str, Any]) -> CeleryOptions:
+    """The options of an executor of this kind. Raises EngineError for those that are wrong, and without Celery."""
+    if importlib.util.find_spec("celery") is None:
+        raise EngineError(f"executors.{name}: Celery is not installed here: pip install 'trainflow[celery]'")
+    try:
+        return msgspec.convert(options, CeleryOptions)
+    except msgspec.ValidationError as error:
+        raise EngineError(f"executors.{name}: {error}") from None
+
+
+def celery_app(options: CeleryOptions) -> Celery:
+    """The Celery application of both ends."""
+    from celery import Celery
+
+    app = Celery("trainflow", broker=options.broker, set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=options.broker.startswith(("redis", "valkey", "sentinel")),
+        worker_enable_remote_control=True,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=_BROKER_SECONDS,
+        broker_transport_options={
+            "socket_timeout": _BROKER_SECONDS,
+            "socket_connect_timeout": _BROKER_SECONDS,
+            **options.transport_options,
+        }
+        if options.broker.startswith(("redis", "valkey", "sentinel"))
+        else options.transport_options,
+    )
+    return app
+
+
+class CeleryExecutor(RemoteExecutor):
+    """`type = "celery"`."""
+
+    def __init__(self, options: CeleryOptions) -> None:
+        super().__init__(redeliver_seconds=options.redeliver_seconds)
+        self._options = options
+        self._sender: _Sender | None = None
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+        return cls(celery_options(name, options))
+
+    def start(self, host: ExecutorHost) -> None:
+        super().start(host)
+        self._sender = _Sender(self._options, self._failed)
+
+    def deliver(self, workload: ExecuteTask) -> None:
+        assert self._sender is not None
+        self._sender.send(workload)
+
+    def _failed(self, workload: ExecuteTask, reason: str) -> None:
+        """Give back what could not be sent. Called by the thread that sends."""
+        self._host.reactor.call_soon(lambda: self.not_delivered(workload, reason))
+
+    def withdraw(self, key: AttemptKey) -> None:
+        assert self._sender is not None
+        self._sender.revoke(key)
+
+    def end(self, grace: timedelta) -> None:
+        if self._sender is not None:
+            self._sender.end()
+        super().end(grace)
+
+
+def message_id(key: AttemptKey) -> str:
+    """The id of the message of an attempt."""
+    return f"{key.attempt_id}.{key.deferral_number}"
+
+
+class _Sender:
+    """Sends messages in a thread of its own: a broker that does not answer keeps nothing waiting but messages."""
+
+    def __init__(self, options: CeleryOptions, on_failure: Callable[[ExecuteTask, str], None]) -> None:
+        self._options = options
+        self._on_failure = on_failure
+        self._work: SimpleQueue[ExecuteTask | AttemptKey | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="celery", daemon=True)
+        self._thread.start()
+
+    def send(self, workload: ExecuteTask) -> None:
+        """Send a message; `on_failure` is called when it could not be."""
+        self._work.put(workload)
+
+    def revoke(self, key: AttemptKey) -> None:
+        """Have a message dropped that no worker has begun with, as far as that can be had."""
+        self._work.put(key)
+
+    def end(self) -> None:
+        """Send what is left, for a while."""
+        self._work.put(None)
+        self._thread.join(_LAST_SECONDS)
+
+    def _run(self) -> None:
+        app = celery_app(self._options)
+        while (work := self._work.get()) is not None:
+            try:
+                if isinstance(work, AttemptKey):
+                    app.control.revoke(message_id(work))
+                else:
+                    self._send(app, work)
+            except Exception as error:
+                if isinstance(work, ExecuteTask):
+                    said = describe(error).replace(self._options.broker, redact_text(self._options.broker))
+                    self._on_failure(work, f"the broker {redact_text(self._options.broker)} does not answer: {said}")
+        app.close()
+
+    @staticmethod
+    def _send(app: Celery, workload: ExecuteTask) -> None:
+        app.send_task(
+            TASK,
+            args=[msgspec.json.encode(workload).decode()],
+            task_id=message_id(workload.key),
+            queue=workload.queue,
+            ignore_result=True,
+            retry=False,
+            # what monitors show: the message itself holds a secret
+            argsrepr=f"({workload.dag_id} {workload.run_id} {workload.task_id})",
+        )
