@@ -14,10 +14,11 @@ import msgspec
 import pytest
 
 from tests.support.api import RunningApi, running_api
-from tests.support.control_plane import ControlPlane, control_plane
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.api.server import ApiServer
 from trainflow.errors import InputError, SettingsError
 from trainflow.metadata.queries import service_queries
+from trainflow.observability.store_requests import BOUNDS, StoreUse
 from trainflow.settings.api_address import check_address, listen
 from trainflow.settings.model import ApiSettings, Settings
 
@@ -41,6 +42,16 @@ def test_health_version_and_document_are_answered(plane: ControlPlane) -> None:
         document = api.ask("GET", "/openapi.json").body
         assert "/execution/v1/start" in document["paths"]
         assert document["openapi"] == "3.1.0"
+
+
+def test_metrics_are_what_prometheus_reads(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("a"))
+    plane.add_run("d")
+    (work,) = plane.tick()
+    plane.play(work, store_use=[StoreUse("s3://a", "read", 2, calls=(1, *[0] * len(BOUNDS)))])
+    with running_api(plane) as api, urllib.request.urlopen(f"{api.url}/metrics") as answer:
+        assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        assert 'trainflow_store_requests_total{op="read",store="s3://a"} 2' in answer.read().decode().splitlines()
 
 
 def test_ready_says_whether_a_scheduler_is_alive(plane: ControlPlane) -> None:
@@ -75,7 +86,7 @@ class TestToken:
         with running_api(plane, _settings(token=SECRET)) as api:
             yield api
 
-    @pytest.mark.parametrize("path", ["/version", "/openapi.json"])
+    @pytest.mark.parametrize("path", ["/version", "/openapi.json", "/metrics"])
     def test_what_is_not_for_attempts_needs_token(self, api: RunningApi, path: str) -> None:
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {SECRET}"}):
             answer = api.ask("GET", path, **header)

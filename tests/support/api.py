@@ -41,7 +41,8 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, **headers:
         response = connection.getresponse()
         content = response.read()
         found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, msgspec.json.decode(content) if content else None, found)
+        is_json = found.get("content-type", "").startswith("application/json")
+        return Answer(response.status, msgspec.json.decode(content) if is_json else content or None, found)
     finally:
         connection.close()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -21,16 +22,21 @@ from trainflow.api.openapi import openapi_document
 from trainflow.api.presence import Presence
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 
+#: the format that it asks for
+_PROMETHEUS = "text/plain; version=0.0.4"
+
 
 def compose(
     execution: ExecutionApplication,
     presence: Presence,
     *,
     token: str | None,
+    metrics: Callable[[], str] = lambda: "",
     others: Mapping[str, ASGIApp] | None = None,
 ) -> Starlette:
-    """One application of all. `others`: those for people and programs, by the path below which they stand; like all
-    that is not for attempts or load balancers, they are asked by those alone who show `token`, where there is one."""
+    """One application of all. `metrics`: the text that Prometheus is given, waited for by a thread. `others`: those for
+    people and programs, by the path below which they stand; like all that is not for attempts or load balancers, they
+    are asked by those alone who show `token`, where there is one."""
 
     async def health(_request: Request) -> Response:
         return _json({"status": "ok"})
@@ -48,11 +54,15 @@ def compose(
     async def document(_request: Request) -> Response:
         return _json(openapi_document(metadata.version("trainflow")))
 
+    async def for_prometheus(_request: Request) -> Response:
+        return Response(await run_in_threadpool(metrics), media_type=_PROMETHEUS)
+
     routes: list[BaseRoute] = [
         Route("/health", health),
         Route("/ready", ready),
         Mount(PREFIX, routes=execution.routes()),
         Route("/version", _Proven(request_response(version), token), methods=["GET"]),
+        Route("/metrics", _Proven(request_response(for_prometheus), token), methods=["GET"]),
         Route("/openapi.json", _Proven(request_response(document), token), methods=["GET"]),
         *(Mount(path, app=_Proven(app, token)) for path, app in (others or {}).items()),
     ]

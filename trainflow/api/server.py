@@ -20,6 +20,7 @@ from trainflow.api.presence import Presence
 from trainflow.api.scheduler_line import SchedulerLine
 from trainflow.clock import Clock
 from trainflow.errors import SettingsError
+from trainflow.insight.runs.store_use import StoreMetrics
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
@@ -57,7 +58,13 @@ class ApiServer:
         self._execution = ExecutionApplication(
             service, self._database, project.home, threads=settings.api.execution_threads
         )
-        self._application = compose(self._execution, self._presence, token=settings.api.token)
+        store_metrics = StoreMetrics()
+        self._application = compose(
+            self._execution,
+            self._presence,
+            token=settings.api.token,
+            metrics=lambda: store_metrics.text(self._database),
+        )
         self._server = _Server(_configuration(self._application, settings.api, project.root))
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -25,13 +26,18 @@ class StoreMetrics:
     """Counters of all attempts of a metadata database. Each look reads what has ended since the one before."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._uses: list[StoreUse] = []
         self._newest: datetime | None = None
         #: attempts that are in the sums and may be seen again
         self._counted: dict[str, datetime] = {}
 
     def text(self, database: Database) -> str:
-        """The counters, in the text format of Prometheus."""
+        """The counters, in the text format of Prometheus. Safe for threads."""
+        with self._lock:
+            return self._text(database)
+
+    def _text(self, database: Database) -> str:
         since = None if self._newest is None else self._newest - _LATE
         rows = database.read(lambda connection: attempt_queries.store_use_since(connection, since))
         for row in rows:
