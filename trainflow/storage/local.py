@@ -1,33 +1,42 @@
 """Files on a local (or locally mounted) disk.
 
 `open(…, "x")` creates exclusively but not atomically: a crash in the middle leaves a torn entry that must not be
-replace. So the content goes to a temporary file first, is flushed, and gets its name by `link`, which never replaces.
+replaced. So the content goes to a temporary file first, is flushed, and gets its name by `link`, which never replaces
+(`exclusive`). A disk may be in the network: a handle that has become stale is opened again.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import stat
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
+from trainflow.errors import SampleUnreadable, StoreFailure
 from trainflow.storage.errors import CheckpointFailures, Failures
+from trainflow.storage.exclusive import (
+    NO_LINKS,
+    again_if_stale,
+    is_deleted,
+    is_hidden,
+    is_temporary,
+    link_exclusively,
+    rename_over,
+    temporary_name,
+    write_temporary,
+)
 from trainflow.storage.store import SEAL, TIMES, FileStatus, Store, StoreFile
 
 CHUNK_BYTES = 1 << 20
-#: temporary files start so; listings leave them out, the sweeper removes those left by a crash
-TEMPORARY_PREFIX = ".tmp-"
-#: all of such a name: what a trainer calls `.tmp-something` is its own, and part of its checkpoint
-_TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.+-[0-9a-f]{{16}}", re.DOTALL)
+#: how often the deletion of a folder goes on where something in it was gone
+_DELETE_TRIES = 100
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 #: what is walked: names below the folder, with what the system says of them
 _Found = list[tuple[str, "os.DirEntry[str]"]]
 #: Linux: share the blocks of another file, copy-on-write
@@ -44,41 +53,38 @@ class LocalStore(Store):
         self._failures = failures or CheckpointFailures()
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
-        found: _Found = []
         try:
-            _walk(self._path(folder), "", found, recursive=recursive, of_ledger=False)
+            found = again_if_stale(lambda: _walked(self._path(folder), "", recursive=recursive, of_ledger=False))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self._failures.raise_for("list", self.uri(folder), error)
-        files = (_listed(name, entry) for name, entry in found if not is_temporary(entry.name))
+        files = (_listed(name, entry) for name, entry in found if not is_hidden(entry.name))
         return sorted((file for file in files if file is not None), key=lambda file: file.path)
 
     def names(self, folder: str) -> list[str] | None:
         try:
-            found = os.listdir(self._path(folder))
+            found = again_if_stale(lambda: os.listdir(self._path(folder)))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             self._failures.raise_for("list", self.uri(folder), error)
-        # of a hundred thousand names hardly any is looked at any closer
-        return [name for name in found if not (name.startswith(TEMPORARY_PREFIX) and is_temporary(name))]
+        return [name for name in found if not is_hidden(name)]
 
     def read(self, path: str) -> bytes:
         target = self._at(path)
         with self._failing("read", target):
-            return target.read_bytes()
+            return again_if_stale(lambda: _range(target, 0, None))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         target = self._at(path)
-        with self._failing("read", target), target.open("rb") as file:
-            file.seek(start)
-            return file.read(end - start)
+        with self._failing("read", target):
+            return again_if_stale(lambda: _range(target, start, end))
 
     def open(self, path: str) -> IO[bytes]:
         target = self._at(path)
         with self._failing("read", target):
-            return target.open("rb")
+            return again_if_stale(lambda: open(target, "rb"))
 
     def status(self, path: str) -> FileStatus | None:
         try:
@@ -96,11 +102,10 @@ class LocalStore(Store):
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         root = os.fsencode(self.root)
         with self._failing("read", self.root):
-            return [_content(b"%b/%b" % (root, path.encode())) for path in paths]
+            return [again_if_stale(partial(_content, b"%b/%b" % (root, path.encode()))) for path in paths]
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        target = self._at(path)
-        with self._failing("read", target), target.open("rb") as file:
+        with self.open(path) as file, self._failing("read", self._at(path)):
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
@@ -115,11 +120,11 @@ class LocalStore(Store):
         target, found = self._at(folder), _Found()
         with self._failing("list", target), suppress(FileNotFoundError):
             prefix = "" if target == self.root else f"{target.relative_to(self.root).as_posix()}/"
-            _walk(str(target), prefix, found, recursive=True, of_ledger=True)
+            found = again_if_stale(lambda: _walked(str(target), prefix, recursive=True, of_ledger=True))
         files = []
         with self._failing("list", target):
             for name, entry in found:
-                if is_temporary(entry.name) == temporary:
+                if is_temporary(entry.name) == temporary and not is_deleted(entry.name):
                     with suppress(FileNotFoundError):
                         status = entry.stat()
                         modified = datetime.fromtimestamp(status.st_mtime, UTC)
@@ -136,24 +141,26 @@ class LocalStore(Store):
                 return []
 
     def exists(self, path: str) -> bool:
-        return self._at(path).is_file()
+        with self._failing("read", self._at(path)):
+            return again_if_stale(self._at(path).is_file)
 
     def create_exclusive(self, path: str, data: bytes) -> None:
         target = self._at(path)
         with self._failing("create", target):
             make_folder(target.parent)
-            temporary = _write_temporary(target, data, durable=True)
+            temporary = write_temporary(target, data, durable=True)
             try:
-                _link(temporary, target)
+                link_exclusively(temporary, target)
             finally:
-                temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # what is left is the sweeper's
+                    os.unlink(temporary)
             fsync_folder(target.parent)
 
     def replace(self, path: str, data: bytes) -> None:
         target = self._at(path)
         with self._failing("write", target):
             make_folder(target.parent)
-            _write_temporary(target, data, durable=False).replace(target)
+            rename_over(write_temporary(target, data, durable=False), target)
 
     def put_file(self, source: Path, path: str) -> None:
         target = self._at(path)
@@ -177,7 +184,7 @@ class LocalStore(Store):
         target = self._at(folder)
         with self._failing("delete", target), suppress(FileNotFoundError):
             _set_writable(target, writable=True, files=False)
-            shutil.rmtree(target)
+            _delete_tree(target)
 
     def seal(self, folder: str, note: bytes = b"") -> None:
         target = self._at(folder)
@@ -195,12 +202,12 @@ class LocalStore(Store):
 
     def share(self, source: str, path: str) -> bool:
         target = self._at(path)
-        temporary = target.with_name(f"{TEMPORARY_PREFIX}{target.name}-{os.urandom(8).hex()}")
+        temporary = target.with_name(temporary_name(target.name))
         try:
             os.link(self._at(source), temporary)
         except OSError as error:
             # another owner's file, as many names as a file can have
-            if error.errno in _NO_LINKS or error.errno == errno.EXDEV:
+            if error.errno in NO_LINKS or error.errno == errno.EXDEV:
                 return False
             self._failures.raise_for("write", str(target), error)
         with self._failing("write", target):
@@ -228,6 +235,12 @@ class LocalStore(Store):
             raise
         except OSError as error:
             self._failures.raise_for(doing, str(path), error)
+
+
+def _walked(folder: str, prefix: str, *, recursive: bool, of_ledger: bool) -> _Found:
+    found: _Found = []
+    _walk(folder, prefix, found, recursive=recursive, of_ledger=of_ledger)
+    return found
 
 
 def _walk(folder: str, prefix: str, found: _Found, *, recursive: bool, of_ledger: bool) -> None:
@@ -261,14 +274,28 @@ def written(status: os.stat_result) -> float:
     return max(status.st_mtime_ns, status.st_ctime_ns) / 1e9
 
 
-def temporary_name(name: str) -> str:
-    """A name for the content of a file that is to be called `name`, which no other writer has."""
-    return f"{TEMPORARY_PREFIX}{name}-{os.urandom(8).hex()}"
+def _range(path: Path, start: int, end: int | None) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(start)
+        return file.read() if end is None else file.read(max(end - start, 0))
 
 
-def is_temporary(name: str) -> bool:
-    """Whether a file is one that a writer has begun and not finished."""
-    return _TEMPORARY.fullmatch(name) is not None
+def _delete_tree(folder: Path) -> None:
+    """Delete all of it. What another deletes meanwhile is gone; what a process has open its system deletes later."""
+    for again in range(_DELETE_TRIES, -1, -1):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            if not os.path.lexists(folder):
+                return
+            if not again:
+                raise
+        except OSError:
+            if not all(is_deleted(name) for _, _, names in os.walk(folder) for name in names):
+                raise
+            return
+        else:
+            return
 
 
 def _content(path: bytes) -> bytes | None:
@@ -316,7 +343,7 @@ def make_folder(folder: Path) -> None:
 
 def fsync_file(path: Path) -> None:
     """Wait until the file's content is on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = again_if_stale(lambda: os.open(path, os.O_RDONLY))
     try:
         os.fsync(descriptor)
     finally:
@@ -333,33 +360,6 @@ def fsync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _write_temporary(target: Path, data: bytes, *, durable: bool) -> Path:
-    temporary = target.with_name(temporary_name(target.name))
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _link(temporary: Path, target: Path) -> None:
-    try:
-        os.link(temporary, target)
-    except OSError as error:
-        if error.errno in _NO_LINKS:
-            raise StoreNotExclusive(
-                f"{target.parent}: this file system has no hard links ({error.strerror}), so it cannot create a file "
-                "exclusively and whole; keep checkpoints on another disk or in an object store"
-            ) from None
-        raise
 
 
 def clone(source: Path, target: Path) -> bool:
