@@ -22,6 +22,7 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import MARKER, Project
 from trainflow.testing.contract_tasks import CODE, PIPELINE
 from trainflow.testing.executor_contract import ExecutorContract, Host, held, lay_out, runs, workload
+from trainflow.testing.executor_engine_contract import ExecutorEngineContract
 from trainflow.testing.processes import wait_for
 
 
@@ -381,3 +382,8 @@ class TestAfterAnotherEngine:
         assert executor.adopt([held(host, waiting)]) == [waiting.key]
         executor.end(timedelta())
         host.close()
+
+
+class TestLocalUnderEngine(ExecutorEngineContract):
+    executor: ClassVar[str] = "{slots = 4}"
+    name: ClassVar[str] = "local"

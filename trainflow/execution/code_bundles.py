@@ -13,10 +13,14 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainflow.errors import EngineError, InputError, describe
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.project import MARKER, find_root
+
+if TYPE_CHECKING:
+    from trainflow.authoring.dag import DAG
 
 SHARED, IMAGE, GIT = "shared", "image", "git+"
 _GIT_SECONDS = 600
@@ -90,3 +94,16 @@ def _unpack(code: str, folder: Path) -> None:
             archive.extractall(folder)
     except Exception as error:
         raise EngineError(f"{code} cannot be brought to this host: {describe(error)}") from error
+
+
+def check_version(dag: DAG, content: str, workload: ExecuteTask) -> None:
+    """Raise InputError when the code here is not that of the DAG version that the run is pinned to."""
+    from trainflow.serialization.document import encode, version_of
+    from trainflow.serialization.from_dag import to_document
+
+    here = version_of(encode(to_document(dag, content)))
+    if here != workload.version:
+        raise InputError(
+            f"the code of this worker ({workload.project_root}) gives version {here} of DAG '{dag.dag_id}', its run is "
+            f"pinned to {workload.version}: bring the worker's code up to date, or start a run of what it has"
+        )

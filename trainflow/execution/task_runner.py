@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
 from trainflow.authoring.context import build_context, current_context
-from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import end_forked_copies
 from trainflow.authoring.trigger import describe_trigger
@@ -184,19 +183,6 @@ def _shown(text: str, longest: int) -> str:
     return presentable(without_secrets(text), longest)
 
 
-def check_version(dag: DAG, content: str, workload: ExecuteTask) -> None:
-    """Raise InputError when the code here is not that of the DAG version that the run is pinned to."""
-    from trainflow.serialization.document import encode, version_of
-    from trainflow.serialization.from_dag import to_document
-
-    here = version_of(encode(to_document(dag, content)))
-    if here != workload.version:
-        raise InputError(
-            f"the code of this worker ({workload.project_root}) gives version {here} of DAG '{dag.dag_id}', its run is "
-            f"pinned to {workload.version}: bring the worker's code up to date, or start a run of what it has"
-        )
-
-
 class _Attempt:
     """One claimed attempt: execute, and say how it ended."""
 
@@ -254,6 +240,8 @@ class _Attempt:
         if dag is None:
             raise InputError(f"{path} does not define DAG '{self._workload.dag_id}' any more")
         if self._workload.version:
+            from trainflow.execution.code_bundles import check_version
+
             check_version(dag, loaded.content, self._workload)
         if not dag.has_task(self._workload.task_id):
             raise InputError(f"{path}: DAG '{dag.dag_id}' has no task '{self._workload.task_id}' any more")

@@ -25,8 +25,6 @@ from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.testing.contract_tasks import CODE, PIPELINE
 from trainflow.testing.processes import DEADLINE_SECONDS
 
-#: name of the executor that is tested
-TESTED = "tested"
 #: attempts are lost after this long without a heartbeat, in seconds
 LOST_AFTER_SECONDS = 3.0
 
@@ -36,6 +34,7 @@ class ContractEngine:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._name = engine.settings.executor.default
         self.delivered: list[ExecuteTask] = []
         #: what is done with a workload instead of handing it over
         self.intercept: Callable[[ExecuteTask], bool] = lambda _workload: False
@@ -58,7 +57,7 @@ class ContractEngine:
     def executor(self) -> Executor:
         """The executor under test."""
         assert self.engine.executor is not None
-        return self.engine.executor[TESTED]
+        return self.engine.executor[self._name]
 
     def until(self, condition: Callable[[], Any]) -> None:
         """Let the engine turn until the condition is true."""
@@ -146,13 +145,13 @@ class ContractEngine:
         )
 
 
-def lay_out_project(folder: Path, executor: str, port: int) -> Project:
-    """A project whose tasks go to the executor under test. `executor`: its table, as TOML."""
+def lay_out_project(folder: Path, executor: str, port: int, *, name: str = "tested") -> Project:
+    """A project whose tasks go to the executor under test, which is called `name`. `executor`: its table, as TOML."""
     toml = f"""
 [executor]
-default = "{TESTED}"
+default = "{name}"
 [executors]
-{TESTED} = {executor}
+{name} = {executor}
 [engine]
 heartbeat_seconds = 0.2
 poll_seconds = 0.5

@@ -30,8 +30,9 @@ from trainflow.testing.contract_engine import ContractEngine, contract_api, cont
 class ExecutorEngineContract:
     """The tests. They are the same for every executor."""
 
-    #: the table of the executor, as TOML
+    #: the table of the executor, as TOML, and its name
     executor: ClassVar[str]
+    name: ClassVar[str] = "tested"
 
     def workers(self, project: Project) -> AbstractContextManager[object]:
         """What runs attempts of the executor, where that is not started by it."""
@@ -41,7 +42,7 @@ class ExecutorEngineContract:
     def project(self, tmp_path: Path) -> Iterator[Project]:
         """A project with an API server and workers."""
         with listening() as listener:
-            project = lay_out_project(tmp_path, self.executor, listener.getsockname()[1])
+            project = lay_out_project(tmp_path, self.executor, listener.getsockname()[1], name=self.name)
             project.home.create()
             with contract_api(project, listener), self.workers(project):
                 yield project
@@ -58,7 +59,7 @@ class ExecutorEngineContract:
         run = engine.trigger("contract_says")
         assert engine.finish(run) == "success"
         assert engine.outcomes(run) == ["success"]
-        assert engine.task(run).executor == "tested"
+        assert engine.task(run).executor == self.name
 
     def test_task_that_fails_says_why_and_its_log_is_there(self, engine: ContractEngine) -> None:
         run = engine.trigger("contract_fails")
@@ -127,8 +128,8 @@ class ExecutorEngineContract:
 
         engine.intercept = away
         run = engine.trigger("contract_says")
-        engine.until(lambda: engine.delivered)
-        engine.turn(1.0)
+        engine.until(lambda: engine.delivered and engine.task(run).state == "queued")
+        engine.turn(0.5)
         row = engine.task(run)
         assert (row.state, row.lost, row.failures) == ("queued", 0, 0)
         engine.intercept = lambda _workload: False
