@@ -17,6 +17,9 @@ from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.api.server import ApiServer
 from trainflow.errors import InputError, SettingsError
+from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
+from trainflow.messages.execution_api import Heartbeat, Refused
+from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.queries import service_queries
 from trainflow.observability.store_requests import BOUNDS, StoreUse
 from trainflow.settings.api_address import check_address, listen
@@ -156,6 +159,22 @@ class TestTls:
             trusted = ssl.create_default_context(cafile=str(cert))
             with urllib.request.urlopen(f"https://localhost:{api.port}/health", context=trusted) as answer:
                 assert msgspec.json.decode(answer.read()) == {"status": "ok"}
+
+    def test_worker_believes_the_authority_of_the_settings_alone(
+        self, plane: ControlPlane, certificate: tuple[Path, Path]
+    ) -> None:
+        cert, key = certificate
+        with running_api(plane, _settings(tls_cert=str(cert), tls_key=str(key))) as api:
+            url, beat = f"https://localhost:{api.port}", Heartbeat(AttemptKey("a"))
+
+            def client(ca_file: str | None) -> HttpApiClient:
+                return HttpApiClient(url, "secret", clock=plane.clock, sleep=lambda _seconds: None, ca_file=ca_file)
+
+            believing = client(str(cert))
+            assert believing.ask_once(beat) == Refused("this token is not that of any attempt")
+            believing.close()
+            with pytest.raises(ApiUnreachable, match="certificate verify failed"):
+                client(None).ask_once(beat)
 
     @pytest.mark.parametrize("broken", ["missing", "text"])
     def test_file_that_is_no_certificate_is_told(self, plane: ControlPlane, tmp_path: Path, broken: str) -> None:

@@ -90,7 +90,10 @@ class HttpApiClient:
             raise InputError(f"the address of the API server, '{url}', does not begin with http:// or https://")
         self._host = parts.hostname
         self._path = parts.path.rstrip("/") + PREFIX
-        self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+        try:
+            self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(f"api.tls_ca: {ca_file} cannot be used: {error}") from None
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 

@@ -42,7 +42,6 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.observability.processes import WORKER_VARIABLE
 from trainflow.settings.home import Home
 from trainflow.settings.load import load_settings
-from trainflow.settings.model import Settings
 from trainflow.settings.project import HOME_VARIABLE, Project
 
 log = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ class Worker:
             return
         host = self._host(root)
         log_path = self._home.attempt_log(workload.dag_id, workload.run_id, workload.task_id, workload.key.attempt_id)
-        attempt = _HandedAttempt(workload, log_path, host.settings, self.clock, lambda: self._refused(workload.key))
+        attempt = _HandedAttempt(workload, log_path, host, self.clock, lambda: self._refused(workload.key))
         self._attempts[workload.key] = attempt
         # what code of users may read does not hold what claims the attempt
         own = replace(
@@ -241,8 +240,11 @@ class _HandedAttempt:
     in a thread of its own."""
 
     def __init__(
-        self, workload: ExecuteTask, log_path: Path, settings: Settings, clock: Clock, on_refused: Callable[[], None]
+        self, workload: ExecuteTask, log_path: Path, host: _Host, clock: Clock, on_refused: Callable[[], None]
     ) -> None:
+        settings = host.settings
+        authorities = settings.api.tls_ca
+        ca_file = str(host.project.root / authorities) if authorities is not None else None
         self._key = workload.key
         #: its process has ended, and that is being said
         self.ends = False
@@ -257,7 +259,7 @@ class _HandedAttempt:
             clock=clock,
             sleep=time.sleep,
             outage_seconds=settings.executor.outage_seconds,
-            ca_file=settings.api.tls_ca,
+            ca_file=ca_file,
         )
         self._session = RemoteSession(
             client,

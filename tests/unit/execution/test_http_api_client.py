@@ -198,6 +198,11 @@ def test_address_that_is_none_is_refused(url: str, clock: ManualClock) -> None:
         HttpApiClient(url, SECRET, clock=clock, sleep=lambda _seconds: None)
 
 
+def test_authorities_that_cannot_be_read_are_told(clock: ManualClock) -> None:
+    with pytest.raises(InputError, match=r"api\.tls_ca: /nowhere cannot be used"):
+        HttpApiClient("https://x", SECRET, clock=clock, sleep=lambda _seconds: None, ca_file="/nowhere")
+
+
 def test_unreachable_server_is_told(clock: ManualClock, unused_port: Callable[[], int]) -> None:
     client = HttpApiClient(f"http://127.0.0.1:{unused_port()}", SECRET, clock=clock, sleep=lambda _seconds: None)
     with pytest.raises(ApiUnreachable, match="ConnectionRefusedError"):
