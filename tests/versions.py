@@ -24,6 +24,7 @@ TESTS = (
     "tests/unit/samples/rows/test_batches.py",
     "tests/integration/test_metadata_fast_path.py",
     "tests/integration/test_samples_s3.py",
+    "tests/integration/test_storage_obstore.py",
     "tests/migration",
 )
 

@@ -543,3 +543,35 @@ def test_file_that_is_replaced_while_it_is_fetched_is_not_a_mixture(
     server.meddle = replace  # type: ignore[assignment]
     with pytest.raises(StoreFailure, match="412"):
         store.get_file("a", tmp_path / "to")
+
+
+def test_parquet_is_read_by_ranges_and_few_requests(meddled: tuple[Meddled, LocalS3]) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from trainflow.samples.files.parquet_file import opened
+
+    server, s3 = meddled
+    sink, chance = io.BytesIO(), random.Random(1)
+    columns = {name: [chance.random() for _ in range(100_000)] for name in "abcdefgh"}
+    pq.write_table(pa.table(columns), sink, row_group_size=50_000)
+    size = len(sink.getvalue())
+    place = f"s3://{s3.make_bucket()}/a.parquet"
+    storage = open_storage(place, s3.storage_options, None)
+    storage.replace(place, sink.getvalue())
+    ranges: list[str] = []
+    server.meddle = lambda environ: ranges.append(environ.get("HTTP_RANGE", ""))
+    with opened(storage, place) as file:
+        assert file.parquet.metadata.num_rows == 100_000
+        assert len(ranges) == 1  # its end, with the footer
+        one = file.parquet.read_row_group(1, columns=["c"])
+    assert one.column("c").to_pylist() == columns["c"][50_000:]
+    assert len(ranges) <= 3
+    spans = [each.removeprefix("bytes=").split("-") for each in ranges[1:]]
+    assert sum(int(end) - int(start) for start, end in spans) < size / 4
+    ranges.clear()
+    with opened(storage, place) as file:
+        assert file.parquet.read().num_rows == 100_000
+    assert len(ranges) < 20

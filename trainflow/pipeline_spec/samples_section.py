@@ -136,7 +136,8 @@ class SamplesSection(TaskSection):
     catch_up: Literal["all"] | CatchUpSection = "all"
     """When the chain is far behind: train on `all` of it, or step over what is too old: `{newer_than: 3d}`."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the fsspec file system. Credentials are better left to the environment."""
+    """Options of the fsspec file system, and `driver` (obstore, fsspec). Credentials are better left to the
+    environment."""
     poke_interval: Duration = timedelta(seconds=1)
     """How often the triggerer looks for the partition that is waited for."""
     wait_timeout: Duration | None = None

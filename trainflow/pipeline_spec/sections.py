@@ -113,7 +113,8 @@ class StoreSection(Section):
     url: str
     """fsspec URL, or path relative to the project."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the fsspec file system. Credentials are better left to the environment."""
+    """Options of the fsspec file system, and `driver` (obstore, fsspec). Credentials are better left to the
+    environment."""
 
     @field_validator("url")
     @classmethod
@@ -312,7 +313,8 @@ class AdoptSection(Section):
     files: str = "**"
     """Glob of the files that are the checkpoint."""
     storage_options: dict[str, Any] = Field(default_factory=dict)
-    """Options of the fsspec file system. Credentials are better left to the environment."""
+    """Options of the fsspec file system, and `driver` (obstore, fsspec). Credentials are better left to the
+    environment."""
 
     @model_validator(mode="after")
     def _can_be_found(self) -> AdoptSection:

@@ -178,7 +178,8 @@ class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     #: fsspec URL, or a path relative to the project
     store: str = "checkpoints"
-    #: options of the fsspec file system; what a pipeline gives for its own store wins key by key
+    #: options of the fsspec file system, and `driver` (obstore, fsspec); what a pipeline gives for its own store wins
+    #: key by key
     storage_options: dict[str, StorageOption] = msgspec.field(default_factory=dict)
     #: how much of the files of checkpoints in a store elsewhere is kept on this machine, in the home, for the next
     #: run; in GB, 0: nothing
