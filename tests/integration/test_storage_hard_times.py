@@ -7,11 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.local_object_stores import LocalS3
+from tests.support.local_object_stores import LocalGCS, LocalS3
 from tests.support.store_proxy import StoreProxy, store_proxy
 from trainflow.errors import StoreNotExclusive
 from trainflow.storage.drivers import probe
 from trainflow.storage.object_store import ObjectStore
+from trainflow.storage.obstore.buckets import Buckets
+from trainflow.storage.obstore.driver import ObstoreDriver
+from trainflow.storage.obstore.urls import path_of
 from trainflow.storage.store import Store
 from trainflow.storage.throttling import tell_waits
 from trainflow.storage.urls import open_store
@@ -89,3 +92,33 @@ def test_store_that_asks_for_fewer_requests_is_waited_for_and_that_is_said(
     ]
     assert told == [*expected, None]
     assert [record.getMessage() for record in caplog.records] == expected
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body")
+def test_emulator_of_google_that_knows_no_generations_is_refused(gcs: LocalGCS) -> None:
+    """As gcp-storage-emulator does."""
+    with store_proxy(gcs.endpoint) as proxy:
+        options = LocalGCS(proxy.endpoint).storage_options
+        store = open_store(f"gs://{gcs.make_bucket()}/x", storage_options=options)
+        probe(store)
+        proxy.drops = frozenset({"ifgenerationmatch"})
+        with pytest.raises(StoreNotExclusive, match="it created the same file twice"):
+            probe(store)
+        assert store.files("") == []
+
+
+class TestGcsStoreByXml(StoreContract):
+    """What obstore asks of Google, answered by a server of S3 whose XML is the same but for the condition."""
+
+    @pytest.fixture
+    def store(self, s3: LocalS3, proxy: StoreProxy) -> Store:
+        proxy.translates = {("x-goog-if-generation-match", "0"): ("if-none-match", "*")}
+        buckets = Buckets(
+            "GCSStore",
+            {"base_url": proxy.endpoint},
+            {"allow_http": True},
+            lambda: {"token": "of nobody", "expires_at": None},
+        )
+        bucket = s3.make_bucket()
+        base = f"{bucket}/some/checkpoints"
+        return ObjectStore(lambda: (ObstoreDriver(buckets, path_of), base), url=f"gs://{base}")
