@@ -19,6 +19,13 @@ _.readinto
 
 # http.server
 _.do_POST
+_.do_PUT
+_.do_HEAD
+_.do_DELETE
+_.daemon_threads
+_.handle_error
+_.protocol_version
+_.close_connection
 _.log_message
 
 # SQLAlchemy, the SQLite driver
@@ -86,6 +93,8 @@ _.chain_run_id
 _.TEST
 
 # fields of answers that only JSON shows
+_.price_a_day
+_.requests_by_kind
 _.from_id
 _.meaning
 _.catches_up_in_seconds

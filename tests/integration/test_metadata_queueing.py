@@ -211,7 +211,9 @@ def test_queue_is_read_through_its_index(plane: ControlPlane) -> None:
         statements.append((statement, parameters))
 
     with plane.database.transaction() as connection:
-        found = scheduled_queries.lock_scheduled(connection, limit=24, without_pools=["full"], without_runs=[99])
+        found = scheduled_queries.ask_and_lock_scheduled(
+            connection, limit=24, without_pools=["full"], without_runs=[99]
+        )()
         statement, parameters = next(pair for pair in statements if "FROM task_instance" in pair[0])
         explain = "EXPLAIN QUERY PLAN" if plane.database.is_sqlite else "EXPLAIN"
         plan = [str(row) for row in connection.exec_driver_sql(f"{explain} {statement}", parameters)]
@@ -245,11 +247,11 @@ def test_queueing_locks_tasks_and_neither_their_runs_nor_their_dags(on_a_server:
         for change in changes:
             changing.execute(change)
         with plane.database.transaction() as connection:
-            assert len(scheduled_queries.lock_scheduled(connection, limit=24)) == 1
+            assert len(scheduled_queries.ask_and_lock_scheduled(connection, limit=24)()) == 1
             # what it has locked is passed over
-            assert scheduled_queries.lock_scheduled(changing, limit=24) == []
+            assert scheduled_queries.ask_and_lock_scheduled(changing, limit=24)() == []
     with plane.database.transaction() as connection:
-        assert len(scheduled_queries.lock_scheduled(connection, limit=24)) == 1
+        assert len(scheduled_queries.ask_and_lock_scheduled(connection, limit=24)()) == 1
         with plane.database.transaction() as changing:
             changing.execute(text(_GIVE_UP[plane.database.url.get_backend_name()]))
             for change in changes:

@@ -28,7 +28,14 @@ from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import attempt_outcomes, run_creation
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import attempt_queries, queued_run_queries, run_queries, task_queries, trigger_queries
+from trainflow.metadata.queries import (
+    attempt_queries,
+    in_flight,
+    queued_run_queries,
+    run_queries,
+    task_queries,
+    trigger_queries,
+)
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.metadata.retry_policy import RetryCounts, RetryDecision, after_loss
 from trainflow.operators import checkpoint, trigger_dagrun
@@ -98,7 +105,7 @@ def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
 def move_without_a_guard(patch: pytest.MonkeyPatch) -> None:
     """Every message is believed."""
 
-    real_by_key = task_queries.by_key
+    real_by_key = in_flight.by_key
 
     def by_attempt_alone(connection: Any, key: Any) -> Any:
         task, attempt = task_queries.TASK, attempt_queries.ATTEMPT
@@ -116,8 +123,8 @@ def move_without_a_guard(patch: pytest.MonkeyPatch) -> None:
             number = row.id if (row := by_attempt_alone(connection, key)) is not None else -1
         return real(connection, number, leaving=leaving, to=to, key=None, **values)
 
-    patch.setattr(task_queries, "by_key", by_attempt_alone)
-    patch.setattr(task_queries, "ask_by_key", lambda *asked: partial(by_attempt_alone, *asked))
+    patch.setattr(in_flight, "by_key", by_attempt_alone)
+    patch.setattr(in_flight, "ask_by_key", lambda *asked: partial(by_attempt_alone, *asked))
     patch.setattr(task_queries, "begin_move", begin_move)
 
 
@@ -172,7 +179,7 @@ def believe_exit_codes(patch: pytest.MonkeyPatch) -> None:
     def exited(self: ExecutionService, key: Any, exit: ProcessExit) -> bool:
         if exit.code == 0:
             with self._database.transaction() as connection:
-                row = task_queries.by_key(connection, key)
+                row = in_flight.by_key(connection, key)
                 if row is not None and row.state == TaskInstanceState.RUNNING:
                     task_queries.move(
                         connection, row.id, leaving={TaskInstanceState.RUNNING}, to=TaskInstanceState.SUCCESS

@@ -46,7 +46,7 @@ class StoreProxy(ThreadingHTTPServer):
             self.asked += 1
             return self.asked
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, _client_address: Any) -> None:
         """Say nothing of clients that were killed."""
 
 

@@ -24,7 +24,8 @@ writer refuses (or the reverse), changes the fold without a new `ledger_files.SN
 records.
 
 Reading order
-- `chain` (the names of a chain and of its files) and `verified_artifacts` (what of a checkpoint was looked at before);
+- `chain` (the names of a chain and of its files), `transfers` (files on their way to a store and from it),
+  `verified_artifacts` (what of a checkpoint was looked at before) and `artifact_cache` (files that this machine keeps);
 - `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in (of a
   `trainflow.storage.store`);
 - `commit`: from the files of a trainer to the next entry: gates, fence, artifacts, saves inside a split;

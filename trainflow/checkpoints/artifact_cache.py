@@ -18,8 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trainflow.checkpoints.ledger.entries import ArtifactFile
-from trainflow.checkpoints.transfers import digest_file
-from trainflow.checkpoints.verified_artifacts import SMALL_BYTES
+from trainflow.checkpoints.transfers import SMALL_BYTES, digest_file
 from trainflow.storage.local import clone
 
 _READ_ONLY = 0o444

@@ -21,6 +21,8 @@ from trainflow.storage.local import CHUNK_BYTES
 from trainflow.storage.store import Store
 
 T = TypeVar("T")
+#: a checkpoint of at most so many bytes is read
+SMALL_BYTES = 64 << 20
 #: a file of at most so many bytes is one request, and goes together with others
 SMALL_FILE_BYTES = 4 << 20
 

@@ -21,7 +21,7 @@ import msgspec
 
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.ledger.ledger_files import encode_entry
-from trainflow.checkpoints.transfers import digest_file, digest_of, fetch_files
+from trainflow.checkpoints.transfers import SMALL_BYTES, digest_file, digest_of, fetch_files
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.pluralize import counted
@@ -31,8 +31,6 @@ from trainflow.storage.store import Store, StoreFile
 if TYPE_CHECKING:
     from trainflow.checkpoints.artifact_cache import ArtifactCache
 
-#: a checkpoint of at most so many bytes is read
-SMALL_BYTES = 64 << 20
 _KEPT = 4
 
 #: size, time of the last change of content and of status in nanoseconds, device and inode

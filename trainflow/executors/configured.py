@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 30.0
 
 
-class _Part:
+class _ConfiguredExecutor:
     """One executor: whether it has started, what it has not taken yet, and since when it is left alone."""
 
     def __init__(self, entry: ExecutorEntry, executor: Executor | None, problem: str | None = None) -> None:
@@ -62,11 +62,11 @@ class ConfiguredExecutors(Executor):
         self._make = make or self._of_kind
         self._parts = {name: self._part(entry) for name, entry in executor_entries(settings).items()}
 
-    def _part(self, entry: ExecutorEntry) -> _Part:
+    def _part(self, entry: ExecutorEntry) -> _ConfiguredExecutor:
         try:
-            return _Part(entry, self._make(entry))
+            return _ConfiguredExecutor(entry, self._make(entry))
         except EngineError as error:
-            return _Part(entry, None, str(error))
+            return _ConfiguredExecutor(entry, None, str(error))
 
     def _of_kind(self, entry: ExecutorEntry) -> Executor:
         if entry.is_local:
@@ -89,7 +89,7 @@ class ConfiguredExecutors(Executor):
                     "executor '%s' cannot start: %s; its tasks wait, the others go on", part.entry.name, part.problem
                 )
 
-    def _start(self, part: _Part) -> Exception | None:
+    def _start(self, part: _ConfiguredExecutor) -> Exception | None:
         if part.executor is None:
             return EngineError(part.problem or "")
         try:
@@ -110,7 +110,7 @@ class ConfiguredExecutors(Executor):
         else:
             self._deliver(part, part.executor, workload)
 
-    def _deliver(self, part: _Part, executor: Executor, workload: ExecuteTask) -> bool:
+    def _deliver(self, part: _ConfiguredExecutor, executor: Executor, workload: ExecuteTask) -> bool:
         try:
             executor.queue_workload(workload)
         except ExecutorUnavailable as error:
@@ -210,12 +210,12 @@ class ConfiguredExecutors(Executor):
                 raise
             log.exception("%s cannot look after its attempts", type(executor).__name__)
 
-    def _leave_alone(self, part: _Part, error: Exception) -> None:
+    def _leave_alone(self, part: _ConfiguredExecutor, error: Exception) -> None:
         part.problem = str(error) if isinstance(error, EngineError) else describe(error)
         part.timer = self._host.reactor.call_later(part.pause, lambda: self._try_again(part))
         part.pause = min(part.pause * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _try_again(self, part: _Part) -> None:
+    def _try_again(self, part: _ConfiguredExecutor) -> None:
         """Deliver what waits, in order, until one is not taken."""
         part.timer, part.problem = None, None
         assert part.executor is not None
@@ -236,7 +236,7 @@ class ConfiguredExecutors(Executor):
         # the scheduler may queue for it again
         self._host.reactor.wake()
 
-    def _adopt_now(self, part: _Part, executor: Executor) -> None:
+    def _adopt_now(self, part: _ConfiguredExecutor, executor: Executor) -> None:
         attempts, part.unadopted = list(part.unadopted.values()), {}
         for key in executor.adopt(attempts) if attempts else []:
             self._host.exited(key, ProcessExit(reason="its process ended before it reported an outcome"))

@@ -7,7 +7,7 @@ Reading order
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
 - `progress` (what is new since the last look, while a pipeline trains) and `ended_runs` (a run that has ended);
-- `settings` (those in force, and what is wrong with them).
+- `settings` (those in force, and what is wrong with them), `cost` (what requests to stores cost).
 
 Invariants
 - An answer is a value that holds all that is to be shown; as JSON it has the keys that the commands document.

@@ -51,7 +51,7 @@ class RunLine(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Totals:
+class RunTotals:
     """What the runs that ended add up to."""
 
     runs: int = 0

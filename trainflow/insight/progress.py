@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.mirrored_run import results_by_role
-from trainflow.insight.ended_runs import RunLine, Totals, last_of, run_line
+from trainflow.insight.ended_runs import RunLine, RunTotals, last_of, run_line
 from trainflow.metadata.queries import status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.status_queries import FollowedRuns
@@ -96,7 +96,7 @@ class ProgressFeed:
         self.chain = chain
         self._runs = FollowedRuns(dag_id, root_id, roots=roots, followed=followed)
         self.started_at = now
-        self.totals = Totals()
+        self.totals = RunTotals()
         #: the newest runs that committed, for the estimate of the rest
         self._ends: deque[RunEnd] = deque(maxlen=HISTORY)
         self.last_run: RunLine | None = None

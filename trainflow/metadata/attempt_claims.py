@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from trainflow.messages.execution_api import Refused, Reply, RunInfo, Start, Started
-from trainflow.metadata.queries import attempt_queries, run_queries, task_queries, xcom_queries
+from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, task_queries, xcom_queries
 from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState
@@ -17,7 +17,7 @@ STALE = Refused("the attempt is stale: its task instance was queued again, or cl
 
 def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     """Move `queued` → `running`; asked again by the same process, the same answer. Raises LostTransition."""
-    asked, asked_run = (ask(connection, request.key) for ask in (task_queries.ask_by_key, run_queries.ask_of_attempt))
+    asked, asked_run = (ask(connection, request.key) for ask in (in_flight.ask_by_key, run_queries.ask_of_attempt))
     taken = _take(connection, request, now)
     row, run = asked(), asked_run()
     if row is None or run is None:

@@ -32,7 +32,7 @@ _NOTHING_LEFT: dict[str, Any] = {"next_method": None, "next_kwargs": None, "pid"
 
 
 class AttemptOutcomes:
-    """`row` is the task instance as `task_queries.by_key` gives it: the attempt holds it."""
+    """`row` is the task instance as `in_flight.by_key` gives it: the attempt holds it."""
 
     def __init__(self, versions: Versions, lost_attempts: int) -> None:
         self._versions = versions

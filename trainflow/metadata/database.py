@@ -244,7 +244,7 @@ def _engine(url: str) -> Engine:
 
 
 def _plans(engine: Engine) -> Plans | None:
-    """For statements that go past SQLAlchemy; None: none of them does."""
+    """Plans of statements that go past SQLAlchemy; None: none of them does."""
     if engine.dialect.name == "sqlite":
         return Plans(engine.dialect)
     if engine.dialect.driver != "psycopg":

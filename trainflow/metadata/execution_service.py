@@ -38,7 +38,13 @@ from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import attempt_claims, run_creation
 from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import attempt_queries, credential_queries, run_queries, task_queries, xcom_queries
+from trainflow.metadata.queries import (
+    attempt_queries,
+    credential_queries,
+    in_flight,
+    run_queries,
+    xcom_queries,
+)
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_failures import is_refusal
@@ -126,7 +132,7 @@ class ExecutionService:
         now = self._clock.now()
 
         def fail(connection: Connection) -> int | None:
-            held = task_queries.attempt_holder(connection, key)
+            held = in_flight.attempt_holder(connection, key)
             if held is None:
                 return None
             self._ends.fail_for_good(connection, held.id, key, why, now)
@@ -180,20 +186,20 @@ class ExecutionService:
             "note": request.note,
         }
         with self._database.transaction() as connection:
-            shown = task_queries.update_progress(connection, request.key, progress=progress, now=self._clock.now())
+            shown = in_flight.update_progress(connection, request.key, progress=progress, now=self._clock.now())
         return Done() if shown else attempt_claims.STALE
 
     def _saved(self, request: RowsSaved) -> Reply:
         with self._database.transaction() as connection:
-            if not task_queries.update_saved_rows(connection, request.key, request.rows):
-                row = task_queries.by_key(connection, request.key)
+            if not in_flight.update_saved_rows(connection, request.key, request.rows):
+                row = in_flight.by_key(connection, request.key)
                 # one that runs has saved as much before
                 return Done() if row is not None and row.state == _T.RUNNING else attempt_claims.STALE
         return Done()
 
     def _get_xcom(self, request: GetXCom) -> Reply:
         with self._database.reading() as connection:
-            asked = task_queries.ask_by_key(connection, request.key)
+            asked = in_flight.ask_by_key(connection, request.key)
             if request.include_prior_dates and request.task_ids is not None:
                 values = xcom_queries.prior_values(
                     connection, request.dag_id, request.run_id, task_ids=request.task_ids, key=request.xcom_key
@@ -231,14 +237,14 @@ class ExecutionService:
 
     def _dag_run_info(self, request: GetDagRunState) -> Reply:
         with self._database.reading() as connection:
-            if task_queries.by_key(connection, request.key) is None:
+            if in_flight.by_key(connection, request.key) is None:
                 return attempt_claims.STALE
             row = run_queries.find(connection, request.dag_id, request.run_id)
         return DagRunInfo(None if row is None else str(row.state))
 
     def _tracking_run(self, request: GetTrackingRun) -> Reply:
         with self._database.reading() as connection:
-            row = task_queries.by_key(connection, request.key)
+            row = in_flight.by_key(connection, request.key)
             if row is None:
                 return attempt_claims.STALE
             run = run_queries.by_id(connection, row.dag_run_id)
@@ -246,7 +252,7 @@ class ExecutionService:
 
     @staticmethod
     def _running(connection: Connection, key: AttemptKey) -> Any:
-        row = task_queries.by_key(connection, key)
+        row = in_flight.by_key(connection, key)
         if row is None or row.state != _T.RUNNING:
             raise _not_running(key)
         return row
@@ -256,7 +262,7 @@ class ExecutionService:
     def _outcome(self, outcome: Outcome) -> Reply:
         now = self._clock.now()
         with self._database.transaction() as connection:
-            asked = task_queries.ask_by_key(connection, outcome.key)
+            asked = in_flight.ask_by_key(connection, outcome.key)
             left = self._ends.begin(connection, outcome, now)
             row = asked()
             if row is None or row.state != _T.RUNNING:
@@ -297,7 +303,7 @@ class ExecutionService:
 
     def has_begun(self, key: AttemptKey) -> bool:
         """Whether the attempt is more than handed out: claimed by a process, ended, or replaced by another one."""
-        row = self._database.read(lambda connection: task_queries.by_key(connection, key))
+        row = self._database.read(lambda connection: in_flight.by_key(connection, key))
         return row is None or row.state != _T.QUEUED
 
     def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
@@ -324,7 +330,7 @@ class ExecutionService:
     def _exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         judgement, now = judge_exit(exit), self._clock.now()
         with self._database.transaction() as connection:
-            row = task_queries.by_key(connection, key)
+            row = in_flight.by_key(connection, key)
             if row is None or row.state not in (_T.QUEUED, _T.RUNNING):
                 return False
             outcome = self._ends.without_outcome(connection, row, key, judgement, now)

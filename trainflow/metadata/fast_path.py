@@ -29,7 +29,7 @@ from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.sqlalchemy_internals import Process
 
 if TYPE_CHECKING:
-    from trainflow.metadata.postgres_pipeline import Answer, StatementPipeline
+    from trainflow.metadata.postgres_pipeline import PendingAnswer, StatementPipeline
 
 Given = Mapping[str, Any]
 
@@ -204,7 +204,9 @@ class FastResult:
 class PipelinedResult(FastResult):
     """What a statement returned that was sent: it is waited for when it is looked at."""
 
-    def __init__(self, answers: Sequence[Answer], plan: _Plan, wrap: Callable[[Exception], StatementError]) -> None:
+    def __init__(
+        self, answers: Sequence[PendingAnswer], plan: _Plan, wrap: Callable[[Exception], StatementError]
+    ) -> None:
         self._answers = answers
         self._plan = plan
         self._wrap = wrap

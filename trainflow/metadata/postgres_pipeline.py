@@ -39,7 +39,7 @@ class Preparing:
         self.on = True
 
 
-class Answer:
+class PendingAnswer:
     """What the server says to a statement, once it is asked for."""
 
     __slots__ = ("_pipeline", "prepares", "result")
@@ -77,7 +77,7 @@ class StatementPipeline:
         self._pgconn = connection.pgconn
         self._preparing = preparing
         #: in order; None: the end of a batch
-        self._unanswered: deque[Answer | None] = deque()
+        self._unanswered: deque[PendingAnswer | None] = deque()
         #: something was sent since the last batch was ended
         self._batch_is_open = False
         #: the BEGIN that goes with the next statement; whether that has been sent, and only reads
@@ -167,7 +167,7 @@ class StatementPipeline:
 
     # -- statements ------------------------------------------------------------------------------------------------
 
-    def send(self, statement: str, values: Sequence[Any]) -> Answer:
+    def send(self, statement: str, values: Sequence[Any]) -> PendingAnswer:
         """Send a statement. Raises psycopg.Error for values that cannot be sent, and where nothing can be."""
         encoded = [None if value is None else _encoder(type(value))(value) for value in values]
         if self._pgconn.pipeline_status == pq.PipelineStatus.OFF:
@@ -183,19 +183,19 @@ class StatementPipeline:
         self._send(statement, [])
         self.begun = True
 
-    def _send(self, statement: str, values: list[bytes | None]) -> Answer:
+    def _send(self, statement: str, values: list[bytes | None]) -> PendingAnswer:
         name = self._prepared.get(statement)
         if name is None and statement in self._seen and self._preparing.on and len(self._prepared) < _MOST_PREPARED:
             name = self._prepared[statement] = b"trainflow_%d" % next(self._numbers)
             self._pgconn.send_prepare(name, statement.encode())
-            self._unanswered.append(Answer(self, statement))
+            self._unanswered.append(PendingAnswer(self, statement))
         if name is not None:
             self._pgconn.send_query_prepared(name, values)
         else:
             if len(self._seen) < _MOST_PREPARED * 4:
                 self._seen.add(statement)
             self._pgconn.send_query_params(statement.encode(), values)
-        answer = Answer(self)
+        answer = PendingAnswer(self)
         self._unanswered.append(answer)
         self._batch_is_open = True
         return answer
@@ -236,7 +236,7 @@ class StatementPipeline:
         self._unanswered.append(None)
         self._pgconn.pipeline_sync()
 
-    def _receive_one(self, answer: Answer | None) -> Any:
+    def _receive_one(self, answer: PendingAnswer | None) -> Any:
         result = self._next_result()
         if result is None or (answer is None) != (result.status == pq.ExecStatus.PIPELINE_SYNC):
             lost = self._pgconn.status != pq.ConnStatus.OK

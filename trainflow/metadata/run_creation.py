@@ -25,7 +25,7 @@ class Parent(NamedTuple):
     map_index: int
 
     def named(self) -> dict[str, Any]:
-        """As parameters of a statement."""
+        """The same as parameters of a statement."""
         return {"run": self.dag_run_id, "task": self.task_id, "index": self.map_index}
 
 

@@ -75,7 +75,7 @@ class TaskQueue:
         self._unsure, self._handover = [*self._unsure, *self._handover], []
 
     def forget(self) -> None:
-        """Nothing of what was queued since the last `hand_over` has happened."""
+        """Forget what was queued since the last `hand_over`: it has not happened."""
         self._handover.clear()
         self._moves.clear()
 

@@ -113,7 +113,7 @@ def earlier_files(earlier: Sequence[Artifacts], own: str) -> Shared:
 
 
 def shared_with(files: Sequence[ArtifactFile], earlier: Shared) -> Shared:
-    """Those of the earlier files that are among these. Never all that a checkpoint has: by its own folder it is known
+    """The earlier files that are among these. Never all that a checkpoint has: by its own folder it is known
     to have been committed."""
     found = {key: earlier[key] for file in files if (key := _key(file)) in earlier}
     if all(_key(file) in found for file in files):

@@ -1,4 +1,4 @@
-"""What is in the hands of executors, and who looks after it."""
+"""What is in the hands of executors, who looks after it, and what its attempts say of themselves."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select, update
 
+from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import DagRunTable, TaskInstanceTable, in_parts
-from trainflow.metadata.queries.task_queries import in_states
+from trainflow.metadata.queries.task_queries import OF_ATTEMPT, in_states, parameters_of
 from trainflow.states import EXECUTION_STATES, TaskInstanceState
 
 TASK = TaskInstanceTable.table
@@ -100,4 +101,75 @@ _HEARTBEAT = (
     update(TASK)
     .where(TASK.c.service_id == bindparam("service"), in_states(EXECUTION_STATES))
     .values(heartbeat_at=bindparam("b_now", type_=TASK.c.heartbeat_at.type))
+)
+
+
+def by_key(connection: Connection, key: AttemptKey) -> Any | None:
+    """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
+    return ask_by_key(connection, key)()
+
+
+def ask_by_key(connection: Connection, key: AttemptKey) -> Callable[[], Any | None]:
+    """Like `by_key`: call what is returned for the answer. What is asked in between goes along to the server."""
+    asked = connection.execute(_BY_KEY, parameters_of(key))
+    return asked.one_or_none
+
+
+_HELD_COLUMNS = (
+    *("id", "dag_run_id", "task_id", "map_index", "state", "failures", "max_tries", "lost", "reschedules"),
+    *("scheduled_at", "started_at", "pid", "process_started", "hostname", "next_method", "next_kwargs", "cleared_at"),
+    *("saved_rows", "credited_rows"),
+)
+_BY_KEY = (
+    select(
+        *(TASK.c[name] for name in _HELD_COLUMNS),
+        # an earlier attempt did not end well: it may have left XComs
+        TASK.c.problem.is_not(None).label("had_problem"),
+        RUN.c.dag_id,
+        RUN.c.run_id,
+        RUN.c.version_id,
+        RUN.c.root_id,
+    )
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .where(*OF_ATTEMPT)
+)
+
+
+def attempt_holder(connection: Connection, key: AttemptKey) -> Any | None:
+    """(id, dag_run_id) of the task instance that this attempt holds; None when it holds none. Reads nothing else."""
+    return connection.execute(_HOLDER, parameters_of(key)).one_or_none()
+
+
+_HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(*OF_ATTEMPT, in_states(EXECUTION_STATES))
+
+
+def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[str, Any], now: datetime) -> bool:
+    """Show how far a running attempt is. False: it is stale, and nothing was changed."""
+    given = {**parameters_of(key), "b_progress": progress, "b_now": now}
+    return connection.execute(_UPDATE_PROGRESS, given).rowcount == 1
+
+
+_UPDATE_PROGRESS = (
+    update(TASK)
+    .where(*OF_ATTEMPT, in_states({TaskInstanceState.RUNNING}))
+    .values(
+        progress=bindparam("b_progress", type_=TASK.c.progress.type),
+        heartbeat_at=bindparam("b_now", type_=TASK.c.heartbeat_at.type),
+    )
+)
+
+
+def update_saved_rows(connection: Connection, key: AttemptKey, rows: int) -> bool:
+    """Remember how much of its split a running attempt has saved, where that is more than before; returns whether."""
+    return connection.execute(_UPDATE_SAVED_ROWS, {**parameters_of(key), "b_rows": rows}).rowcount == 1
+
+
+_UPDATE_SAVED_ROWS = (
+    update(TASK)
+    .where(
+        *OF_ATTEMPT,
+        in_states({TaskInstanceState.RUNNING}),
+        or_(TASK.c.saved_rows.is_(None), TASK.c.saved_rows < bindparam("b_rows")),
+    )
+    .values(saved_rows=bindparam("b_rows"))
 )

@@ -14,7 +14,7 @@ from trainflow.states import TaskInstanceState
 TASK = TaskInstanceTable.table
 RUN = DagRunTable.table
 DAG = DagTable.table
-#: in which scheduled task instances are queued: see `lock_scheduled`
+#: in which scheduled task instances are queued: see `ask_and_lock_scheduled`
 QUEUEING_ORDER = (TASK.c.resumed.desc(), TASK.c.priority_weight.desc(), TASK.c.scheduled_at, TASK.c.id)
 
 
@@ -44,32 +44,6 @@ class Candidate(NamedTuple):
 OF_RUN = ("dag_id", "run_id", "version_id")
 
 
-def lock_scheduled(
-    connection: Connection,
-    *,
-    limit: int,
-    without_executors: Iterable[str | None] = (),
-    without_pools: Iterable[str] = (),
-    without_runs: Iterable[int] = (),
-    without_ids: Iterable[int] = (),
-) -> list[Candidate]:
-    """The next `limit` scheduled task instances in queueing order, outside of executors, pools and runs that are full;
-    an executor of None are the tasks that name none.
-
-    Those that resume after a wait go first: they have waited already, and hold what they waited for. Of one priority,
-    who has been ready for longest goes first: by the age of their runs, old runs with many tasks would keep a young one
-    waiting until they end. Rows that another scheduler is looking at are passed over.
-    """
-    return ask_and_lock_scheduled(
-        connection,
-        limit=limit,
-        without_executors=without_executors,
-        without_pools=without_pools,
-        without_runs=without_runs,
-        without_ids=without_ids,
-    )()
-
-
 def ask_and_lock_scheduled(
     connection: Connection,
     *,
@@ -79,7 +53,13 @@ def ask_and_lock_scheduled(
     without_runs: Iterable[int] = (),
     without_ids: Iterable[int] = (),
 ) -> Callable[[], list[Candidate]]:
-    """Like `lock_scheduled`: call what is returned for the answer."""
+    """The next `limit` scheduled task instances in queueing order, outside of executors, pools and runs that are full;
+    an executor of None are the tasks that name none. Call what is returned for the answer.
+
+    Those that resume after a wait go first: they have waited already, and hold what they waited for. Of one priority,
+    who has been ready for longest goes first: by the age of their runs, old runs with many tasks would keep a young one
+    waiting until they end. Rows that another scheduler is looking at are passed over.
+    """
     statement = _SCHEDULED
     if executors := set(without_executors):
         named = TASK.c.executor.not_in(sorted(name for name in executors if name is not None))

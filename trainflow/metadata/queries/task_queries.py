@@ -95,7 +95,7 @@ def begin_move(
         frozenset(leaving), to, task_instance_id is not None, key is not None, once, tuple(values)
     )
     named = {} if task_instance_id is None else {"k_id": task_instance_id}
-    held_by_key = _named(key) if key is not None else {}
+    held_by_key = parameters_of(key) if key is not None else {}
     first = {"b_first": first_started_at} if once else {}
     held = f" held by attempt {key.attempt_id}.{key.deferral_number}" if key else ""
     which = "the task instance" if task_instance_id is None else f"task instance {task_instance_id}"
@@ -116,7 +116,7 @@ def _move_statement(
     if by_id:
         statement = statement.where(TASK.c.id == bindparam("k_id"))
     if by_key:
-        statement = statement.where(*_OF_ATTEMPT)
+        statement = statement.where(*OF_ATTEMPT)
     values = bound_columns(TASK, columns)
     if once:
         first = bindparam("b_first", type_=TASK.c.started_at.type)
@@ -152,6 +152,15 @@ def _check_legal(leaving: Collection[State], to: State) -> None:
     for source in leaving:
         if to not in TASK_MOVES[source]:
             raise IllegalTransition(f"a task instance never goes from {source or 'none'} to {to or 'none'}")
+
+
+def parameters_of(key: AttemptKey) -> dict[str, Any]:
+    """The parameters of `OF_ATTEMPT`."""
+    return {"attempt": key.attempt_id, "deferral": key.deferral_number}
+
+
+#: what is held by one attempt, and not given to another since
+OF_ATTEMPT = (TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
 
 
 def in_states(states: Collection[State]) -> Any:
@@ -212,7 +221,7 @@ class TasksOfRuns:
         self._found: dict[int, list[Any]] | None = None
 
     def of(self, dag_run_id: int) -> list[TaskStateRow]:
-        """Those of one of the runs."""
+        """The tasks of one of the runs."""
         if self._found is None:
             self._found = {}
             for run, *row in self._asked:
@@ -265,82 +274,6 @@ def seconds_until_due(connection: Connection, now: datetime) -> float:
 
 
 _NEXT_DUE = select(func.min(TASK.c.retry_at), func.max(TASK.c.waits_since)).where(_WAITS_FOR_ITS_TIME)
-
-
-def by_key(connection: Connection, key: AttemptKey) -> Any | None:
-    """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
-    return ask_by_key(connection, key)()
-
-
-def ask_by_key(connection: Connection, key: AttemptKey) -> Callable[[], Any | None]:
-    """Like `by_key`: call what is returned for the answer. What is asked in between goes along to the server."""
-    asked = connection.execute(_BY_KEY, _named(key))
-    return asked.one_or_none
-
-
-def _named(key: AttemptKey) -> dict[str, Any]:
-    return {"attempt": key.attempt_id, "deferral": key.deferral_number}
-
-
-_OF_ATTEMPT = (TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
-_HELD = (
-    *("id", "dag_run_id", "task_id", "map_index", "state", "failures", "max_tries", "lost", "reschedules"),
-    *("scheduled_at", "started_at", "pid", "process_started", "hostname", "next_method", "next_kwargs", "cleared_at"),
-    *("saved_rows", "credited_rows"),
-)
-_BY_KEY = (
-    select(
-        *(TASK.c[name] for name in _HELD),
-        # an earlier attempt did not end well: it may have left XComs
-        TASK.c.problem.is_not(None).label("had_problem"),
-        RUN.c.dag_id,
-        RUN.c.run_id,
-        RUN.c.version_id,
-        RUN.c.root_id,
-    )
-    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-    .where(*_OF_ATTEMPT)
-)
-
-
-def attempt_holder(connection: Connection, key: AttemptKey) -> Any | None:
-    """(id, dag_run_id) of the task instance that this attempt holds; None when it holds none. Reads nothing else."""
-    return connection.execute(_HOLDER, _named(key)).one_or_none()
-
-
-_HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(*_OF_ATTEMPT, in_states(EXECUTION_STATES))
-
-
-def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[str, Any], now: datetime) -> bool:
-    """Show how far a running attempt is. False: it is stale, and nothing was changed."""
-    given = {**_named(key), "b_progress": progress, "b_now": now}
-    return connection.execute(_UPDATE_PROGRESS, given).rowcount == 1
-
-
-_UPDATE_PROGRESS = (
-    update(TASK)
-    .where(*_OF_ATTEMPT, in_states({TaskInstanceState.RUNNING}))
-    .values(
-        progress=bindparam("b_progress", type_=TASK.c.progress.type),
-        heartbeat_at=bindparam("b_now", type_=TASK.c.heartbeat_at.type),
-    )
-)
-
-
-def update_saved_rows(connection: Connection, key: AttemptKey, rows: int) -> bool:
-    """Remember how much of its split a running attempt has saved, where that is more than before; returns whether."""
-    return connection.execute(_UPDATE_SAVED_ROWS, {**_named(key), "b_rows": rows}).rowcount == 1
-
-
-_UPDATE_SAVED_ROWS = (
-    update(TASK)
-    .where(
-        *_OF_ATTEMPT,
-        in_states({TaskInstanceState.RUNNING}),
-        or_(TASK.c.saved_rows.is_(None), TASK.c.saved_rows < bindparam("b_rows")),
-    )
-    .values(saved_rows=bindparam("b_rows"))
-)
 
 
 def unfinished(connection: Connection, dag_run_id: int) -> list[Row[Any]]:

@@ -46,7 +46,7 @@ class FolderSaves:
         return self._saved
 
     def report(self) -> None:
-        """Nothing: the attempt does."""
+        """Do nothing: the attempt reports."""
 
     def put(self, position: dict[str, Any], state: dict[str, Any], write: Write) -> None:
         """Leave one for the attempt."""

@@ -55,7 +55,7 @@ class Answer(OSError):
 
 
 class AnswerMissing(Answer, FileNotFoundError):
-    """There is no such file, or no such bucket."""
+    """No such file, or no such bucket."""
 
 
 class AnswerExists(Answer, FileExistsError):
@@ -63,7 +63,7 @@ class AnswerExists(Answer, FileExistsError):
 
 
 class AnswerDenied(Answer, PermissionError):
-    """Not with these credentials."""
+    """Refused with these credentials."""
 
 
 class NoAnswer(Answer, ConnectionError):

@@ -93,7 +93,7 @@ def _style(config: Words, values: Mapping[str, str]) -> str:
 
 
 def _host(bucket: str, endpoint: str, style: str) -> dict[str, Any]:
-    """By the name of the host, or by the path: a name with dots is in no certificate."""
+    """Name the bucket by the host, or by the path: a name with dots is in no certificate."""
     virtual = style == "virtual" or (style == "auto" and not endpoint and "." not in bucket)
     if not virtual:
         return {"virtual_hosted_style_request": False}
