@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.local_sftp import PASSWORD, USER, LocalSFTP
 from trainflow.errors import InputError, StoreFailure, StoreNotExclusive
+from trainflow.observability.store_requests import REQUESTS
 from trainflow.storage.drivers import probe
 from trainflow.storage.errors import CheckpointFailures
 from trainflow.storage.reachability import check_reachable
@@ -164,3 +165,19 @@ def test_folder_that_may_not_be_written_is_told(sftp: LocalSFTP) -> None:
     store = open_store(f"sftp://127.0.0.1:{sftp.port}/proc/nowhere", storage_options=sftp.storage_options)
     with pytest.raises(StoreFailure, match="cannot be created"):
         probe(store)
+
+
+def test_requests_are_counted_by_server_and_kind(store: SFTPStore, url: str) -> None:
+    store.replace("b", b"1")
+    REQUESTS.clear()
+    store.create_exclusive("a", b"12345")
+    with pytest.raises(FileExistsError):
+        store.create_exclusive("a", b"123")
+    assert store.read_many(["a", "b", "c"]) == [b"12345", b"1", None]
+    assert len(store.files("")) == 2
+    found = {each.op: (each.requests, each.bytes_sent, each.bytes_received, each.errors) for each in REQUESTS.take()}
+    assert found == {"create": (2, 8, 0, {}), "read": (1, 0, 6, {}), "list": (1, 0, 0, {})}
+    with pytest.raises(FileNotFoundError):
+        store.read("c")
+    [each] = REQUESTS.take()
+    assert (each.store, each.errors) == (f"sftp://{url.split('@')[-1].split('://')[-1].split('/')[0]}", {})

@@ -29,6 +29,7 @@ class Price(msgspec.Struct, frozen=True):
 #: of a region
 LIST_PRICES = {
     "s3": Price(0.005, 0.0004, 0.023, "USD", "list price of 2025, S3 Standard in us-east-1"),
+    "sftp": Price(0.0, 0.0, 0.0, "USD", "no requests are charged for over SFTP"),
     "gs": Price(0.005, 0.0004, 0.020, "USD", "list price of 2025, Cloud Storage Standard in us-central1"),
 }
 

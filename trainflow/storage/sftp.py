@@ -24,9 +24,11 @@ from typing import IO, Any, TypeVar
 import asyncssh
 
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive, TrainflowError
+from trainflow.observability.store_requests import REQUESTS
 from trainflow.storage.errors import CheckpointFailures, Failures
 from trainflow.storage.exclusive import is_temporary, temporary_name
 from trainflow.storage.local import CHUNK_BYTES
+from trainflow.storage.reasons import error_kind
 from trainflow.storage.sftp_connection import LOST, SFTPConnection, connection_to
 from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoreFile
 
@@ -56,6 +58,8 @@ class SFTPStore(Store):
         self._failures = failures or CheckpointFailures()
         self._base = _LOCATION.sub("", url).rstrip("/")
         self.url = self._failures.masked(url).rstrip("/")
+        #: for counts of requests: the server, without who asks
+        self._label = f"sftp://{url.partition('://')[2].partition('/')[0].rpartition('@')[2]}"
 
     # -- listings --------------------------------------------------------------------------------------------------
 
@@ -125,13 +129,20 @@ class SFTPStore(Store):
 
     def create_exclusive(self, path: str, data: bytes) -> None:
         # asked once: who asks again after a lost reply is told that the file exists
-        self._ask("create", path, lambda client: _create(client, self._at(path), data, self.url), again=False)
+        self._ask(
+            "create",
+            path,
+            lambda client: _create(client, self._at(path), data, self.url),
+            again=False,
+            sent=len(data),
+        )
 
     def replace(self, path: str, data: bytes) -> None:
-        self._ask("write", path, lambda client: _replace(client, self._at(path), data))
+        self._ask("write", path, lambda client: _replace(client, self._at(path), data), sent=len(data))
 
     def put_file(self, source: Path, path: str) -> None:
-        self._ask("upload", path, lambda client: _put(client, source, self._at(path)))
+        size = source.stat().st_size if source.is_file() else 0
+        self._ask("upload", path, lambda client: _put(client, source, self._at(path)), sent=size)
 
     def delete(self, path: str) -> None:
         self._ask("delete", path, lambda client: _unless_missing(client.remove(self._at(path))))
@@ -148,13 +159,28 @@ class SFTPStore(Store):
             return path[location.end() :] or "/"
         return f"{self._base}/{path}" if path else self._base or "/"
 
-    def _ask(self, doing: str, path: str, ask: Callable[[Any], Awaitable[T]], *, again: bool = True) -> T:
+    def _ask(
+        self, doing: str, path: str, ask: Callable[[Any], Awaitable[T]], *, again: bool = True, sent: int = 0
+    ) -> T:
+        """What `ask` gives. It counts as one request of that kind, which is several packets."""
         try:
-            return self._connection.call(ask, again=again)
+            with REQUESTS.call(self._label, doing, _kind, sent) as made:
+                found = self._connection.call(ask, again=again)
+                made.received = _bytes_in(found)
+            return found
         except (FileExistsError, TrainflowError):
             raise
         except Exception as error:
             self._failures.raise_for(doing, self.uri(path), _of_python(error, self.uri(path)))
+
+
+def _kind(error: BaseException) -> str | None:
+    return error_kind(_of_python(error, "") if isinstance(error, Exception) else error)
+
+
+def _bytes_in(found: object) -> int:
+    several = found if isinstance(found, list) else [found]
+    return sum(len(each) for each in several if isinstance(each, bytes))
 
 
 def open_sftp(url: str, options: Mapping[str, Any], failures: Failures) -> SFTPStore:
