@@ -56,11 +56,11 @@ class CountedDriver(Driver):
         opened = self._counted(path, HEAD, lambda: self._inner.open(path, retry, sequential=sequential))
         return cast("IO[bytes]", _CountedFile(opened, lambda: self._call(path, READ)))
 
-    def create(self, path: str, data: bytes) -> None:
-        self._counted(path, CREATE, lambda: self._inner.create(path, data), len(data))
+    def create(self, path: str, data: bytes) -> str:
+        return self._counted(path, CREATE, lambda: self._inner.create(path, data), len(data))
 
-    def write(self, path: str, data: bytes) -> None:
-        self._counted(path, WRITE, lambda: self._inner.write(path, data), len(data))
+    def write(self, path: str, data: bytes) -> str:
+        return self._counted(path, WRITE, lambda: self._inner.write(path, data), len(data))
 
     def upload(self, source: Path, path: str) -> None:
         self._counted(path, UPLOAD, lambda: self._inner.upload(source, path), source.stat().st_size)

@@ -71,12 +71,13 @@ class Driver(ABC):
         that is a request. Raises FileNotFoundError."""
 
     @abstractmethod
-    def create(self, path: str, data: bytes) -> None:
-        """Create a file if it is absent, in one request. Raises FileExistsError."""
+    def create(self, path: str, data: bytes) -> str:
+        """Create a file if it is absent, in one request. Returns the mark of its content that listings show, empty
+        where that is not told. Raises FileExistsError."""
 
     @abstractmethod
-    def write(self, path: str, data: bytes) -> None:
-        """Write a file, over what was there."""
+    def write(self, path: str, data: bytes) -> str:
+        """Write a file, over what was there. Returns the mark of its content as `create` does."""
 
     @abstractmethod
     def upload(self, source: Path, path: str) -> None:

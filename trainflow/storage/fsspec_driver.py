@@ -98,11 +98,13 @@ class FsspecDriver(Driver):
         opened: IO[bytes] = self.filesystem.open(path, "rb", **({"cache_type": "none"} if sequential else {}))
         return opened
 
-    def create(self, path: str, data: bytes) -> None:
+    def create(self, path: str, data: bytes) -> str:
         self.filesystem.pipe_file(path, data, mode="create")
+        return ""
 
-    def write(self, path: str, data: bytes) -> None:
+    def write(self, path: str, data: bytes) -> str:
         self.filesystem.pipe_file(path, data)
+        return ""
 
     def upload(self, source: Path, path: str) -> None:
         self.filesystem.put_file(str(source), path)

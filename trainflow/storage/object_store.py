@@ -139,9 +139,9 @@ class ObjectStore(Store):
         known = self._copies.find(path, digest) if self._copies is not None else None
         return self.read(path) if known is None else known
 
-    def _keep(self, path: str, data: bytes) -> None:
+    def _keep(self, path: str, data: bytes, version: str) -> None:
         if self._copies is not None:
-            self._copies.keep(path, data)
+            self._copies.keep(path, data, version)
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
         if start >= end:  # no store has a range of nothing
@@ -180,12 +180,10 @@ class ObjectStore(Store):
         return self._ask("read", path, lambda: self._driver.is_file(self._at(path)))
 
     def create_exclusive(self, path: str, data: bytes) -> None:
-        self._ask("create", path, lambda: self._driver.create(self._at(path), data))
-        self._keep(path, data)
+        self._keep(path, data, self._ask("create", path, lambda: self._driver.create(self._at(path), data)))
 
     def replace(self, path: str, data: bytes) -> None:
-        self._ask("write", path, lambda: self._driver.write(self._at(path), data))
-        self._keep(path, data)
+        self._keep(path, data, self._ask("write", path, lambda: self._driver.write(self._at(path), data)))
 
     def put_file(self, source: Path, path: str) -> None:
         if not source.exists():  # else it would be the bucket that is taken for missing

@@ -101,8 +101,7 @@ class ObstoreDriver(Driver):
         is a file in the folder it is left out."""
         bucket = bucket_of(folder)
         files = [
-            StoreFile(f"{bucket}/{each['path']}", each["size"], each["last_modified"], (each["e_tag"] or "").strip('"'))
-            for each in found
+            StoreFile(f"{bucket}/{each['path']}", each["size"], each["last_modified"], _mark(each)) for each in found
         ]
         if any(not file.size_bytes for file in files):
             folders = {parent for file in files for parent in _parents(file.path)}
@@ -161,11 +160,13 @@ class ObstoreDriver(Driver):
                 return b"", None
             raise
 
-    def create(self, path: str, data: bytes) -> None:
-        self._call(path, lambda store, key: store.put(key, data, mode="create"), CREATE, sent=len(data))
+    def create(self, path: str, data: bytes) -> str:
+        return _mark(self._call(path, lambda store, key: store.put(key, data, mode="create"), CREATE, sent=len(data)))
 
-    def write(self, path: str, data: bytes) -> None:
-        self._call(path, lambda store, key: store.put(key, data, use_multipart=False), WRITE, sent=len(data))
+    def write(self, path: str, data: bytes) -> str:
+        return _mark(
+            self._call(path, lambda store, key: store.put(key, data, use_multipart=False), WRITE, sent=len(data))
+        )
 
     def upload(self, source: Path, path: str) -> None:
         size = source.stat().st_size
@@ -337,6 +338,11 @@ def _copying(file: int, options: dict[str, Any], start: int = 0) -> Callable[[An
         return _Part(position - start, found.meta["size"], found.meta["e_tag"])
 
     return copy
+
+
+def _mark(written: Mapping[str, Any]) -> str:
+    """The mark of a content, as a listing shows it, of what the service said when it was written."""
+    return (written["e_tag"] or "").strip('"')
 
 
 def _bytes_in(found: object) -> int:
