@@ -143,7 +143,7 @@ class TrainContext(_TaskContext):
         folder; `state` is plain JSON that comes back as `saved.state`. It is called when `every` seconds have passed
         since the last save (0: each time), less often where saving would take more than a tenth of the time, and
         when the attempt was told to stop: then TaskPreempted is raised once all is written, and the next attempt goes
-        on from here. Returns whether this point is saved.
+        on from here. Returns whether this point is saved: where the store is elsewhere on this machine, and on its way.
         """
         return self._saves.save(position, write, state, every)
 
