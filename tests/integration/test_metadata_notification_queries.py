@@ -20,8 +20,8 @@ PROMOTED = Notice(event=Event.PROMOTED, key="champion 3", sentence="it is good",
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
         yield plane
 
 

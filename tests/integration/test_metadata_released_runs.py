@@ -15,8 +15,8 @@ from trainflow.states import MOST_AHEAD, DagRunState
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
         commit, export = empty_task("commit", role="commit"), empty_task("export", "commit", role="after_commit")
         plane.add_dag("d", commit, export, max_active_runs=1)
         yield plane

@@ -19,8 +19,8 @@ LOST_AFTER = 60.0
 
 
 @pytest.fixture
-def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
+def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path, database_url=database_url) as plane:
         plane.add_dag("d", empty_task("a"))
         yield plane
 

@@ -17,7 +17,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from alembic.script import ScriptDirectory
-from sqlalchemy import UniqueConstraint, inspect, select, text
+from sqlalchemy import UniqueConstraint, event, inspect, select, text
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 from sqlalchemy.schema import CreateTable
 
@@ -224,6 +224,43 @@ def test_tables_on_mysql(written: Callable[[], list[str]]) -> None:
         assert "DATETIME(6)" in statement or "DATETIME" not in statement
         assert "CHARSET=utf8mb4" in statement
         assert re.search("COLLATE utf8mb4_(0900_)?bin", statement), statement
+
+
+class CutOff(BaseException):
+    """The process is killed."""
+
+
+def _cut_off_after(database: Database, number: int) -> Callable[[], None]:
+    """Kill what changes tables of this database after its `number`-th such statement; call it to let it live."""
+    done = itertools.count(1)
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.split()[0] in ("CREATE", "ALTER", "DROP") and next(done) == number:
+            raise CutOff
+
+    event.listen(database.engine, "after_cursor_execute", count)
+    return lambda: event.remove(database.engine, "after_cursor_execute", count)
+
+
+@pytest.mark.parametrize(("made", "number"), [("created", 1), ("created", 14), ("migrated", 24), ("migrated", 25)])
+def test_start_after_one_that_was_cut_off_completes_it(mariadb: LocalServer, made: str, number: int) -> None:
+    """MariaDB and MySQL keep each change of a table, whatever becomes of the transaction."""
+    database = Database(mariadb.new_database())
+    if made == "migrated":
+        _say_that_none_has_run(database)
+    live = _cut_off_after(database, number)
+    with pytest.raises(CutOff):
+        schema.ensure_schema(database)
+    live()
+    assert schema.current_revision(database) != schema.HEAD
+    schema.ensure_schema(database)
+    assert schema.current_revision(database) == schema.HEAD
+    whole = Database(mariadb.clean_database())
+    assert _described(database) == _described(whole)
+    with database.reading() as connection:
+        assert pool_queries.slots(connection)["default_pool"].slots == schema.DEFAULT_POOL_SLOTS
+    database.close()
+    whole.close()
 
 
 def test_unique_columns_are_never_null() -> None:

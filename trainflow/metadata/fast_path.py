@@ -188,6 +188,10 @@ class FastResult:
             raise NoResultFound("no row")
         return self.one_or_none()
 
+    def mappings(self) -> FastResult:
+        """Each row as a mapping of names: SQLAlchemy's inspection of tables asks for them."""
+        return FastResult([row._mapping for row in self._rows], self.rowcount, None)
+
     def scalars(self) -> FastResult:
         """The first value of each row."""
         return FastResult([row[0] for row in self._rows], self.rowcount, None)

@@ -21,6 +21,8 @@ HEAD = "0011"
 #: of the lock under which the schema changes: any number, the same in every process
 _LOCK_NUMBER = 7_281_965
 _LOCK_SECONDS = 60
+#: the revision of a database that is being made: where MySQL was cut off, nothing of it is of any use yet
+_BEING_MADE = "being made"
 DEFAULT_POOL = "default_pool"
 DEFAULT_POOL_SLOTS = 128
 
@@ -37,7 +39,7 @@ def ensure_schema(database: Database) -> None:
         found = _revision(connection)
     if found == HEAD:
         return
-    if found is None:
+    if found in (None, _BEING_MADE):
         _create_unless_there(database)
     else:
         upgrade(database)
@@ -45,7 +47,11 @@ def ensure_schema(database: Database) -> None:
 
 def _create_unless_there(database: Database) -> None:
     with _alone(database), database.transaction() as connection:
-        if _revision(connection) is None:
+        found = _revision(connection)
+        if found == _BEING_MADE:
+            # MySQL keeps each table when it is made, whatever becomes of the transaction
+            METADATA.drop_all(connection)
+        if found in (None, _BEING_MADE):
             _create(connection)
 
 
@@ -114,15 +120,17 @@ def damage_of(database: Database) -> str | None:
 
 
 def _create(connection: Connection) -> None:
-    METADATA.create_all(connection, checkfirst=False)
     connection.execute(
         text(
-            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+            "CREATE TABLE IF NOT EXISTS alembic_version (version_num VARCHAR(32) NOT NULL, "
             "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
         )
     )
-    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": HEAD})
+    connection.execute(text("DELETE FROM alembic_version"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": _BEING_MADE})
+    METADATA.create_all(connection, checkfirst=False)
     seed(connection)
+    connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": HEAD})
 
 
 def seed(connection: Connection) -> None:
