@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from tests.support.faulty_proxy import FaultyProxy, Partition
 from trainflow.bootstrap import interpreter
 from trainflow.executors.remote import _Delivered
 from trainflow.executors.workload_process import WorkloadExecutor
@@ -114,6 +116,55 @@ def test_attempt_goes_on_while_api_is_away_and_reports_late(project: Project) ->
         with contract_api(project, listener_of(project)):
             assert engine.finish(run) == "success"
         assert engine.outcomes(run) == ["success"]
+
+
+def through(engine: ContractEngine, port: int) -> None:
+    """Have the first attempt reach the API server by way of a proxy."""
+
+    def detour(workload: ExecuteTask) -> bool:
+        engine.intercept = lambda _workload: False
+        executor = engine.executor
+        type(executor).queue_workload(executor, replace(workload, api_url=f"http://127.0.0.1:{port}"))
+        return True
+
+    engine.intercept = detour
+
+
+def test_attempt_that_was_cut_off_while_another_committed_changes_nothing(project: Project) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        proxy = Partition(engine.engine.settings.api.port)
+        through(engine, proxy.port)
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        held = engine.task(run)
+        proxy.cut()
+        engine.until(lambda: len(engine.delivered) == 2 and engine.is_running(run))
+        assert processes.is_alive(held.pid, held.process_started), "unreachable is not dead"
+        assert engine.outcomes(run) == ["lost", None]
+        (engine.root / "go").touch()
+        assert engine.finish(run) == "success"
+        after = engine.task(run)
+        proxy.heal()
+        engine.until(lambda: not processes.is_alive(held.pid, held.process_started))
+        proxy.close()
+        assert engine.task(run) == after
+        assert engine.outcomes(run) == ["lost", "success"]
+        assert "it is refused when it comes back" in engine.attempts(run)[0].problem
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_messages_that_are_lost_doubled_cut_and_late_change_no_result(project: Project, seed: int) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        proxy = FaultyProxy(engine.engine.settings.api.port, seed, share=0.9)
+        through(engine, proxy.port)
+        run = engine.trigger("contract_says")
+        assert engine.finish(run) == "success"
+        proxy.close()
+        assert proxy.done
+        assert engine.outcomes(run) == ["success"]
+        assert engine.xcom(run) == "first"
 
 
 def test_worker_with_other_code_names_both_versions(project: Project, tmp_path: Path) -> None:
