@@ -7,6 +7,7 @@ from importlib import import_module
 
 NAMES = (
     *("help", "cold_start", "transition", "remote_transition", "fan_out", "retrigger", "idle", "api_server", "waits"),
+    "celery_redis",
     "store_requests",
     "databases",
 )
