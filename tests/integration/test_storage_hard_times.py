@@ -12,9 +12,6 @@ from tests.support.store_proxy import StoreProxy, store_proxy
 from trainflow.errors import StoreNotExclusive
 from trainflow.storage.drivers import probe
 from trainflow.storage.object_store import ObjectStore
-from trainflow.storage.obstore.buckets import Buckets
-from trainflow.storage.obstore.driver import ObstoreDriver
-from trainflow.storage.obstore.urls import path_of
 from trainflow.storage.store import Store
 from trainflow.storage.throttling import tell_waits
 from trainflow.storage.urls import open_store
@@ -105,20 +102,3 @@ def test_emulator_of_google_that_knows_no_generations_is_refused(gcs: LocalGCS) 
         with pytest.raises(StoreNotExclusive, match="it created the same file twice"):
             probe(store)
         assert store.files("") == []
-
-
-class TestGcsStoreByXml(StoreContract):
-    """What obstore asks of Google, answered by a server of S3 whose XML is the same but for the condition."""
-
-    @pytest.fixture
-    def store(self, s3: LocalS3, proxy: StoreProxy) -> Store:
-        proxy.translates = {("x-goog-if-generation-match", "0"): ("if-none-match", "*")}
-        buckets = Buckets(
-            "GCSStore",
-            {"base_url": proxy.endpoint},
-            {"allow_http": True},
-            lambda: {"token": "of nobody", "expires_at": None},
-        )
-        bucket = s3.make_bucket()
-        base = f"{bucket}/some/checkpoints"
-        return ObjectStore(lambda: (ObstoreDriver(buckets, path_of), base), url=f"gs://{base}")

@@ -40,7 +40,9 @@ def main() -> int:
             place = Place(server.make_url(), server.storage_options) if server else None
             below = folder / f"round{number}"
             below.mkdir()
-            found = _play(Round(below, shape, seed, place=place, kills=options.kills), options.strikes)
+            found = _play(
+                Round(below, shape, seed, place=place, kills=options.kills, pause=options.pause), options.strikes
+            )
             _tell(number, shape, found)
             wrong += bool(found.problems)
             if not found.problems:
@@ -60,6 +62,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--strikes", type=int, default=40, help="in each round (40)")
     parser.add_argument("--store", choices=sorted(SERVERS), help="keep checkpoints on such a server (a local disk)")
     parser.add_argument("--kills", type=int, default=0, help="one round, of so many kills and nothing else")
+    parser.add_argument("--pause", type=float, default=0.4, help="seconds between two strikes, in the mean (0.4)")
     parser.add_argument("--shape", choices=sorted(SHAPES), help="only pipelines of this kind")
     parser.add_argument("--round", type=int, default=0, help="begin with this round (0)")
     parser.add_argument("--only-round", action="store_const", const=True, help="and play no other")

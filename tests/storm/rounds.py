@@ -70,9 +70,12 @@ class Place(NamedTuple):
 
 class Round:
     """One pipeline in one storm. All files lie below `folder`, the checkpoints at a `place` where there is one.
-    `kills`: so many processes are killed, and nothing else happens."""
+    `kills`: so many processes are killed, and nothing else happens. `pause`: seconds between two strikes, in the
+    mean."""
 
-    def __init__(self, folder: Path, shape: Shape, seed: str, *, place: Place | None = None, kills: int = 0) -> None:
+    def __init__(
+        self, folder: Path, shape: Shape, seed: str, *, place: Place | None = None, kills: int = 0, pause: float = 0.4
+    ) -> None:
         self.shape = shape
         self._random = Random(seed)
         self._days = 6 + kills // _KILLS_A_DAY if kills else self._random.randint(6, 14)
@@ -83,7 +86,7 @@ class Round:
         self._clock = ClockJump(folder)
         self._disturbances: list[Disturbance] = [Kill(), Kill(), PowerCut(), Freeze(), self._clock, self.disk]
         self._disturbances.append(TouchSamples(self._samples))
-        self._kills = kills
+        self._kills, self._between = kills, pause
         if kills:
             self._disturbances = [Kill(), Kill(), Kill(), PowerCut()]
         self._place = place or Place(str(self.disk.folder / "checkpoints"), {})
@@ -137,7 +140,7 @@ class Round:
             number = 0
             while number < (self._kills or strikes):
                 self._keep_running()
-                self._pause(self._random.expovariate(1 / 0.4))
+                self._pause(self._random.expovariate(1 / self._between))
                 number += self._kill() if self._kills else self._strike()
             for day, count in enumerate(self._editions):
                 if not count:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import urlsplit
 
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
@@ -29,8 +29,6 @@ class StoreProxy(ThreadingHTTPServer):
         self.loses: Callable[[str, str], bool] = lambda method, path: False
         #: headers of requests, and words of their queries, that are not passed on
         self.drops: frozenset[str] = frozenset()
-        #: headers of requests that are passed on as others: (name, value) → (name, value)
-        self.translates: dict[tuple[str, str], tuple[str, str]] = {}
         self.asked = 0
         self._counting = threading.Lock()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -59,8 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.throttles(self.server.counted()):
             self._answer(503, {"Content-Type": "application/xml"}, SLOW_DOWN)
             return
-        sent = ((name.lower(), value) for name, value in self.headers.items())
-        headers = dict(self.server.translates.get(each, each) for each in sent if each[0] not in self.server.drops)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in self.server.drops}
         there = http.client.HTTPConnection(self.server.target)
         try:
             there.request(self.command, self._path(), body, headers)
@@ -77,8 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _path(self) -> str:
         path, mark, query = self.path.partition("?")
         kept = [each for each in query.split("&") if each.partition("=")[0].lower() not in self.server.drops]
-        # no more is encoded than has to be: moto reads the name of a bucket as it is written
-        return f"{quote(unquote(path))}{mark}{'&'.join(kept)}"
+        return f"{path}{mark}{'&'.join(kept)}"
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
