@@ -23,6 +23,7 @@ from trainflow.cli.commands import (
     pools,
     project,
     repair,
+    resume,
     runs,
     samples,
     start,
@@ -45,7 +46,7 @@ app = typer.Typer(
 
 _COMMANDS: dict[str, Callable[..., int | None]] = {
     "start": start.start,
-    "resume": start.resume,
+    "resume": resume.resume,
     "repair": repair.repair,
     "regrid": repair.regrid,
     "status": status.status,

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from trainflow.actions import start
-from trainflow.cli.commands.start import _as_engine, _say_what_goes_on
+from trainflow.cli.commands.start import _as_engine
+from trainflow.cli.live.session import say_what_goes_on
 from trainflow.cli.render.output import EXIT_INTERRUPTED
 from trainflow.execution.dag_files import DagFiles
 from trainflow.insight.progress import ProgressFeed
@@ -30,7 +31,7 @@ split: {{partitions: {days}}}
 
 
 def test_start_with_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFixture[str]) -> None:
-    _say_what_goes_on(
+    say_what_goes_on(
         [
             ProgressFeed("days", None, None, NOW, roots=frozenset(), outdated=3),
             ProgressFeed("x", None, None, NOW, roots=frozenset()),
