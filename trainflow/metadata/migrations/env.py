@@ -1,6 +1,7 @@
 """Alembic's entry: runs on the connection it is given, inside the caller's transaction."""
 
 import logging
+from typing import Any
 
 from alembic import context
 from sqlalchemy.exc import DBAPIError
@@ -13,12 +14,12 @@ _DONE_BEFORE = frozenset({1050, 1060, 1061, 1091})
 log = logging.getLogger(__name__)
 
 
-def _go_on_after_a_cut(impl):
+def _go_on_after_a_cut(impl: Any) -> None:
     """MySQL keeps each change of a table when it is made, whatever becomes of the transaction: of a migration that was
     cut off, what it has done is done."""
     execute = impl._exec
 
-    def unless_done(*given, **named):
+    def unless_done(*given: Any, **named: Any) -> Any:
         try:
             return execute(*given, **named)
         except DBAPIError as error:
