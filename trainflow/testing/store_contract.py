@@ -13,6 +13,7 @@ from threading import Barrier
 
 import pytest
 
+from trainflow.identifiers import digest
 from trainflow.storage.drivers import probe
 from trainflow.storage.store import Store
 
@@ -62,6 +63,30 @@ class StoreContract:
         assert [file.path for file in store.files_after("c", "b/3")] == ["c/b/4", "c/n"]
         assert store.read_listed(found) == [b"12"] * 3
         assert store.files_after("nothing", "a") == []
+
+    def test_few_files_are_shown_at_once_and_as_a_listing_shows_them(self, store: Store) -> None:
+        for path in ("c/a/1", "c/b/3", "c/n", "c2/b/5"):
+            store.create_exclusive(path, b"12")
+
+        assert store.files_if_few("c") == store.files("c")
+        assert store.files_if_few("nothing") == []
+
+    def test_many_files_are_deleted_at_once_and_no_others(self, store: Store) -> None:
+        for path in ("c/a/1", "c/a/10", "c/b/2", "c/n"):
+            store.create_exclusive(path, b"12")
+
+        store.delete_many(["c/a/1", "c/not there", "c/n"])
+        store.delete_many([])
+
+        assert [file.path for file in store.files("c")] == ["c/a/10", "c/b/2"]
+
+    def test_content_with_a_known_digest_is_what_is_there(self, store: Store) -> None:
+        store.create_exclusive("a", b"12")
+
+        assert store.read_digested("a", digest(b"12")) == b"12"
+        assert store.read_digested("a", digest(b"another")) == b"12"
+        with pytest.raises(FileNotFoundError):
+            store.read_digested("nothing", digest(b"12"))
 
     def test_the_second_creation_is_refused_and_changes_nothing(self, store: Store) -> None:
         store.create_exclusive("once", b"first")
