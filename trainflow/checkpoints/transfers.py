@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.concurrent_map import concurrent_map
 from trainflow.failpoint import hit
 from trainflow.storage.local import CHUNK_BYTES
 from trainflow.storage.store import Store
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 T = TypeVar("T")
 #: a checkpoint of at most so many bytes is read
@@ -47,7 +49,8 @@ class Digests:
     so that their reader does something else meanwhile."""
 
     def __init__(self) -> None:
-        self._taken: dict[Path, tuple[int, str] | Future[tuple[int, str]]] = {}
+        self._taken: dict[Path, tuple[int, str]] = {}
+        self._asked: dict[Path, Future[tuple[int, str]]] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Self:
@@ -62,13 +65,17 @@ class Digests:
     def take(self, path: Path) -> None:
         """Have the digest of a file taken. Raises OSError, now or in `of`."""
         if self._thread is None and path.stat().st_size > SMALL_FILE_BYTES:
+            from concurrent.futures import ThreadPoolExecutor
+
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="digests")
-        self._taken[path] = digest_file(path) if self._thread is None else self._thread.submit(digest_file, path)
+        if self._thread is None:
+            self._taken[path] = digest_file(path)
+        else:
+            self._asked[path] = self._thread.submit(digest_file, path)
 
     def of(self, path: Path) -> tuple[int, str]:
         """Size and digest of a file for which that was taken. Raises OSError."""
-        taken = self._taken[path]
-        return taken.result() if isinstance(taken, Future) else taken
+        return self._asked[path].result() if path in self._asked else self._taken[path]
 
 
 def put_files(store: Store, folder: Path, path: str, names: Sequence[str]) -> None:

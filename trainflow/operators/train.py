@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -24,13 +23,6 @@ from trainflow.operators.chain.parent import (
     fetch_parent,
 )
 from trainflow.operators.chain.run_conf import params_of
-from trainflow.operators.training.ended_training import (
-    EndedTraining,
-    forget_ended,
-    read_ended,
-    record_ended,
-    record_uploaded,
-)
 from trainflow.operators.training.save_points import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.training.training_context import (
     ParentCheckpoint,
@@ -47,9 +39,7 @@ from trainflow.operators.training.training_context import (
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
-    from trainflow.checkpoints.ledger.entries import Artifacts
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.operators.training.background_saves import BackgroundSaves
     from trainflow.operators.training.command import TrainingCommand
     from trainflow.samples.splits.split import Split
 
@@ -113,6 +103,8 @@ class TrainOperator(SplitOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns what was trained (see the class)."""
         from trainflow.checkpoints.commit.artifacts import output_folder
+        from trainflow.operators.training.background_saves import background_saves
+        from trainflow.operators.training.ended_training import OutputSealer, local_saves
 
         ti = context["ti"]
         head, split = self.head(), self.load_split(ti)
@@ -120,34 +112,27 @@ class TrainOperator(SplitOperator):
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
         partials = self._partials(context, ledger, head, split, parent)
-        here = None if ledger.store.local_path("") is not None else self._local_saves(partials, ti)
-        background = None if here is None else self._background(here, partials, ledger, head, split, ti)
+        is_here = ledger.store.local_path("") is not None
+        here = None if is_here else local_saves(ti.home, partials.training, ti.run_id)
+        earlier = partial(earlier_artifacts, ledger, head, split)
+        background = None if here is None else background_saves(partials, here, earlier, ti.log)
         saves = StoredSaves(partials, ti, split, output, background)
         training = self._training(context, head, split, output, parent, saves)
-        keep: Path | None = None
+        sealer = OutputSealer(ledger, here, output, ti, artifact_cache(ti), earlier)
         try:
-            ended = None if here is None else self._ended(here, ledger, ti)
+            ended = sealer.ended()
             with self.bound(split, ti):
                 metrics = self._train(training, saves, ti) if ended is None else ended.metrics
             saves.finish(needed=False)
-            if here is None:
-                artifacts = self._seal(ledger, head, split, ti.attempt_id, output)
-            else:
-                ended = ended or record_ended(here, ti.attempt_id, output, metrics)
-                keep = Path(ended.output)
-                artifacts = self._upload(ended, here, ledger, head, split, ti)
-                keep = None
+            artifacts = sealer.seal(ended or sealer.end(metrics))
         except ArtifactsRefused as error:
-            if here is not None:
-                forget_ended(here)
+            sealer.refused(for_good=error.for_good)
             if not error.for_good:
-                keep = None
                 raise
-            keep = output
             raise FailException(f"{error}. What was trained so far is kept in {output}") from error
         finally:
             saves.finish(needed=True)
-            clear_scratch(attempt_scratch(ti), keep)
+            clear_scratch(attempt_scratch(ti), sealer.kept)
         return {
             "artifacts": msgspec.to_builtins(artifacts),
             "metrics": metrics,
@@ -165,42 +150,6 @@ class TrainOperator(SplitOperator):
         if self.function is not None:
             return metrics_to_xcom(self._run_function(training, ti))
         return metrics_to_xcom(self._run_command(training, saves, ti))
-
-    @staticmethod
-    def _ended(here: Path, ledger: Ledger, ti: TaskInstance) -> EndedTraining | None:
-        """The training that an earlier attempt of this run has ended, and whose files are here or in the store."""
-        from trainflow.checkpoints.verified_artifacts import verify_uploaded
-
-        ended = read_ended(here, ti.cleared_at)
-        if ended is None or ended.artifacts is None or not verify_uploaded(ledger.store, ended.artifacts):
-            return ended
-        return None
-
-    def _seal(
-        self, ledger: Ledger, head: Head, split: Split, attempt_id: str, output: Path, *, begun: bool = False
-    ) -> Artifacts:
-        from trainflow.checkpoints.commit.artifacts import seal
-
-        earlier = earlier_artifacts(ledger, head, split)
-        artifacts = seal(ledger.store, head.chain, attempt_id, output, earlier, begun=begun)
-        if ledger.store.local_path("") is not None:
-            shutil.rmtree(output, ignore_errors=True)
-        return artifacts
-
-    def _upload(
-        self, ended: EndedTraining, here: Path, ledger: Ledger, head: Head, split: Split, ti: TaskInstance
-    ) -> Artifacts:
-        """The files of a training that has ended, in the store. Where an attempt at that was killed it goes on."""
-        if ended.artifacts is not None:
-            return ended.artifacts
-        output, begun = Path(ended.output), ended.attempt_id != ti.attempt_id
-        if begun:
-            ti.log.info("training has ended in an earlier attempt: the upload of its files goes on")
-        artifacts = self._seal(ledger, head, split, ended.attempt_id, output, begun=begun)
-        record_uploaded(here, ended, artifacts)
-        artifact_cache(ti).put_all(artifacts.files, output)  # what trains next goes on from them
-        shutil.rmtree(output, ignore_errors=True)
-        return artifacts
 
     def on_kill(self) -> None:
         if self._running is not None:
@@ -225,23 +174,6 @@ class TrainOperator(SplitOperator):
         return IntermediateSaves(
             ledger.store, head.chain, name, ti.attempt_id, scratch, not_before=ti.cleared_at, begun=begun
         )
-
-    @staticmethod
-    def _local_saves(partials: IntermediateSaves, ti: TaskInstance) -> Path:
-        """Where saves of this training are on this machine. Those of another run are not gone on from: a gate may have
-        refused what came of them, and forgotten those in the store."""
-        return ti.home.local_saves / hashlib.sha256(f"{partials.training}\n{ti.run_id}".encode()).hexdigest()[:24]
-
-    @staticmethod
-    def _background(
-        here: Path, partials: IntermediateSaves, ledger: Ledger, head: Head, split: Split, ti: TaskInstance
-    ) -> BackgroundSaves:
-        """The upload of saves while training goes on."""
-        from trainflow.operators.training.background_saves import KEPT_HERE, BackgroundSaves
-        from trainflow.storage.local import LocalStore
-
-        local = partials.in_store(LocalStore(here), kept=KEPT_HERE)
-        return BackgroundSaves(local, partials, lambda: earlier_artifacts(ledger, head, split), ti.log)
 
     def _training(
         self,

@@ -39,6 +39,8 @@ WARM_MODULES = (
     "trainflow.checkpoints.commit.intermediate_saves",
     "trainflow.checkpoints.ledger_changes.prune",
     "trainflow.checkpoints.commit.request",
+    "trainflow.operators.training.background_saves",
+    "trainflow.operators.training.ended_training",
     "trainflow.samples.rows.batches",
     "trainflow.samples.columns.unify",
     "trainflow.samples.splits.split_xcom",

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainflow.checkpoints.commit.output_checks import check_fit
+from trainflow.storage.local import LocalStore
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.commit.intermediate_saves import IntermediateSave, IntermediateSaves
@@ -152,3 +153,10 @@ class BackgroundSaves:
         partial, folder, begun = save
         if self._there.publish(partial, folder, self._earlier(), begun=begun, going_on=lambda: self._is_needed):
             self._arrived.append(int(partial.position["row"]))
+
+
+def background_saves(
+    there: IntermediateSaves, here: Path, earlier: Callable[[], Sequence[Artifacts]], log: logging.Logger
+) -> BackgroundSaves:
+    """The saves `there`, with those on this machine in a folder `here`."""
+    return BackgroundSaves(there.in_store(LocalStore(here), kept=KEPT_HERE), there, earlier, log)

@@ -8,16 +8,27 @@ trained: that folder only ever gets these files, and they are the same as long a
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.ledger.entries import Artifacts
+from trainflow.checkpoints.verified_artifacts import verify_uploaded
 from trainflow.identifiers import attempt_time
+
+if TYPE_CHECKING:
+    from trainflow.authoring.context import TaskInstance
+    from trainflow.checkpoints.artifact_cache import ArtifactCache
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.settings.home import Home
 
 _NAME = "ended.json"
 
@@ -36,6 +47,72 @@ class EndedTraining(msgspec.Struct, frozen=True):
 
 
 _DECODER = msgspec.json.Decoder(EndedTraining)
+
+
+class OutputSealer:
+    """Puts the files that a training has left into the chain's store. `here`: the folder of the training's saves on
+    this machine; None where the store is on it. `earlier` are the checkpoints that were trained on from."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        here: Path | None,
+        output: Path,
+        ti: TaskInstance,
+        cache: ArtifactCache,
+        earlier: Callable[[], Sequence[Artifacts]],
+    ) -> None:
+        self._ledger = ledger
+        self._here = here
+        self._output = output
+        self._ti = ti
+        self._cache = cache
+        self._earlier = earlier
+        #: the output of a training whose files are not in the store yet
+        self.kept: Path | None = None
+
+    def ended(self) -> EndedTraining | None:
+        """The training that an earlier attempt of this run has ended, and whose files are here or in the store. Raises
+        StoreFailure."""
+        found = None if self._here is None else read_ended(self._here, self._ti.cleared_at)
+        if found is not None and found.artifacts is not None and verify_uploaded(self._ledger.store, found.artifacts):
+            return None
+        return found
+
+    def end(self, metrics: Mapping[str, float | str]) -> EndedTraining:
+        """Record that the training of this attempt has ended."""
+        if self._here is None:
+            return EndedTraining(self._ti.attempt_id, str(self._output), dict(metrics), {})
+        return record_ended(self._here, self._ti.attempt_id, self._output, metrics)
+
+    def seal(self, ended: EndedTraining) -> Artifacts:
+        """Its files, as `artifacts.seal` has them; where an upload was cut short it goes on. Raises as that does."""
+        if ended.artifacts is not None:
+            return ended.artifacts
+        output, begun = Path(ended.output), ended.attempt_id != self._ti.attempt_id
+        self.kept = None if self._here is None else output
+        if begun:
+            self._ti.log.info("training has ended in an earlier attempt: the upload of its files goes on")
+        ledger = self._ledger
+        made = artifacts.seal(ledger.store, ledger.chain, ended.attempt_id, output, self._earlier(), begun=begun)
+        if self._here is not None:
+            record_uploaded(self._here, ended, made)
+            self._cache.put_all(made.files, output)  # what trains next goes on from them
+        self.kept = None
+        shutil.rmtree(output, ignore_errors=True)
+        return made
+
+    def refused(self, *, for_good: bool) -> None:
+        """Take the record back: what was left cannot be committed. Where that is `for_good` a person may look at it."""
+        if self._here is not None:
+            forget_ended(self._here)
+        self.kept = self._output if for_good else None
+
+
+def local_saves(home: Home, training: str, run_id: str) -> Path:
+    """Where saves of a training are on this machine. Those of another run are not gone on from: a gate may have refused
+    what came of them, and forgotten those in the store."""
+    return home.local_saves / hashlib.sha256(f"{training}\n{run_id}".encode()).hexdigest()[:24]
 
 
 def record_ended(folder: Path, attempt_id: str, output: Path, metrics: Mapping[str, float | str]) -> EndedTraining:
