@@ -25,6 +25,7 @@ TESTS = (
     "tests/integration/test_metadata_fast_path.py",
     "tests/integration/test_samples_s3.py",
     "tests/integration/test_storage_obstore.py",
+    "tests/integration/test_storage_obstore_files.py",
     "tests/migration",
 )
 

@@ -6,11 +6,11 @@ import pytest
 
 from trainflow.storage.errors import CheckpointFailures
 from trainflow.storage.obstore.answers import (
-    Answer,
-    AnswerDenied,
-    AnswerExists,
-    AnswerMissing,
     NoAnswer,
+    RefusedCredentials,
+    RefusedExisting,
+    RefusedMissing,
+    StoreRefusal,
     answer_of,
 )
 from trainflow.storage.reasons import RefusalReason, is_throttled, reason_of
@@ -42,20 +42,20 @@ def not_reached(inside: str) -> Exception:
 @pytest.mark.parametrize(
     ("raised", "kind", "reason"),
     [
-        (refused(404, "NoSuchBucket", kind=FileNotFoundError), AnswerMissing, "BUCKET_MISSING"),
-        (refused(404, "ContainerNotFound"), AnswerMissing, "BUCKET_MISSING"),
-        (refused(404, "NoSuchKey", kind=FileNotFoundError), AnswerMissing, "OTHER"),
-        (refused(403, "AccessDenied"), AnswerDenied, "DENIED"),
-        (refused(403, "InvalidAccessKeyId"), AnswerDenied, "CREDENTIALS"),
-        (refused(403, "RequestTimeTooSkewed"), AnswerDenied, "CLOCK"),
-        (refused(400, "ExpiredToken"), Answer, "EXPIRED"),
-        (refused(403, "AuthenticationFailed"), AnswerDenied, "CREDENTIALS"),
-        (refused(400, "AuthorizationHeaderMalformed"), Answer, "REGION"),
-        (refused(503, "SlowDown"), Answer, "THROTTLED"),
-        (refused(429, "TooManyRequests"), Answer, "THROTTLED"),
-        (refused(503, "ServerBusy"), Answer, "THROTTLED"),
-        (refused(412, "PreconditionFailed", kind=AlreadyExistsError), AnswerExists, "OTHER"),
-        (refused(409, "BlobAlreadyExists", kind=AlreadyExistsError), AnswerExists, "OTHER"),
+        (refused(404, "NoSuchBucket", kind=FileNotFoundError), RefusedMissing, "BUCKET_MISSING"),
+        (refused(404, "ContainerNotFound"), RefusedMissing, "BUCKET_MISSING"),
+        (refused(404, "NoSuchKey", kind=FileNotFoundError), RefusedMissing, "OTHER"),
+        (refused(403, "AccessDenied"), RefusedCredentials, "DENIED"),
+        (refused(403, "InvalidAccessKeyId"), RefusedCredentials, "CREDENTIALS"),
+        (refused(403, "RequestTimeTooSkewed"), RefusedCredentials, "CLOCK"),
+        (refused(400, "ExpiredToken"), StoreRefusal, "EXPIRED"),
+        (refused(403, "AuthenticationFailed"), RefusedCredentials, "CREDENTIALS"),
+        (refused(400, "AuthorizationHeaderMalformed"), StoreRefusal, "REGION"),
+        (refused(503, "SlowDown"), StoreRefusal, "THROTTLED"),
+        (refused(429, "TooManyRequests"), StoreRefusal, "THROTTLED"),
+        (refused(503, "ServerBusy"), StoreRefusal, "THROTTLED"),
+        (refused(412, "PreconditionFailed", kind=AlreadyExistsError), RefusedExisting, "OTHER"),
+        (refused(409, "BlobAlreadyExists", kind=AlreadyExistsError), RefusedExisting, "OTHER"),
         (not_reached('message: "Connection refused"'), NoAnswer, "UNREACHABLE"),
         (
             not_reached('error: "failed to lookup address information: Name or service not known"'),
@@ -66,14 +66,14 @@ def not_reached(inside: str) -> Exception:
         (not_reached("InvalidCertificate(\n UnknownIssuer, )"), NoAnswer, "CERTIFICATE"),
         (
             GenericError("Generic S3 error: Error performing GET x in 1ms - Received redirect without LOCATION, this"),
-            Answer,
+            StoreRefusal,
             "REGION",
         ),
         (
             GenericError(
                 "Generic S3 error: Error performing token request: Error performing PUT http://169.254.169.254/x"
             ),
-            Answer,
+            StoreRefusal,
             "CREDENTIALS",
         ),
     ],
@@ -106,7 +106,7 @@ def test_answer_of_what_obstore_raises_is_one_sentence_with_a_reason(
 )
 def test_answer_of_what_may_be_otherwise_the_next_time_is_transient(raised: Exception, transient: bool) -> None:
     found = answer_of(raised)
-    assert isinstance(found, Answer)
+    assert isinstance(found, StoreRefusal)
     assert not isinstance(found, FileExistsError)
     assert found.transient == transient
 
@@ -121,5 +121,5 @@ def test_answer_of_google_is_read_from_its_json() -> None:
 
 def test_answer_of_names_the_region_that_the_store_names() -> None:
     found = answer_of(refused(400, "AuthorizationHeaderMalformed", more="<Region>eu-west-1</Region>"))
-    assert isinstance(found, Answer)
+    assert isinstance(found, StoreRefusal)
     assert found.region == "eu-west-1"

@@ -41,7 +41,7 @@ _DETAILS = ("Request date header", "Signature not valid in the specified time fr
 NO_RANGE = "NoRange"
 
 
-class Answer(OSError):
+class StoreRefusal(OSError):
     """What a service answered; `status` is 0 where it did not. `transient`: asked again it may answer otherwise."""
 
     def __init__(
@@ -54,19 +54,19 @@ class Answer(OSError):
         self.transient = transient
 
 
-class AnswerMissing(Answer, FileNotFoundError):
-    """No such file, or no such bucket."""
+class RefusedMissing(StoreRefusal, FileNotFoundError):
+    """A file or a bucket that is not there."""
 
 
-class AnswerExists(Answer, FileExistsError):
+class RefusedExisting(StoreRefusal, FileExistsError):
     """A file that was to be created is there."""
 
 
-class AnswerDenied(Answer, PermissionError):
-    """Refused with these credentials."""
+class RefusedCredentials(StoreRefusal, PermissionError):
+    """Credentials that do not suffice."""
 
 
-class NoAnswer(Answer, ConnectionError):
+class NoAnswer(StoreRefusal, ConnectionError):
     """The service was not reached, or said nothing."""
 
 
@@ -78,18 +78,18 @@ def answer_of(error: Exception) -> Exception:
     if answered is not None:
         return _refusal(int(answered[1]), answered[2].strip(), error)
     if "Received redirect without LOCATION" in sentence:
-        return Answer("the bucket is in another region", status=301, code="PermanentRedirect")
+        return StoreRefusal("the bucket is in another region", status=301, code="PermanentRedirect")
     if "HTTP error" in sentence or "error sending request" in text:
         return _not_reached(sentence, text)
     if isinstance(error, FileNotFoundError):
-        return AnswerMissing(_plain(sentence))
+        return RefusedMissing(_plain(sentence))
     said = _plain(sentence)
     if "empty path segment" in said or "illegal character sequence" in said:
         said += ": names like that are read with storage_options {driver: fsspec}"
-    return Answer(said, code=_own_code(text))
+    return StoreRefusal(said, code=_own_code(text))
 
 
-def _refusal(status: int, body: str, error: Exception) -> Answer:
+def _refusal(status: int, body: str, error: Exception) -> StoreRefusal:
     code, message, region = _told(body)
     text = " ".join(part for part in ("the store answered", str(status), code) if part)
     # not after a colon: `ExpiredToken: The …` looks like a token that is to be masked
@@ -97,12 +97,12 @@ def _refusal(status: int, body: str, error: Exception) -> Answer:
     conflict = status == 409 and code in _CONFLICTS
     words: dict[str, Any] = {"status": status, "code": code, "region": region}
     if type(error).__name__ == "AlreadyExistsError" and not conflict and code not in _MISSING_AS_CONFLICT:
-        return AnswerExists(text, **words)
+        return RefusedExisting(text, **words)
     if status == 404:
-        return AnswerMissing(text, **words)
+        return RefusedMissing(text, **words)
     if status == 403:
-        return AnswerDenied(text, **words)
-    return Answer(text, transient=conflict or status in _TRANSIENT_STATUSES, **words)
+        return RefusedCredentials(text, **words)
+    return StoreRefusal(text, transient=conflict or status in _TRANSIENT_STATUSES, **words)
 
 
 #: what Azure says with the status of a file that exists
@@ -133,7 +133,7 @@ def _tag(body: str, name: str) -> str:
     return found[1].strip() if found else ""
 
 
-def _not_reached(sentence: str, text: str) -> Answer:
+def _not_reached(sentence: str, text: str) -> StoreRefusal:
     request = _REQUEST.search(sentence)
     where = re.sub(r"^(\w+://[^/]+).*", r"\1", request[2]) if request else "the store"
     for pattern, words in _CONNECTION:

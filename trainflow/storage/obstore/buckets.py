@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from trainflow.storage.obstore.answers import Answer
+from trainflow.storage.obstore.answers import StoreRefusal
 
 #: hosts of the services themselves
 _SERVICES = (".amazonaws.com", ".blob.core.windows.net", "storage.googleapis.com")
@@ -30,7 +30,7 @@ class Buckets(NamedTuple):
     page_names: int = 1000
     deleted_names: int = 1000
     #: a bucket that is not there may be in another region
-    region_of: Callable[[str, Answer], str] | None = None
+    region_of: Callable[[str, StoreRefusal], str] | None = None
 
     def label(self, bucket: str) -> str:
         """Which bucket that is, for counts of its requests: by the scheme of the service, or its own endpoint."""

@@ -12,7 +12,7 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 from trainflow.concurrent_map import concurrent_map
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
 from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of
-from trainflow.storage.obstore.answers import NO_RANGE, Answer
+from trainflow.storage.obstore.answers import NO_RANGE, StoreRefusal
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.runtime import interruptible
 from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
@@ -35,7 +35,7 @@ _PARTS_ARE_TRIED = {
 }
 
 
-class _Part(NamedTuple):
+class _FetchedPart(NamedTuple):
     """What was fetched of a file: how much, of how much, and the mark of its content."""
 
     received: int
@@ -120,7 +120,7 @@ class ObstoreDriver(Driver):
         options = {"range": (start, end), **({"if_match": tag} if tag else {})}
         try:
             return self._call(path, lambda store, key: bytes(store.get(key, options=options).bytes()))
-        except Answer as error:
+        except StoreRefusal as error:
             if error.status == 416:  # it ends before
                 return b""
             raise
@@ -155,7 +155,7 @@ class ObstoreDriver(Driver):
 
         try:
             return self._call(path, end)
-        except Answer as error:
+        except StoreRefusal as error:
             if _has_no_part(error):
                 return b"", None
             raise
@@ -181,7 +181,7 @@ class ObstoreDriver(Driver):
 
     def download(self, path: str, target: Path, retry: Retry) -> None:
         with target.open("wb") as file:
-            first: _Part = retry(lambda: self._first_part(path, file.fileno()))
+            first: _FetchedPart = retry(lambda: self._first_part(path, file.fileno()))
             if first.size <= first.received:
                 return
             os.truncate(file.fileno(), first.size)
@@ -189,17 +189,17 @@ class ObstoreDriver(Driver):
             def fetch(start: int) -> None:
                 end = min(start + PART_BYTES, first.size)
                 options = {"range": (start, end), **({"if_match": first.tag} if first.tag else {})}
-                part: _Part = retry(lambda: self._call(path, _copying(file.fileno(), options, start)))
+                part: _FetchedPart = retry(lambda: self._call(path, _copying(file.fileno(), options, start)))
                 if part.received != end - start:
                     raise ConnectionError(f"{path} ended after {start + part.received} of {first.size} bytes")
 
             for _ in concurrent_map(PARTS_AT_ONCE, fetch, range(first.received, first.size, PART_BYTES)):
                 pass
 
-    def _first_part(self, path: str, file: int) -> _Part:
+    def _first_part(self, path: str, file: int) -> _FetchedPart:
         try:
             return self._call(path, _copying(file, {"range": (0, PART_BYTES)}))
-        except Answer as error:
+        except StoreRefusal as error:
             if not _has_no_part(error):
                 raise
             return self._call(path, _copying(file, {}))
@@ -261,16 +261,16 @@ class ObstoreDriver(Driver):
         bucket, _, key = path.strip("/").partition("/")
         try:
             return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
-        except Answer as error:
+        except StoreRefusal as error:
             if not self._found_region(bucket, error):
                 raise
         try:
             return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
-        except Answer as error:
+        except StoreRefusal as error:
             if error.error_code not in _OF_REGIONS:
                 raise
             text = f"the bucket is in the region {self._regions[bucket]}, and the endpoint is not"
-            raise Answer(text, status=error.status, code=error.error_code) from None
+            raise StoreRefusal(text, status=error.status, code=error.error_code) from None
 
     def _counted(self, bucket: str, call: Callable[[], T], op: str, sent: int, requests: int) -> T:
         with REQUESTS.call(self._buckets.label(bucket), op, error_kind, sent) as made:
@@ -281,7 +281,7 @@ class ObstoreDriver(Driver):
                 made.requests = max(1, -(-_names_in(found) // self._buckets.page_names))
         return found
 
-    def _found_region(self, bucket: str, error: Answer) -> bool:
+    def _found_region(self, bucket: str, error: StoreRefusal) -> bool:
         find = self._buckets.region_of
         if find is None or bucket in self._regions or error.error_code not in _OF_REGIONS:
             return False
@@ -323,10 +323,10 @@ def _deletion(keys: str | list[str]) -> Callable[[Any, str], None]:
     return lambda store, _: store.delete(keys)
 
 
-def _copying(file: int, options: dict[str, Any], start: int = 0) -> Callable[[Any, str], _Part]:
+def _copying(file: int, options: dict[str, Any], start: int = 0) -> Callable[[Any, str], _FetchedPart]:
     """Copy what is asked for to `start` of a file, piece by piece: no part is ever in memory as a whole."""
 
-    def copy(store: Any, key: str) -> _Part:
+    def copy(store: Any, key: str) -> _FetchedPart:
         found = store.get(key, options=options)
         position = start
         for piece in found.stream(PIECE_BYTES):
@@ -335,7 +335,7 @@ def _copying(file: int, options: dict[str, Any], start: int = 0) -> Callable[[An
                 written = os.pwrite(file, left, position)
                 position += written
                 left = left[written:]
-        return _Part(position - start, found.meta["size"], found.meta["e_tag"])
+        return _FetchedPart(position - start, found.meta["size"], found.meta["e_tag"])
 
     return copy
 
@@ -347,7 +347,7 @@ def _mark(written: Mapping[str, Any]) -> str:
 
 def _bytes_in(found: object) -> int:
     """The bytes of a content that a call gave, alone or before what else it gave."""
-    if isinstance(found, _Part):
+    if isinstance(found, _FetchedPart):
         return found.received
     first = found[0] if isinstance(found, tuple) and found else found
     return len(first) if isinstance(first, bytes) else 0
@@ -359,7 +359,7 @@ def _names_in(found: object) -> int:
     return len(found) if isinstance(found, list) else 0
 
 
-def _has_no_part(error: Answer) -> bool:
+def _has_no_part(error: StoreRefusal) -> bool:
     """Whether a part was asked of a file in which there is nothing, or of a server that knows no parts."""
     return error.status == 416 or error.error_code == NO_RANGE
 

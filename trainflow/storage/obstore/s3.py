@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.storage.obstore.answers import Answer
+from trainflow.storage.obstore.answers import StoreRefusal
 from trainflow.storage.obstore.aws_profiles import Profile, credentials
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.option_words import OptionNotMapped, Words
@@ -93,7 +93,7 @@ def _style(config: Words, values: Mapping[str, str]) -> str:
 
 
 def _host(bucket: str, endpoint: str, style: str) -> dict[str, Any]:
-    """Name the bucket by the host, or by the path: a name with dots is in no certificate."""
+    """Address of a bucket, by the name of the host or by the path: a name with dots is in no certificate."""
     virtual = style == "virtual" or (style == "auto" and not endpoint and "." not in bucket)
     if not virtual:
         return {"virtual_hosted_style_request": False}
@@ -201,7 +201,7 @@ def certificate_options(verify: Any, bundle: str | None) -> dict[str, Any]:
         raise InputError(f"the certificates in {place} cannot be read: {error.strerror or error}") from None
 
 
-def _region_of(bucket: str, error: Answer, endpoint: str) -> str:
+def _region_of(bucket: str, error: StoreRefusal, endpoint: str) -> str:
     """The region of a bucket: the answer names it, or another one does. Empty: neither does."""
     if error.region:
         return error.region

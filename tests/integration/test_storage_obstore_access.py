@@ -1,0 +1,176 @@
+"""The way to a store: certificates, proxies, regions, credentials."""
+
+from __future__ import annotations
+
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.local_object_stores import LocalS3
+from tests.support.meddled_s3 import Environ, Meddled, error, meddled_s3, serving
+from trainflow.errors import StoreFailure
+from trainflow.storage.store import Store
+from trainflow.storage.urls import open_store
+
+
+@pytest.fixture
+def meddled() -> Iterator[tuple[Meddled, LocalS3]]:
+    with meddled_s3() as server:
+        yield server
+
+
+# -- the way there ---------------------------------------------------------------------------------------------------
+
+
+def openssl(*words: str | Path) -> None:
+    made = subprocess.run(["openssl", *words], capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"no certificate: {made.stderr}")
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, what it signed for a server, and certificates that servers signed themselves."""
+    folder = tmp_path_factory.mktemp("tls")
+    new = ("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    name = ("-addext", "subjectAltName=IP:127.0.0.1")
+    for kind, words in {
+        "authority": ("-subj", "/CN=authority"),
+        "own": ("-subj", "/CN=own", "-addext", "basicConstraints=critical,CA:FALSE", *name),
+        "own-authority": ("-subj", "/CN=own-authority", *name),
+    }.items():
+        openssl(*new, "-x509", *words, "-keyout", folder / f"{kind}.key", "-out", folder / f"{kind}.pem")
+    signed = ("-CA", folder / "authority.pem", "-CAkey", folder / "authority.key")
+    words = ("-subj", "/CN=signed", "-addext", "basicConstraints=CA:FALSE", *name)
+    openssl(*new, "-x509", *words, *signed, "-keyout", folder / "signed.key", "-out", folder / "signed.pem")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("used", "trusted", "driver"),
+    [
+        ("signed", "authority", "obstore"),
+        ("own", "own", "obstore"),
+        ("own-authority", "own-authority", "fsspec"),
+        ("own-authority", None, "obstore"),
+    ],
+)
+def test_certificate_of_ones_own_is_trusted_where_the_options_say_so(
+    used: str, trusted: str | None, driver: str, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / f"{used}.pem", certificates / f"{used}.key")
+    application = Meddled()
+    with serving(application) as plain, serving(application, context) as port:
+        bucket = LocalS3(f"http://127.0.0.1:{plain}").make_bucket()
+
+        def opened(**client: Any) -> Store:
+            client["endpoint_url"] = f"https://127.0.0.1:{port}"
+            options = {"key": "a", "secret": "b", "driver": driver, "client_kwargs": client}
+            options["config_kwargs"] = {"retries": {"total_max_attempts": 1}}
+            return open_store(f"s3://{bucket}/x", storage_options=options)
+
+        opened(verify=False).create_exclusive("a", b"1")
+        if driver == "obstore":
+            with pytest.raises(StoreFailure, match=r"certificate is .*AWS_CA_BUNDLE"):
+                opened().read("a")
+        if trusted is None:
+            with pytest.raises(StoreFailure, match=r"CaUsedAsEndEntity.*CA:FALSE, or write .*driver: fsspec"):
+                opened(verify=str(certificates / f"{used}.pem")).read("a")
+            return
+        assert opened(verify=str(certificates / f"{trusted}.pem")).read("a") == b"1"
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificates / f"{trusted}.pem"))
+        assert opened().read("a") == b"1"
+
+
+class Proxy:
+    """An HTTP proxy that notes where it is sent."""
+
+    def __init__(self, behind: Meddled) -> None:
+        self._behind = behind
+        self.seen: list[str] = []
+
+    def __call__(self, environ: Environ, start_response: Any) -> Any:
+        self.seen.append(environ["HTTP_HOST"])
+        environ["HTTP_HOST"] = "127.0.0.1"
+        return self._behind(environ, start_response)
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_proxy_is_asked_in_place_of_the_endpoint(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    application = Meddled()
+    proxy = Proxy(application)
+    with serving(application) as plain, serving(proxy) as port:
+        bucket = LocalS3(f"http://127.0.0.1:{plain}").make_bucket()
+        options: dict[str, Any] = {"key": "a", "secret": "b", "endpoint_url": "http://store.invalid"}
+        if way == "option":
+            options["config_kwargs"] = {"proxies": {"http": f"http://127.0.0.1:{port}"}}
+        else:
+            monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+        store = open_store(f"s3://{bucket}/x", storage_options=options)
+        store.create_exclusive("a", b"1")
+        assert store.read("a") == b"1"
+        assert set(proxy.seen) == {"store.invalid"}
+
+
+def test_bucket_of_another_region_is_asked_there(meddled: tuple[Meddled, LocalS3]) -> None:
+    server, s3 = meddled
+    bucket = s3.make_bucket()
+
+    def elsewhere(environ: Environ) -> tuple[int, bytes] | None:
+        if "/eu-west-1/s3/" in environ.get("HTTP_AUTHORIZATION", ""):
+            return None
+        return 400, error("AuthorizationHeaderMalformed").replace(b"</Error>", b"<Region>eu-west-1</Region></Error>")
+
+    server.meddle = elsewhere
+    store = open_store(f"s3://{bucket}/x", storage_options=s3.storage_options)
+    store.create_exclusive("a", b"1")
+    server.asked.clear()
+    assert store.read("a") == b"1"
+    assert len(server.asked) == 1
+
+
+def test_credentials_of_the_options_go_before_those_of_the_environment(
+    meddled: tuple[Meddled, LocalS3], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, s3 = meddled
+    bucket, seen = s3.make_bucket(), list[str]()
+    server.meddle = lambda environ: seen.append(
+        environ["HTTP_AUTHORIZATION"] + str(environ.get("HTTP_X_AMZ_SECURITY_TOKEN"))
+    )
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+        monkeypatch.setenv(f"AWS_{name}", "of-environment")
+    place = f"s3://{bucket}/x"
+    open_store(place, storage_options={**s3.storage_options, "key": "mine"}).create_exclusive("a", b"")
+    given = {"client_kwargs": s3.storage_options["client_kwargs"]}
+    open_store(place, storage_options=given).create_exclusive("b", b"")
+    assert "Credential=mine/" in seen[0]
+    assert "of-environment" not in seen[0]
+    assert seen[1].count("of-environment") == 2
+
+
+def test_credentials_that_end_are_fetched_again(
+    meddled: tuple[Meddled, LocalS3], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, s3 = meddled
+    bucket, seen, asked = s3.make_bucket(), list[str](), list[int]()
+    server.meddle = lambda environ: seen.append(environ["HTTP_AUTHORIZATION"].partition("Credential=")[2][:5])
+
+    def fetch() -> dict[str, Any]:
+        from trainflow.clock import SystemClock
+
+        asked.append(1)
+        # nearly over
+        return {"access_key_id": f"key-{len(asked)}", "secret_access_key": "s", "expires_at": SystemClock().now()}
+
+    monkeypatch.setattr("trainflow.storage.obstore.s3.credentials", lambda *_, **__: fetch)
+    store = open_store(f"s3://{bucket}/x", storage_options={"client_kwargs": s3.storage_options["client_kwargs"]})
+    store.replace("a", b"1")
+    time.sleep(0.15)  # obstore asks for others no sooner than a tenth of a second later
+    store.replace("a", b"1")
+    assert seen == ["key-1", "key-2"]

@@ -1,0 +1,133 @@
+"""Names that others gave, and contents that are large or read by parts."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.local_object_stores import LocalAzure, LocalS3
+from tests.support.meddled_s3 import Environ, Meddled, meddled_s3, store_of
+from trainflow.errors import SampleUnreadable, StoreFailure
+from trainflow.storage.drivers import open_driver
+from trainflow.storage.obstore import driver as obstore_driver
+from trainflow.storage.urls import open_storage, open_store
+
+
+@pytest.fixture
+def meddled() -> Iterator[tuple[Meddled, LocalS3]]:
+    with meddled_s3() as server:
+        yield server
+
+
+# -- names and contents ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("driver", ["obstore", "fsspec"])
+def test_names_that_others_gave_are_read_as_they_are(driver: str, s3: LocalS3) -> None:
+    import boto3
+
+    bucket = s3.make_bucket()
+    client = boto3.client("s3", endpoint_url=s3.endpoint, aws_access_key_id="a", aws_secret_access_key="b")
+    names = ["a b", "a%20b", "a#b", "ü", "h=2024-01-01 00:00:00/x", "[x]~{y}|^", "a&b;c", "a+b", "'q\"", "a:b", "<x>"]
+    for name in names:
+        client.put_object(Bucket=bucket, Key=f"t/{name}", Body=name.encode())
+    # as a console makes folders
+    for mark in ("t/", "t/h=2024-01-01 00:00:00/", "t/empty/", "t/deep/empty/"):
+        client.put_object(Bucket=bucket, Key=mark, Body=b"")
+    client.put_object(Bucket=bucket, Key="t/_SUCCESS", Body=b"")
+    client.put_object(Bucket=bucket, Key="t/nothing", Body=b"")
+    storage = open_storage(f"s3://{bucket}/t", {**s3.storage_options, "driver": driver}, None)
+    found = storage.listing(f"s3://{bucket}/t", recursive=True) or []
+    assert [file.path for file in found if file.size_bytes] == sorted(names)
+    if driver == "obstore":  # fsspec's shows the marks
+        assert [file.path for file in found if not file.size_bytes] == ["_SUCCESS", "nothing"]
+    assert [storage.read(f"s3://{bucket}/t/{name}").decode() for name in names] == names
+
+
+def test_name_that_obstore_cannot_say_names_the_way_out(s3: LocalS3) -> None:
+    import boto3
+
+    bucket = s3.make_bucket()
+    client = boto3.client("s3", endpoint_url=s3.endpoint, aws_access_key_id="a", aws_secret_access_key="b")
+    client.put_object(Bucket=bucket, Key="t//x", Body=b"1")
+    storage = open_storage(f"s3://{bucket}/t", s3.storage_options, None)
+    with pytest.raises(SampleUnreadable, match=r"empty path segment.*driver: fsspec"):
+        storage.listing(f"s3://{bucket}/t", recursive=True)
+    drivers = [open_driver(f"s3://{bucket}/{path}", s3.storage_options)[0] for path in ("t//", "t//x")]
+    assert [isinstance(each, obstore_driver.ObstoreDriver) for each in drivers] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["s3", "azure"])
+@pytest.mark.parametrize("size", [0, 1, 1023, 1024, 1025, 10 * 1024 + 3])
+def test_large_files_travel_in_parts_both_ways(
+    kind: str, size: int, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server: LocalS3 | LocalAzure = request.getfixturevalue(kind)
+    store = open_store(
+        f"{'az' if kind == 'azure' else 's3'}://{server.make_bucket()}/x", storage_options=server.storage_options
+    )
+    content = random.Random(size).randbytes(size)
+    (tmp_path / "from").write_bytes(content)
+    store.put_file(tmp_path / "from", "a")
+    monkeypatch.setattr(obstore_driver, "PART_BYTES", 1024)
+    (tmp_path / "to").write_bytes(b"what was there" * 1000)
+    store.get_file("a", tmp_path / "to")
+    assert (tmp_path / "to").read_bytes() == content
+    assert b"".join(store.chunks("a")) == content
+    with store.open("a") as file:
+        assert hashlib.sha256(file.read()).digest() == hashlib.sha256(content).digest()
+
+
+def test_file_that_is_replaced_while_it_is_fetched_is_not_a_mixture(
+    meddled: tuple[Meddled, LocalS3], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, s3 = meddled
+    monkeypatch.setattr(obstore_driver, "PART_BYTES", 1024)
+    store = store_of(s3)
+    store.replace("a", b"1" * 5000)
+    replaced = [True]
+
+    def replace(environ: Environ) -> None:
+        if environ.get("HTTP_RANGE", "").startswith("bytes=2048") and replaced:
+            replaced.pop()
+            store.replace("a", b"2" * 5000)
+
+    server.meddle = replace  # type: ignore[assignment]
+    with pytest.raises(StoreFailure, match="412"):
+        store.get_file("a", tmp_path / "to")
+
+
+def test_parquet_is_read_by_ranges_and_few_requests(meddled: tuple[Meddled, LocalS3]) -> None:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from trainflow.samples.files.parquet_file import opened
+
+    server, s3 = meddled
+    sink, chance = io.BytesIO(), random.Random(1)
+    columns = {name: [chance.random() for _ in range(100_000)] for name in "abcdefgh"}
+    pq.write_table(pa.table(columns), sink, row_group_size=50_000)
+    size = len(sink.getvalue())
+    place = f"s3://{s3.make_bucket()}/a.parquet"
+    storage = open_storage(place, s3.storage_options, None)
+    storage.replace(place, sink.getvalue())
+    ranges: list[str] = []
+    server.meddle = lambda environ: ranges.append(environ.get("HTTP_RANGE", ""))
+    with opened(storage, place) as file:
+        assert file.parquet.metadata.num_rows == 100_000
+        assert len(ranges) == 1  # its end, with the footer
+        one = file.parquet.read_row_group(1, columns=["c"])
+    assert one.column("c").to_pylist() == columns["c"][50_000:]
+    assert len(ranges) <= 3
+    spans = [each.removeprefix("bytes=").split("-") for each in ranges[1:]]
+    assert sum(int(end) - int(start) for start, end in spans) < size / 4
+    ranges.clear()
+    with opened(storage, place) as file:
+        assert file.parquet.read().num_rows == 100_000
+    assert len(ranges) < 20
