@@ -83,3 +83,9 @@ def test_chain_on_this_machine_costs_nothing(history: History) -> None:
     assert (report["cost"]["requests"], report["cost"]["price"]) == (0, 0.0)
     assert report["chain_costs"][0]["price_a_month"] == 0.0
     assert "no store in the network was asked" in history.run("audit", "flights", "--cost")[1]
+
+
+def test_cost_of_a_lineage_is_refused_and_not_passed_over(history: History) -> None:
+    code, out = history.run("audit", "flights", "--lineage", "head", "--cost")
+    assert code == 2
+    assert "leave out --lineage, or --cost" in out

@@ -64,8 +64,11 @@ def audit(
     [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.
     """
     from trainflow.clock import SystemClock
+    from trainflow.errors import InputError
     from trainflow.insight.chains.audit import audit_pipeline
 
+    if lineage is not None and cost:
+        raise InputError("--cost is about an audit: leave out --lineage, or --cost")
     with open_pipeline(pipeline, parse_overrides(overrides)) as file:
         if lineage is not None:
             return show_lineage(file.one_chain(stage, branch), lineage, json=as_json)
