@@ -20,6 +20,9 @@ from trainflow.testing.contract_engine import ContractEngine
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
 from trainflow.testing.processes import DEADLINE_SECONDS
 
+#: real supervisors and workers, each an interpreter
+pytestmark = pytest.mark.slow
+
 
 class CeleryWorker:
     """`trainflow celery worker` as a process."""

@@ -22,6 +22,9 @@ from trainflow.settings.project import Project
 from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
 
+#: real supervisors and workers, each an interpreter
+pytestmark = pytest.mark.slow
+
 EXECUTOR = '{type = "workload", slots = 4}'
 
 

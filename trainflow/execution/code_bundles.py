@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from trainflow.errors import EngineError, InputError, describe
 from trainflow.messages.workload import ExecuteTask
@@ -98,12 +99,23 @@ def _unpack(code: str, folder: Path) -> None:
 
 def check_version(dag: DAG, content: str, workload: ExecuteTask) -> None:
     """Raise InputError when the code here is not that of the DAG version that the run is pinned to."""
-    from trainflow.serialization.document import encode, version_of
-    from trainflow.serialization.from_dag import to_document
-
-    here = version_of(encode(to_document(dag, content)))
+    here = version_here(dag, content)
     if here != workload.version:
         raise InputError(
             f"the code of this worker ({workload.project_root}) gives version {here} of DAG '{dag.dag_id}', its run is "
             f"pinned to {workload.version}: bring the worker's code up to date, or start a run of what it has"
         )
+
+
+def version_here(dag: DAG, content: str) -> str:
+    """The version that a DAG is here. Asked in a warm process, all that is forked from it need not make it again."""
+    if dag not in _VERSIONS:
+        from trainflow.serialization.document import encode, version_of
+        from trainflow.serialization.from_dag import to_document
+
+        _VERSIONS[dag] = version_of(encode(to_document(dag, content)))
+    return _VERSIONS[dag]
+
+
+#: versions that were made in this process, or in the one that it was forked from
+_VERSIONS: WeakKeyDictionary[DAG, str] = WeakKeyDictionary()

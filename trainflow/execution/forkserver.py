@@ -27,6 +27,7 @@ import msgspec
 
 from trainflow import failpoint
 from trainflow.bootstrap import freeze_imports
+from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.fork_safety import ThreadWatch
 from trainflow.execution.leftover_processes import BROKEN, CleanEnds, exit_process
@@ -49,7 +50,7 @@ from trainflow.messages.workload import DagSource, ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time, signal_all
-from trainflow.observability.processes import ProcessEntry, descendants, process_table
+from trainflow.observability.processes import WORKER_VARIABLE, ProcessEntry, descendants, process_table
 from trainflow.observability.resource_exhaustion import exit_code_of
 from trainflow.settings.executors import local_executor
 from trainflow.settings.load import load_settings
@@ -179,7 +180,10 @@ class Forkserver:
         if self._threaded is None and not self._files.has(source):
             self._drop_spare()
             with contextlib.suppress(Exception), self._threads.importing():
-                self._files.get(source)
+                loaded = self._files.get(source)
+                if WORKER_VARIABLE in os.environ:
+                    for dag in loaded.dags.values():
+                        version_here(dag, loaded.content)
             self._settle()
             self._look_for_threads(source.path)
 
