@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from tests.integration.engine_project import PIPELINE, WAITING, WriteProject
 from trainflow.engine.lock import engine_lock, running_engine
-from trainflow.errors import EngineAlreadyRunning
+from trainflow.errors import EngineAlreadyRunning, SettingsError
+from trainflow.settings.home import Home
 from trainflow.settings.project import Project
 
 
@@ -69,3 +72,14 @@ class TestLock:
         for thread in threads:
             thread.join()
         assert (len(won), len(lost)) == (1, 7)
+
+
+def test_home_on_disk_without_locks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    home = Home(tmp_path / "home")
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with pytest.raises(SettingsError, match=r"knows no file locks .*set TRAINFLOW_HOME"), engine_lock(home):
+        raise AssertionError("it was taken")
+    assert running_engine(home) is None

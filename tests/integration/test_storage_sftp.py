@@ -152,6 +152,14 @@ def test_check_reachable_what_sftp_refuses_is_told(
     assert "\n" not in str(found)
 
 
+def test_check_reachable_place_that_is_a_file_is_told(sftp: LocalSFTP, url: str) -> None:
+    (folder_of(url) / "file").touch()
+    options = sftp.storage_options
+    found = check_reachable(f"{url}/file", options, CheckpointFailures(options), seconds=20)
+    assert str(found).endswith("a part of the path is a file: move it away or name another store")
+    assert check_reachable(f"{url}/nothing/yet", options, CheckpointFailures(options), seconds=20) is None
+
+
 def test_options_of_fsspec_mean_what_they_do_there(sftp: LocalSFTP, url: str) -> None:
     options = {"username": USER, "password": PASSWORD, "host_key_policy": "auto_add"}
     assert check_reachable(url, options, CheckpointFailures(options), seconds=20) is None

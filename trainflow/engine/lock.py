@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from trainflow.errors import EngineAlreadyRunning
+from trainflow.errors import EngineAlreadyRunning, SettingsError
 from trainflow.settings.home import Home
 
 _LOOKS = 50
@@ -19,7 +19,7 @@ _PAUSE_SECONDS = 0.01
 @contextmanager
 def engine_lock(home: Home) -> Iterator[None]:
     """Own the home's engine. Raises EngineAlreadyRunning with the pid of the one that does, SettingsError where nothing
-    can be written."""
+    can be written or locked."""
     home.create()
     try:
         descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -55,6 +55,11 @@ def _acquire(descriptor: int, home: Home) -> None:
             if pid and _is_there(pid):
                 raise EngineAlreadyRunning(f"an engine (pid {pid}) runs in {home.path}", pid=pid) from None
             time.sleep(_PAUSE_SECONDS)
+        except OSError as error:
+            raise SettingsError(
+                f"the home {home.path} is on a disk that knows no file locks ({error.strerror}), so two engines could "
+                "run in it at once; set TRAINFLOW_HOME to a folder on a disk of this machine"
+            ) from error
         else:
             return
     raise EngineAlreadyRunning(f"{home.engine_lock} is held by a process that does not say its pid", pid=0)
@@ -70,6 +75,8 @@ def running_engine(home: Home) -> int | None:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return _owner(descriptor)
+    except OSError:  # a disk that knows no locks: no engine can have begun there
+        return None
     else:
         return None
     finally:

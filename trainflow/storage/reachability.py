@@ -78,11 +78,9 @@ def _within(seconds: float, ask: Callable[[], None]) -> BaseException | None:
 def _ask(url: str, options: Mapping[str, Any], seconds: float) -> None:
     """Ask for one name. Raises what the driver raises."""
     if protocol_of(url) in SFTP_PROTOCOLS:
-        from trainflow.storage.sftp_connection import SFTPConnection
+        from trainflow.storage.sftp import ask_sftp
 
-        connection = SFTPConnection(url, options)
-        connection.call(lambda client: client.exists("/"), again=False)
-        connection.close()
+        ask_sftp(url, options)
         return
     driver, base = open_driver(url, options, quick_seconds=seconds)
     driver.ask(base)

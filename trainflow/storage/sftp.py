@@ -188,6 +188,22 @@ def open_sftp(url: str, options: Mapping[str, Any], failures: Failures) -> SFTPS
     return SFTPStore(connection_to(url, options), url, failures)
 
 
+def ask_sftp(url: str, options: Mapping[str, Any]) -> None:
+    """Ask a server for the folder at `url`, by a connection of its own. It need not be there. Raises what asyncssh
+    raises, PermissionError, NotADirectoryError."""
+    connection, folder = SFTPConnection(url, options), _LOCATION.sub("", url).rstrip("/") or "/"
+    try:
+        found = connection.call(lambda client: client.stat(folder), again=False)
+    except _NOT_THERE:
+        return
+    except Exception as error:
+        raise _of_python(error, url) from error
+    finally:
+        connection.close()
+    if not stat.S_ISDIR(found.permissions):
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), folder)
+
+
 class _OpenFile(io.RawIOBase):
     """A file of the server that was opened: what is written to its name later is another one."""
 
