@@ -16,9 +16,12 @@ from sqlalchemy import Connection, func, select
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.errors import LostTransition
-from trainflow.metadata.queries import in_flight, run_queries
+from trainflow.messages.execution_api import Outcome, OutcomeState, Refused
+from trainflow.metadata.queries import in_flight, run_queries, service_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
 from trainflow.metadata.queries.task_queries import TASK
+from trainflow.scheduler.queueing import LEFT_TO_OTHERS
+from trainflow.scheduler.recovery import adopt_orphans
 from trainflow.settings.model import Settings
 
 CHAIN_RUNS, WIDE_RUNS, STIRRED_RUNS = 12, 8, 6
@@ -163,3 +166,63 @@ def test_chain_advances_although_hundred_runs_are_busy(tmp_path: Path) -> None:
         gaps = [later - earlier for earlier, later in pairwise([0, *progress])]
         assert len(progress) == 8
         assert max(gaps) <= busy_runs / slots + 2
+
+
+def _know_each_other(*planes: ControlPlane) -> None:
+    """What a heartbeat of each would find out."""
+    for plane in planes:
+        plane.scheduler.task_queue.others = {each.service_id: 4 for each in planes if each is not plane}
+        plane.scheduler.sweep()
+
+
+def test_work_is_shared_by_free_slots(planes: list[ControlPlane]) -> None:
+    """The scheduler that began runs leaves the others their share, whoever looks first."""
+    one, other, _ = planes
+    one.add_dag("many", empty_task("a"))
+    for number in range(6):
+        one.add_run("many", f"r{number}")
+    _know_each_other(one, other)
+    mine, others = one.tick(), other.tick()
+    assert (len(mine), len(others)) == (3, 3)
+    assert len({workload.run_id for workload in [*mine, *others]}) == 6
+
+
+def test_work_left_to_one_that_does_not_take_it_is_taken(planes: list[ControlPlane]) -> None:
+    one, other, _ = planes
+    one.add_dag("many", empty_task("a"))
+    for number in range(4):
+        one.add_run("many", f"r{number}")
+    _know_each_other(one, other)
+    mine = one.tick()
+    assert len(mine) == 2
+    assert set(one.scheduler.task_queue.refused.values()) == {"left to another engine, which has more free slots"}
+    one.clock.advance(LEFT_TO_OTHERS)
+    one.scheduler.look_for_others()
+    assert len(one.tick()) == 2
+
+
+def test_scheduler_taken_for_dead_that_goes_on_keeps_what_it_takes_from_then_on(planes: list[ControlPlane]) -> None:
+    """A process that was stopped and resumed: what the other one took over is not its own any more, and what it queues
+    afterwards is not taken away."""
+    one, other, _ = planes
+    one.add_dag("many", empty_task("a"))
+    one.add_run("many", "r1")
+    one.scheduler.sweep()
+    [before] = one.tick()
+    one.claim(before)
+
+    def take_over(gone: bool) -> None:
+        adopt_orphans(
+            other.database, other.executor, other.service, other.leases,
+            own=other.service_id, now=other.clock.now(), gone=lambda row: gone and row.id == one.service_id,
+        )  # fmt: skip
+
+    take_over(gone=True)
+    assert isinstance(one.service.handle(Outcome(before.key, OutcomeState.SUCCESS)), Refused)
+    one.database.write(lambda connection: service_queries.renew_lease(connection, one.service_id, one.clock.now()))
+    one.scheduler.sweep()
+    [after] = one.tick()
+    take_over(gone=False)
+    one.play(after)
+    assert one.task(1, "a").state == "success"
+    assert one.task(1, "a").lost == 0

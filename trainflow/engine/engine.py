@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 
 #: a wait that was handed over is watched at most this much later
 CLAIM_SECONDS = 0.05
+#: how often a scheduler looks for what others over the same database have left to it
+OTHERS_SECONDS = 0.25
 
 
 class Engine:
@@ -170,6 +172,8 @@ class Engine:
         if self._scheduling is not None:
             self._sweep_leftovers()
             self._limit_logs()
+            if not self.database.is_sqlite:
+                self._look_for_others()
         self._look_around()
 
     def _make_scheduling(self, executor: ConfiguredExecutors) -> Scheduling:
@@ -339,6 +343,12 @@ class Engine:
         self._notice_came()
         pause = pause_after(self._sweep_seconds, self.settings.engine.poll_seconds)
         self.reactor.call_later(pause, self._look_around)
+
+    def _look_for_others(self) -> None:
+        """What another scheduler leaves to this one is not told by any event."""
+        if self._scheduling is not None:
+            self._scheduling.look_for_others()
+            self.reactor.call_later(OTHERS_SECONDS, self._look_for_others)
 
     def _sweep_leftovers(self) -> None:
         home_cleanup.sweep_home(self.project.home, self.database, self.clock.now())

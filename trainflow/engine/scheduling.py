@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from trainflow.clock import Clock
 from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import ExecutionSocket
@@ -12,11 +14,13 @@ from trainflow.executors.reactor import Reactor
 from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.queries import service_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.service_queries import ExecutorState, Leases, note_executors
+from trainflow.metadata.queries.service_queries import ExecutorState, Leases, executors_of, note_executors
 from trainflow.scheduler.loop import Scheduler
-from trainflow.scheduler.recovery import Reconciler, adopt_orphans
+from trainflow.scheduler.recovery import Reconciler, adopt_orphans, is_gone
 from trainflow.scheduler.remote_attempts import RemoteAttempts
+from trainflow.settings.executors import LOCAL
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -100,8 +104,25 @@ class Scheduling:
         self._scheduler.sweep()
         self._reconciler.end_unwanted()
 
+    def look_for_others(self) -> None:
+        """See `Scheduler.look_for_others`."""
+        self._scheduler.look_for_others()
+
+    def _others(self, connection: Connection) -> dict[int, int]:
+        """Local slots of the other engines that live."""
+        services = service_queries.not_stopped(connection)
+        silent = self._leases.silent(services)
+        slots = {
+            row.id: sum(state.slots for state in executors_of(row) if state.type == LOCAL)
+            for row in services
+            if row.id != self._own and row.id not in silent and not is_gone(row)
+        }
+        return {number: count for number, count in slots.items() if count > 0}
+
     def heartbeat(self) -> None:
         """Compare what is held with what runs; take over what a dead scheduler held."""
+        if not self._database.is_sqlite:
+            self._scheduler.task_queue.others = self._database.read(self._others)
         self._executor.sync()
         self._tell_of_executors()
         self._reconciler.reconcile()

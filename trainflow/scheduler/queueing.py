@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import NamedTuple
 
 from trainflow.identifiers import new_attempt_id
@@ -23,6 +24,24 @@ from trainflow.settings.project import Project
 UNLIMITED = -1
 
 
+#: so long a task is left to an engine that has more free slots; then it is taken by any
+LEFT_TO_OTHERS = timedelta(seconds=1)
+
+
+class EngineLoad(NamedTuple):
+    """Slots of an engine's own executor, and how many of them are in use."""
+
+    held: int
+    slots: int
+
+
+def less_loaded(own: EngineLoad, others: Mapping[int, EngineLoad]) -> int | None:
+    """The engine that one more task would load least, by share of its slots; None when that is this one."""
+    free = [(Fraction(load.held + 1, load.slots), number) for number, load in others.items() if load.held < load.slots]
+    least = min(free, default=None)
+    return least[1] if least is not None and least[0] < Fraction(own.held + 1, own.slots) else None
+
+
 class ExecutorSlots:
     """Free slots of the executors that are configured, counted from what is held.
 
@@ -38,15 +57,27 @@ class ExecutorSlots:
         *,
         own: int | None,
         problems: Mapping[str, str] | None = None,
+        others: Mapping[int, int] | None = None,
+        now: datetime | None = None,
     ) -> None:
-        """`default`: the executor of tasks that name none. `problems`: of executors that take nothing now, a reason."""
+        """`default`: the executor of tasks that name none. `problems`: of executors that take nothing now, a reason.
+        `others`: the slots of `local` in the other engines that live, by their ids: they have their share until `now`
+        says that a task has waited for them long enough."""
         self._default = default
+        self._entries = entries
+        self._now = now
+        #: local slots in use, by engine
+        self._held_by: Counter[int | None] = Counter()
+        self._own = own
+        self._others = others or {}
         self._problems = problems or {}
         self._free = {name: entry.slots for name, entry in entries.items()}
         #: named by a task, and not configured
         self._unknown: set[str] = set()
         for task in held:
             name = task.executor or default
+            if name in self._free and entries[name].is_local:
+                self._held_by[task.service_id] += 1
             if name in self._free and not (entries[name].is_local and own is not None and task.service_id != own):
                 self._free[name] -= 1
 
@@ -72,11 +103,30 @@ class ExecutorSlots:
             return f"executor '{name}' is not configured{did_you_mean(name, list(self._free), 'configured')}"
         if name in self._problems:
             return f"executor '{name}' takes nothing: {self._problems[name]}"
-        return f"no slot of executor '{name}' is free" if self._free[name] <= 0 else None
+        if self._free[name] <= 0:
+            return f"no slot of executor '{name}' is free"
+        other = self._left_to(name, candidate)
+        if other is None:
+            return None
+        # counted as if it had taken it: this one's share is what remains
+        self._held_by[other] += 1
+        return "left to another engine, which has more free slots"
+
+    def _left_to(self, name: str, candidate: Candidate) -> int | None:
+        if not self._others or not self._entries[name].is_local:
+            return None
+        if self._now is not None and self._now - candidate.scheduled_at >= LEFT_TO_OTHERS:
+            return None
+        own = EngineLoad(self._held_by[self._own], self._entries[name].slots)
+        others = {each: EngineLoad(self._held_by[each], slots) for each, slots in self._others.items()}
+        return less_loaded(own, others)
 
     def take(self, candidate: Candidate) -> None:
         """Count a choice."""
-        self._free[self.name_of(candidate)] -= 1
+        name = self.name_of(candidate)
+        self._free[name] -= 1
+        if self._entries[name].is_local:
+            self._held_by[self._own] += 1
 
 
 class Limits:

@@ -58,6 +58,8 @@ class TaskQueue:
         self._unsure: list[ExecuteTask] = []
         #: why task instances that could be queued are not (id → sentence)
         self.refused: dict[int, str] = {}
+        #: slots of the local executors of other engines that live, by their ids: they have their share
+        self.others: dict[int, int] = {}
         #: executors that take nothing now, by name, and why
         self.problems: Callable[[], Mapping[str, str]] = dict
         #: whether the attempts of an executor speak over HTTP
@@ -92,7 +94,7 @@ class TaskQueue:
         asked_held = in_flight.ask_in_flight_tasks(connection)
         most = self._free * 2 + 16
         asked = ask_and_lock_scheduled(connection, limit=most, without_runs=full_runs)
-        limits = self._limits(connection, asked_pools(), asked_held())
+        limits = self._limits(connection, asked_pools(), asked_held(), now)
         while (free := limits.executors.free) > 0:
             candidates = asked()
             known = self._with_document(connection, candidates, each)
@@ -130,7 +132,9 @@ class TaskQueue:
             each(candidate.dag_run_id, partial(look, candidate))
         return known
 
-    def _limits(self, connection: Connection, pools: Mapping[str, PoolSlots], held: Sequence[InFlightTask]) -> Limits:
+    def _limits(
+        self, connection: Connection, pools: Mapping[str, PoolSlots], held: Sequence[InFlightTask], now: datetime
+    ) -> Limits:
         return Limits(
             executors=ExecutorSlots(
                 self._executors,
@@ -138,6 +142,8 @@ class TaskQueue:
                 held,
                 own=self._service_id,
                 problems=self.problems(),
+                others=self.others,
+                now=now,
             ),
             pools=pools,
             held=held,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,13 +10,14 @@ import pytest
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate
-from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
+from trainflow.scheduler.queueing import LEFT_TO_OTHERS, EngineLoad, ExecutorSlots, Limits, choose, less_loaded
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.settings.executors import ExecutorEntry
 from trainflow.states import TaskInstanceState
 
 #: the engine that asks
 OWN = 1
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class World:
@@ -29,6 +31,7 @@ class World:
         self.pools = {"default_pool": PoolSlots(128)}
         self.executors: dict[str, ExecutorEntry] = {}
         self.problems: dict[str, str] = {}
+        self.others: dict[int, int] = {}
         self.asked: list[int] = []
 
     def task(self, task_id: str, **more: Any) -> None:
@@ -53,6 +56,7 @@ class World:
             "dag_id": "d",
             "run_id": f"run{run}",
             "version_id": 1,
+            "scheduled_at": NOW,
         }
         self.candidates.append(Candidate(**{**facts, **more}))
         return self.candidates[-1].id
@@ -73,7 +77,9 @@ class World:
     def choose(self, slots: int = 100) -> tuple[list[int], dict[int, str]]:
         document = DagDocument(dag_id="d", tasks=list(self.tasks.values()), **self.dag)
         entries = {"local": ExecutorEntry("local", "local", slots), **self.executors}
-        executors = ExecutorSlots(entries, "local", self.held, own=OWN, problems=self.problems)
+        executors = ExecutorSlots(
+            entries, "local", self.held, own=OWN, problems=self.problems, others=self.others, now=NOW
+        )
         self.limits = Limits(executors=executors, pools=self.pools, held=self.held, documents=lambda _: document)
         choice = choose(self.candidates, self.limits, self._active_in_dag)
         return [candidate.id for candidate in choice.chosen], choice.refused
@@ -239,3 +245,48 @@ def test_resumed_ones_go_first_whatever_their_priority() -> None:
     resumed = world.candidate(run=2, priority_weight=1, next_method="execute_complete")
     assert world.choose(slots=1)[0] == [resumed]
     assert world.choose(slots=2)[0] == [resumed, new]
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "to"),
+    [
+        ((0, 4), {}, None),
+        ((0, 4), {2: (0, 4)}, None),  # alike: it keeps what it has
+        ((1, 4), {2: (0, 4)}, 2),
+        ((1, 4), {2: (1, 4), 3: (0, 4)}, 3),
+        ((1, 8), {2: (0, 2)}, None),  # a half of the small one is more than a quarter
+        ((3, 4), {2: (2, 2)}, None),  # nothing is free there
+    ],
+)
+def test_less_loaded_engine(own: tuple[int, int], others: dict[int, tuple[int, int]], to: int | None) -> None:
+    assert less_loaded(EngineLoad(*own), {each: EngineLoad(*load) for each, load in others.items()}) == to
+
+
+def test_engine_takes_its_share_of_local_slots() -> None:
+    world = World()
+    world.others = {OWN + 1: 4}
+    ids = [world.candidate(run=run) for run in range(5)]
+    assert world.choose(slots=4)[0] == [ids[0], ids[2], ids[4]]
+
+
+def test_engine_takes_what_others_have_left_for_too_long() -> None:
+    world = World()
+    world.others = {OWN + 1: 4}
+    ids = [world.candidate(run=run, scheduled_at=NOW - LEFT_TO_OTHERS) for run in range(5)]
+    assert world.choose(slots=8)[0] == ids
+
+
+def test_engine_leaves_nothing_to_others_that_are_full() -> None:
+    world = World()
+    world.others = {OWN + 1: 2}
+    for _ in range(2):
+        world.holds(service=OWN + 1)
+    ids = [world.candidate(run=run) for run in range(3)]
+    assert world.choose(slots=4)[0] == ids
+
+
+def test_tasks_of_other_executors_are_left_to_no_engine() -> None:
+    world = World()
+    world.others, world.executors = {OWN + 1: 8}, {"gpu": ExecutorEntry("gpu", "celery", 4)}
+    ids = [world.candidate(run=run, executor="gpu") for run in range(3)]
+    assert world.choose()[0] == ids

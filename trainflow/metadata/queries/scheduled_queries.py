@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, exists, or_, select
@@ -38,6 +39,7 @@ class Candidate(NamedTuple):
     dag_id: str
     run_id: str
     version_id: int
+    scheduled_at: datetime
 
 
 #: what of a candidate is its run's
@@ -72,6 +74,14 @@ def ask_and_lock_scheduled(
         statement = statement.where(TASK.c.id.not_in(ids))
     asked = connection.execute(statement, {"most": limit})
     return lambda: [Candidate._make(row) for row in asked]
+
+
+def is_any_scheduled(connection: Connection) -> bool:
+    """Whether a task instance waits to be queued, by whichever scheduler."""
+    return connection.execute(_ANY_SCHEDULED).first() is not None
+
+
+_ANY_SCHEDULED = select(TASK.c.id).where(in_states({TaskInstanceState.SCHEDULED})).limit(1)
 
 
 def _of_run(column: ColumnElement[Any]) -> ColumnElement[Any]:

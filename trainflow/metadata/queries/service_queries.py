@@ -54,7 +54,8 @@ _REGISTER = insert(SERVICE)
 
 
 def renew_lease(connection: Connection, service_id: int, now: datetime) -> None:
-    """Say that it still lives."""
+    """Say that it still lives; also one that was taken for dead, because it stood still: what was taken over from it
+    stays with the others, what it takes from now on is its own."""
     connection.execute(_RENEW, {"service": service_id, "b_now": now})
 
 
@@ -64,6 +65,7 @@ _RENEW = (
     .values(
         heartbeat_at=bindparam("b_now", type_=SERVICE.c.heartbeat_at.type),
         heartbeats=func.coalesce(SERVICE.c.heartbeats, 0) + 1,
+        stopped_at=None,
     )
 )
 
