@@ -32,7 +32,8 @@ class Failures(ABC):
     """Make the exceptions that a store raises, for those who opened it. `options`: their texts are masked."""
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        self._secrets = tuple(texts_of(options or {}))
+        # which driver it is may be said
+        self._secrets = tuple(texts_of({name: value for name, value in (options or {}).items() if name != "driver"}))
 
     def failure(self, doing: str, location: str, error: BaseException) -> BaseException:
         """What is raised for what a driver raised while it was `doing` something; `error` itself where that says it."""

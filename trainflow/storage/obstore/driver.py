@@ -180,29 +180,29 @@ class ObstoreDriver(Driver):
         self._call(path, put, UPLOAD, sent=size, requests=requests, in_parts=size > part)
 
     def download(self, path: str, target: Path, retry: Retry) -> None:
-        with target.open("wb") as file:
-            first: _FetchedPart = retry(lambda: self._first_part(path, file.fileno()))
-            if first.size <= first.received:
-                return
-            os.truncate(file.fileno(), first.size)
+        target.write_bytes(b"")
+        first: _FetchedPart = retry(lambda: self._first_part(path, target))
+        if first.size <= first.received:
+            return
+        os.truncate(target, first.size)
 
-            def fetch(start: int) -> None:
-                end = min(start + PART_BYTES, first.size)
-                options = {"range": (start, end), **({"if_match": first.tag} if first.tag else {})}
-                part: _FetchedPart = retry(lambda: self._call(path, _copying(file.fileno(), options, start)))
-                if part.received != end - start:
-                    raise ConnectionError(f"{path} ended after {start + part.received} of {first.size} bytes")
+        def fetch(start: int) -> None:
+            end = min(start + PART_BYTES, first.size)
+            options = {"range": (start, end), **({"if_match": first.tag} if first.tag else {})}
+            part: _FetchedPart = retry(lambda: self._call(path, _copying(target, options, start)))
+            if part.received != end - start:
+                raise ConnectionError(f"{path} ended after {start + part.received} of {first.size} bytes")
 
-            for _ in concurrent_map(PARTS_AT_ONCE, fetch, range(first.received, first.size, PART_BYTES)):
-                pass
+        for _ in concurrent_map(PARTS_AT_ONCE, fetch, range(first.received, first.size, PART_BYTES)):
+            pass
 
-    def _first_part(self, path: str, file: int) -> _FetchedPart:
+    def _first_part(self, path: str, target: Path) -> _FetchedPart:
         try:
-            return self._call(path, _copying(file, {"range": (0, PART_BYTES)}))
+            return self._call(path, _copying(target, {"range": (0, PART_BYTES)}))
         except StoreRefusal as error:
             if not _has_no_part(error):
                 raise
-            return self._call(path, _copying(file, {}))
+            return self._call(path, _copying(target, {}))
 
     def delete(self, paths: Sequence[str]) -> None:
         for bucket in dict.fromkeys(bucket_of(path) for path in paths):
@@ -323,19 +323,18 @@ def _deletion(keys: str | list[str]) -> Callable[[Any, str], None]:
     return lambda store, _: store.delete(keys)
 
 
-def _copying(file: int, options: dict[str, Any], start: int = 0) -> Callable[[Any, str], _FetchedPart]:
+def _copying(target: Path, options: dict[str, Any], start: int = 0) -> Callable[[Any, str], _FetchedPart]:
     """Copy what is asked for to `start` of a file, piece by piece: no part is ever in memory as a whole."""
 
     def copy(store: Any, key: str) -> _FetchedPart:
         found = store.get(key, options=options)
-        position = start
-        for piece in found.stream(PIECE_BYTES):
-            left = memoryview(piece)
-            while left:
-                written = os.pwrite(file, left, position)
-                position += written
-                left = left[written:]
-        return _FetchedPart(position - start, found.meta["size"], found.meta["e_tag"])
+        received = 0
+        # opened here: who was interrupted does not wait for this, and a number of his file is soon that of another
+        with target.open("r+b") as file:
+            file.seek(start)
+            for piece in found.stream(PIECE_BYTES):
+                received += file.write(piece)
+        return _FetchedPart(received, found.meta["size"], found.meta["e_tag"])
 
     return copy
 
