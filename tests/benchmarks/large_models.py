@@ -37,9 +37,11 @@ def main() -> None:
         for what, bare, ours in (("upload", "bare_upload", "upload"), ("download", "bare_download", "download")):
             found = [(_child(s3, shards, bare), _child(s3, shards, ours)) for _ in range(ROUNDS)]
             seconds = [median(each[number][0] for each in found) for number in (0, 1)]
+            processor = [median(each[number][2] for each in found) for number in (0, 1)]
             print(
                 f"{what} of {gigabytes:g} GiB, shards of {SHARD >> 20} MiB: {gigabytes * 1.074 / seconds[1]:.2f} GB/s, "
-                f"bare obstore {gigabytes * 1.074 / seconds[0]:.2f} GB/s: {seconds[0] / seconds[1]:.2f} x; memory "
+                f"bare obstore {gigabytes * 1.074 / seconds[0]:.2f} GB/s: {seconds[0] / seconds[1]:.2f} x; processor "
+                f"{processor[1]:.1f} s, bare {processor[0]:.1f} s; memory "
                 f"{max(each[1][1] for each in found):.0f} MB, bare {max(each[0][1] for each in found):.0f} MB"
             )
         shutil.rmtree(shards)
@@ -55,12 +57,12 @@ def _write(folder: Path, size: int) -> None:
                 file.write(random.randbytes(1 << 20))
 
 
-def _child(s3: PlainS3, shards: Path, what: str) -> tuple[float, float]:
-    """Seconds, and the most memory in MB, of a process that does it."""
+def _child(s3: PlainS3, shards: Path, what: str) -> tuple[float, float, float]:
+    """Seconds, the most memory in MB and seconds of the processor, of a process that does it."""
     words = [sys.executable, "-m", "tests.benchmarks.large_models", what, s3.endpoint, str(shards)]
     answer = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout
-    seconds, memory = answer.split()[-2:]
-    return float(seconds), float(memory)
+    seconds, memory, processor = answer.split()[-3:]
+    return float(seconds), float(memory), float(processor)
 
 
 def _bare(s3: PlainS3) -> object:
@@ -163,4 +165,5 @@ if __name__ == "__main__":
     begun = time.perf_counter()
     _CHILDREN[sys.argv[1]](PlainS3(sys.argv[2]), Path(sys.argv[3]))
     took = time.perf_counter() - begun
-    print(f"{took:.3f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:.0f}")
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(f"{took:.3f} {used.ru_maxrss / 1e3:.0f} {used.ru_utime + used.ru_stime:.2f}")

@@ -273,7 +273,7 @@ class CommitCheckpointOperator(SplitOperator):
         """What attempts saved inside the split is of no use any more. Never raises: the next commit tries again."""
         local = self._trained().get("local_saves")
         if local:
-            shutil.rmtree(ti.home.local_saves / local, ignore_errors=True)
+            shutil.rmtree(ti.home.local_saves / str(local).rpartition("/")[2], ignore_errors=True)
         if not self._trained().get("saves"):
             return
         from trainflow.checkpoints.commit.intermediate_saves import clear_saves, drop_training

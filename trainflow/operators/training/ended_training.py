@@ -86,7 +86,7 @@ class OutputSealer:
         return record_ended(self._here, self._ti.attempt_id, self._output, metrics)
 
     def seal(self, ended: EndedTraining) -> Artifacts:
-        """Its files, as `artifacts.seal` has them; where an upload was cut short it goes on. Raises as that does."""
+        """Put its files into the store, or go on with an upload that was cut short. Raises as `artifacts.seal`."""
         if ended.artifacts is not None:
             return ended.artifacts
         output, begun = Path(ended.output), ended.attempt_id != self._ti.attempt_id
