@@ -15,7 +15,7 @@ from tests.simulation.executor import SimulatedExecutor
 from tests.simulation.trigger_loop import SimulatedTriggerer, Timers, TriggerLoop
 from tests.simulation.violation import Violation
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.execution_api import Done, Outcome, Reply, Request
+from trainflow.messages.execution_api import Done, Outcome, Reply, Request, Start
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.queries import in_flight, service_queries
@@ -63,6 +63,11 @@ class ObservedService(ExecutionService):
         self.observer.saw_answer(request, reply)
         return reply
 
+    def claim_from_afar(self, request: Start, claim_secret: str, token: str) -> Reply:
+        reply = super().claim_from_afar(request, claim_secret, token)
+        self.observer.saw_answer(request, reply)
+        return reply
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         self.observer.saw_exit(key, exit)
         return super().exited(key, exit)
@@ -81,8 +86,12 @@ class SimulatedEngine:
         make_loop: Callable[[], TriggerLoop],
         observer: Observer,
         sees_gone: Callable[[int], bool],
+        *,
+        remote: bool = False,
     ) -> None:
+        """`remote`: its attempts run on other hosts."""
         self.number = number
+        self._remote = remote
         self.database = database
         self.executor = executor
         self.clock = clock
@@ -164,6 +173,7 @@ class SimulatedEngine:
             service_id=self.service_id,
         )
         self.scheduler.isolation.tell = _nothing_is_set_aside
+        self.scheduler.task_queue.is_remote = lambda _executor: self._remote
         self.is_registered = True
         self._steps.append(Step("adopt", self._adopt))
 

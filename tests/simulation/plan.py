@@ -24,6 +24,9 @@ class FaultKind(StrEnum):
     KILL = "an attempt is killed"
     STALL = "an attempt stands still for a while"
     LOSE_REPLY = "the reply to an attempt is lost after its request was applied"
+    LOSE_MESSAGE = "a message of an attempt on another host is lost"
+    MESSAGE_TWICE = "a message of an attempt on another host arrives twice"
+    MESSAGE_LATE = "an old message of an attempt on another host arrives again"
     GIVE_UP = "an attempt that lives is declared lost"
     BLIND = "an engine is killed, and the next one does not see what runs"
     SWALLOW = "a workload is lost on its way"
@@ -113,6 +116,8 @@ class Scenario(msgspec.Struct, frozen=True):
     bad: tuple[int, ...] = ()
     #: homes, each with its own database and engines, that train the same chains in the same store
     homes: int = 1
+    #: attempts run on other hosts: they prove who they are, and their outcome waits for an answer
+    remote: bool = False
 
 
 #: a fault happens within so many steps, about as many as a history has
@@ -156,6 +161,7 @@ def scenario_of(seed: int) -> Scenario:
         shape=shape,
         gate=gate,
         homes=2 if random.random() < 0.08 else 1,
+        remote=Random(f"remote {seed}").random() < 0.4,
         bad=tuple(number for number in range(size) if random.random() < 0.3) if gate else (),
     )
 
@@ -185,6 +191,7 @@ _SIMPLEST: dict[str, Any] = {
     "gate": None,
     "bad": (),
     "homes": 1,
+    "remote": False,
 }
 
 

@@ -14,7 +14,15 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 #: a bug that needs more of them to be found is as good as not found
 SEEDS = range(400)
 #: the simplest of scenarios
-SIMPLEST: dict[str, Any] = {"shape": Shape.ALONE, "gate": None, "bad": (), "newer_than": None, "keep": None, "homes": 1}
+SIMPLEST: dict[str, Any] = {
+    "shape": Shape.ALONE,
+    "gate": None,
+    "bad": (),
+    "newer_than": None,
+    "keep": None,
+    "homes": 1,
+    "remote": False,
+}
 
 
 class PlantedBug(NamedTuple):

@@ -38,6 +38,8 @@ class Process:
         #: what it does instead of its next step
         self.meets_next: Callable[[Process], str] | None = None
         self.loses_reply = False
+        #: what the network does to its next message
+        self.loses_message = self.doubles_message = False
         #: before its task was over
         self.was_told_to_stop = False
         self._stop = SimulatedStop()
@@ -56,7 +58,8 @@ class Process:
     @property
     def waits_for_answer(self) -> bool:
         """It can only go on when an engine answers."""
-        return isinstance(self._at, msgspec.Struct) and not isinstance(self._at, Outcome | Progress | RowsSaved)
+        needs_none = (Progress, RowsSaved) if self.work.is_remote else (Outcome, Progress, RowsSaved)
+        return isinstance(self._at, msgspec.Struct) and not isinstance(self._at, needs_none)
 
     @cached_property
     def name(self) -> str:
@@ -92,7 +95,7 @@ class Process:
 
     def _ask(self, request: Any, control: ControlPlane) -> str:
         name = type(request).__name__
-        reply = control.answer(self, _over_the_wire(request))
+        reply = self._sent(request, control)
         if isinstance(request, Progress | RowsSaved):
             self._advance(self.fiber.run)
             return name
@@ -108,8 +111,11 @@ class Process:
         return f"{name}: {type(reply).__name__}"
 
     def _report_outcome(self, outcome: Outcome, control: ControlPlane) -> str:
-        """A report that is not answered is left in the home."""
-        reply = control.answer(self, _over_the_wire(outcome))
+        """A report that is not answered is left in the home, where there is one; or it is made again."""
+        reply = self._sent(outcome, control)
+        if self.work.is_remote and (reply is None or self.loses_reply):
+            self.loses_reply = False
+            return f"Outcome {outcome.state}: no answer"
         if reply is None or self.loses_reply:
             control.spool(outcome)
             said = "spooled"
@@ -117,6 +123,16 @@ class Process:
             said = type(reply).__name__
         self._advance(lambda: self.fiber.run(reply))
         return f"Outcome {outcome.state}: {said}"
+
+    def _sent(self, request: Any, control: ControlPlane) -> Reply | None:
+        """Send a message over the line, or the network. Returns the answer, None where none comes."""
+        if self.loses_message:
+            self.loses_message = False
+            return None
+        if self.doubles_message:
+            self.doubles_message = False
+            control.answer(self, _over_the_wire(request))
+        return control.answer(self, _over_the_wire(request))
 
     def _advance(self, go: Callable[[], Any]) -> None:
         self._at = go()

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.simulation import engine
 from tests.simulation.database import SimulatedDatabase
@@ -30,6 +30,7 @@ from trainflow.metadata import attempt_outcomes, run_creation
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import (
     attempt_queries,
+    credential_queries,
     in_flight,
     queued_run_queries,
     run_queries,
@@ -54,6 +55,8 @@ WAITING: dict[str, Any] = {
     "present": (0,),
     "arrivals": (1, 2),
 }
+#: attempts run on other hosts
+REMOTE: dict[str, Any] = {**SIMPLEST, "remote": True}
 
 
 # -- exactly once, atomic, fenced ------------------------------------------------------------------------------------
@@ -154,6 +157,17 @@ def claim_twice(patch: pytest.MonkeyPatch) -> None:
                 raise
 
     patch.setattr(task_queries.Move, "check", check)
+
+
+def let_any_copy_claim(patch: pytest.MonkeyPatch) -> None:
+    """A workload that reaches two hosts runs on both: each of them gets a token, and takes the attempt."""
+
+    def exchange(connection: Any, key: Any, claim_secret: str, token: str) -> None:
+        changed = update(credential_queries.CREDENTIAL).values(token_hash=credential_queries.digest(token))
+        connection.execute(changed.where(credential_queries.CREDENTIAL.c.attempt_id == key.attempt_id))
+
+    patch.setattr(credential_queries, "exchange", exchange)
+    claim_twice(patch)
 
 
 # -- one successor ---------------------------------------------------------------------------------------------------
@@ -360,6 +374,8 @@ PLANTED = [
     PlantedBug(move_without_a_guard, (F.GIVE_UP,), {"fenced", "success means done"}),
     PlantedBug(schedule_what_has_ended, (), {"legal moves only"}),
     PlantedBug(claim_twice, (F.DELIVER_TWICE,), {"one claim"}),
+    PlantedBug(let_any_copy_claim, (F.DELIVER_TWICE,), {"one claim"}, REMOTE),
+    PlantedBug(move_without_a_guard, (F.MESSAGE_LATE,), {"fenced", "success means done"}, REMOTE),
     PlantedBug(name_successors_at_random, (), {"one successor"}),
     PlantedBug(trigger_nothing, (), {"one successor"}),
     PlantedBug(believe_exit_codes, (F.SILENCE,), {"success means done"}),

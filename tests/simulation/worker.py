@@ -55,6 +55,16 @@ class SimulatedAttempt:
     #: its way to the store
     store: ProcessStore = field(init=False)
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether it speaks over a network, and has no home of an engine beside it."""
+        return bool(self.workload.api_url)
+
+    @property
+    def token(self) -> str:
+        """What its process proves with that it speaks for the attempt."""
+        return f"token of process {self.pid}"
+
 
 def fiber_of(work: SimulatedAttempt, stop: StopSignal) -> Fiber:
     """The process: claim, execute, report."""

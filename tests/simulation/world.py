@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
@@ -28,9 +30,9 @@ from tests.simulation.worker import SimulatedAttempt, StoreFault
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
-from trainflow.messages.execution_api import Outcome, Reply, Request
+from trainflow.messages.execution_api import Outcome, Refused, Reply, Request, Start
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.queries import dag_queries
+from trainflow.metadata.queries import credential_queries, dag_queries
 from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store
@@ -91,6 +93,8 @@ class World:
         #: some of them have ended
         self._living: list[Process] = []
         self.spooled: dict[AttemptKey, Outcome] = {}
+        #: what attempts on other hosts have sent lately
+        self.sent: deque[tuple[Process, Request]] = deque(maxlen=50)
         #: engines whose process was seen to be gone
         self.seen_gone: set[int] = set()
         self.wanted_engines = scenario.engines
@@ -155,6 +159,7 @@ class World:
             lambda: TriggerLoop(self.table, self.clock, self.settings),
             self.invariants,
             self.seen_gone.__contains__,
+            remote=self.scenario.remote,
         )
         self.engines.append(engine)
         return f"engine {engine.number} is started"
@@ -193,6 +198,8 @@ class World:
     def launch(self, workload: ExecuteTask) -> Process:
         """See `Host`."""
         pid = len(self.processes) + 100
+        # workers have the code of the engine
+        workload = replace(workload, version="")
         self.invariants.workloads[workload.key] = workload
         store_fault, self.store_fault = self.store_fault, None
         work = SimulatedAttempt(workload, pid, float(pid), "host-of-processes", self.store, self, store_fault)
@@ -226,13 +233,35 @@ class World:
             if not self.up:
                 return None
             owner = self._owners[process.work.pid] = self.up[0]
+        if process.work.is_remote:
+            self.sent.append((process, request))
+        reply = self._answered(owner, process, request)
+        if reply is not None:
+            self.invariants.saw_stop(process.was_told_to_stop, request, reply)
+        return reply
+
+    def arrive_late(self, process: Process, request: Request) -> None:
+        """A message arrives that was sent long ago; nothing waits for its answer."""
+        if self.up:
+            self._answered(self.up[0], process, request)
+
+    def _answered(self, owner: SimulatedEngine, process: Process, request: Request) -> Reply | None:
+        """The answer of an engine; None where it dies over it."""
+        work, service = process.work, owner.service
         try:
-            reply = owner.service.handle(request)
+            if not work.is_remote:
+                return service.handle(request)
+            # as the API server does
+            if isinstance(request, Start):
+                return service.claim_from_afar(request, work.workload.claim_secret, work.token)
+            if self.database.read(lambda connection: credential_queries.holder(connection, work.token)) != request.key:
+                return Refused("this token is not that of the attempt")
+            return service.handle(request)
+        except (credential_queries.CredentialRefused, credential_queries.AttemptTaken) as error:
+            return Refused(str(error))
         except SimulatedCrash:
             self.crash(owner)
             return None
-        self.invariants.saw_stop(process.was_told_to_stop, request, reply)
-        return reply
 
     def spool(self, outcome: Outcome) -> None:
         """See `ControlPlane`."""

@@ -32,6 +32,31 @@ def _lose_reply(_world: World, process: Process, _choice: int) -> None:
     process.loses_reply = True
 
 
+def _to_a_remote_process(happens: Callable[[Process], None]) -> Injection:
+    def inject(world: World, choice: int) -> bool:
+        process = pick([process for process in world.running if process.work.is_remote], choice)
+        if process is not None:
+            happens(process)
+        return process is not None
+
+    return inject
+
+
+def _lose_message(process: Process) -> None:
+    process.loses_message = True
+
+
+def _double_message(process: Process) -> None:
+    process.doubles_message = True
+
+
+def _late_message(world: World, choice: int) -> bool:
+    old = pick(world.sent, choice)
+    if old is not None:
+        world.arrive_late(*old)
+    return old is not None
+
+
 def _deliver_twice(world: World, process: Process, _choice: int) -> None:
     world.launch(process.work.workload)
 
@@ -53,6 +78,9 @@ FAULTS: dict[FaultKind, Injection] = {
     FaultKind.KILL: _to_a_process(_kill),
     FaultKind.STALL: _to_a_process(_stall),
     FaultKind.LOSE_REPLY: _to_a_process(_lose_reply),
+    FaultKind.LOSE_MESSAGE: _to_a_remote_process(_lose_message),
+    FaultKind.MESSAGE_TWICE: _to_a_remote_process(_double_message),
+    FaultKind.MESSAGE_LATE: _late_message,
     FaultKind.DELIVER_TWICE: _to_a_process(_deliver_twice),
     FaultKind.PREEMPT: _to_a_process(_preempt),
     FaultKind.FAIL: _to_a_process(_fail),
