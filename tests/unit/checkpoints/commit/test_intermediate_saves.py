@@ -121,6 +121,16 @@ def test_newest_after_zombie_is_save_that_is_furthest(store: Store, attempt: Att
     ]
 
 
+def test_newest_that_its_zombie_deletes_is_still_there(attempt: Attempt) -> None:
+    zombie = attempt(1)
+    save(zombie, 1)
+    newest = attempt(2).newest()
+    assert newest is not None
+    for row in (2, 3, 4):
+        save(zombie, row)
+    assert (newest[1] / "w").read_text() == "weights 1"
+
+
 def test_saves_newest_after_clock_set_back_is_furthest(store: Store, attempt: Attempt) -> None:
     first = attempt(5)
     save(first, 10)
