@@ -33,6 +33,7 @@ _.impl
 _.cache_ok
 _.process_bind_param
 _.process_result_value
+_.mappings
 _.isolation_level
 
 # psycopg's connection of libpq

@@ -17,8 +17,7 @@ from trainflow.deadlines import pause_after
 from trainflow.engine import home_cleanup
 from trainflow.engine.api_server_process import ApiServerProcess
 from trainflow.engine.scheduling import Scheduling
-from trainflow.engine.startup import ALL_PARTS, Part
-from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
+from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage
 from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import nudge
 from trainflow.executors.forkserver_client import ForkserverClient
@@ -385,7 +384,7 @@ class Engine:
             grace = 0.0 if self.stop_requested > 1 else self.settings.engine.stop_grace_seconds
             self.executor.end(timedelta(seconds=grace))
         if self._triggerer is not None:
-            with _ignoring_outage("give its waits back"):
+            with ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
         for part in (self._api_server, self.mirror, self.notifier):
@@ -393,17 +392,8 @@ class Engine:
                 part.close()
         if self._scheduling is not None:
             self._scheduling.close()
-        with _ignoring_outage("say that this process has ended"):
+        with ignoring_outage("say that this process has ended"):
             now = self.clock.now()
             self.database.write(lambda connection: service_queries.stop(connection, self.service_id, now))
         self.database.close()
         self.reactor.close()
-
-
-@contextmanager
-def _ignoring_outage(what: str) -> Iterator[None]:
-    """A step on the way out that the next engine makes up for."""
-    try:
-        yield
-    except (DatabaseUnavailable, DatabaseDamaged) as error:
-        log.warning("could not %s: %s", what, error)

@@ -1,10 +1,12 @@
-"""What is needed before the engine is imported: its parts, the signals that stop it, and what it is going to need.
+"""What is needed before the engine is imported: its parts, the signals that stop it, what it is going to need; and what
+may fail when it ends.
 
 See `trainflow.bootstrap`.
 """
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,10 +16,13 @@ from types import FrameType
 from typing import NamedTuple
 
 from trainflow.dag_processor.files import EarlyParse, start_early_parse
+from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
 from trainflow.executors.spawn import SpawnedForkserver, spawn_forkserver
 from trainflow.settings.executors import local_executor
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
+
+log = logging.getLogger(__name__)
 
 
 class Part(StrEnum):
@@ -68,3 +73,12 @@ def stopping_on_signals(request_stop: Callable[[int, FrameType | None], None]) -
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ignoring_outage(what: str) -> Iterator[None]:
+    """A step on the way out that the next engine makes up for."""
+    try:
+        yield
+    except (DatabaseUnavailable, DatabaseDamaged) as error:
+        log.warning("could not %s: %s", what, error)
