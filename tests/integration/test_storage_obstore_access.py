@@ -174,3 +174,36 @@ def test_credentials_that_end_are_fetched_again(
     time.sleep(0.15)  # obstore asks for others no sooner than a tenth of a second later
     store.replace("a", b"1")
     assert seen == ["key-1", "key-2"]
+
+
+ROLE = """
+[profile base]
+aws_access_key_id = AKIAIOSFODNN7EXAMPLE
+aws_secret_access_key = s
+[profile role]
+role_arn = arn:aws:iam::123456789012:role/of-trainer
+source_profile = base
+region = us-east-1
+"""
+
+
+def test_role_of_a_profile_is_assumed_by_botocore_and_used(
+    meddled: tuple[Meddled, LocalS3], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("botocore")
+    server, s3 = meddled
+    bucket, seen = s3.make_bucket(), list[str]()
+    (tmp_path / "config").write_text(ROLE)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)  # of STS and of S3
+    server.meddle = lambda environ: seen.append(environ.get("HTTP_X_AMZ_SECURITY_TOKEN", ""))
+
+    store = open_store(f"s3://{bucket}/x", storage_options={"profile": "role"})
+    store.create_exclusive("a", b"1")
+    assert store.read("a") == b"1"
+
+    of_sts, *of_s3 = seen
+    assert not of_sts
+    assert len(of_s3) == 2
+    assert all(of_s3)

@@ -26,6 +26,10 @@ class AlreadyExistsError(Exception):
     """As obstore's."""
 
 
+class UnauthenticatedError(Exception):
+    """As obstore's."""
+
+
 def refused(status: int, code: str, *, kind: type[Exception] = GenericError, more: str = "") -> Exception:
     """As S3 and Azure refuse."""
     body = f"<?xml version='1.0'?>\n<Error><Code>{code}</Code><Message>It is so.\nTime: 1</Message>{more}</Error>"
@@ -109,6 +113,13 @@ def test_answer_of_what_may_be_otherwise_the_next_time_is_transient(raised: Exce
     assert isinstance(found, StoreRefusal)
     assert not isinstance(found, FileExistsError)
     assert found.transient == transient
+
+
+def test_answer_of_credentials_that_could_not_be_fetched_says_why() -> None:
+    said = "The operation lacked valid authentication credentials for path External AWS credential provider: SSOError: over"
+    found = answer_of(UnauthenticatedError(f"{said}\n\nDebug source:\nUnauthenticated {{}}"))
+    assert str(found) == "the AWS credential provider: SSOError: over"
+    assert reason_of(found) is RefusalReason.CREDENTIALS
 
 
 def test_answer_of_google_is_read_from_its_json() -> None:

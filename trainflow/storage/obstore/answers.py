@@ -86,6 +86,9 @@ def answer_of(error: Exception) -> Exception:
     said = _plain(sentence)
     if "empty path segment" in said or "illegal character sequence" in said:
         said += ": names like that are read with storage_options {driver: fsspec}"
+    if type(error).__name__ == "UnauthenticatedError":  # what was to fetch credentials failed
+        said = said.replace("The operation lacked valid authentication credentials for path External", "the")
+        return StoreRefusal(said, code="NoCredentials")
     return StoreRefusal(said, code=_own_code(text))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,15 @@ def _of_botocore(name: str) -> Provider:
             known.append(found)
         [credentials] = known
         keys = credentials.get_frozen_credentials()
+        ends = getattr(credentials, "_expiry_time", None)
         return {
             "access_key_id": keys.access_key,
             "secret_access_key": keys.secret_key,
             "token": keys.token,
             # of those that end: botocore fetches others when less than a quarter of an hour is left
-            "expires_at": getattr(credentials, "_expiry_time", None),
+            "expires_at": None
+            if ends is None
+            else ends.astimezone(UTC),  # obstore takes no other zone of the same name
         }
 
     return fetch

@@ -107,6 +107,9 @@ def _of_google_auth(place: Path) -> Callable[[], Any]:
         [credentials] = known
         credentials.refresh(Request())
         expiry = credentials.expiry
-        return {"token": credentials.token, "expires_at": expiry.replace(tzinfo=UTC) if expiry else None}
+        return {
+            "token": credentials.token,
+            "expires_at": expiry.replace(tzinfo=expiry.tzinfo or UTC).astimezone(UTC) if expiry else None,
+        }
 
     return fetch
