@@ -185,6 +185,9 @@ def test_work_is_shared_by_free_slots(planes: list[ControlPlane]) -> None:
     mine, others = one.tick(), other.tick()
     assert (len(mine), len(others)) == (3, 3)
     assert len({workload.run_id for workload in [*mine, *others]}) == 6
+    with one.database.reading() as connection:
+        ran = connection.execute(select(ATTEMPT.c.service_id, func.count()).group_by(ATTEMPT.c.service_id)).all()
+    assert {row[0]: row[1] for row in ran} == {one.service_id: 3, other.service_id: 3}
 
 
 def test_work_left_to_one_that_does_not_take_it_is_taken(planes: list[ControlPlane]) -> None:

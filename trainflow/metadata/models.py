@@ -243,6 +243,8 @@ class AttemptTable(TableModel, name="attempt"):
     log_path = required(String(1000))
     #: what its processes asked of stores: list of `trainflow.observability.store_requests.StoreUse`
     store_use = optional(Json())
+    #: the scheduler that handed it out
+    service_id = optional(BigKey)
 
 
 class AttemptCredentialTable(TableModel, name="attempt_credential"):

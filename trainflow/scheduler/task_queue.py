@@ -169,7 +169,9 @@ class TaskQueue:
             resumed=False,
             pid=None,
         )
-        if not resumes_after_wait(candidate):
+        if resumes_after_wait(candidate):
+            attempt_queries.note(connection, workload.key.attempt_id, service_id=self._service_id)
+        else:
             attempt_queries.record(
                 connection,
                 attempt_id=workload.key.attempt_id,
@@ -177,6 +179,7 @@ class TaskQueue:
                 try_number=candidate.failures + 1,
                 now=now,
                 log_path=workload.log_path,
+                service_id=self._service_id,
             )
         if self.is_remote(executor):
             workload = self._for_another_host(connection, workload, candidate.version_id)

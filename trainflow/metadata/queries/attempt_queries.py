@@ -28,7 +28,14 @@ RUN = DagRunTable.table
 
 
 def record(
-    connection: Connection, *, attempt_id: str, task_instance_id: int, try_number: int, now: datetime, log_path: str
+    connection: Connection,
+    *,
+    attempt_id: str,
+    task_instance_id: int,
+    try_number: int,
+    now: datetime,
+    log_path: str,
+    service_id: int,
 ) -> None:
     """Remember that an attempt was handed out."""
     connection.execute(
@@ -39,6 +46,7 @@ def record(
             "try_number": try_number,
             "queued_at": now,
             "log_path": log_path,
+            "service_id": service_id,
         },
     )
 
