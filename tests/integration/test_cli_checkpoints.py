@@ -79,6 +79,19 @@ def test_checkpoints_show_by_number_id_and_head(trained: Days) -> None:
     assert "model.bin" in out
 
 
+def test_checkpoints_export_copies_all_files_to_an_empty_folder(trained: Days) -> None:
+    second = trained.json("checkpoints", "show", "days")
+
+    done = trained.json("checkpoints", "export", "days", "--to", str(trained.root / "out"))
+
+    assert (done["sequence"], done["id"], done["files"]) == (2, second["id"], len(second["artifacts"]["files"]))
+    committed = trained.root / f"checkpoints/days/main/main/artifacts/{second['id']}"
+    for file in second["artifacts"]["files"]:
+        assert (trained.root / "out" / file["path"]).read_bytes() == (committed / file["path"]).read_bytes()
+    code, out = trained.run("checkpoints", "export", "days", "1", "--to", str(trained.root / "out"))
+    assert (code, "is not empty" in out) == (2, True)
+
+
 def test_checkpoint_that_is_not_there(trained: Days) -> None:
     code, out = trained.run("checkpoints", "show", "days", "7")
 

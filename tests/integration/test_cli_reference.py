@@ -30,6 +30,7 @@ COMMANDS = {
     "regrid": f"{NAME} --dry-run",
     "checkpoints list": NAME,
     "checkpoints show": NAME,
+    "checkpoints export": f"{NAME} 1 --to exported",
     "checkpoints verify": f"{NAME} --all",
     "checkpoints ledger": NAME,
     "checkpoints dependents": f"{NAME}",

@@ -211,10 +211,12 @@ def fetch(store: Store, checkpoint: Checkpoint, into: Path, cache: ArtifactCache
     target = into / checkpoint.id
     if target.is_dir() and not differences(target, artifacts):
         return target
-    return _download(store, checkpoint, target, cache if local is None else None)
+    return download(store, checkpoint, target, cache if local is None else None)
 
 
-def _download(store: Store, checkpoint: Checkpoint, target: Path, cache: ArtifactCache | None) -> Path:
+def download(store: Store, checkpoint: Checkpoint, target: Path, cache: ArtifactCache | None = None) -> Path:
+    """Make `target` a folder with the checkpoint's files, every digest checked, in the place of what was there. What
+    the `cache` has comes from there. Raises ArtifactCorrupt, StoreFailure."""
     copy = target.with_name(f".{target.name}-{os.urandom(8).hex()}")
     try:
         away = [file for file in checkpoint.artifacts.files if cache is None or not cache.place(file, copy / file.path)]

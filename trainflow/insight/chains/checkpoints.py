@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,8 +17,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_files import decode_entry
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import declared_dependents, still_needed
-from trainflow.checkpoints.verified_artifacts import verify_many
-from trainflow.errors import LedgerCorrupt
+from trainflow.checkpoints.verified_artifacts import download, verify_many
+from trainflow.errors import InputError, LedgerCorrupt
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import PipelineChain
 
@@ -102,6 +103,36 @@ def checkpoint_detail(chain: PipelineChain, which: str) -> CheckpointDetail:
     ledger = chain.ledger()
     checkpoint = checkpoint_named(ledger, which)
     return CheckpointDetail(checkpoint, ledger.store.uri(checkpoint.artifacts.path))
+
+
+class Export(OfChain, frozen=True, kw_only=True):
+    """A checkpoint of which all files were copied to a folder."""
+
+    sequence: int
+    id: str
+    folder: str
+    files: int
+    bytes: int
+
+
+def export(chain: PipelineChain, which: str, folder: Path) -> Export:
+    """Copy the files of a checkpoint - a number, an id or the head - to a folder that is empty or not there yet: all of
+    them, with the digests that were committed, or nothing. In an object store its own folder may lack what did not
+    change since an earlier one. Raises InputError, CheckpointNotFound, ArtifactCorrupt, StoreFailure."""
+    folder = folder.absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not empty: name a folder that is, or that is not there yet")
+    ledger = chain.ledger()
+    checkpoint = checkpoint_named(ledger, which)
+    download(ledger.store, checkpoint, folder)
+    return Export(
+        **ledger.chain.names,
+        sequence=checkpoint.sequence,
+        id=checkpoint.id,
+        folder=str(folder),
+        files=len(checkpoint.artifacts.files),
+        bytes=checkpoint.artifacts.size,
+    )
 
 
 def verify(chains: Sequence[PipelineChain], which: str, *, every: bool) -> Verification:
