@@ -1,0 +1,126 @@
+"""A chain whose tasks run without the engine: the same model as on one machine, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
+from tests.support.local_brokers import local_broker
+from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
+from trainflow.testing.processes import wait_for
+
+pytestmark = pytest.mark.slow
+
+DAYS = 9
+
+
+def fleet(folder: Path, executor: str, samples_of: LiveProject) -> LiveProject:
+    """A project all of whose tasks go to one executor; `executor`: its table."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    settings = (
+        f'{WITHOUT_MLFLOW}[executor]\ndefault = "away"\n[executors]\naway = {executor}\n[api]\nport = {port}\n'
+        "[workers]\nheartbeat_seconds = 0.5\nlost_after_seconds = 4\n[engine]\nheartbeat_seconds = 0.5\n"
+    )
+    project = tiny_project(folder, days=DAYS, settings=settings, samples_of=samples_of)
+    project.environ["TRAINFLOW__API__ENABLED"] = "true"  # the port is its own
+    return project
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
+    """A project that one machine has trained."""
+    project = tiny_project(tmp_path_factory.mktemp("one") / "tiny", days=DAYS)
+    assert project.start(FILE).code == 0
+    project.close()
+    return project
+
+
+def supervisors(project: LiveProject) -> list[int]:
+    """Pids of the supervisors of a project's attempts."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                if (
+                    b"execute-workload" in (folder / "cmdline").read_bytes()
+                    and (folder / "cwd").resolve() == project.root
+                ):
+                    found.append(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+def trains_while(project: LiveProject, kill: Callable[[], bool], times: int) -> None:
+    """Train, and kill something after each of the first commits."""
+    running = project.begin_start(FILE)
+    for commits in range(times):
+        wait_for(lambda commits=commits: project.committed(NAME) >= commits, lambda: running.output)  # type: ignore[misc]
+        wait_for(kill, lambda: running.output)
+    ended = running.wait()
+    assert ended.code == 0, f"{ended.output}\n{project.engine_log()}"
+
+
+def test_chain_of_supervisors_that_are_killed_is_that_of_one_machine(tmp_path: Path, undisturbed: LiveProject) -> None:
+    project = fleet(tmp_path / "fleet", '{type = "workload", slots = 4}', undisturbed)
+
+    def kill() -> bool:
+        found = supervisors(project)
+        if found:
+            os.kill(found[0], signal.SIGKILL)
+        return bool(found)
+
+    trains_while(project, kill, times=2)
+    assert_trained_exactly_once(project, DAYS)
+    assert digest(project) == digest(undisturbed)
+    project.close()
+
+
+def test_chain_over_celery_whose_worker_is_killed_is_that_of_one_machine(
+    tmp_path: Path, undisturbed: LiveProject
+) -> None:
+    with local_broker(tmp_path / "broker") as broker:
+        project = fleet(tmp_path / "fleet", f'{{type = "celery", slots = 4, broker = "{broker.url}"}}', undisturbed)
+        with celery_worker(project) as worker:
+            trains_while(project, worker.kill, times=2)
+        assert_trained_exactly_once(project, DAYS)
+        assert digest(project) == digest(undisturbed)
+        project.close()
+
+
+class _Worker:
+    def __init__(self, project: LiveProject) -> None:
+        self._project = project
+        self.process = self._begin()
+
+    def _begin(self) -> subprocess.Popen[bytes]:
+        with (self._project.root / "worker.log").open("ab") as log:
+            words = [COMMAND, "celery", "worker", "--slots", "2"]
+            return subprocess.Popen(words, cwd=self._project.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def kill(self) -> bool:
+        """Kill it, and start another one."""
+        self.process.kill()
+        self.process.wait()
+        self.process = self._begin()
+        return True
+
+
+@contextmanager
+def celery_worker(project: LiveProject) -> Iterator[_Worker]:
+    """A worker of the project."""
+    worker = _Worker(project)
+    try:
+        yield worker
+    finally:
+        worker.process.terminate()
+        worker.process.wait(30)
