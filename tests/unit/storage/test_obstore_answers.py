@@ -116,8 +116,8 @@ def test_answer_of_what_may_be_otherwise_the_next_time_is_transient(raised: Exce
 
 
 def test_answer_of_credentials_that_could_not_be_fetched_says_why() -> None:
-    said = "The operation lacked valid authentication credentials for path External AWS credential provider: SSOError: over"
-    found = answer_of(UnauthenticatedError(f"{said}\n\nDebug source:\nUnauthenticated {{}}"))
+    said = "The operation lacked valid authentication credentials for path External AWS credential provider"
+    found = answer_of(UnauthenticatedError(f"{said}: SSOError: over\n\nDebug source:\nUnauthenticated {{}}"))
     assert str(found) == "the AWS credential provider: SSOError: over"
     assert reason_of(found) is RefusalReason.CREDENTIALS
 
