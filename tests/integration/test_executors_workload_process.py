@@ -187,6 +187,18 @@ def test_worker_with_other_code_names_both_versions(project: Project, tmp_path: 
         assert f"its run is pinned to {workload.version}" in problem
 
 
+def test_same_code_at_another_path_is_same_version(project: Project, tmp_path: Path) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        engine.intercept = lambda workload: keep(engine, workload)
+        run = engine.trigger("contract_says")
+        engine.until(lambda: engine.delivered)
+        other = lay_out_project(tmp_path / "other", EXECUTOR, 1)
+        said = supervise(engine.delivered[-1], "--project", str(other.root))
+        assert said.returncode == 0, said.stderr
+        assert engine.finish(run) == "success"
+
+
 def test_secrets_of_control_plane_and_of_attempt_are_not_where_code_of_users_runs(project: Project) -> None:
     pipeline = project.root / "pipelines" / "contract.py"
     pipeline.write_text(pipeline.read_text().replace('return "first"', "return dict(os.environ)"))
