@@ -23,6 +23,7 @@ TESTS = (
     "tests/unit/pipeline_spec/test_load.py",
     "tests/unit/samples/rows/test_batches.py",
     "tests/integration/test_metadata_fast_path.py",
+    "tests/integration/test_metadata_postgres_pipeline.py",
     "tests/integration/test_samples_s3.py",
     "tests/integration/test_storage_obstore.py",
     "tests/integration/test_storage_obstore_files.py",

@@ -256,7 +256,7 @@ class StatementPipeline:
         return pgconn.get_result()
 
     def _raise(self, failed: Any) -> None:
-        error = error_from_result(failed, self._pgconn._encoding)
+        error = error_from_result(failed)
         if error.diag.message_primary:
             # its detail quotes values
             error.args = (error.diag.message_primary,)
