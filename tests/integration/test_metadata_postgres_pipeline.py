@@ -229,3 +229,13 @@ def test_answer_of_statement_behind_one_that_failed_is_an_error(database: Databa
             failing.rowcount  # noqa: B018
         with pytest.raises(DBAPIError, match="was not executed"):
             behind.all()
+
+
+def test_dropping_a_table_forgets_no_prepared_statement(database: Database) -> None:
+    for _ in range(3):
+        names(database)
+    with database.transaction() as connection:
+        connection.execute(text("CREATE TABLE dropped (number int)"))
+        connection.execute(text("DROP TABLE dropped"))
+        connection.execute(text("SELECT 1"))
+    assert names(database) == {"default_pool"}

@@ -286,7 +286,8 @@ class PipelinedConnection(psycopg.Connection[Any]):
     @classmethod
     def connected(cls, preparing: Preparing, *args: Any, **options: Any) -> PipelinedConnection:
         """See `psycopg.connect`."""
-        connection = cls.connect(*args, **options)
+        # its own preparing forgets everything that is prepared, also what is so here, when a table is dropped
+        connection = cls.connect(*args, **{**options, "prepare_threshold": None})
         connection.statements = StatementPipeline(connection, preparing)
         return connection
 
