@@ -2,8 +2,8 @@
 
 Reading order: `startup` (what is needed before the engine is imported: parts, stop signals, an early forkserver),
 `lock` (one engine a home), `engine` (its parts, and the loop), `scheduling` (scheduler and executor),
-`api_server_process`, `home_cleanup` (logs and leftovers), `outbox_dispatcher` (what leaves the project), `mirrored_run`
-and `mirror_dispatcher` (outbox → MLflow), `notifier` (notices → webhook and command). What a person does
+`api_server_process`, `home_cleanup` (logs and leftovers), `outbox_dispatcher` (what leaves the project), `mlflow_deliveries`
+and `mlflow_dispatcher` (outbox → MLflow), `notifier` (notices → webhook and command). What a person does
 with an engine is in `trainflow.actions`, what a person asks in `trainflow.insight`.
 
 Invariants

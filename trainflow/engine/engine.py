@@ -38,7 +38,7 @@ from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from trainflow.engine.mirror_dispatcher import MirrorDispatcher
+    from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.engine.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Engine:
         #: called when a file was read: its path, and what is wrong with it
         self.on_parsed: Callable[[Path, ParseProblem | None], None] = lambda _path, _problem: None
         self.dag_processor: DagProcessor | None = None
-        self.mirror: MirrorDispatcher | None = None
+        self.mirror: MlflowDispatcher | None = None
         self.notifier: Notifier | None = None
         #: None in a process without scheduler
         self.executor = ConfiguredExecutors(settings, prestarted=prestarted) if Part.SCHEDULER in parts else None
@@ -82,7 +82,7 @@ class Engine:
         self._scheduling: Scheduling | None = None
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn
-        self._turning: list[Scheduling | Triggerer | MirrorDispatcher | Notifier] = []
+        self._turning: list[Scheduling | Triggerer | MlflowDispatcher | Notifier] = []
         self._api_server = None if api_listener is None else ApiServerProcess(self.reactor, project, api_listener)
         self._claim_timer: Timer | None = None
         #: the next tick looks at everything; how long the last such tick took
@@ -219,9 +219,9 @@ class Engine:
         from trainflow.engine.notifier import Notifier
 
         if self.settings.tracking.enabled:
-            from trainflow.engine.mirror_dispatcher import MirrorDispatcher  # most of an engine's work does not need it
+            from trainflow.engine.mlflow_dispatcher import MlflowDispatcher  # most of an engine's work does not need it
 
-            self.mirror = MirrorDispatcher(
+            self.mirror = MlflowDispatcher(
                 self.database,
                 self.reactor,
                 clock=self.clock,

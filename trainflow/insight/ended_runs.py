@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from trainflow.engine.mirrored_run import results_by_role
+from trainflow.engine.mlflow_deliveries import results_by_role
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
 from trainflow.metadata.queries import attempt_queries, status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions

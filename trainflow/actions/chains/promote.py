@@ -20,7 +20,7 @@ from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.promote import check_alias
 from trainflow.checkpoints.ledger_changes.promote import promote as record
-from trainflow.engine.mirrored_run import enqueue_promotion, results_by_role
+from trainflow.engine.mlflow_deliveries import enqueue_promotion, results_by_role
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata.queries import dag_queries, notification_queries, run_queries, xcom_queries
 from trainflow.operators.chain.notices import moved_aliases, promotion_notice

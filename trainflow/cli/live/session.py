@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainflow.actions.engine_client import EngineClient
     from trainflow.cli.live.panel import Display
     from trainflow.engine.engine import Engine
-    from trainflow.engine.mirror_dispatcher import MirrorDispatcher
+    from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.insight.chains.chain_status import ChainStatus
     from trainflow.insight.progress import ProgressFeed, ProgressView
     from trainflow.metadata.queries.outbox_queries import Undelivered
@@ -120,7 +120,7 @@ class Session:
         self._drain_mirror(self._engine.mirror, settings.tracking.drain_seconds, stopped)
         return self._engine.mirror.backlog()
 
-    def _drain_mirror(self, mirror: MirrorDispatcher, seconds: float, stopped: Callable[[], bool]) -> None:
+    def _drain_mirror(self, mirror: MlflowDispatcher, seconds: float, stopped: Callable[[], bool]) -> None:
         """MLflow makes its store when it is first written to, which takes longer than some trainings."""
         left = mirror.drain(min(_SILENT_SECONDS, seconds), stopped)
         if mirror.under_way and not stopped() and seconds > _SILENT_SECONDS:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.deadlines import backoff_seconds
-from trainflow.engine.mirrored_run import delivery_of, enqueue_promotion, follow_ups
+from trainflow.engine.mlflow_deliveries import delivery_of, enqueue_promotion, follow_ups
 from trainflow.engine.outbox_dispatcher import OutboxDispatcher
 from trainflow.errors import TrainflowError
 from trainflow.executors.reactor import Reactor
@@ -27,14 +27,14 @@ from trainflow.tracking.delivery_client import DeliveryClient
 log = logging.getLogger(__name__)
 
 
-class _MirrorJob(NamedTuple):
+class _MlflowJob(NamedTuple):
     outbox_id: int
     #: None: it is about no run of this database
     dag_run_id: int | None
     delivery: Delivery
 
 
-class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
+class MlflowDispatcher(OutboxDispatcher[_MlflowJob, DeliveryReply]):
     """The outbox's way to MLflow."""
 
     name = "mirror"
@@ -61,11 +61,11 @@ class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
 
     # -- the outbox ------------------------------------------------------------------------------------------------
 
-    def _find(self, connection: Connection, now: datetime) -> list[_MirrorJob]:
+    def _find(self, connection: Connection, now: datetime) -> list[_MlflowJob]:
         return self._jobs_of(outbox_queries.pending(connection, now), partial(self._job, connection))
 
-    def _job(self, connection: Connection, row: Any) -> _MirrorJob:
-        return _MirrorJob(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project))
+    def _job(self, connection: Connection, row: Any) -> _MlflowJob:
+        return _MlflowJob(row.id, row.dag_run_id, delivery_of(connection, row, self._versions, self._project))
 
     def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
         outbox_queries.given_up(connection, row_id, reason, now)
@@ -74,7 +74,7 @@ class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
         """What waits and what was refused, with the reasons."""
         return self._database.read(outbox_queries.undelivered)
 
-    def _keep_answer(self, connection: Connection, job: _MirrorJob, answer: DeliveryReply, now: datetime) -> None:
+    def _keep_answer(self, connection: Connection, job: _MlflowJob, answer: DeliveryReply, now: datetime) -> None:
         match answer:
             case Delivered():
                 outbox_queries.delivered(connection, job.outbox_id, now)
@@ -93,7 +93,7 @@ class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
-    def _deliver(self, job: _MirrorJob) -> DeliveryReply:
+    def _deliver(self, job: _MlflowJob) -> DeliveryReply:
         try:
             if self._client is None:
                 target = ui.target(self._settings.tracking, self._project.home)
@@ -104,7 +104,7 @@ class MirrorDispatcher(OutboxDispatcher[_MirrorJob, DeliveryReply]):
             self._close_client(grace_seconds=0.0)
             return NotDelivered(job.outbox_id, str(error))
 
-    def _broken(self, job: _MirrorJob, reason: str) -> DeliveryReply:
+    def _broken(self, job: _MlflowJob, reason: str) -> DeliveryReply:
         self._close_client(grace_seconds=0.0)
         return NotDelivered(job.outbox_id, reason, retry=False)
 
