@@ -4,7 +4,7 @@ Several applications stand on one port. The *execution API* is for attempts on o
 nothing that people ask can keep it from hearing a heartbeat. It reads and writes the metadata database; the scheduler
 never waits for it, and no code of users is imported here.
 
-Reading order: `execution` (requests of attempts), `heartbeats`, `attempt_logs`, `credentials` (who asks), `openapi`,
+Reading order: `execution` (requests of attempts), `heartbeats`, `attempt_logs`, `known_tokens` (who asks), `openapi`,
 `presence` (its lease, and whether a scheduler lives), `scheduler_line` (what attempts change is told to the engine),
 `application` (what stands where), `server` (socket, TLS, life), `main` (the process that an engine starts).
 

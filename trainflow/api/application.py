@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from trainflow.api.credentials import bearer
 from trainflow.api.execution import ExecutionApplication
+from trainflow.api.known_tokens import bearer
 from trainflow.api.openapi import openapi_document
 from trainflow.api.presence import Presence
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem

@@ -18,8 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trainflow.api.attempt_logs import AttemptLogs
-from trainflow.api.credentials import KnownTokens, bearer
 from trainflow.api.heartbeats import HeartbeatBatches
+from trainflow.api.known_tokens import KnownTokens, bearer
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
 from trainflow.messages.execution_api import AppendLog, Done, Failed, Heartbeat, ProcessEnded, Refused, Start
 from trainflow.messages.http_protocol import (
