@@ -29,11 +29,11 @@ from trainflow import failpoint
 from trainflow.bootstrap import freeze_imports
 from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.fork_safety import ThreadWatch
 from trainflow.execution.leftover_processes import BROKEN, CleanEnds, exit_process
 from trainflow.execution.parse import parse
 from trainflow.execution.prefork import KEEP_SECONDS, SpareChild, rehearse, wait_for_workload
 from trainflow.execution.task_runner import Prepared, prepare, run_attempt
+from trainflow.execution.thread_watch import ThreadWatch
 from trainflow.messages import frames
 from trainflow.messages.forkserver import (
     ChildEnded,
