@@ -11,7 +11,7 @@ from sqlalchemy import update
 from tests.support.command_line import CommandLine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import SystemClock
-from trainflow.execution.parse_file import parse_file
+from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database

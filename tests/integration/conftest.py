@@ -21,7 +21,7 @@ from tests.support.command_line import CommandLine
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.clock import SystemClock
 from trainflow.engine.lock import engine_lock
-from trainflow.execution.parse_file import parse_file
+from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import ExecuteTask, ParseFile
 from trainflow.metadata import fast_path
 from trainflow.metadata.database import Database

@@ -14,7 +14,7 @@ from trainflow.actions.first_runs import begin
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger_changes.rewind import rewind
-from trainflow.execution.parse_file import parse_file
+from trainflow.execution.parse_main import parse_file
 from trainflow.messages.execution_api import TriggeredRun
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import run_creation, schema

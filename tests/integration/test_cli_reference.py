@@ -17,7 +17,7 @@ from tests.reference import commands_of, reference
 from tests.support.live_project import LiveProject
 from tests.support.tiny_project import FILE, NAME, tiny_project
 from trainflow.cli import main
-from trainflow.execution.parse_file import parse_file
+from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import ParseFile
 
 #: in this order: the later ones change what the earlier ones show. {day}: a partition that was trained

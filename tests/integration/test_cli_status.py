@@ -13,7 +13,7 @@ from sqlalchemy import insert
 from tests.integration.cli_home import NOW, YAML, Home, commit, publish
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import SystemClock
-from trainflow.execution.parse_file import parse_file
+from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata.queries import dag_queries, outbox_queries, service_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT

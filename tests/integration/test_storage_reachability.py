@@ -12,7 +12,7 @@ import pytest
 from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3
 from tests.support.tiny_project import FILE, tiny_project
 from trainflow.errors import InputError, SampleBucketMissing, StoreMissing
-from trainflow.execution.check_stores import problems
+from trainflow.execution.check_stores_main import problems
 from trainflow.execution.parse import parse
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.settings.load import load_settings

@@ -222,7 +222,7 @@ def test_read_file_that_never_ends_dies_with_reader(write_project: WriteProject,
 def test_file_that_never_ends_has_limit_of_processor_time(write_project: WriteProject) -> None:
     project = write_project({"pipelines/p.py": ENDLESS})
     request = msgspec.json.encode(ParseFile(DagSource("pipelines/p.py"), str(project.root), str(project.home.path)))
-    argv = [sys.executable, "-P", "-m", "trainflow.execution.parse_file", str(os.getpid()), "1"]
+    argv = [sys.executable, "-P", "-m", "trainflow.execution.parse_main", str(os.getpid()), "1"]
     done = subprocess.run(argv, input=request, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (-signal.SIGXCPU, b"")
 

@@ -1,7 +1,7 @@
 """The worker side: processes that run user code. None of them ever holds a database connection.
 
-Reading order: `dag_files` (a pipeline file becomes DAGs), `parse` (and DAGs become documents), `parse_file` (that for a
-command), `check_stores`, `execution_api_client` (requests to the execution API, through outages), `http_api_client`
+Reading order: `dag_files` (a pipeline file becomes DAGs), `parse` (and DAGs become documents), `parse_main` (that for a
+command), `check_stores_main`, `execution_api_client` (requests to the execution API, through outages), `http_api_client`
 (the same to an API server), `remote_session` (what a supervisor says to it), `code_bundles` (how a
 host without an engine has the code), `task_instance` (what task code sees),
 `stop_signal`, `task_runner` (one attempt from claim to outcome), `programming_errors` (is another try

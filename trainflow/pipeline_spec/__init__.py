@@ -17,7 +17,7 @@ A change breaks this when it checks something only while the pipeline runs that 
 lives in `compile` and not in `model`, or when a key is renamed without its name in `trainflow.samples.spec` following.
 
 The way of a file, from `trainflow start` to the documents that are stored: `trainflow.workspace` lets a child process
-read it (`trainflow.execution.parse_file`), `trainflow.execution.dag_files` loads it: a Python file by importing it, a
+read it (`trainflow.execution.parse_main`), `trainflow.execution.dag_files` loads it: a Python file by importing it, a
 YAML file by `load.load_pipeline_file`, where all of this package is. What comes out are DAGs, which
 `trainflow.serialization` turns into documents, and `trainflow.messages` carries these back.
 

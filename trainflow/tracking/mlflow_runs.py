@@ -1,4 +1,4 @@
-"""Write deliveries into MLflow's runs; `registry` writes its models. Imported by the deliverer's process alone.
+"""Write deliveries into MLflow's runs; `mlflow_models` writes its models. Imported by the deliverer's process alone.
 
 Every step can be repeated: a run is looked for by its key before it is made, params that are there are left alone,
 points are facts of the ledger, and the mark `trainflow.delivered` is written last. So a kill between any two steps

@@ -51,7 +51,7 @@ def _ask(request: bytes, path: Path, seconds: float) -> bytes:
     from trainflow.observability.process_lifetime import signal_group
 
     process = subprocess.Popen(
-        interpreter("trainflow.execution.parse_file", str(os.getpid()), str(seconds)),
+        interpreter("trainflow.execution.parse_main", str(os.getpid()), str(seconds)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -76,7 +76,14 @@ class StoreCheck:
         request = msgspec.json.encode(ParseFile(source, str(self._project.root), str(self._project.home.path)))
         # -P: the folder the command was typed in must hide nothing that the pipeline imports
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "trainflow.execution.check_stores", str(os.getpid()), str(self._most_seconds)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "trainflow.execution.check_stores_main",
+                str(os.getpid()),
+                str(self._most_seconds),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """Entry of the process in which a command has a pipeline file read: `ParseFile` on stdin, `ParsedFile` on stdout.
 
-`python -m trainflow.execution.parse_file PARENT SECONDS`: it dies with the process PARENT, and when it has used
+`python -m trainflow.execution.parse_main PARENT SECONDS`: it dies with the process PARENT, and when it has used
 SECONDS of processor time. Memory is not limited: by address space it would refuse what maps files and devices.
 
 What the file prints while it is imported goes to stderr.

@@ -1,6 +1,6 @@
 """Entry of the process that asks, before a pipeline is begun, whether the places it names can be used.
 
-`python -m trainflow.execution.check_stores PARENT SECONDS`: `ParseFile` on stdin, a JSON list of `StoreProblem` on
+`python -m trainflow.execution.check_stores_main PARENT SECONDS`: `ParseFile` on stdin, a JSON list of `StoreProblem` on
 stdout, one for each place that refuses. It is a process of its own because it imports the drivers of the stores, and
 because only here is a pipeline read together with the options that it gives itself. All places are asked at once.
 """
@@ -19,7 +19,7 @@ from trainflow.clock import SystemClock
 from trainflow.errors import SampleBucketMissing, TrainflowError
 from trainflow.execution.dag_files import LoadedFile
 from trainflow.execution.parse import parse
-from trainflow.execution.parse_file import answer
+from trainflow.execution.parse_main import answer
 from trainflow.messages.parsed_file import StoreProblem
 from trainflow.messages.workload import ParseFile
 from trainflow.operators.chain.storage_options import checkpoint_options, foreign_options, sample_options, store_url
