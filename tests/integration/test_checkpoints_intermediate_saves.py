@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, clear_saves, training_name
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, clear_saves, training_name
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id, day
 
@@ -27,8 +27,8 @@ def test_saved_on_one_host_it_is_found_on_another(s3: LocalS3, tmp_path: Path) -
     there = IntermediateSaves(store, CHAIN, name, attempt_id(2), tmp_path / "there")
     newest = there.newest()
     assert newest is not None
-    partial, found = newest
-    assert (partial.position, partial.state) == ({"row": 30}, {"loss": 0.5})
+    one, found = newest
+    assert (one.position, one.state) == ({"row": 30}, {"loss": 0.5})
     assert (found / "w").read_bytes() == b"weights 30"
 
     # the newest one is damaged: the one before

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from tests.sample_files import described_file
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, training_name
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, training_name
 from trainflow.clock import ManualClock
 from trainflow.operators.training.save_points import SavePoints, StoredSaves
 from trainflow.operators.training.training_context import TrainContext
@@ -96,7 +96,7 @@ class Training:
 
     def _context(self, told: SimpleNamespace) -> TrainContext:
         name, attempt = training_name(None, self.split.digest), attempt_id(self._attempts)
-        partials = IntermediateSaves(self._store, ChainKey("model"), name, attempt, self._scratch / attempt)
+        saves = IntermediateSaves(self._store, ChainKey("model"), name, attempt, self._scratch / attempt)
         clock = ManualClock(START)
         ti = SimpleNamespace(clock=clock, report_saved=self.saved_rows.append)
         log = logging.getLogger("resume")
@@ -111,7 +111,7 @@ class Training:
             _report=lambda *_, **__: None,
             parent=None,
             output=self._scratch,
-            _saves=SavePoints(StoredSaves(partials, ti, self.split), told, clock, log),  # type: ignore[arg-type]
+            _saves=SavePoints(StoredSaves(saves, ti, self.split), told, clock, log),  # type: ignore[arg-type]
         )
 
     def _train(self, ctx: TrainContext, end: AttemptEnd, told: SimpleNamespace) -> list[int]:

@@ -14,10 +14,11 @@ from tests.simulation.plan import FaultKind as F
 from tests.simulation.plan import Shape
 from tests.simulation.planted_bug import PlantedBug
 from tests.simulation.table import LENGTH, START
-from trainflow.checkpoints.commit import commit, intermediate_saves
+from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.commit.gates import CommitCheckpoint
 from trainflow.checkpoints.ledger import fold, missing_checkpoints, missing_entries, rules
 from trainflow.checkpoints.ledger_changes import prune, regrid
+from trainflow.checkpoints.saves import intermediate_saves
 from trainflow.checkpoints.upkeep import changed_samples, retention
 from trainflow.operators import checkpoint, samples, trigger_dagrun
 from trainflow.operators.chain import automatic_rewinds, chain_operator

@@ -28,7 +28,8 @@ Reading order
   `verified_artifacts` (what of a checkpoint was looked at before) and `artifact_cache` (files that this machine keeps);
 - `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in (of a
   `trainflow.storage.store`);
-- `commit`: from the files of a trainer to the next entry: gates, fence, artifacts, saves inside a split;
+- `saves`: how far an attempt is inside its split, and where the next one resumes;
+- `commit`: from the files of a trainer to the next entry: gates, fence, artifacts;
 - `ledger_changes`: what a person or a policy does to a chain: fork, rewind, promote, skip, regrid, prune, import;
 - `stages`: chains that start from the checkpoints of another chain;
 - `upkeep`: retention, garbage, partitions that were published again, holes that can be repaired;

@@ -276,7 +276,7 @@ class CommitCheckpointOperator(SplitOperator):
             shutil.rmtree(ti.home.local_saves / str(local).rpartition("/")[2], ignore_errors=True)
         if not self._trained().get("saves"):
             return
-        from trainflow.checkpoints.commit.intermediate_saves import clear_saves, drop_training
+        from trainflow.checkpoints.saves.intermediate_saves import clear_saves, drop_training
 
         try:
             if refused:

@@ -38,8 +38,8 @@ from trainflow.operators.training.training_context import (
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
     from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
     from trainflow.operators.training.command import TrainingCommand
     from trainflow.samples.splits.split import Split
 
@@ -111,12 +111,12 @@ class TrainOperator(SplitOperator):
         ledger = self.open_ledger(head, ti)
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))
-        partials = self._partials(context, ledger, head, split, parent)
+        stored = self._saves(context, ledger, head, split, parent)
         is_here = ledger.store.local_path("") is not None
-        here = None if is_here else local_saves(ti.home, partials.training, ti.run_id)
+        here = None if is_here else local_saves(ti.home, stored.training, ti.run_id)
         earlier = partial(earlier_artifacts, ledger, head, split)
-        background = None if here is None else background_saves(partials, here, earlier, ti.log)
-        saves = StoredSaves(partials, ti, split, output, background)
+        background = None if here is None else background_saves(stored, here, earlier, ti.log)
+        saves = StoredSaves(stored, ti, split, output, background)
         training = self._training(context, head, split, output, parent, saves)
         sealer = OutputSealer(ledger, here, output, ti, artifact_cache(ti), earlier)
         try:
@@ -142,7 +142,7 @@ class TrainOperator(SplitOperator):
             "origin": msgspec.to_builtins(head.origin_of(split.start, split.end)),
             "split": split.digest,
             "params": redact(dict(training.params)),  # for the record: the function was given them as they are
-            "saves": partials.any,
+            "saves": stored.any,
             "local_saves": None if here is None else here.name,
         }
 
@@ -155,12 +155,12 @@ class TrainOperator(SplitOperator):
         if self._running is not None:
             self._running.stop()
 
-    def _partials(
+    def _saves(
         self, context: Context, ledger: Ledger, head: Head, split: Split, parent: ParentCheckpoint | None
     ) -> IntermediateSaves:
         """What attempts at this training save. Its name has nothing of the run or the database in it: what trains
         the same again goes on from there. A person who clears the task wants the split to be begun anew."""
-        from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, training_name
+        from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, training_name
 
         ti, params = context["ti"], params_of(context.get("params"))
         weights = None if parent is None else parent.id

@@ -21,10 +21,10 @@ from typing import Literal
 
 import msgspec
 
-from trainflow.checkpoints.commit.intermediate_saves import old_saves
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
+from trainflow.checkpoints.saves.intermediate_saves import old_saves
 from trainflow.checkpoints.upkeep.shared_files import delete_artifacts, shared_files
 from trainflow.identifiers import attempt_time
 from trainflow.storage.store import StoreFile

@@ -36,7 +36,7 @@ WARM_MODULES = (
     "trainflow.checkpoints.commit.artifacts",
     "trainflow.checkpoints.commit.commit",
     "trainflow.checkpoints.ledger.ledger",
-    "trainflow.checkpoints.commit.intermediate_saves",
+    "trainflow.checkpoints.saves.intermediate_saves",
     "trainflow.checkpoints.ledger_changes.prune",
     "trainflow.checkpoints.commit.request",
     "trainflow.operators.training.background_saves",

@@ -31,8 +31,8 @@ from trainflow.checkpoints.commit.output_checks import check_fit
 from trainflow.storage.local import LocalStore
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.commit.intermediate_saves import IntermediateSave, IntermediateSaves
     from trainflow.checkpoints.ledger.entries import Artifacts
+    from trainflow.checkpoints.saves.intermediate_saves import IntermediateSave, IntermediateSaves
 
 #: how many are kept on this machine, besides one that was gone on from: they may be large, and are in the store
 KEPT_HERE = 1
@@ -51,7 +51,7 @@ class _Written(NamedTuple):
 class _OnThisMachine(NamedTuple):
     """A save that is whole on this machine; `begun`: its upload may have begun before."""
 
-    partial: IntermediateSave
+    save: IntermediateSave
     folder: Path
     begun: bool
 
@@ -148,11 +148,11 @@ class BackgroundSaves:
     def _keep(self, save: _Written | _OnThisMachine) -> None:
         if isinstance(save, _Written):
             position, state, at, split, number = save
-            partial = self._here.complete(position, state, at, split=split, number=number)
-            save = _OnThisMachine(partial, self._here.folder_of(number), begun=False)
-        partial, folder, begun = save
-        if self._there.publish(partial, folder, self._earlier(), begun=begun, going_on=lambda: self._is_needed):
-            self._arrived.append(int(partial.position["row"]))
+            made = self._here.complete(position, state, at, split=split, number=number)
+            save = _OnThisMachine(made, self._here.folder_of(number), begun=False)
+        made, folder, begun = save
+        if self._there.publish(made, folder, self._earlier(), begun=begun, going_on=lambda: self._is_needed):
+            self._arrived.append(int(made.position["row"]))
 
 
 def background_saves(

@@ -1,8 +1,8 @@
 """How a training function saves how far it is inside its split, and how the next attempt goes on from there.
 
 The function names a point at which it could go on (`ctx.save(position, write)`, at every batch); when to write is
-decided here: now and then, and when the attempt is told to stop. What is written is a partial in the chain's store (see
-`trainflow.checkpoints.commit.intermediate_saves`): the next attempt finds it wherever it runs.
+decided here: now and then, and when the attempt is told to stop. What is written is an intermediate save in the chain's
+store (see `trainflow.checkpoints.saves.intermediate_saves`): the next attempt finds it wherever it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from trainflow.task_signals import TaskPreempted
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
+    from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
     from trainflow.clock import Clock
     from trainflow.operators.training.background_saves import BackgroundSaves
     from trainflow.samples.splits.split import Split
@@ -154,13 +154,13 @@ class StoredSaves(Saves):
 
     def __init__(
         self,
-        partials: IntermediateSaves,
+        saves: IntermediateSaves,
         ti: TaskInstance,
         split: Split,
         output: Path | None = None,
         background: BackgroundSaves | None = None,
     ) -> None:
-        self._partials = partials
+        self._saves = saves
         self._ti = ti
         self._split = split
         self._output = output
@@ -170,20 +170,20 @@ class StoredSaves(Saves):
     def newest(self) -> Saved | None:
         """The newest one, whose rows, and those that are left, are still what the split names. Raises SampleChanged
         where they are not."""
-        found = (self._background or self._partials).newest(self._split.digest)
+        found = (self._background or self._saves).newest(self._split.digest)
         if found is None:
             return None
         check_unchanged(self._split)
-        partial, path = found
-        self._begun_at = rows_of(partial.position)
-        return Saved(partial.position, path, partial.state)
+        save, path = found
+        self._begun_at = rows_of(save.position)
+        return Saved(save.position, path, save.state)
 
     def put(self, position: dict[str, Any], state: dict[str, Any], write: Write) -> None:
         from trainflow.checkpoints.commit.output_checks import check_fit
 
         if self._output is not None:
             check_fit(self._output)
-        saves, now = self._background or self._partials, self._ti.clock.now()
+        saves, now = self._background or self._saves, self._ti.clock.now()
         try:
             write(saves.begin())
             saves.complete(position, state, now, split=self._split.digest)

@@ -14,7 +14,6 @@ from tests.unit.checkpoints.ledger.lost_entries import BESIDE, CHAIN, LAST, NOW,
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves, training_name
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_files import StorePages
@@ -22,6 +21,7 @@ from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, training_name
 from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
@@ -148,9 +148,9 @@ def test_deletion_with_one_trace_of_lost_tail_is_refused(make: Make, tmp_path: P
     sweep_garbage(Ledger(store, CHAIN), NOW, dry_run=True)
     match trace:
         case "save":
-            partials = IntermediateSaves(store, CHAIN, training_name(head.id, "x"), attempt_id(99), tmp_path)
-            partials.begin()
-            partials.complete({"row": 1}, {}, NOW)
+            saves = IntermediateSaves(store, CHAIN, training_name(head.id, "x"), attempt_id(99), tmp_path)
+            saves.begin()
+            saves.complete({"row": 1}, {}, NOW)
         case "follower":
             dependent = ChainWriter(store, tmp_path, ChainKey("flights", "mobile"))
             register_origin(store, CHAIN, dependent.chain)

@@ -11,11 +11,11 @@ import pytest
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.intermediate_saves import training_name
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
+from trainflow.checkpoints.saves.intermediate_saves import training_name
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.checkpoints.verified_artifacts import verify

@@ -13,10 +13,11 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit import artifacts, intermediate_saves
+from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.commit.artifacts import digest_folder
-from trainflow.checkpoints.commit.intermediate_saves import IntermediateSaves
 from trainflow.checkpoints.ledger.entries import Artifacts
+from trainflow.checkpoints.saves import intermediate_saves
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
 from trainflow.errors import ArtifactsRefused, StoreFailure
 from trainflow.operators.training.background_saves import BackgroundSaves
 from trainflow.storage.local import LocalStore

@@ -10,7 +10,7 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.intermediate_saves import (
+from trainflow.checkpoints.saves.intermediate_saves import (
     IntermediateSaves,
     clear_saves,
     drop_training,
@@ -47,23 +47,23 @@ def attempt(store: Store, tmp_path: Path) -> Callable[..., IntermediateSaves]:
 Attempt = Callable[..., IntermediateSaves]
 
 
-def save(partials: IntermediateSaves, row: int, text: str = "weights") -> None:
-    folder = partials.begin()
+def save(saves: IntermediateSaves, row: int, text: str = "weights") -> None:
+    folder = saves.begin()
     assert list(folder.iterdir()) == []
     (folder / "sub").mkdir()
     (folder / "w").write_text(f"{text} {row}")
     (folder / "sub" / "manifest.json").write_text("the trainer's own")
-    partials.complete({"row": row}, {"loss": row / 10}, day(0))
+    saves.complete({"row": row}, {"loss": row / 10}, day(0))
 
 
-def found(partials: IntermediateSaves) -> tuple[int, str] | None:
-    newest = partials.newest()
+def found(saves: IntermediateSaves) -> tuple[int, str] | None:
+    newest = saves.newest()
     if newest is None:
         return None
-    partial, folder = newest
-    assert partial.state == {"loss": partial.position["row"] / 10}
+    one, folder = newest
+    assert one.state == {"loss": one.position["row"] / 10}
     assert (folder / "sub" / "manifest.json").read_text() == "the trainer's own"
-    return partial.position["row"], (folder / "w").read_text()
+    return one.position["row"], (folder / "w").read_text()
 
 
 def names(store: Store) -> list[str]:
@@ -77,10 +77,10 @@ def overwrite(store: Store, path: str, data: bytes) -> None:
 
 def test_saves_absent_cost_one_listing(attempt: Attempt) -> None:
     store = FaultyStore(MemoryStore())
-    partials = attempt(1, into=store)
-    assert partials.newest() is None
+    saves = attempt(1, into=store)
+    assert saves.newest() is None
     assert store.calls == ["folders"]
-    assert not partials.any
+    assert not saves.any
 
 
 def test_newest_one_is_found_and_two_are_kept(store: Store, attempt: Attempt) -> None:
@@ -146,9 +146,9 @@ def test_saves_newest_after_clock_set_back_is_furthest(store: Store, attempt: At
 
 def test_newest_of_two_epochs_is_one_whose_rows_are_more(attempt: Attempt) -> None:
     """Rows count through all epochs, and have as many digits as they like."""
-    partials = attempt(1)
+    saves = attempt(1)
     for row in (9, 99, 100, 1_000_000):
-        save(partials, row)
+        save(saves, row)
         assert found(attempt(2)) == (row, f"weights {row}")
 
 
@@ -172,19 +172,19 @@ def test_complete_after_damaged_saves_that_were_further_keeps_its_own(store: Sto
 
 
 def test_saves_incomplete_are_absent(store: Store, attempt: Attempt) -> None:
-    partials = attempt(1)
-    save(partials, 10)
-    (partials.begin() / "w").write_text("torn")
+    saves = attempt(1)
+    save(saves, 10)
+    (saves.begin() / "w").write_text("torn")
     assert found(attempt(2)) == (10, "weights 10")
-    partials.abandon()
+    saves.abandon()
     assert names(store) == [f"{attempt_id(1)}-00000001"]
 
 
 @pytest.mark.parametrize("damage", ["file", "manifest", "torn manifest", "position", "missing"])
 def test_damaged_one_is_passed_over_for_one_before(store: Store, attempt: Attempt, damage: str) -> None:
-    partials = attempt(1)
-    save(partials, 10)
-    save(partials, 20)
+    saves = attempt(1)
+    save(saves, 10)
+    save(saves, 20)
     newest = f"{CHAIN.partials}/{NAME}/{attempt_id(1)}-00000002"
     manifest = store.read(f"{newest}/manifest.{20:020d}.json")
     match damage:
@@ -212,17 +212,17 @@ def test_store_that_fails_leaves_no_half_and_next_save_succeeds(attempt: Attempt
     inner = MemoryStore()
     for call in range(1, 12):
         failing = FaultyStore(inner, fail_at=call, when=when)
-        partials = attempt(call, into=failing)
+        saves = attempt(call, into=failing)
         before, now = found(attempt(100, into=inner)), (call * 10, f"weights {call * 10}")
         try:
-            save(partials, call * 10)
+            save(saves, call * 10)
         except StoreFailure:
             # the put that failed may have happened all the same
             assert found(attempt(100, into=inner)) in (before, now)
         else:
             assert found(attempt(100, into=inner)) == now
         failing.fail_at = None
-        save(partials, call * 10 + 1)
+        save(saves, call * 10 + 1)
         assert found(attempt(100, into=inner)) == (call * 10 + 1, f"weights {call * 10 + 1}")
 
 
@@ -243,8 +243,8 @@ def test_saves_cleared_by_hand_are_gone(store: Store, attempt: Attempt) -> None:
 def test_attempt_made_in_moment_of_clear_counts(store: Store, tmp_path: Path) -> None:
     """Attempt ids know milliseconds only."""
     cleared = day(2) + timedelta(microseconds=900)
-    partials = IntermediateSaves(store, CHAIN, NAME, attempt_id(2), tmp_path / "scratch", not_before=cleared)
-    save(partials, 10)
+    saves = IntermediateSaves(store, CHAIN, NAME, attempt_id(2), tmp_path / "scratch", not_before=cleared)
+    save(saves, 10)
     again = IntermediateSaves(store, CHAIN, NAME, attempt_id(3), tmp_path / "again", not_before=cleared)
     assert found(again) == (10, "weights 10")
 

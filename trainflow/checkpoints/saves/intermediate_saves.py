@@ -1,10 +1,11 @@
 """What an attempt saved inside its split: files, and the exact position they belong to. One atomic unit.
+`IntermediateSaves.newest` decides from which of them the next attempt resumes.
 
     {chain}/partials/{parent}.{digest}/{attempt}-{number}/files/…
     {chain}/partials/{parent}.{digest}/{attempt}-{number}/manifest.{row}.json
 
 The middle name is a pure function of what is trained, so training the same again - on another host, with another
-database - finds it. The manifest is written last, exclusively: without it there is no partial. It holds digests of the
+database - finds it. The manifest is written last, exclusively: without it there is no save. It holds digests of the
 files and of itself; one that is torn or damaged is passed over for the one before.
 
 The save that is furthest in the split is the newest, by whichever attempt and whatever the clocks said: all attempts at
@@ -72,7 +73,7 @@ def _name(attempt_id: str, number: int) -> str:
 
 class _Manifest(msgspec.Struct, frozen=True):
     digest: str
-    partial: IntermediateSave
+    save: IntermediateSave = msgspec.field(name="partial")
 
 
 class _Complete(msgspec.Struct, frozen=True, order=True):
@@ -111,7 +112,7 @@ class IntermediateSaves:
         begun: Collection[str] | None = None,
         kept: int = KEPT,
     ) -> None:
-        #: whether the chain has partials, so that a commit has something to clear away
+        #: whether the chain has saves, so that a commit has something to clear away
         self.any = False
         self._store = store
         self._chain = chain
@@ -144,7 +145,7 @@ class IntermediateSaves:
         """The newest save that is whole, and a local folder with its files; None to begin at the start of the split.
         `split`: one of other content is passed over. `after`: only one that is further than that row.
 
-        One listing when the chain has no partials. Raises StoreFailure.
+        One listing when the chain has no saves. Raises StoreFailure.
         """
         names = self._store.folders(self._chain.partials) if self._begun is None else self._begun
         self.any = bool(names)
@@ -156,10 +157,10 @@ class IntermediateSaves:
                 self._delete(save)
         for save in reversed([save for save in complete if save.row > after and not self._was_cleared(save)]):
             try:
-                partial = self._manifest(save)
-                if partial.split != split:
-                    raise ArtifactCorrupt(f"its rows are those of {partial.split}, not of {split}", location=save.name)
-                return partial, self._fetch(save.name, partial)
+                found = self._manifest(save)
+                if found.split != split:
+                    raise ArtifactCorrupt(f"its rows are those of {found.split}, not of {split}", location=save.name)
+                return found, self._fetch(save.name, found)
             except (FileNotFoundError, ArtifactCorrupt) as error:
                 self._damaged.add(save.name)
                 log.warning("the save %s cannot be used (%s): the one before is tried", save.name, error)
@@ -191,16 +192,16 @@ class IntermediateSaves:
         folder = self._folder(number)
         files = digest_folder(folder)
         upload(self._store, f"{self._path(number)}/{_FILES}", folder, files)
-        partial = IntermediateSave(self._attempt_id, number, dict(position), dict(state), files, now, split)
-        own = self._record(partial)
+        save = IntermediateSave(self._attempt_id, number, dict(position), dict(state), files, now, split)
+        own = self._record(save)
         if not self._in_place(folder):
             shutil.rmtree(folder.parent, ignore_errors=True)
         self._forget_others(own)
-        return partial
+        return save
 
     def publish(
         self,
-        partial: IntermediateSave,
+        save: IntermediateSave,
         folder: Path,
         earlier: Sequence[Artifacts] = (),
         *,
@@ -211,9 +212,9 @@ class IntermediateSaves:
         is of use, are named and not uploaded; nor is, where it was `begun` before, what is in the store already: no
         other save has its name. False where `going_on` said between two files that it is of no use any more. Raises
         StoreFailure."""
-        path = f"{self._training}/{partial.name}/{_FILES}"
-        found = shared_with(partial.files, earlier_files(earlier, f"{self._chain.artifacts}/"))
-        files = [as_reference(file, found) for file in partial.files]
+        path = f"{self._training}/{save.name}/{_FILES}"
+        found = shared_with(save.files, earlier_files(earlier, f"{self._chain.artifacts}/"))
+        files = [as_reference(file, found) for file in save.files]
         there = {file.path: file.size_bytes for file in self._store.files(path)} if begun else {}
         self.any = True
         left = [file for file in files if there.get(f"{path}/{file.path}") != file.size]
@@ -221,18 +222,18 @@ class IntermediateSaves:
             if not going_on():
                 return False
             upload(self._store, path, folder, some)
-        own = self._record(msgspec.structs.replace(partial, files=files))
+        own = self._record(msgspec.structs.replace(save, files=files))
         self._forget_others(own)
         return True
 
-    def _record(self, partial: IntermediateSave) -> _Complete:
+    def _record(self, save: IntermediateSave) -> _Complete:
         """Write the manifest."""
-        hit("partial: files are in the store")
-        own = _Complete(int(partial.position["row"]), partial.name)
+        hit("save: files are in the store")
+        own = _Complete(int(save.position["row"]), save.name)
         manifest = f"{self._training}/{own.manifest}"
-        if not self._store.created(manifest, _encode(partial)):
+        if not self._store.created(manifest, _encode(save)):
             raise StoreFailure(f"{self._store.uri(manifest)}: another attempt has written it", location=manifest)
-        hit("partial: saved")
+        hit("save: saved")
         self.any = True
         return own
 
@@ -280,12 +281,12 @@ class IntermediateSaves:
             manifest = msgspec.json.decode(data, type=_Manifest)
         except msgspec.MsgspecError as error:
             raise ArtifactCorrupt(f"its manifest cannot be read: {error}", location=save.name) from None
-        if data != _encode(manifest.partial) or manifest.partial.position["row"] != save.row:
+        if data != _encode(manifest.save) or manifest.save.position["row"] != save.row:
             raise ArtifactCorrupt("its manifest is not what was written", location=save.name)
-        return manifest.partial
+        return manifest.save
 
-    def _fetch(self, name: str, partial: IntermediateSave) -> Path:
-        artifacts = Artifacts(f"{self._training}/{name}/{_FILES}", partial.files)
+    def _fetch(self, name: str, save: IntermediateSave) -> Path:
+        artifacts = Artifacts(f"{self._training}/{name}/{_FILES}", save.files)
         local = self._store.local_path(artifacts.path)
         if local is not None and not artifacts.owners:
             make_folder(local)  # a save without files has none
@@ -380,8 +381,8 @@ def _attempt_of(name: str) -> datetime | None:
     return attempt_time(attempt) if number.isdigit() else None
 
 
-def _encode(partial: IntermediateSave) -> bytes:
-    content = msgspec.to_builtins(partial)
+def _encode(save: IntermediateSave) -> bytes:
+    content = msgspec.to_builtins(save)
     return canonical_json({"digest": digest(canonical_json(content)), "partial": content})
 
 
