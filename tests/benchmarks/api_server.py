@@ -23,8 +23,8 @@ from trainflow.clock import ManualClock
 from trainflow.messages.execution_api import Heartbeat
 from trainflow.messages.http_protocol import PREFIX
 from trainflow.messages.workload import AttemptKey
+from trainflow.metadata.attempt_credentials import digest
 from trainflow.metadata.models import AttemptCredentialTable, AttemptTable, TaskInstanceTable
-from trainflow.metadata.queries.credential_queries import digest
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 

@@ -19,7 +19,8 @@ from trainflow.execution.http_api_client import HttpApiClient
 from trainflow.execution.remote_session import RemoteSession
 from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Progress, Refused, RowsSaved, Start, Started
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata.queries import attempt_queries, credential_queries, service_queries
+from trainflow.metadata import attempt_credentials
+from trainflow.metadata.queries import attempt_queries, service_queries
 from trainflow.scheduler.remote_attempts import RemoteAttempts
 from trainflow.testing.processes import wait_for
 
@@ -87,7 +88,7 @@ def work(api: RunningApi, run: int) -> ExecuteTask:
 
 def beats(plane: ControlPlane) -> int:
     with plane.database.reading() as connection:
-        return sum(each.heartbeats for each in credential_queries.running_elsewhere(connection, plane.service_id))
+        return sum(each.heartbeats for each in attempt_credentials.running_elsewhere(connection, plane.service_id))
 
 
 def test_heartbeats_begin_with_the_claim(

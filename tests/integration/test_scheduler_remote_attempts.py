@@ -11,7 +11,8 @@ import pytest
 from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Refused, Start
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata.queries import credential_queries, service_queries
+from trainflow.metadata import attempt_credentials
+from trainflow.metadata.queries import service_queries
 from trainflow.scheduler.remote_attempts import RemoteAttempts
 
 LOOK = timedelta(seconds=5)
@@ -34,7 +35,7 @@ def run(plane: ControlPlane) -> int:
 def work(plane: ControlPlane, run: int) -> ExecuteTask:
     (work,) = plane.tick()
     with plane.database.transaction() as connection:
-        secret = credential_queries.issue(connection, work.key)
+        secret = attempt_credentials.issue(connection, work.key)
     plane.service.claim_from_afar(Start(work.key, 1, 1.0, "there"), secret, "t" * 43)
     return work
 
@@ -97,7 +98,7 @@ def test_outage_of_the_server_ends_no_attempt(
 def test_queued_attempt_is_not_waited_for_here(plane: ControlPlane, run: int, pass_time: Callable[..., None]) -> None:
     (work,) = plane.tick()
     with plane.database.transaction() as connection:
-        credential_queries.issue(connection, work.key)
+        attempt_credentials.issue(connection, work.key)
     pass_time(600, server=True, worker=None)
     assert plane.task(run, "a").state == "queued"
 

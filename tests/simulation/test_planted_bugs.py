@@ -26,11 +26,10 @@ from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
 from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata import attempt_outcomes, run_creation
+from trainflow.metadata import attempt_credentials, attempt_outcomes, run_creation
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import (
     attempt_queries,
-    credential_queries,
     in_flight,
     queued_run_queries,
     run_queries,
@@ -163,10 +162,10 @@ def let_any_copy_claim(patch: pytest.MonkeyPatch) -> None:
     """A workload that reaches two hosts runs on both: each of them gets a token, and takes the attempt."""
 
     def exchange(connection: Any, key: Any, claim_secret: str, token: str) -> None:
-        changed = update(credential_queries.CREDENTIAL).values(token_hash=credential_queries.digest(token))
-        connection.execute(changed.where(credential_queries.CREDENTIAL.c.attempt_id == key.attempt_id))
+        changed = update(attempt_credentials.CREDENTIAL).values(token_hash=attempt_credentials.digest(token))
+        connection.execute(changed.where(attempt_credentials.CREDENTIAL.c.attempt_id == key.attempt_id))
 
-    patch.setattr(credential_queries, "exchange", exchange)
+    patch.setattr(attempt_credentials, "exchange", exchange)
     claim_twice(patch)
 
 

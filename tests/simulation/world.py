@@ -32,7 +32,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.messages.execution_api import Outcome, Refused, Reply, Request, Start
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.queries import credential_queries, dag_queries
+from trainflow.metadata import attempt_credentials
+from trainflow.metadata.queries import dag_queries
 from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store
@@ -254,10 +255,10 @@ class World:
             # as the API server does
             if isinstance(request, Start):
                 return service.claim_from_afar(request, work.workload.claim_secret, work.token)
-            if self.database.read(lambda connection: credential_queries.holder(connection, work.token)) != request.key:
+            if self.database.read(lambda connection: attempt_credentials.holder(connection, work.token)) != request.key:
                 return Refused("this token is not that of the attempt")
             return service.handle(request)
-        except (credential_queries.CredentialRefused, credential_queries.AttemptTaken) as error:
+        except (attempt_credentials.CredentialRefused, attempt_credentials.AttemptTaken) as error:
             return Refused(str(error))
         except SimulatedCrash:
             self.crash(owner)

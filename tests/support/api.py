@@ -18,7 +18,7 @@ from trainflow.api.server import ApiServer
 from trainflow.messages.execution_api import Start
 from trainflow.messages.http_protocol import BY_REQUEST, PREFIX, PROTOCOL, PROTOCOL_HEADER, TOKEN_HEADER, TOKEN_PREFIX
 from trainflow.messages.workload import ExecuteTask
-from trainflow.metadata.queries import credential_queries
+from trainflow.metadata import attempt_credentials
 from trainflow.settings.model import Settings
 
 TOKEN = TOKEN_PREFIX + "a" * 43
@@ -60,7 +60,7 @@ class RunningApi:
     def issue(self, work: ExecuteTask) -> str:
         """The claim secret of an attempt that was handed out."""
         with self.plane.database.transaction() as connection:
-            secret = self.secrets[work.key.attempt_id] = credential_queries.issue(connection, work.key)
+            secret = self.secrets[work.key.attempt_id] = attempt_credentials.issue(connection, work.key)
         return secret
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:

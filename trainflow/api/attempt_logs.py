@@ -8,8 +8,8 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from trainflow.messages.execution_api import AppendLog, LogTaken
+from trainflow.metadata import attempt_credentials
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import credential_queries
 from trainflow.settings.home import Home
 
 
@@ -28,11 +28,11 @@ class AttemptLogs:
         """
 
         def add(connection: Connection) -> LogTaken:
-            log = credential_queries.lock_log(connection, request.key)
+            log = attempt_credentials.lock_log(connection, request.key)
             new = request.data[log.size - request.offset :] if request.offset <= log.size else b""
             if not new:
                 return LogTaken(log.size)
-            credential_queries.note_log(connection, request.key, log.size + len(new))
+            attempt_credentials.note_log(connection, request.key, log.size + len(new))
             # before the commit: a part that could not be written is sent again. After a crash in between, it is there
             # twice: rather than not at all
             _append(self._home.attempt_log(log.dag_id, log.run_id, log.task_id, request.key.attempt_id), new)

@@ -32,9 +32,9 @@ from trainflow.messages.http_protocol import (
     Operation,
     protocol_problem,
 )
+from trainflow.metadata.attempt_credentials import AttemptTaken, CredentialRefused
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries.credential_queries import AttemptTaken, CredentialRefused
 from trainflow.metadata.transaction_failures import is_refusal
 from trainflow.settings.home import Home
 

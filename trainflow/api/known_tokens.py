@@ -6,8 +6,8 @@ import hashlib
 from collections import OrderedDict
 
 from trainflow.messages.workload import AttemptKey
+from trainflow.metadata import attempt_credentials
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import credential_queries
 
 _MOST = 20_000
 _SCHEME = "bearer "
@@ -39,7 +39,7 @@ class KnownTokens:
 
     def look_up(self, token: str) -> AttemptKey | None:
         """Ask the database for the attempt of a token. Fit for any thread."""
-        return self._database.read(lambda connection: credential_queries.holder(connection, token))
+        return self._database.read(lambda connection: attempt_credentials.holder(connection, token))
 
     def remember(self, token: str, key: AttemptKey) -> None:
         """Keep what was looked up."""

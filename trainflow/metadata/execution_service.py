@@ -35,16 +35,10 @@ from trainflow.messages.execution_api import (
     XComValues,
 )
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata import attempt_claims, run_creation
+from trainflow.metadata import attempt_claims, attempt_credentials, run_creation
 from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import (
-    attempt_queries,
-    credential_queries,
-    in_flight,
-    run_queries,
-    xcom_queries,
-)
+from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_failures import is_refusal
@@ -168,14 +162,14 @@ class ExecutionService:
     def _claim(self, request: Start, claim_secret: str | None = None, token: str = "") -> Reply:
         with self._database.transaction() as connection:
             if claim_secret is not None:
-                credential_queries.exchange(connection, request.key, claim_secret, token)
+                attempt_credentials.exchange(connection, request.key, claim_secret, token)
             return attempt_claims.claim(connection, request, self._clock.now())
 
     # -- while it runs ---------------------------------------------------------------------------------------------
 
     def note_heartbeats(self, keys: Collection[AttemptKey]) -> set[AttemptKey]:
         """Attempts on other hosts say that they live. Returns those of them that are waited for."""
-        return self._database.write(lambda connection: credential_queries.note_heartbeats(connection, keys))
+        return self._database.write(lambda connection: attempt_credentials.note_heartbeats(connection, keys))
 
     def _progress(self, request: Progress) -> Reply:
         progress = {

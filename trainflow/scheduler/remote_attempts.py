@@ -13,9 +13,10 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from trainflow.messages.workload import AttemptKey, ProcessExit
+from trainflow.metadata import attempt_credentials
+from trainflow.metadata.attempt_credentials import RemoteAttempt
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import credential_queries, service_queries
-from trainflow.metadata.queries.credential_queries import RemoteAttempt
+from trainflow.metadata.queries import service_queries
 from trainflow.metadata.queries.service_queries import Leases
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class RemoteAttempts:
             self._exited(key, ProcessExit(reason=reason))
 
     def _found(self, connection: Connection) -> tuple[list[RemoteAttempt], dict[int, int]]:
-        attempts = credential_queries.running_elsewhere(connection, self._own)
+        attempts = attempt_credentials.running_elsewhere(connection, self._own)
         if not attempts:
             return [], {}
         services = service_queries.not_stopped(connection)

@@ -12,14 +12,8 @@ from sqlalchemy import Connection
 
 from trainflow.executors.executor import Executor
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.queries import (
-    attempt_queries,
-    credential_queries,
-    dag_queries,
-    in_flight,
-    pool_queries,
-    task_queries,
-)
+from trainflow.metadata import attempt_credentials
+from trainflow.metadata.queries import attempt_queries, dag_queries, in_flight, pool_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
@@ -191,7 +185,7 @@ class TaskQueue:
         pinned = replace(
             workload, version=dag_queries.digest_of(connection, version_id), code=self._settings.workers.code
         )
-        return credential_queries.for_another_host(connection, pinned, self._settings.api.address)
+        return attempt_credentials.for_another_host(connection, pinned, self._settings.api.address)
 
     def hand_over(self, _now: datetime) -> None:
         """Hand over what was queued."""
