@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -49,6 +46,10 @@ def _brought(code: str) -> Path:
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainflow" / "code"
     place = folder / hashlib.sha256(code.encode()).hexdigest()[:24]
     if not place.is_dir():
+        # a warm process imports this module, and what it has read each child would copy
+        import shutil
+        import tempfile
+
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=folder, prefix="new_"))
         try:
@@ -66,6 +67,8 @@ def _brought(code: str) -> Path:
 
 
 def _check_out(code: str, folder: Path) -> None:
+    import subprocess
+
     url, _, commit = code.removeprefix(GIT).rpartition("@")
     for words in (["init", "--quiet"], ["fetch", "--quiet", "--depth", "1", url, commit], ["checkout", "FETCH_HEAD"]):
         try:
