@@ -22,7 +22,8 @@ from trainflow.errors import DatabaseUnavailable, EngineError
 from trainflow.executors.attempt_process import AttemptProcess, ProcessReaper
 from trainflow.executors.execution_socket import apply_spooled
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.executors.forkserver_client import CrashHistory, ForkserverClient
+from trainflow.executors.fork_or_spawn import CrashHistory, may_fork
+from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt, spawn_forkserver
 from trainflow.messages.forkserver import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
@@ -70,7 +71,7 @@ class LocalExecutor(Executor):
             self._launch(workload, held)
 
     def _launch(self, workload: ExecuteTask, held: AttemptProcess) -> None:
-        if self._fork and not held.alone and not self._crashes.distrusts(workload.source.path):
+        if may_fork(workload.source.path, self._crashes, as_set=self._fork, alone=held.alone):
             seconds = self._host.settings.dag_processor.parse_timeout_seconds
             held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._no_word(workload.key))
             held.worker = self._worker

@@ -1,8 +1,10 @@
-"""Whom to blame when warm workers die."""
+"""Which attempts are forked, and what is to blame when warm workers die."""
 
 from __future__ import annotations
 
-from trainflow.executors.forkserver_client import DISTRUSTED_DEATHS, HOPELESS_DEATHS, CrashHistory
+import pytest
+
+from trainflow.executors.fork_or_spawn import DISTRUSTED_DEATHS, HOPELESS_DEATHS, CrashHistory, may_fork
 
 
 def died_at(blame: CrashHistory, path: str | None, times: int) -> CrashHistory:
@@ -37,3 +39,22 @@ def test_crash_policy_idle_deaths_are_hopeless_until_launch() -> None:
     assert blame.hopeless
     blame.launched(None)
     assert not blame.hopeless
+
+
+@pytest.mark.parametrize(
+    ("threaded", "as_set", "alone", "forks"),
+    [
+        (["b.py"], True, False, True),
+        (["a.py"], True, False, False),
+        ([None], True, False, False),
+        ([], False, False, False),
+        ([], True, True, False),
+    ],
+)
+def test_attempt_is_forked_unless_settings_its_file_or_a_hang_forbid(
+    threaded: list[str | None], as_set: bool, alone: bool, forks: bool
+) -> None:
+    history = CrashHistory()
+    for path in threaded:
+        history.threads(path)
+    assert may_fork("a.py", history, as_set=as_set, alone=alone) is forks
