@@ -4,7 +4,7 @@ Reading order
 - `redaction` (what counts as a secret, pure), `redacted_output` (what user code prints), `logs` and `log_files` (the
   log of one process, and how large a log gets);
 - `processes` (which there are, who descends from whom), `process_lifetime` (how they end), `resource_exhaustion` (what
-  ran out), `store_requests` (requests to stores, counted).
+  ran out), `store_requests` (requests to stores, counted), `prometheus` (those counts as metrics).
 
 Invariants:
 - A secret is cut out where text leaves the process (the formatter, the mirror), not where it is made: one place cannot

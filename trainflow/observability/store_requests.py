@@ -1,7 +1,7 @@
 """Requests to stores, counted by the process that makes them: how many, of what kind, how many bytes, how long.
 
 Attempts live shortly: what one has asked goes to the engine with its outcome, and is kept with the attempt in the
-database. There it is summed up for a run, a chain, or all of them (`prometheus_text`).
+database. There it is summed up for a run, a chain, or all of them (`prometheus`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import msgspec
 
@@ -203,52 +202,3 @@ def bytes_text(count: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.3g} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
-
-
-def prometheus_text(uses: Iterable[StoreUse]) -> str:
-    """The counts in the text format of Prometheus."""
-    uses = summed(uses)
-    lines = ["# HELP trainflow_store_request_seconds How long calls of stores took.",
-             "# TYPE trainflow_store_request_seconds histogram"]  # fmt: skip
-    for each in uses:
-        lines += _histogram(each)
-    lines += _counter(
-        "trainflow_store_requests_total", "Requests to stores.", [({}, use, use.requests) for use in uses]
-    )
-    lines += _counter(
-        "trainflow_store_bytes_total",
-        "Bytes of contents sent to stores and received from them.",
-        [
-            ({"direction": direction}, use, count)
-            for use in uses
-            for direction, count in (("sent", use.bytes_sent), ("received", use.bytes_received))
-        ],
-    )
-    errors = [({"kind": kind}, use, count) for use in uses for kind, count in sorted(use.errors.items())]
-    lines += _counter("trainflow_store_errors_total", "Calls of stores that were refused or lost.", errors)
-    return "\n".join(lines) + "\n"
-
-
-def _histogram(use: StoreUse) -> Iterator[str]:
-    name, reached = "trainflow_store_request_seconds", 0
-    for bound, count in zip((*map(str, BOUNDS), "+Inf"), use.calls, strict=True):
-        reached += count
-        yield f"{name}_bucket{_labels(use, {'le': bound})} {reached}"
-    yield f"{name}_sum{_labels(use, {})} {use.seconds:g}"
-    yield f"{name}_count{_labels(use, {})} {sum(use.calls)}"
-
-
-def _counter(name: str, says: str, values: Iterable[tuple[dict[str, str], StoreUse, Any]]) -> Iterator[str]:
-    yield f"# HELP {name} {says}"
-    yield f"# TYPE {name} counter"
-    for labels, use, value in values:
-        yield f"{name}{_labels(use, labels)} {value}"
-
-
-def _labels(use: StoreUse, more: dict[str, str]) -> str:
-    labels = {"op": use.op, "store": use.store, **more}
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

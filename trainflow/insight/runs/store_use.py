@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries
-from trainflow.observability.store_requests import StoreUse, Totals, prometheus_text, summed, totals
+from trainflow.observability.prometheus import prometheus_text
+from trainflow.observability.store_requests import StoreUse, Totals, summed, totals
 
 #: schedulers write at the same time: what ended at a moment may be there a little later
 _LATE = timedelta(minutes=1)
