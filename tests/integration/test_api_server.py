@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 import urllib.request
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.api.connections import allow_many_connections
 from trainflow.api.server import ApiServer
 from trainflow.errors import InputError, SettingsError
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
@@ -182,3 +184,41 @@ class TestTls:
             (tmp_path / "a.pem").write_text("no certificate")
         with socket.socket() as listener, pytest.raises(SettingsError, match=r"api\.tls_cert.*a\.pem"):
             ApiServer(plane.project, _settings(tls_cert="a.pem", tls_key="a.pem"), plane.clock, listener)
+
+
+@pytest.mark.parametrize("path", ["/metrics/", "/execution/v1", "/execution/v1/", "/execution/v1/start/", "/nothing"])
+def test_path_that_is_none_is_never_answered_by_redirect_to_host_of_request(plane: ControlPlane, path: str) -> None:
+    with running_api(plane) as api:
+        answer = api.ask("GET", path, Host="elsewhere.example")
+    assert (answer.status, answer.headers.get("location")) == (404, None)
+    assert "x-trainflow-protocol" in answer.headers
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"POST /execution/v1/heartbeat HTTP/1.1\r\nHost: x\r\n",
+        # the answer is given without the body, which never comes to its end
+        b"POST /execution/v1/heartbeat HTTP/1.1\r\nHost: x\r\nContent-Length: 99999\r\n\r\n{",
+    ],
+)
+def test_connection_that_never_completes_its_request_is_closed(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, said: bytes
+) -> None:
+    monkeypatch.setattr("trainflow.api.connections.HEAD_SECONDS", 0.05)
+    with running_api(plane) as api, socket.create_connection(("127.0.0.1", api.port), timeout=20) as slow:
+        slow.sendall(said)
+        while slow.recv(4096):
+            if b"99999" in said:
+                slow.sendall(b"{")
+
+
+def test_server_may_open_as_many_connections_as_its_limit_allows() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(900, hard), hard))
+    try:
+        allow_many_connections()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -22,8 +22,8 @@ from trainflow.executors.celery import TASK, celery_app, celery_options
 from trainflow.executors.worker_thread import WorkerThread
 from trainflow.messages.workload import ExecuteTask
 from trainflow.near_names import did_you_mean
+from trainflow.settings.environment import forget_secrets
 from trainflow.settings.executors import ExecutorEntry, executor_entries
-from trainflow.settings.load import forget_secrets
 from trainflow.settings.model import Settings
 
 log = logging.getLogger(__name__)

@@ -60,13 +60,16 @@ def compose(
     routes: list[BaseRoute] = [
         Route("/health", health),
         Route("/ready", ready),
-        Mount(PREFIX, routes=execution.routes()),
+        *execution.routes(PREFIX),
         Route("/version", _Proven(request_response(version), token), methods=["GET"]),
         Route("/metrics", _Proven(request_response(for_prometheus), token), methods=["GET"]),
         Route("/openapi.json", _Proven(request_response(document), token), methods=["GET"]),
         *(Mount(path, app=_Proven(app, token)) for path, app in (others or {}).items()),
     ]
-    return Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _broken})
+    application = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _broken})
+    # a redirect would name the host that the request names, and lead a worker away from here
+    application.router.redirect_slashes = False
+    return application
 
 
 class _Proven:

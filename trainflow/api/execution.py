@@ -43,6 +43,9 @@ log = logging.getLogger(__name__)
 #: requests that may wait for a thread; more are told to come again
 MOST_WAITING = 2_000
 _RETRY_SECONDS = "1"
+#: how long the body of a request may take to come: so many seconds, and more for one that comes at this rate
+BODY_SECONDS = 20.0
+_SLOWEST = 16 * 1024
 _STALE = Refused("the attempt is not waited for any more: its task instance was queued again, cleared, or has ended")
 
 T = TypeVar("T")
@@ -70,9 +73,9 @@ class ExecutionApplication:
         self._waiting = 0
         self._encoder = msgspec.json.Encoder()
 
-    def routes(self) -> list[Route]:
-        """One for each operation."""
-        return [Route(f"/{each.name}", self._endpoint(each), methods=["POST"]) for each in OPERATIONS]
+    def routes(self, prefix: str) -> list[Route]:
+        """One for each operation, below `prefix`."""
+        return [Route(f"{prefix}/{each.name}", self._endpoint(each), methods=["POST"]) for each in OPERATIONS]
 
     def close(self) -> None:
         """Answer nothing more."""
@@ -191,10 +194,18 @@ async def _body(operation: Operation, request: Request) -> bytes:
     if declared.isdigit() and int(declared) > operation.most_bytes:
         raise _too_large(operation)
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > operation.most_bytes:
-            raise _too_large(operation)
+    try:
+        async with asyncio.timeout(BODY_SECONDS) as limit:
+            async for chunk in request.stream():
+                if body and (due := limit.when()) is not None:
+                    limit.reschedule(due + len(chunk) / _SLOWEST)
+                body += chunk
+                if len(body) > operation.most_bytes:
+                    raise _too_large(operation)
+    except TimeoutError:
+        raise HttpRefusal(
+            408, "TooSlow", f"{operation.name}: {len(body)} bytes came in {BODY_SECONDS:g} s", Connection="close"
+        ) from None
     return bytes(body)
 
 

@@ -23,6 +23,7 @@ _PROBLEMS = {
     400: "not understood",
     401: "no such token, or claim secret",
     403: "the token is that of another attempt",
+    408: "its body did not come to an end: try again",
     413: "larger than any request of its kind",
     503: "not now: try again after `Retry-After` seconds",
 }

@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 
 from trainflow.api.application import compose
+from trainflow.api.connections import BoundedConnection, allow_many_connections
 from trainflow.api.execution import ExecutionApplication
 from trainflow.api.presence import Presence
 from trainflow.api.scheduler_line import SchedulerLine
@@ -69,6 +70,7 @@ class ApiServer:
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Answer until SIGINT or SIGTERM; `ready` is called when requests are taken."""
+        allow_many_connections()
         try:
             schema.ensure_schema(self._database)
             self._presence.begin()
@@ -95,7 +97,7 @@ def _configuration(application: Any, api: ApiSettings, root: Path) -> uvicorn.Co
     config = uvicorn.Config(
         application,
         loop="asyncio",
-        http="h11",
+        http=BoundedConnection,
         ws="none",
         lifespan="off",
         interface="asgi3",

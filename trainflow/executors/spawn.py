@@ -19,6 +19,7 @@ from trainflow.messages.forkserver import Parse
 from trainflow.messages.frames import pack
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask, ParseFile
 from trainflow.observability.processes import MARK, mark_of, with_room_for_mark
+from trainflow.settings.environment import worker_environment
 
 
 class SpawnedForkserver(NamedTuple):
@@ -47,7 +48,7 @@ def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
     encoded = msgspec.json.encode(workload).decode()
     return subprocess.Popen(
         interpreter("trainflow.execution.spawn_main"),
-        env={**os.environ, WORKLOAD_VARIABLE: encoded, MARK: mark_of(workload.key.attempt_id)},
+        env={**worker_environment(os.environ), WORKLOAD_VARIABLE: encoded, MARK: mark_of(workload.key.attempt_id)},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
@@ -62,7 +63,7 @@ def spawn_forkserver(project_root: Path) -> SpawnedForkserver:
             interpreter("trainflow.execution.forkserver", str(theirs.fileno()), str(project_root), str(os.getpid())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            env=with_room_for_mark(dict(os.environ)),
+            env=with_room_for_mark(worker_environment(os.environ)),
             # Ctrl-C in the terminal is for the engine alone: it tells the attempts
             start_new_session=True,
         )

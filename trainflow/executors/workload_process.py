@@ -23,7 +23,7 @@ from trainflow.executors.attempt_process import PidWatch
 from trainflow.executors.executor import ExecutorUnavailable
 from trainflow.executors.remote import REDELIVER_SECONDS, RemoteExecutor
 from trainflow.messages.workload import WORKLOAD_VARIABLE, AttemptKey, ExecuteTask, ProcessExit
-from trainflow.settings.load import worker_environment
+from trainflow.settings.environment import worker_environment
 
 log = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ import msgspec
 from trainflow.errors import InputError, SettingsError
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import MASK, redact, redact_text
+from trainflow.settings.environment import PREFIX
 from trainflow.settings.executors import executor_entries, table_type
 from trainflow.settings.load import (
     EXECUTORS,
-    PREFIX,
     check_names,
     executor_problems,
     load_settings,

@@ -33,6 +33,8 @@ OLDEST_PROTOCOL = 1
 
 #: what secrets begin with: known by that to the masker of logs
 CLAIM_PREFIX, TOKEN_PREFIX = "tfclaim_", "tftoken_"
+#: digits of a version number; a longer one is none
+_MOST_DIGITS = 6
 #: characters that a token has at least: its worker makes it, and it must not be guessed
 SHORTEST_TOKEN = 40
 
@@ -79,7 +81,7 @@ def protocol_problem(spoken: str | None) -> str | None:
     """What is wrong with the version that a worker speaks; None: it is understood."""
     if spoken is None:
         return f"the header {PROTOCOL_HEADER} is missing: this server speaks version {PROTOCOL}"
-    if not (spoken.isascii() and spoken.isdigit()):
+    if not (spoken.isascii() and spoken.isdigit() and len(spoken) <= _MOST_DIGITS):
         return f"{PROTOCOL_HEADER}: '{spoken[:20]}' is no number; this server speaks version {PROTOCOL}"
     if int(spoken) > PROTOCOL:
         return (

@@ -3,6 +3,8 @@ file), and how the process of an attempt ended. Small and typed."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 #: environment variable that holds the `ExecuteTask` of an interpreter which runs one attempt, as JSON
@@ -23,8 +25,8 @@ class DagSource(msgspec.Struct, frozen=True):
 class AttemptKey(msgspec.Struct, frozen=True):
     """Names one stay of one attempt on a worker. A report that names another one than the database holds is stale."""
 
-    attempt_id: str
-    deferral_number: int = 0
+    attempt_id: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[\w.:-]*$")]
+    deferral_number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
 
 
 class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):

@@ -14,11 +14,11 @@ import msgspec
 
 from trainflow.errors import InputError, SettingsError
 from trainflow.near_names import did_you_mean
+from trainflow.settings.environment import PREFIX
 from trainflow.settings.executors import default_problem, executor_entries, table_problems, table_type
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at
 
-PREFIX = "TRAINFLOW__"
 #: the section whose keys are names of people's choice
 EXECUTORS = "executors"
 
@@ -148,28 +148,6 @@ def _overlay(document: dict[str, Any], name: str, raw: str) -> None:
         executor, _, key = key.partition("__")
         table = table.setdefault(executor, {})
     table[key] = value
-
-
-#: sections and keys that only the control plane needs, and that code of users must not see
-_OF_CONTROL_PLANE = ("database__", "notifications__", "api__token", "api__tls_key")
-
-
-def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process that runs attempts of another host: without the secrets of the control plane."""
-    return {name: value for name, value in environ.items() if not _is_of_control_plane(name)}
-
-
-def forget_secrets() -> None:
-    """Take the secrets of the control plane out of the environment of this process, and so of all that it starts."""
-    for name in [name for name in os.environ if _is_of_control_plane(name)]:
-        del os.environ[name]
-
-
-def _is_of_control_plane(name: str) -> bool:
-    if not name.upper().startswith(PREFIX):
-        return False
-    setting = name[len(PREFIX) :].lower()
-    return setting.startswith(_OF_CONTROL_PLANE) or setting.endswith("__broker")
 
 
 def check_names(document: Mapping[str, Any], *, where: str) -> None:

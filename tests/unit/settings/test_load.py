@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from trainflow.errors import SettingsError
+from trainflow.settings.environment import worker_environment
 from trainflow.settings.executors import ExecutorEntry, LocalExecutorSettings, executor_entries, local_executor
-from trainflow.settings.load import load_settings, worker_environment
+from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
