@@ -35,7 +35,8 @@ def die(*args, **kwargs):
 if last == "before link":
     os.link = die
 if last == "after link":
-    Path.unlink = die
+    link = os.link
+    os.link = lambda *args, **kwargs: (link(*args, **kwargs), die())
 work = Commit(Ledger(store, (found := msgspec.json.decode(request, type=CommitRequest)).chain), found, day(5))
 for name, step in STEPS:
     try:

@@ -160,7 +160,8 @@ def test_attempt_that_was_cut_off_while_another_committed_changes_nothing(projec
 def test_messages_that_are_lost_doubled_cut_and_late_change_no_result(project: Project, seed: int) -> None:
     project.home.create()
     with contract_api(project, listener_of(project)), contract_engine(project) as engine:
-        proxy = FaultyProxy(engine.engine.settings.api.port, seed, share=0.9)
+        # every message: there are few
+        proxy = FaultyProxy(engine.engine.settings.api.port, seed, share=1.0)
         through(engine, proxy.port)
         run = engine.trigger("contract_says")
         assert engine.finish(run) == "success"
