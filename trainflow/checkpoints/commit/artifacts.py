@@ -73,7 +73,7 @@ def seal(
     """
     path = chain.attempt(attempt_id)
     own = store.local_path(path)
-    before = _as_left(folder)
+    before = as_left(folder)
     if not before:
         raise ArtifactsRefused(
             f"the training function wrote nothing into its output folder {folder}: "
@@ -143,8 +143,8 @@ def _share(store: Store, made: Artifacts, found: Shared) -> None:
                 store.share(artifacts.place(same), made.place(file))
 
 
-def _as_left(folder: Path) -> Written:
-    """An output folder as the trainer has left it, its links resolved. Raises as `digest_folder`."""
+def as_left(folder: Path) -> Written:
+    """A folder as the trainer has left it, its links resolved. Raises as `digest_folder`."""
     try:
         check_fit(folder)
         resolve_links(folder)
@@ -287,6 +287,21 @@ def written_since(folder: Path, before: Written, taken: Path | None) -> list[str
     were moved to. Raises OSError."""
     now = {**(written(taken) if taken is not None else {}), **written(folder)}
     return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+
+
+def refuse_written_since(folder: Path, left: Written) -> None:
+    """Raise ArtifactsRefused where a save was written to after it was left; StoreFailure. Its digests would be right,
+    and its rows not those of its position."""
+    try:
+        changed = written_since(folder, left, None)
+    except OSError as error:
+        raise failure("read", str(folder), error) from error
+    if changed:
+        raise ArtifactsRefused(
+            f"{folder / changed[0]} was written after ctx.save had returned: what is saved must not be written to any "
+            "more, by no thread either; write each save into the folder that is given for it",
+            location=str(folder),
+        )
 
 
 def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import artifacts as files_of
 from trainflow.checkpoints.commit.artifacts import as_reference, digest_folder, earlier_files, shared_with, upload
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.checkpoints.transfers import SMALL_FILE_BYTES, fetch_files
@@ -185,12 +186,15 @@ class IntermediateSaves:
         *,
         split: str = "",
         number: int | None = None,
+        left: files_of.Written | None = None,
     ) -> IntermediateSave:
-        """What was written into the folder that `begin` gave (`number`: the so-manyth time, None: the last time) is a
-        save from now on. Raises StoreFailure, ArtifactsRefused."""
+        """What was written into the folder that `begin` gave (`number`: the so-manyth time, None: the last time), and
+        is as it was `left`, is a save from now on. Raises StoreFailure, ArtifactsRefused."""
         number = number or self._number
         folder = self._folder(number)
         files = digest_folder(folder)
+        if left is not None:
+            files_of.refuse_written_since(folder, left)
         upload(self._store, f"{self._path(number)}/{_FILES}", folder, files)
         save = IntermediateSave(self._attempt_id, number, dict(position), dict(state), files, now, split)
         own = self._record(save)

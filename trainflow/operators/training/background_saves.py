@@ -27,7 +27,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainflow.checkpoints.commit.output_checks import check_fit
+from trainflow.checkpoints.commit.artifacts import Written, as_left
 from trainflow.storage.local import LocalStore
 
 if TYPE_CHECKING:
@@ -39,13 +39,14 @@ KEPT_HERE = 1
 
 
 class _Written(NamedTuple):
-    """A save whose files are on this machine; `number`: which of this attempt's."""
+    """A save whose files are on this machine; `number`: which of this attempt's, `left`: how the trainer left it."""
 
     position: Mapping[str, Any]
     state: Mapping[str, Any]
     at: datetime
     split: str
     number: int
+    left: Written
 
 
 class _OnThisMachine(NamedTuple):
@@ -100,9 +101,9 @@ class BackgroundSaves:
 
     def complete(self, position: Mapping[str, Any], state: Mapping[str, Any], now: datetime, split: str) -> None:
         """What was written into the folder that `begin` gave is to become a save, and to be uploaded. Raises
-        ArtifactsRefused for what can never be one."""
-        check_fit(self._here.folder_of(self._here.number))
-        self._take(_Written(dict(position), dict(state), now, split, self._here.number))
+        ArtifactsRefused for what can never be one; StoreFailure."""
+        left = as_left(self._here.folder_of(self._here.number))
+        self._take(_Written(dict(position), dict(state), now, split, self._here.number, left))
 
     def arrived(self) -> list[int]:
         """The rows of saves that came to be in the store since this was asked last."""
@@ -147,12 +148,21 @@ class BackgroundSaves:
 
     def _keep(self, save: _Written | _OnThisMachine) -> None:
         if isinstance(save, _Written):
-            position, state, at, split, number = save
-            made = self._here.complete(position, state, at, split=split, number=number)
-            save = _OnThisMachine(made, self._here.folder_of(number), begun=False)
+            save = self._completed(save)
         made, folder, begun = save
         if self._there.publish(made, folder, self._earlier(), begun=begun, going_on=lambda: self._is_needed):
             self._arrived.append(int(made.position["row"]))
+
+    def _completed(self, save: _Written) -> _OnThisMachine:
+        folder = self._here.folder_of(save.number)
+        try:
+            made = self._here.complete(
+                save.position, save.state, save.at, split=save.split, number=save.number, left=save.left
+            )
+        except BaseException:
+            shutil.rmtree(folder.parent, ignore_errors=True)
+            raise
+        return _OnThisMachine(made, folder, begun=False)
 
 
 def background_saves(

@@ -150,6 +150,25 @@ def test_of_saves_that_come_meanwhile_newest_is_uploaded(machine: Machine, store
     assert machine.folders() == [f"{attempt_id(1)}-{4:08d}"]
 
 
+def test_save_that_is_written_to_before_its_digests_are_taken_is_none(
+    machine: Machine, store: SlowStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    saves = machine.attempt(1)
+    save(saves, 10)
+    assert store.on_its_way.acquire(timeout=WAIT)  # what comes meanwhile waits
+    save(saves, 20)
+    folder = machine.home / "saves" / CHAIN.partials / ("start." + "0" * 24) / f"{attempt_id(1)}-{2:08d}" / "files"
+    (folder / "model").write_bytes(b"after 30")
+
+    store.let_all()
+    saves.finish(needed=True)
+
+    assert saves.arrived() == [10]
+    assert "was written after ctx.save had returned" in caplog.text
+    assert machine.folders() == [f"{attempt_id(1)}-{1:08d}"]
+    assert row_of(machine.attempt(2).newest(SPLIT)) == 10
+
+
 def test_end_of_training_waits_for_file_that_is_on_its_way_alone(
     machine: Machine, store: SlowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
