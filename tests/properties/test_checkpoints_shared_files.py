@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import artifacts as artifacts_module
+from trainflow.checkpoints.commit import commit as commit_module
+from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes import prune as prune_module
@@ -26,7 +29,7 @@ from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.upkeep import garbage, shared_files
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
-from trainflow.errors import StoreFailure
+from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.identifiers import attempt_time
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
@@ -196,3 +199,85 @@ def test_planted_bug_is_found(plant: Callable[[pytest.MonkeyPatch], None], monke
             chains.do(action)
 
         assert any("is missing" in each for each in problems(chains.store))
+
+
+class _Interrupted(FaultyStore):
+    """Another writer comes before the call number `at` (from 1)."""
+
+    def __init__(self, inner: Store, at: int, other: Callable[[], object]) -> None:
+        super().__init__(inner)
+        self._at = at
+        self._other = other
+
+    def _pass(self, *call: Any) -> Any:
+        if len(self.calls) + 1 == self._at:
+            self._other()
+        return super()._pass(*call)
+
+
+def _prune_and_begin(chains: Family, at: int, *, prune_first: bool) -> tuple[int, bool]:
+    """A stage of another pipeline begins with a checkpoint that nothing keeps while its chain prunes it. Returns how
+    many calls the one made that was interrupted, and whether the stage has begun."""
+    for changed in (7, 7, 7):  # nothing else has the files
+        chains.commit(0, changed)
+    ledger = chains.writers[0].ledger
+    base = ledger.checkpoint(ledger.line()[0].id)
+    stage = chains.writers[2]
+    files = {"shard-0.bin": b"1 of 0", "log.txt": b"0"}
+    ref = CheckpointRef(CHAINS[0], base.id)
+    request = stage.request(files=files, split=split_of(0), earlier=[base.artifacts], origin=ref)
+    assert request.artifacts.owners == (base.artifacts.path,)
+    begun = []
+
+    def begin(store: Store) -> None:
+        with suppress(ArtifactCorrupt):
+            begun.append(commit(store, request, day(0)))
+
+    def delete(store: Store) -> None:
+        prune(Ledger(store, CHAINS[0]), [KeepLatest(1)], by=ME, now=day(0))
+
+    first, second = (delete, begin) if prune_first else (begin, delete)
+    store = _Interrupted(chains.store, at, lambda: second(chains.store))
+    first(store)
+    return len(store.calls), bool(begun)
+
+
+@pytest.mark.parametrize("prune_first", [True, False])
+def test_stage_begins_while_its_checkpoint_is_pruned_has_its_files_or_is_refused(prune_first: bool) -> None:
+    outcomes, at, calls = [], 1, 1
+    while at <= calls:
+        with family("memory") as chains:
+            calls, begun = _prune_and_begin(chains, at, prune_first=prune_first)
+            assert problems(chains.store) == [], f"call {at} of {calls}"
+            outcomes.append(begun)
+            sweep_garbage(Ledger(chains.store, CHAINS[0]), LATER)
+            assert problems(chains.store) == [], f"call {at} of {calls}, swept"
+            assert not begun or not leaks(chains.store)
+        at += 1
+    assert set(outcomes) == {True, False}
+
+
+def _prune_waits_for_none(patch: pytest.MonkeyPatch) -> None:
+    """Who deletes does not look for chains that are about to begin."""
+    patch.setattr(shared_files, "is_awaited", lambda *_: False)
+
+
+def _commit_does_not_look(patch: pytest.MonkeyPatch) -> None:
+    """Who begins does not look whether its checkpoint is kept."""
+    steps = [(name, step) for name, step in commit_module.STEPS if name != "check_origin"]
+    patch.setattr(commit_module, "STEPS", steps)
+
+
+@pytest.mark.parametrize("plant", [_prune_waits_for_none, _commit_does_not_look])
+def test_planted_race_is_found(plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    places = ((at, prune_first) for prune_first in (True, False) for at in range(44, 0, -1))
+
+    assert any("is missing" in each for at, prune_first in places for each in _problems_after_race(at, prune_first))
+
+
+def _problems_after_race(at: int, prune_first: bool) -> list[str]:
+    with family("memory") as chains:
+        _prune_and_begin(chains, at, prune_first=prune_first)
+        sweep_garbage(Ledger(chains.store, CHAINS[0]), LATER)
+        return problems(chains.store)

@@ -11,7 +11,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Fork, ForkedStage
 from trainflow.checkpoints.ledger_changes.fork import LineCheckpoint, fork_points, line_checkpoints
 from trainflow.checkpoints.ledger_changes.fork import fork as begin
-from trainflow.errors import InputError
+from trainflow.errors import CheckpointError, InputError
 from trainflow.failpoint import hit
 from trainflow.identifiers import check_name
 from trainflow.observability.redaction import check_no_secrets
@@ -108,7 +108,8 @@ def plan_fork(file: OpenedPipeline, asked: BranchRequest) -> ForkPlan:
 
 
 def fork(plan: ForkPlan, *, who: Author, now: datetime) -> ForkDone:
-    """Begin the chains of the branch. Raises ChainMoved, StoreFailure."""
+    """Begin the chains of the branch. Raises ChainMoved, StoreFailure; CheckpointError where what a chain was to go on
+    from was pruned at the same moment."""
     for each in plan.forked:
         _begin(each, plan.asked, plan.stages, who, now)
     return plan.outcome(dry_run=False)
@@ -229,6 +230,12 @@ def _begin(forked: _Forked, asked: BranchRequest, stages: list[ForkedStage], who
         now=now,
     )
     hit(f"fork: {key.stage}")
+    # the branch is registered by now: whoever prunes from here on keeps it
+    if chain.ledger().find(place.id) is None:
+        raise CheckpointError(
+            f"checkpoint {place.id} of {chain.key} was pruned while {key} was forked from it, so there is nothing to "
+            "train on from: fork another branch, from a checkpoint that 'trainflow checkpoints list' shows"
+        )
 
 
 def _described(forked: _Forked, asked: BranchRequest) -> ForkedChain:

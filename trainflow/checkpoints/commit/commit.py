@@ -217,6 +217,22 @@ def _owning_chains(artifacts: Artifacts) -> set[ChainKey]:
     return {ChainKey(*owner.split("/")[:3]) for owner in artifacts.owners}
 
 
+def _check_origin(work: Commit) -> None:
+    """Raise ArtifactCorrupt where files of another chain's checkpoint are named that its chain has pruned meanwhile. A
+    chain that prunes it from now on finds that this one is registered, and leaves the files."""
+    origin, own = work.request.origin, f"{work.request.chain.artifacts}/"
+    known = () if work.state.head is None else work.state.head.artifacts.owners
+    foreign = [each for each in work.request.artifacts.owners if not each.startswith(own) and each not in known]
+    if not isinstance(work.verdict, CommitCheckpoint | Stops) or not foreign or origin is None:
+        return
+    if Ledger(work.ledger.store, origin.chain).find(origin.checkpoint_id) is None:
+        raise ArtifactCorrupt(
+            f"cannot commit {work.request.checkpoint_id} to chain {work.request.chain}: it shares files with "
+            f"checkpoint {origin.checkpoint_id} of {origin.chain}, which was pruned meanwhile; train this split again",
+            location=work.request.artifacts.path,
+        )
+
+
 def _append(work: Commit) -> None:
     """The commit. The loser of the race looks once more: the winner may have been itself, an attempt earlier."""
     try:
@@ -264,9 +280,10 @@ STEPS: list[tuple[str, Step]] = [
     ("check_fence", _check_fence),
     ("judge", _judge),
     ("verify_parent", _verify_parent),
-    ("verify_artifacts", _verify_artifacts),
     ("register", _register),
+    ("verify_artifacts", _verify_artifacts),
     ("check_samples", lambda work: work.check_samples()),
+    ("check_origin", _check_origin),
     ("append", _append),
     ("seal", _seal),
     ("promote", _promote),

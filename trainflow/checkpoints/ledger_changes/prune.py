@@ -45,7 +45,7 @@ def prune(
     state, kept = ledger.state(), ledger.kept()
     if not removable(state, kept, policies, pinned):
         if not dry_run and state.last_pruned:
-            _finish(ledger, state.last_pruned, ledger.last_listing)
+            _finish(ledger, state.last_pruned, ledger.last_listing, now)
         return []
     ledger.raise_unless_whole()
     listed, said = ledger.files_in(ledger.chain.dependents), ledger.files_in(ledger.chain.dependents, empty=False)
@@ -60,7 +60,7 @@ def prune(
     if dry_run:
         return removable(state, kept, policies, keep)
     # of what was deleted before neither files nor a seal are there
-    _finish(ledger, [each for each in state.last_pruned if {each, f"{each}{SEAL}"} & there], seen)
+    _finish(ledger, [each for each in state.last_pruned if {each, f"{each}{SEAL}"} & there], seen, now)
 
     def make(state: ChainState) -> Prune | None:
         going = removable(state, ledger.kept(), policies, keep)
@@ -69,7 +69,7 @@ def prune(
     entry = ledger.append(make)
     if entry is None:
         return []
-    _delete(ledger, entry.checkpoint_ids, kept, listed, seen)
+    _delete(ledger, entry.checkpoint_ids, kept, seen, now)
     return entry.checkpoint_ids
 
 
@@ -77,12 +77,12 @@ def _delete(
     ledger: Ledger,
     going: Sequence[str],
     before: Sequence[CheckpointSummary],
-    listed: Collection[str],
     seen: ChainListing | None,
+    now: datetime,
 ) -> None:
     """Delete the files of what was pruned just now that nothing has any more. `before`: what was kept."""
     # of the state after the entry: what is committed meanwhile has the files of what is kept
-    shared = shared_files(ledger, listed)
+    shared = shared_files(ledger, now)
     gone = [each for each in before if each.id in {*going}]
     head = ledger.state().head
     with still_verified(ledger.store, head.artifacts if head else None):
@@ -111,10 +111,8 @@ def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
     ]
 
 
-def _finish(ledger: Ledger, pruned: Sequence[str], seen: ChainListing | None) -> None:
+def _finish(ledger: Ledger, pruned: Sequence[str], seen: ChainListing | None, now: datetime) -> None:
     """Delete what an earlier prune has left of the files of checkpoints."""
     left = [each for each in pruned if seen is None or seen.artifacts is None or seen.of_attempt(ledger.chain, each)]
     if left:
-        chain = ledger.chain
-        listed = ledger.files_in(chain.dependents) if seen is None else list(seen.below(chain.dependents))
-        delete_artifacts(ledger, left, shared_files(ledger, listed), seen)
+        delete_artifacts(ledger, left, shared_files(ledger, now), seen)

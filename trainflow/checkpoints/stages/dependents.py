@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -103,6 +103,24 @@ def registered_chains(store: Store, upstream: ChainKey, listed: Collection[str] 
             # nothing that was registered here
             continue
     return found
+
+
+#: a chain that was registered this long ago, and has added nothing since, was killed before it could
+_UNDER_WAY = timedelta(days=1)
+
+
+def is_awaited(store: Store, upstream: ChainKey, now: datetime) -> bool:
+    """Whether a chain was registered lately with `upstream` and has no entry yet that says what of it that goes on
+    from: it is about to name files that nothing else may keep. Raises LedgerCorrupt, StoreFailure."""
+    files = store.files(upstream.dependents)
+    lately = [file.path for file in files if file.modified is None or file.modified > now - _UNDER_WAY]
+    chains = registered_chains(store, upstream, [path.removeprefix(f"{upstream.dependents}/") for path in lately])
+    return any(not _names(Ledger(store, each).state(), upstream) for each in chains if each != upstream)
+
+
+def _names(state: ChainState, upstream: ChainKey) -> bool:
+    owned = any(owner.startswith(f"{upstream.artifacts}/") for owner in state.shared)
+    return owned or any(each.chain == upstream for each in state.upstreams)
 
 
 def references(

@@ -67,24 +67,27 @@ def sweep_garbage(
     ledger.raise_unless_whole()
     before = now - grace
     found = [
-        *orphaned_artifacts(ledger, before, living),
+        *orphaned_artifacts(ledger, before, living, shared_files(ledger, now)),
         *_orphaned_outputs(ledger, before, living),
         *_files("temporary", ledger.store.temporary(ledger.chain.prefix), before),
         *_files("split", _splits(ledger), _last_use(ledger, before)),
         *_saves(ledger, before),
     ]
     if not dry_run:
-        shared = shared_files(ledger)
+        # after it was read what is pruned
+        shared = shared_files(ledger, now)
         for each in found:
             _delete(ledger, each, shared)
     return found
 
 
-def orphaned_artifacts(ledger: Ledger, before: datetime, living: Collection[str] = ()) -> list[Garbage]:
+def orphaned_artifacts(
+    ledger: Ledger, before: datetime, living: Collection[str] = (), shared: Collection[str] = ()
+) -> list[Garbage]:
     """The artifacts of dead attempts that were not touched since `before`, and of pruned checkpoints whenever.
 
-    `living` are attempts that may still commit. Raises LedgerCorrupt when the ledger cannot be read whole, or does not
-    speak of a checkpoint that was committed; StoreFailure.
+    `living` are attempts that may still commit, `shared` the files that stay. Raises LedgerCorrupt when the ledger
+    cannot be read whole, or does not speak of a checkpoint that was committed; StoreFailure.
     """
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
     state = ledger.state()
@@ -95,7 +98,6 @@ def orphaned_artifacts(ledger: Ledger, before: datetime, living: Collection[str]
         # a person may still accept it
         kept.add(state.stopped.id)
     names = (name for name in ledger.store.folders(ledger.chain.artifacts) if name not in kept)
-    shared = shared_files(ledger)
     found = (_orphan(ledger, ledger.chain.attempt(name), shared, pruned=name in spoken_of) for name in names)
     return [each for each in found if each and (each.kind == "pruned" or each.modified <= before)]
 

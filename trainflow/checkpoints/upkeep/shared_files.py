@@ -6,28 +6,33 @@ registered with it, names it. Sources lead to who wrote the bytes and never to a
 followed.
 
 A run under way names nothing that is not in use already: what it commits may only name files that its parent has, and
-the parent is the head, or what another chain goes on from, and is kept.
+the parent is the head, or what another chain goes on from, and is kept. Which one that is a chain says with its first
+entry; it registers before, and then looks whether the checkpoint is still kept. So who deletes looks for such chains
+after the prune is recorded, and leaves all files to the next prune or sweep while there is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import datetime
 
 from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_files import decode_entry
 from trainflow.checkpoints.ledger.state import CheckpointSummary
-from trainflow.checkpoints.stages.dependents import registered_chains
+from trainflow.checkpoints.stages.dependents import is_awaited, registered_chains
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage.store import SEAL
 
 
-def shared_files(ledger: Ledger, listed: Collection[str] | None = None) -> set[str]:
-    """The files in the artifacts of a chain that checkpoints in use name as the source of their own: paths in the
-    store. `listed`: as `registered_chains` takes it. Raises LedgerCorrupt, StoreFailure."""
+def shared_files(ledger: Ledger, now: datetime) -> set[str]:
+    """The files in the artifacts of a chain that checkpoints in use name as the source of their own, or that a chain
+    which is about to begin may name: paths in the store. Raises LedgerCorrupt, StoreFailure."""
     store, chain = ledger.store, ledger.chain
-    others = [Ledger(store, key) for key in registered_chains(store, chain, listed) if key != chain]
+    if is_awaited(store, chain, now):
+        return {file.path for file in store.files(chain.artifacts)}
+    others = [Ledger(store, key) for key in registered_chains(store, chain) if key != chain]
     folder = f"{chain.artifacts}/"
     return {source for each in (ledger, *others) for source in _sources_in_use(each, folder)}
 
