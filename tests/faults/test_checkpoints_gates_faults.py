@@ -10,8 +10,8 @@ import pytest
 
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
+from trainflow.checkpoints.commit.conclusion import CommitRequest
 from trainflow.checkpoints.commit.gates import Gate
-from trainflow.checkpoints.commit.request import CommitRequest
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.errors import ChainStopped, StoreFailure

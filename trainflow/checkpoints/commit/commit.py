@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit.conclusion import CommitRequest, Conclusion, ledger_entry_of, verdict_of
 from trainflow.checkpoints.commit.gates import (
     CommitCheckpoint,
     RewindBy,
@@ -24,7 +25,6 @@ from trainflow.checkpoints.commit.gates import (
     rewind_floor,
 )
 from trainflow.checkpoints.commit.gates import StopChain as Stops
-from trainflow.checkpoints.commit.request import CommitRequest, Conclusion, ledger_entry_of, verdict_of
 from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint, GateRefusal, Rewind, Skip, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded

@@ -98,7 +98,7 @@ class _Fold:
             case Regrid() as regrid:
                 return self._regrid(regrid)
             case Resume():
-                return {"stopped": None, "retried": []}
+                return {"stopped": None, "gate_rewinds": []}
             case Promotion() as promotion:
                 return self._promote(promotion)
             case Prune() as prune:
@@ -189,7 +189,7 @@ class _Fold:
             "regrid": None,
             "root": self.state.root if target else None,
             "stopped": None,
-            "retried": self._retried(entry, target),
+            "gate_rewinds": self._gate_rewinds(entry, target),
             **self._demote(entry),
             "generation": self.state.generation + 1,
         }
@@ -211,12 +211,12 @@ class _Fold:
         found = self.kept.recently(checkpoint_id)
         return found is None or found.on_line
 
-    def _retried(self, entry: Rewind, target: CheckpointSummary | None) -> list[HoleRecord]:
+    def _gate_rewinds(self, entry: Rewind, target: CheckpointSummary | None) -> list[HoleRecord]:
         if entry.refused and entry.cause == "gate":
             refused = entry.refused
-            return [*self.state.retried, HoleRecord(refused.start, refused.end, "; ".join(refused.reasons))]
+            return [*self.state.gate_rewinds, HoleRecord(refused.start, refused.end, "; ".join(refused.reasons))]
         # after a rewind that a person decided, all of it is trained anew
-        return [each for each in self.state.retried if target and each.end <= target.watermark]
+        return [each for each in self.state.gate_rewinds if target and each.end <= target.watermark]
 
 
 def restored_aliases(

@@ -105,7 +105,7 @@ class ChainState(msgspec.Struct, frozen=True):
     #: gates refused a checkpoint, and no person has decided yet
     stopped: Stop | None = None
     #: splits for which gates caused a rewind; it is not tried again, unless a person went back further
-    retried: list[HoleRecord] = []
+    gate_rewinds: list[HoleRecord] = msgspec.field(default_factory=list, name="retried")
     #: alias → checkpoint
     promoted: dict[str, str] = {}
     #: alias → the checkpoints that rewinds took it from, since one was promoted to it

@@ -166,7 +166,7 @@ def test_manual_rewind_further_back_gives_splits_new_turn(writer: ChainWriter) -
 
     rewind(writer.ledger, made[0].id, expected_head=head.id, by=ME, now=day(6))
 
-    assert state_of(writer).retried == []
+    assert state_of(writer).gate_rewinds == []
 
 
 def test_manual_rewind_past_start_of_another_stage_is_refused(writer: ChainWriter, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def test_rewind_is_written_once_wherever_it_was_cut(
     assert (state.sequence, state.generation) == (4, 1)
     assert state.head == (None if target is None else made[target])
     assert (done.cause, done.reason) == ("gate", "auc >= 0.6: it is 0.5")
-    assert state.retried == [HoleRecord(day(3), day(4), "auc >= 0.6: it is 0.5")]
+    assert state.gate_rewinds == [HoleRecord(day(3), day(4), "auc >= 0.6: it is 0.5")]
     sound(writer)
 
 
@@ -229,7 +229,7 @@ def test_gate_rewind_may_repeat_for_other_splits(writer: ChainWriter) -> None:
     writer.commit_many(4)
 
     assert isinstance(commit(writer.store, refused(writer, "rewind 1"), day(6)), Rewind)
-    assert len(state_of(writer).retried) == 2
+    assert len(state_of(writer).gate_rewinds) == 2
     # it reaches back over the first one, which has had its turn
     writer.commit()
     with pytest.raises(ChainStopped):

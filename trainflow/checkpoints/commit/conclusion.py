@@ -184,7 +184,7 @@ def _gate_history(request: CommitRequest, state: ChainState, line: Sequence[Chec
     split = request.split
     return GateHistory(
         places=tuple(summary.number for summary in line),
-        rewound=any(each.start < split.end and split.start < each.end for each in state.retried),
+        rewound=any(each.start < split.end and split.start < each.end for each in state.gate_rewinds),
     )
 
 
