@@ -13,7 +13,7 @@ import pytest
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import STEPS, commit
 from trainflow.checkpoints.commit.conclusion import CommitRequest
-from trainflow.checkpoints.ledger import ledger_files
+from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import StoreFailure
 from trainflow.samples.spec import Samples
@@ -39,7 +39,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("earlier", [2, ledger_files.SNAPSHOT_INTERVAL - 1], ids=["plain", "with a snapshot"])
+@pytest.mark.parametrize("earlier", [2, snapshots.SNAPSHOT_INTERVAL - 1], ids=["plain", "with a snapshot"])
 def test_store_that_fails_at_any_call_of_commit(store: Store, tmp_path: Path, earlier: int, when: str) -> None:
     writer = ChainWriter(store, tmp_path / "scratch")
     writer.commit_many(earlier)

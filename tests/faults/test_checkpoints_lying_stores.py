@@ -14,7 +14,7 @@ from tests.faults.chain_work import CHAIN, ME, SAMPLES, Work, assert_done, asser
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.ledger import ledger_files
+from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
@@ -64,7 +64,7 @@ def test_fault_at_any_call_of_all_that_is_ever_done(tmp_path: Path, kind: str, w
 def test_fault_while_snapshots_and_pages_are_written(when: Any) -> None:
     """A commit that writes both: the reader after it sees the same with them and without."""
     ready = MemoryStore()
-    append_many(Ledger(ready, CHAIN), 16 * ledger_files.SNAPSHOT_INTERVAL - 1)
+    append_many(Ledger(ready, CHAIN), 16 * snapshots.SNAPSHOT_INTERVAL - 1)
     for fail_at in range(1, 20):
         store = MemoryStore()
         store.contents = dict(ready.contents)
@@ -85,12 +85,12 @@ def test_late_listing_hides_no_head_and_raises_no_false_alarm(tmp_path: Path) ->
     append_many(Ledger(store, CHAIN), 5)
     store.settle()
 
-    append_many(Ledger(store, CHAIN), 2 * ledger_files.SNAPSHOT_INTERVAL)
+    append_many(Ledger(store, CHAIN), 2 * snapshots.SNAPSHOT_INTERVAL)
 
     assert len(store.files(CHAIN.ledger)) == 5
-    assert Ledger(store, CHAIN).state().head_sequence == 5 + 2 * ledger_files.SNAPSHOT_INTERVAL
+    assert Ledger(store, CHAIN).state().head_sequence == 5 + 2 * snapshots.SNAPSHOT_INTERVAL
     report = audit(Ledger(store, CHAIN), SAMPLES, verify_files=False)
-    assert (report.problems, report.entries) == ([], 5 + 2 * ledger_files.SNAPSHOT_INTERVAL)
+    assert (report.problems, report.entries) == ([], 5 + 2 * snapshots.SNAPSHOT_INTERVAL)
 
 
 def test_listing_without_entry_before_shown_one_is_no_gap() -> None:

@@ -18,7 +18,7 @@ from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.ledger_files import StorePages, batches
+from trainflow.checkpoints.ledger.ledger_reading import StorePages, batches
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune

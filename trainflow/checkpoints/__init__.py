@@ -20,7 +20,7 @@ Invariants
 - Nothing here reads a clock or a database, and a local store imports neither fsspec nor anything else of weight.
 
 A change breaks this when it writes an entry any other way than through `Ledger.append`, lets the fold accept what the
-writer refuses (or the reverse), changes the fold without a new `ledger_files.SNAPSHOT_FORMAT`, or deletes before it
+writer refuses (or the reverse), changes the fold without a new `snapshots.SNAPSHOT_FORMAT`, or deletes before it
 records.
 
 Reading order

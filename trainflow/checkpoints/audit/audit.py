@@ -19,7 +19,7 @@ from trainflow.checkpoints.audit.raw_loss_evidence import missing, read_loss_evi
 from trainflow.checkpoints.audit.timeline import Interval, by_time, gaps_between, overlapping, uncovered
 from trainflow.checkpoints.ledger.entries import Artifacts, Prune
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.ledger_files import batches
+from trainflow.checkpoints.ledger.ledger_reading import batches
 from trainflow.checkpoints.verified_artifacts import verify_many
 from trainflow.errors import CheckpointError
 from trainflow.pluralize import agreeing, counted

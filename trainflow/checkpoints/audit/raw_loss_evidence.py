@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from trainflow.checkpoints.audit.raw_ledger import RawLedger
-from trainflow.checkpoints.ledger import ledger_files, missing_entries
+from trainflow.checkpoints.ledger import missing_entries, snapshots
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import sentence, traces, unrecorded
 from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
@@ -37,7 +37,7 @@ def read_loss_evidence(ledger: Ledger) -> LossEvidence:
         problems.append(f"a chain that goes on from this one cannot be read: {error}")
     mark = missing_entries.read_newest_entry(store, chain)
     return LossEvidence(
-        mark, missing_entries.entry_evidence(store, chain), ledger_files.snapshot_digests(store, chain), found, problems
+        mark, missing_entries.entry_evidence(store, chain), snapshots.snapshot_digests(store, chain), found, problems
     )
 
 

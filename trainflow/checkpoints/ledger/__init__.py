@@ -1,9 +1,10 @@
 """The ledger of a chain: an append-only log, one exclusively created file an entry, and the state it folds to.
 
 Reading order: `entries` (what can happen to a chain), `state` (what a chain is), `rules` (what may follow), `fold`
-(what an entry changes), `ledger_files` (entries, and the pages and snapshots that keep reading the head at the same
-cost however long the ledger is), `chain_listing` (what one listing shows of them), `ledger` (read and append),
-`ancestors` (the line back from the head), `missing_entries` and `missing_checkpoints` (has anything been lost?).
+(what an entry changes), `entry_format` (the bytes of an entry), `ledger_reading` (entries and pages, many at once),
+`snapshots` (which keep reading the head at the same cost however long the ledger is), `chain_listing` (what one listing
+shows of them), `ledger` (read and append), `ancestors` (the line back from the head), `missing_entries` and
+`missing_checkpoints` (has anything been lost?).
 
 Invariants
 - An entry is whole or not there, and holds the digest of the one before it.
@@ -12,5 +13,5 @@ Invariants
 
 A new kind of entry is a class in `entries`, a rule in `rules` and a change of state in `fold`; CONTRIBUTING.md goes
 through it. A change breaks this when the fold reads anything but entries, or when it changes without a new
-`ledger_files.SNAPSHOT_FORMAT`.
+`snapshots.SNAPSHOT_FORMAT`.
 """

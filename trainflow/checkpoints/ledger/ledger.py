@@ -12,20 +12,19 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import ledger_files, missing_entries
+from trainflow.checkpoints.ledger import missing_entries, snapshots
 from trainflow.checkpoints.ledger.chain_listing import ChainListing, list_chain
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind
+from trainflow.checkpoints.ledger.entry_format import decode_entry, encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal, restored_aliases
-from trainflow.checkpoints.ledger.ledger_files import (
+from trainflow.checkpoints.ledger.ledger_reading import (
     FIRST_BATCH,
     LARGEST_BATCH,
     NEWS_BATCH,
     PageLost,
     StorePages,
     batches,
-    decode_entry,
     edited_entry_error,
-    encode_entry,
     listed_batches,
     read_entries,
 )
@@ -169,7 +168,7 @@ class Ledger:
         """Read for the first time: up to the mark and one further, which is the end unless its writer has not left word
         yet. What the mark or a snapshot knows of has to be there."""
         listing = self._look() if self.store.remote else None
-        state, snapshot = ledger_files.load_snapshot(self.store, self.chain, listing)
+        state, snapshot = snapshots.load_snapshot(self.store, self.chain, listing)
         state = state or ChainState()
         self._snapshot_at = state.sequence
         mark = missing_entries.read_newest_entry(self.store, self.chain) if listing is None else self._mark
@@ -370,14 +369,14 @@ class Ledger:
             # the entry is written; what it comes to is read again when it is asked for
             self._known = None
             return
-        if self._saves_with(entry.sequence) and ledger_files.save_snapshot(
+        if self._saves_with(entry.sequence) and snapshots.save_snapshot(
             self.store, self.chain, self._known, self._page_source.made
         ):
             self._snapshot_at = entry.sequence
             self._page_source.made.clear()
 
     def _saves_with(self, sequence: int) -> bool:
-        return sequence - self._snapshot_at >= ledger_files.SNAPSHOT_INTERVAL
+        return sequence - self._snapshot_at >= snapshots.SNAPSHOT_INTERVAL
 
     def _location(self, sequence: int) -> str:
         return self.store.uri(self.chain.entry(sequence))

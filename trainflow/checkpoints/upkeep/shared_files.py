@@ -18,8 +18,8 @@ from datetime import datetime
 
 from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
+from trainflow.checkpoints.ledger.entry_format import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.ledger_files import decode_entry
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.stages.dependents import is_awaited, registered_chains
 from trainflow.errors import LedgerCorrupt

@@ -13,8 +13,8 @@ import msgspec
 
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
+from trainflow.checkpoints.ledger.entry_format import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.ledger_files import decode_entry
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import declared_dependents, still_needed
 from trainflow.checkpoints.verified_artifacts import download, verify_many

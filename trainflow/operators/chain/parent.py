@@ -122,7 +122,7 @@ def fetch_committed(
 
 
 def _known(ledger: Ledger, entry: tuple[int, str] | None) -> Checkpoint | None:
-    from trainflow.checkpoints.ledger.ledger_files import read_checkpoint
+    from trainflow.checkpoints.ledger.ledger_reading import read_checkpoint
 
     return read_checkpoint(ledger.store, ledger.chain, *entry) if entry is not None and entry[1] else None
 

@@ -15,8 +15,8 @@ from trainflow.checkpoints.ledger.entries import (
     LedgerEntry,
     Skip,
 )
+from trainflow.checkpoints.ledger.entry_format import encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
-from trainflow.checkpoints.ledger.ledger_files import encode_entry
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page, decode_page
 from trainflow.identifiers import digest
 from trainflow.testing.chains import day, split_of

@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from tests.unit.checkpoints.ledger.lost_entries import CHAIN, LAST, Make
-from trainflow.checkpoints.ledger import ledger_files
+from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger import state as chain_state
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger_changes.promote import promote
@@ -21,7 +21,7 @@ from trainflow.testing.chains import ChainWriter, day
 def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, bytes]]:
     """A chain of 30 entries: checkpoints, promotions (5, 15, 25) and a prune; the newest entry is a checkpoint."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ledger_files, "SNAPSHOT_INTERVAL", 8)
+        patch.setattr(snapshots, "SNAPSHOT_INTERVAL", 8)
         patch.setattr(chain_state, "PAGE", 4)
         writer = ChainWriter(MemoryStore(), tmp_path_factory.mktemp("scratch"), CHAIN)
         while (number := writer.ledger.state().sequence + 1) <= LAST:
@@ -41,7 +41,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, byt
 def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Make:
     """The chain without some entries, and without what lies in some folders beside them; read as on a disk, and as in a
     store where each look is a request."""
-    monkeypatch.setattr(ledger_files, "SNAPSHOT_INTERVAL", 8)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_INTERVAL", 8)
     monkeypatch.setattr(chain_state, "PAGE", 4)
 
     def without(lost: Collection[int], beside: Collection[str] = ()) -> MemoryStore:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger import ledger_files, missing_entries
+from trainflow.checkpoints.ledger import missing_entries, snapshots
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Prune, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import PAGE
@@ -64,19 +64,19 @@ def test_ledger_kept_checkpoint_is_read_in_full(writer: ChainWriter) -> None:
 
 
 def test_snapshots_keep_reading_head_cheap(writer: ChainWriter) -> None:
-    writer.commit_many(2 * ledger_files.SNAPSHOT_INTERVAL + 5)
+    writer.commit_many(2 * snapshots.SNAPSHOT_INTERVAL + 5)
     counted = FaultyStore(writer.store)
 
     state = fresh(writer, counted).state()
 
-    assert state.sequence == 2 * ledger_files.SNAPSHOT_INTERVAL + 5
+    assert state.sequence == 2 * snapshots.SNAPSHOT_INTERVAL + 5
     assert len(counted.calls) <= 5
     assert len(writer.store.files(writer.chain.snapshots)) == 2
 
 
 @pytest.mark.parametrize("damage", ["delete", "tear", "other bytes", "other format"])
 def test_snapshot_is_never_truth(writer: ChainWriter, damage: str) -> None:
-    writer.commit_many(ledger_files.SNAPSHOT_INTERVAL + 3)
+    writer.commit_many(snapshots.SNAPSHOT_INTERVAL + 3)
     expected = writer.ledger.state()
     for file in writer.store.files(writer.chain.snapshots):
         data = writer.store.read(file.path)
@@ -98,9 +98,9 @@ def test_store_that_refuses_snapshots_still_commits(tmp_path: Path) -> None:
 
     writer = ChainWriter(NoSnapshots(tmp_path), tmp_path)
 
-    writer.commit_many(ledger_files.SNAPSHOT_INTERVAL + 1)
+    writer.commit_many(snapshots.SNAPSHOT_INTERVAL + 1)
 
-    assert fresh(writer).state().sequence == ledger_files.SNAPSHOT_INTERVAL + 1
+    assert fresh(writer).state().sequence == snapshots.SNAPSHOT_INTERVAL + 1
     assert writer.store.files(writer.chain.snapshots) == []
 
 
@@ -181,8 +181,8 @@ def test_page_is_never_truth(long_store: MemoryStore, damage: str) -> None:
     ledger = Ledger(store, LONG)
     entry = rewind(ledger, target, expected_head=expected[-1].id, by=Author(), now=day(0))
     assert (entry.sequence, Ledger(store, LONG).checkpoint().id) == (3_001, target)
-    append_many(ledger, ledger_files.SNAPSHOT_INTERVAL)
-    assert len(Ledger(store, LONG).line()) == 6 + ledger_files.SNAPSHOT_INTERVAL
+    append_many(ledger, snapshots.SNAPSHOT_INTERVAL)
+    assert len(Ledger(store, LONG).line()) == 6 + snapshots.SNAPSHOT_INTERVAL
 
 
 def test_pages_that_newer_ones_replace_are_dropped(long_store: MemoryStore) -> None:
@@ -191,7 +191,7 @@ def test_pages_that_newer_ones_replace_are_dropped(long_store: MemoryStore) -> N
     ledger = Ledger(store, LONG)
     line = ledger.line()
     rewind(ledger, line[700].id, expected_head=line[-1].id, by=Author(), now=day(0))
-    append_many(ledger, ledger_files.SNAPSHOT_INTERVAL)
+    append_many(ledger, snapshots.SNAPSHOT_INTERVAL)
 
     state = Ledger(store, LONG).state()
     pages = {path.rpartition("/")[2] for path in store.contents if path.startswith(LONG.pages)}
@@ -200,11 +200,11 @@ def test_pages_that_newer_ones_replace_are_dropped(long_store: MemoryStore) -> N
 
 
 def test_entry_edited_below_snapshot_is_found_when_it_is_read(writer: ChainWriter) -> None:
-    made = writer.commit_many(ledger_files.SNAPSHOT_INTERVAL + 1)
+    made = writer.commit_many(snapshots.SNAPSHOT_INTERVAL + 1)
     file = entry_file(writer, 2)
     file.write_bytes(file.read_bytes().replace(b'"rows":10', b'"rows":11'))
 
-    assert fresh(writer).state().sequence == ledger_files.SNAPSHOT_INTERVAL + 1
+    assert fresh(writer).state().sequence == snapshots.SNAPSHOT_INTERVAL + 1
     with pytest.raises(LedgerCorrupt, match="was edited"):
         fresh(writer).checkpoint(made[1].id)
 

@@ -12,7 +12,7 @@ from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.audit.audit import AuditReport, audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.ledger import ledger_files
+from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Loss
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -37,7 +37,7 @@ NOW = day(1000)
 @pytest.fixture
 def writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ChainWriter:
     """Twelve entries: checkpoints, and a promotion as the eighth."""
-    monkeypatch.setattr(ledger_files, "SNAPSHOT_INTERVAL", 4)
+    monkeypatch.setattr(snapshots, "SNAPSHOT_INTERVAL", 4)
     made = ChainWriter(MemoryStore(), tmp_path, CHAIN)
     made.commit_many(PROMOTED - 1)
     promote(made.ledger, made.ledger.checkpoint().id, "champion", by=Author(), now=day(8))

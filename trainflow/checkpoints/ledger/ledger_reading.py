@@ -1,0 +1,175 @@
+"""How the entries of a ledger and the pages of its older checkpoints are read: in order, and many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.chain_listing import ChainListing
+from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop
+from trainflow.checkpoints.ledger.entry_format import RESTORE_ENTRY, decode_entry
+from trainflow.checkpoints.ledger.fold import SealedEntry
+from trainflow.checkpoints.ledger.state import CheckpointSummary, Page, decode_page
+from trainflow.errors import LedgerCorrupt
+from trainflow.identifiers import digest
+from trainflow.storage.store import Store
+
+#: entries asked for at once: few when the ledger was read before, then more and more
+NEWS_BATCH = 2
+FIRST_BATCH = 16
+LARGEST_BATCH = 1024
+
+
+def listed_batches(
+    store: Store, chain: ChainKey, first: int, listing: ChainListing, last: int
+) -> Iterator[list[SealedEntry]]:
+    """The entries from number `first` to the last that a listing shows, or number `last` where that is later. A listing
+    may be late: what it does not show is asked for by its number. Raises LedgerCorrupt, StoreFailure."""
+    last = max(last, max(listing.entries, default=0))
+    for begin in range(first, last + 1, LARGEST_BATCH):
+        numbers = range(begin, min(begin + LARGEST_BATCH, last + 1))
+        contents = read_entries(store, chain, numbers, listing)
+        yield _decoded(store, chain, numbers, contents)
+        if None in contents:
+            return
+
+
+def read_entries(
+    store: Store, chain: ChainKey, numbers: Sequence[int], listing: ChainListing | None
+) -> list[bytes | None]:
+    """The contents of entries by their numbers; None for one that is not there. Raises StoreFailure."""
+    if listing is None:
+        return store.read_many([chain.entry(number) for number in numbers])
+    shown = [listing.entries[number] for number in numbers if number in listing.entries]
+    others = [chain.entry(number) for number in numbers if number not in listing.entries]
+    found = dict(zip([file.path for file in shown], store.read_listed(shown), strict=True))
+    found |= dict(zip(others, store.read_many(others), strict=True))
+    return [found[chain.entry(number)] for number in numbers]
+
+
+def read_checkpoint(store: Store, chain: ChainKey, sequence: int, digest_of_entry: str) -> Checkpoint | None:
+    """A checkpoint of which is known which entry it is, without a look at its chain; None where it is not that entry
+    (any more). Raises StoreFailure."""
+    path = chain.entry(sequence)
+    try:
+        data = store.read_digested(path, digest_of_entry)
+    except FileNotFoundError:
+        return None
+    if digest(data) != digest_of_entry:
+        return None
+    entry = decode_entry(data, location=store.uri(path))
+    return entry if isinstance(entry, Checkpoint) else None
+
+
+def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) -> Iterator[list[SealedEntry]]:
+    """The entries from number `first` to the last there is. Raises LedgerCorrupt, StoreFailure."""
+    while True:
+        batch = _read(store, chain, first, size)
+        yield batch
+        if len(batch) < size:
+            return
+        first += size
+        size = min(size * 4, LARGEST_BATCH)
+
+
+def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedEntry]:
+    """The entries from `first` on, up to the first that is not there."""
+    numbers = range(first, first + count)
+    return _decoded(store, chain, numbers, store.read_many([chain.entry(number) for number in numbers]))
+
+
+def _decoded(
+    store: Store, chain: ChainKey, numbers: Sequence[int], contents: Sequence[bytes | None]
+) -> list[SealedEntry]:
+    found: list[SealedEntry] = []
+    for number, data in zip(numbers, contents, strict=True):
+        location = store.uri(chain.entry(number))
+        if data is None:
+            later = contents[number - numbers[0] + 1 :]
+            _check_nothing_after(store, chain.entry(number), later)
+            break
+        entry = decode_entry(data, location=location)
+        _check_chain(chain, entry, location)
+        found.append(SealedEntry(entry, digest(data), location))
+    return found
+
+
+def _check_chain(chain: ChainKey, entry: LedgerEntry, location: str) -> None:
+    """Entries do not name their chain, but where the files lie that they speak of."""
+    if isinstance(entry, Checkpoint | Stop) and not entry.artifacts.path.startswith(f"{chain.artifacts}/"):
+        raise LedgerCorrupt(
+            f"ledger entry {location} speaks of {entry.artifacts.path}, which belongs to another chain: it was copied "
+            "here. Restore this chain's own entry from a backup or another copy of the store, then run "
+            "'trainflow audit PIPELINE'",
+            location=location,
+        )
+
+
+def _check_nothing_after(store: Store, missing: str, later: Sequence[bytes | None]) -> None:
+    # read_many is not one moment: two entries may have come while it read, so look for the missing one again
+    if any(data is not None for data in later) and not store.exists(missing):
+        location = store.uri(missing)
+        raise LedgerCorrupt(
+            f"ledger entry {location} is missing although later ones are there. {RESTORE_ENTRY}",
+            location=location,
+        )
+
+
+class PageLost(Exception):
+    """A page is not there (any more) or not what it was: fold the ledger from its beginning."""
+
+
+class StorePages:
+    """`made` are the pages that the fold has made and no snapshot has saved yet; `listing` shows, in a store in which
+    each look is a request, what was read before."""
+
+    def __init__(self, store: Store, chain: ChainKey) -> None:
+        self._store = store
+        self._chain = chain
+        self.made: dict[str, bytes] = {}
+        self.listing: ChainListing | None = None
+
+    def checkpoint(self, summary: CheckpointSummary) -> Checkpoint:
+        """Raises LedgerCorrupt when the entry is not the one that was folded."""
+        location = self._store.uri(self._chain.entry(summary.sequence))
+        [data] = read_entries(self._store, self._chain, [summary.sequence], self.listing)
+        if data is None:
+            raise edited_entry_error(location)
+        entry = decode_entry(data, location=location)
+        if digest(data) != summary.digest or not isinstance(entry, Checkpoint):
+            raise edited_entry_error(location)
+        return entry
+
+    def page(self, page: Page) -> list[CheckpointSummary]:
+        """Raises PageLost."""
+        return self.pages([page])
+
+    def pages(self, pages: Sequence[Page]) -> list[CheckpointSummary]:
+        """The lines of several pages, read at once. Raises PageLost."""
+        away = [page.name for page in pages if page.name not in self.made]
+        read = dict(zip(away, self._store.read_many([self._chain.page(name) for name in away]), strict=True))
+        found: list[CheckpointSummary] = []
+        for page in pages:
+            data = self.made.get(page.name) or read[page.name]
+            if data is None:
+                raise PageLost(page.name)
+            try:
+                found += decode_page(page, data)
+            except (ValueError, msgspec.MsgspecError):
+                raise PageLost(page.name) from None
+        return found
+
+    def put(self, page: Page, data: bytes) -> None:
+        """Hold a new page until its writer has stored it."""
+        self.made[page.name] = data
+
+
+def edited_entry_error(location: str) -> LedgerCorrupt:
+    """An entry that later ones contradict."""
+    return LedgerCorrupt(
+        f"ledger entry {location} is missing or is not what the entries after it were written on: the ledger was "
+        "edited. Restore it from a backup or another copy of the store, then run 'trainflow audit PIPELINE'",
+        location=location,
+    )
