@@ -14,7 +14,8 @@ everything that the step changed. When the faults are over the chain must come t
 Invariants
 - A seed always gives the same history, also after other seeds in the same process.
 - Nothing here decides what the product decides: a simulated process only does what a real one does.
-- Each invariant is proven able to fail: `test_planted_bugs` and `test_planted_chain_bugs` plant a bug for each.
+- Each invariant is proven able to fail: `test_planted_bugs`, `test_planted_progress_bugs` and `test_planted_chain_bugs`
+  plant a bug for each.
 
 A change breaks this when an actor does two things in one step that a crash could part, or when a check trusts what the
 product says of itself where the rows or the files could be looked at.

@@ -18,8 +18,9 @@ from tests.simulation.database import SimulatedDatabase
 from tests.simulation.environment import isolated_project, storage_redirected
 from tests.simulation.faults import inject
 from tests.simulation.plan import MOST_DELAY_STEPS, Fault, Scenario
+from tests.simulation.shared_world import SharedWorld
 from tests.simulation.violation import Violation
-from tests.simulation.world import Action, SharedWorld, World
+from tests.simulation.world import Action, World
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.samples.table.inventory import open_inventory

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -13,7 +11,6 @@ import msgspec
 import pytest
 from sqlalchemy import select, update
 
-from tests.simulation import engine
 from tests.simulation.database import SimulatedDatabase
 from tests.simulation.plan import FaultKind as F
 from tests.simulation.planted_bug import SIMPLEST, PlantedBug
@@ -34,26 +31,15 @@ from trainflow.metadata.queries import (
     queued_run_queries,
     run_queries,
     task_queries,
-    trigger_queries,
 )
-from trainflow.metadata.queries.service_queries import Leases
 from trainflow.metadata.retry_policy import RetryCounts, RetryDecision, after_loss
 from trainflow.operators import checkpoint, trigger_dagrun
 from trainflow.samples.splits import next_split
-from trainflow.scheduler import loop, recovery, run_decision
+from trainflow.scheduler import loop, run_decision
 from trainflow.states import EXECUTION_STATES, DagRunState, TaskInstanceState
-from trainflow.triggerer.triggerer import Triggerer
 
 pytestmark = pytest.mark.slow
 
-#: partitions come late, and are waited for
-WAITING: dict[str, Any] = {
-    **SIMPLEST,
-    "mode": "latest",
-    "partitions": 3,
-    "present": (0,),
-    "arrivals": (1, 2),
-}
 #: attempts run on other hosts
 REMOTE: dict[str, Any] = {**SIMPLEST, "remote": True}
 
@@ -294,73 +280,6 @@ def start_the_newest_run_first(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(queued_run_queries, "startable", startable)
 
 
-# -- progress --------------------------------------------------------------------------------------------------------
-
-
-def adopt_nothing(patch: pytest.MonkeyPatch) -> None:
-    """What a dead engine held stays where it is."""
-    patch.setattr(engine, "adopt_orphans", lambda *_, **__: None)
-
-
-def reconcile_nothing(patch: pytest.MonkeyPatch) -> None:
-    """A workload that was lost on its way is waited for."""
-    patch.setattr(recovery.Reconciler, "reconcile", lambda _: None)
-
-
-def sweep_nothing(patch: pytest.MonkeyPatch) -> None:
-    """There is no safety net: what an engine did not hear is never looked at."""
-    patch.setattr(loop.Scheduler, "sweep", lambda _: None)
-
-
-def watch_no_wait_of_others(patch: pytest.MonkeyPatch) -> None:
-    """The waits of a dead triggerer are left to it."""
-    real = trigger_queries.claim
-
-    def claim(connection: Any, service_id: int, living: Any, limit: int) -> Any:
-        all_services = range(100)
-        return real(connection, service_id, all_services, limit)
-
-    patch.setattr(trigger_queries, "claim", claim)
-
-
-def forget_what_is_heard(patch: pytest.MonkeyPatch) -> None:
-    """An event of a trigger is dropped."""
-    patch.setattr(Triggerer, "_heard", lambda *_: None)
-
-
-def never_look_for_what_is_due(patch: pytest.MonkeyPatch) -> None:
-    """A retry waits for ever."""
-    patch.setattr(task_queries, "seconds_until_due", lambda *_: math.inf)
-
-
-def believe_the_clocks_of_others(patch: pytest.MonkeyPatch) -> None:
-    """A lease is over when its last heartbeat is old by the observer's clock of the day."""
-    clocks: dict[int, Any] = {}
-    real = engine.SimulatedEngine._register
-
-    def register(self: engine.SimulatedEngine) -> None:
-        clocks[id(self.leases)] = self.clock
-        real(self)
-
-    def silent(self: Leases, rows: Any) -> set[int]:
-        since = clocks[id(self)].now() - timedelta(seconds=self._dead_after)
-        return {row.id for row in rows if row.heartbeat_at <= since}
-
-    patch.setattr(engine.SimulatedEngine, "_register", register)
-    patch.setattr(Leases, "silent", silent)
-
-
-def wait_until_the_clock_comes_by_again(patch: pytest.MonkeyPatch) -> None:
-    """After the clock was set back by a day, a retry is due a day later."""
-    never = datetime.max.replace(tzinfo=UTC)
-    patch.setattr(task_queries, "TOLERANCE", never - datetime(2100, 1, 1, tzinfo=UTC))
-
-
-def watch_nothing_that_was_claimed_unheard(patch: pytest.MonkeyPatch) -> None:
-    """A wait that was claimed by an unheard commit is not watched."""
-    patch.setattr(trigger_queries, "watched", lambda *_: [])
-
-
 RACES = (F.DELETE_DATABASE, F.CLEAR_RUN, F.STALL, F.REWIND)
 LOSSES = (F.CRASH, F.KILL, F.GIVE_UP, F.REBOOT)
 
@@ -383,15 +302,6 @@ PLANTED = [
     PlantedBug(give_up_at_the_first_loss, LOSSES, {"infrastructure consumes no tries"}),
     PlantedBug(start_every_run, (F.TRIGGER,), {"max_active_runs"}),
     PlantedBug(start_the_newest_run_first, (F.TRIGGER,), {"chain order"}),
-    PlantedBug(adopt_nothing, (F.CRASH,), {"progress"}),
-    PlantedBug(reconcile_nothing, (F.SWALLOW,), {"progress"}),
-    PlantedBug(sweep_nothing, (F.CRASH,), {"progress"}),
-    PlantedBug(watch_no_wait_of_others, (F.CRASH,), {"progress"}, WAITING),
-    PlantedBug(forget_what_is_heard, (), {"progress"}, WAITING),
-    PlantedBug(watch_nothing_that_was_claimed_unheard, (F.LOSE_ACKNOWLEDGEMENT,), {"progress"}, WAITING),
-    PlantedBug(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
-    PlantedBug(believe_the_clocks_of_others, (F.HOST_CLOCK,), {"the living keep what they hold"}),
-    PlantedBug(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}),
     PlantedBug(say_that_all_is_done_when_told_to_stop, (F.PREEMPT,), {"success means done", "one successor"}),
     PlantedBug(begin_anew_with_a_new_database, (F.DELETE_DATABASE,), {"progress"}),
 ]

@@ -11,7 +11,8 @@ from tests.simulation.database import SimulatedDatabase
 from tests.simulation.environment import isolated_project, storage_redirected
 from tests.simulation.plan import Scenario
 from tests.simulation.process import Process
-from tests.simulation.world import SharedWorld, World
+from tests.simulation.shared_world import SharedWorld
+from tests.simulation.world import World
 from trainflow.messages.execution_api import GetXCom, Refused, Reply, Request
 from trainflow.metadata.queries import run_queries
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import NamedTuple
 
@@ -13,18 +13,16 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from tests.simulation.chain_check import ChainCheck
-from tests.simulation.clock import HostClock, SettableClock
+from tests.simulation.clock import HostClock
 from tests.simulation.database import SimulatedCrash, SimulatedDatabase
 from tests.simulation.engine import SETTINGS, SimulatedEngine
 from tests.simulation.executor import SimulatedExecutor
 from tests.simulation.fiber import Fiber
 from tests.simulation.invariants import Invariants
-from tests.simulation.ledger_check import LedgerCheck
-from tests.simulation.memory_store import MemoryStore
-from tests.simulation.pipeline import SOURCE, STORE, SimulatedFiles, pipeline_of
-from tests.simulation.plan import Scenario
+from tests.simulation.pipeline import SOURCE, SimulatedFiles, pipeline_of
 from tests.simulation.process import Process
-from tests.simulation.table import START, SampleTable, tiles
+from tests.simulation.shared_world import SharedWorld
+from tests.simulation.table import START, tiles
 from tests.simulation.trigger_loop import TriggerLoop
 from tests.simulation.worker import SimulatedAttempt, StoreFault
 from trainflow.checkpoints.chain import ChainKey
@@ -38,8 +36,6 @@ from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store
 
-MORNING = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
 
 class Action(NamedTuple):
     """Something that could happen next."""
@@ -47,31 +43,6 @@ class Action(NamedTuple):
     who: str
     #: returns what it did
     run: Callable[[], str]
-
-
-class SharedWorld:
-    """What all share that train the same chains: the store, the samples, the time."""
-
-    def __init__(self, scenario: Scenario) -> None:
-        self.scenario = scenario
-        self.clock = SettableClock(MORNING)
-        self.pipeline = pipeline_of(scenario)
-        self.files = SimulatedFiles(self.pipeline)
-        # of each kind about half
-        self.store = MemoryStore(STORE, remote=scenario.partitions % 2 == 1)
-        self.table = SampleTable(self.clock, scenario.partitions)
-        self.arrivals = list(scenario.arrivals)
-        for number in scenario.present:
-            self.table.arrive(number)
-        self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scenario))
-        #: errors that attempts may fail with, because the plan has caused them; what is damaged is so for all
-        self.expected_errors: set[str] = set()
-        if scenario.gate or (
-            scenario.mode == "backfill" and not scenario.present
-        ):  # a backfill of nothing at all fails
-            # a run whose checkpoint was refused fails, once for all
-            self.expected_errors.add("FailException")
-        self.homes: list[World] = []
 
 
 class World:
