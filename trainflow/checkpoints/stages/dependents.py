@@ -18,7 +18,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.errors import InputError
-from trainflow.storage.store import Store
+from trainflow.storage.store import Store, StoreFile
 
 
 def still_needed(dependent: Dependent, state: ChainState, kept: Sequence[CheckpointSummary]) -> set[str]:
@@ -109,10 +109,10 @@ def registered_chains(store: Store, upstream: ChainKey, listed: Collection[str] 
 _UNDER_WAY = timedelta(days=1)
 
 
-def is_awaited(store: Store, upstream: ChainKey, now: datetime) -> bool:
+def is_awaited(store: Store, upstream: ChainKey, files: Sequence[StoreFile], now: datetime) -> bool:
     """Whether a chain was registered lately with `upstream` and has no entry yet that says what of it that goes on
-    from: it is about to name files that nothing else may keep. Raises LedgerCorrupt, StoreFailure."""
-    files = store.files(upstream.dependents)
+    from: it is about to name files that nothing else may keep. `files`: what is in the folder of dependents. Raises
+    LedgerCorrupt, StoreFailure."""
     lately = [file.path for file in files if file.modified is None or file.modified > now - _UNDER_WAY]
     chains = registered_chains(store, upstream, [path.removeprefix(f"{upstream.dependents}/") for path in lately])
     return any(not _names(Ledger(store, each).state(), upstream) for each in chains if each != upstream)

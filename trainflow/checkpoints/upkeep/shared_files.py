@@ -30,9 +30,11 @@ def shared_files(ledger: Ledger, now: datetime) -> set[str]:
     """The files in the artifacts of a chain that checkpoints in use name as the source of their own, or that a chain
     which is about to begin may name: paths in the store. Raises LedgerCorrupt, StoreFailure."""
     store, chain = ledger.store, ledger.chain
-    if is_awaited(store, chain, now):
+    registered = store.files(chain.dependents)
+    if is_awaited(store, chain, registered, now):
         return {file.path for file in store.files(chain.artifacts)}
-    others = [Ledger(store, key) for key in registered_chains(store, chain) if key != chain]
+    listed = [file.path.removeprefix(f"{chain.dependents}/") for file in registered]
+    others = [Ledger(store, key) for key in registered_chains(store, chain, listed) if key != chain]
     folder = f"{chain.artifacts}/"
     return {source for each in (ledger, *others) for source in _sources_in_use(each, folder)}
 
