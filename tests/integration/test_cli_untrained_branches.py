@@ -47,7 +47,7 @@ def flights(inside: Callable[..., Flights]) -> Flights:
 def test_resume_of_chain_that_is_not_stopped_is_refused_and_starts_nothing(
     flights: Flights, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr("trainflow.cli.commands.start.train", lambda *_, **__: pytest.fail("it was started"))
+    monkeypatch.setattr("trainflow.cli.start_or_follow.train", lambda *_, **__: pytest.fail("it was started"))
     before = sorted(path for path in Path(flights.root).rglob("*") if ".trainflow" not in path.parts)
     code, said = flights.run("resume", "flights", *options)
     assert (code, "nothing was started" in said, "'trainflow start " in said) == (2, True, True), said
@@ -56,7 +56,7 @@ def test_resume_of_chain_that_is_not_stopped_is_refused_and_starts_nothing(
 
 def test_resume_of_chain_that_is_stopped_starts(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[object] = []
-    monkeypatch.setattr("trainflow.cli.commands.start.train", lambda *_, **__: started.append(1) or 0)
+    monkeypatch.setattr("trainflow.cli.start_or_follow.train", lambda *_, **__: started.append(1) or 0)
     with pytest.raises(ChainStopped):
         flights.writer.commit(gates=(Gate("auc >= 0.5"),), metrics={"auc": 0.1})
     assert flights.run("resume", "flights")[0] == 0

@@ -98,7 +98,7 @@ def _train(
     as_json: bool,
 ) -> int:
     from trainflow.actions.chains.repair import begin_repair_of, repair_done
-    from trainflow.cli.commands.start import train
+    from trainflow.cli.start_or_follow import train
 
     begin = begin_repair_of(chain.dag_id, skipped=skipped)
     # what is shown on the way must not get into the document

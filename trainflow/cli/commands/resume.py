@@ -46,7 +46,7 @@ def resume(
     Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
     """
     from trainflow.actions.chains import resume as action
-    from trainflow.cli.commands.start import train
+    from trainflow.cli.start_or_follow import train
     from trainflow.clock import SystemClock
 
     given = parse_overrides(overrides)

@@ -1,21 +1,13 @@
-"""`trainflow start`: train a pipeline, as the engine of its home or through the one that is alive."""
+"""`trainflow start`: train a pipeline until it is caught up."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from trainflow.cli.arguments import parse_overrides
-from trainflow.cli.render.output import EXIT_INTERRUPTED
-from trainflow.errors import EngineAlreadyRunning, InputError
+from trainflow.cli.start_or_follow import train
+from trainflow.errors import InputError
 from trainflow.workspace.locate import pipeline_path
-
-if TYPE_CHECKING:
-    from trainflow.actions.first_runs import Begin
-    from trainflow.actions.start import TrainingRequest
-    from trainflow.messages.workload import ParseResult
 
 
 def start(
@@ -62,87 +54,3 @@ def start(
         options = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
         return start_with_failpoints(project_of(path), path, failpoint, [*options, "--plain"] if plain else options)
     return train(path, given, detach=detach, plain=plain, ready=ready)
-
-
-def train(
-    path: Path,
-    overrides: dict[str, str],
-    *,
-    plain: bool,
-    detach: bool = False,
-    ready: int | None = None,
-    begin: Begin | None = None,
-    parsed: ParseResult | None = None,
-) -> int:
-    """Train a pipeline file, as the engine of its home or through the one that is alive. `begin`: what is begun there;
-    by default what `trainflow start` begins. `parsed`: what was read of the file already. Returns the exit code."""
-    from trainflow.actions.start import request_training
-
-    request = request_training(path, overrides, begin, parsed)
-    if detach:
-        return _detached(request)
-    code = None
-    while code is None:
-        try:
-            code = _as_engine(request, plain=plain, ready=ready)
-        except EngineAlreadyRunning as other:
-            if not other.pid:
-                raise
-            typer.echo(f"an engine is alive (pid {other.pid}): following it")
-            code = _as_follower(request, plain=plain, ready=ready)
-    return code
-
-
-def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> int:
-    from trainflow.actions.start import train_as_engine
-    from trainflow.clock import SystemClock
-
-    begun = False
-    try:
-        with train_as_engine(request, SystemClock()) as (engine, feeds):
-            from trainflow.cli.live.session import Session, say_ready, say_what_goes_on, say_where_chains_stand
-
-            begun = True
-            say_what_goes_on(feeds, request.stored)
-            say_ready(ready)
-            code = Session(engine, feeds, plain=plain).run()
-    except KeyboardInterrupt:
-        if begun:
-            raise
-        typer.echo("stopped before anything was begun")
-        return EXIT_INTERRUPTED
-    if code == EXIT_INTERRUPTED:
-        say_where_chains_stand(feeds, request.stored, request.workspace, request.overrides)
-    return code
-
-
-def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) -> int | None:
-    """The exit code; None when the engine was about to end and has not taken up what was begun here."""
-    from trainflow.actions.start import train_through_engine
-    from trainflow.cli.live.session import follow, say_ready, say_what_goes_on
-    from trainflow.clock import SystemClock
-
-    try:
-        with train_through_engine(request, SystemClock()) as (client, feeds):
-            say_what_goes_on(feeds, request.stored)
-            say_ready(ready)
-            return follow(client, feeds, plain=plain)
-    except KeyboardInterrupt:
-        typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
-        return EXIT_INTERRUPTED
-
-
-def _detached(request: TrainingRequest) -> int:
-    """0 once it trains; its own exit code where it has ended already."""
-    from trainflow.actions.start import train_detached
-
-    started = train_detached(request)
-    if started.exit_code is None:
-        typer.echo(f"training in the background (pid {started.pid})")
-        typer.echo("  trainflow status    where it is      trainflow stop    end it in good order")
-        typer.echo(f"  {started.log}")
-        return 0
-    if started.exit_code:
-        typer.echo(f"it ended at once (exit code {started.exit_code}); the end of {started.log}:", err=True)
-        typer.echo("\n".join(started.log.read_text().splitlines()[-15:]), err=True)
-    return started.exit_code

@@ -1,19 +1,13 @@
-"""What `trainflow start` says of a run that began before the pipeline was changed, and of an early Ctrl-C."""
+"""What `trainflow start` says of a run that began before the pipeline was changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from trainflow.actions import start
-from trainflow.cli.commands.start import _as_engine
 from trainflow.cli.live.session import say_what_goes_on
-from trainflow.cli.render.output import EXIT_INTERRUPTED
 from trainflow.execution.dag_files import DagFiles
 from trainflow.insight.progress import ProgressFeed
 from trainflow.messages.workload import DagSource
@@ -44,19 +38,6 @@ def test_start_with_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFixtur
         "way stay as they were, and what starts now reads the file as it is (functions, params, samples). To have all "
         "of the change now: 'trainflow runs cancel days 3', then 'trainflow start pipelines/days.yaml'\n"
     )
-
-
-def test_start_interrupted_before_it_began_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    @contextmanager
-    def interrupted(*_given: Any) -> Iterator[Any]:
-        raise KeyboardInterrupt
-        yield
-
-    monkeypatch.setattr(start, "train_as_engine", interrupted)
-    assert _as_engine(None, plain=True, ready=None) == EXIT_INTERRUPTED  # type: ignore[arg-type]
-    assert capsys.readouterr().out == "stopped before anything was begun\n"
 
 
 def test_worker_with_changed_file_reads_it_as_it_is(tmp_path: Path) -> None:
