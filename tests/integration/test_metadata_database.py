@@ -17,10 +17,10 @@ from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.local_databases import LocalServer
 from trainflow.errors import EngineError
 from trainflow.messages.execution_api import OutcomeState, Progress, Started, XComItem
-from trainflow.metadata.database import CONFLICT_TRIES, Database
+from trainflow.metadata.database import Database
 from trainflow.metadata.queries import in_flight, pool_queries, status_queries, task_queries
 from trainflow.metadata.queries.pool_queries import POOL
-from trainflow.metadata.transaction_failures import is_conflict
+from trainflow.metadata.transaction_retries import CONFLICT_TRIES, is_conflict
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.support.control_plane import ControlPlane, control_plane
 from trainflow.errors import DatabaseUnavailable, EngineError
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import pool_queries
-from trainflow.metadata.transaction_failures import is_conflict
+from trainflow.metadata.transaction_retries import is_conflict
 
 
 @pytest.fixture

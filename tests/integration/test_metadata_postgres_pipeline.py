@@ -14,7 +14,7 @@ from tests.support.local_databases import LocalPostgres
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import OutboxTable, PoolTable
 from trainflow.metadata.postgres_pipeline import StatementPipeline
-from trainflow.metadata.transaction_failures import is_conflict, is_outage, is_refusal
+from trainflow.metadata.transaction_retries import is_conflict, is_outage, is_refusal
 
 POOL, OUTBOX = PoolTable.table, OutboxTable.table
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -35,7 +35,7 @@ from trainflow.messages.http_protocol import (
 from trainflow.metadata.attempt_credentials import AttemptTaken, CredentialRefused
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.transaction_failures import is_refusal
+from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.settings.home import Home
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import dag_queries
 from trainflow.metadata.queries.dag_queries import DefinedTwice
 from trainflow.metadata.retry_policy import judge_exit
-from trainflow.metadata.transaction_failures import is_refusal
+from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.observability.process_lifetime import signal_group
 from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import meaning_of_exit_code

@@ -22,7 +22,7 @@ from trainflow.deadlines import LONGEST_BACKOFF_SECONDS
 from trainflow.errors import describe
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
-from trainflow.metadata.transaction_failures import is_own_fault
+from trainflow.metadata.transaction_retries import is_own_fault
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ away for a moment: one that is restarted, a disk that is full.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 import time
@@ -24,20 +23,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
 from trainflow.metadata.fast_path import FastConnection, Plans
-from trainflow.metadata.transaction_failures import is_conflict, is_damage, is_outage
+from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
 BUSY_TIMEOUT_SECONDS = 30
-#: a transaction that has lost this often in a row is not unlucky: something is wrong
-CONFLICT_TRIES = 5
-#: so long a database may be away: what it is asked then waits
-OUTAGE_SECONDS = 60.0
-_FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 2.0
 _SWITCH_PAUSE_SECONDS = 0.01
-
-log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -124,34 +115,10 @@ class Database:
         transaction loses for the fifth time, its error is raised. Raises DatabaseUnavailable when a minute was not
         enough.
         """
-        conflicts, deadline, pause = 0, None, _FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                result = work()
-                if deadline is not None:
-                    self.on_done_again()
-                return result
-            except (DatabaseUnavailable, DatabaseDamaged):
-                raise
-            except (DBAPIError, EngineError) as error:
-                if is_conflict(error):
-                    conflicts += 1
-                    if conflicts == CONFLICT_TRIES:
-                        raise
-                    log.info("a transaction lost against another one and is done again: %s", error)
-                elif is_outage(error):
-                    deadline = self.monotonic() + self.patience_seconds if deadline is None else deadline
-                    if self.monotonic() >= deadline or self.give_up():
-                        raise self._away(error) from error
-                    log.warning("the metadata database is away, asking again in %.1f s: %s", pause, error)
-                    self.sleep(pause)
-                    pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-                else:
-                    raise
-            if before_again is not None:
-                before_again()
+        return retry(work, self, before_again=before_again)
 
-    def _away(self, error: DBAPIError | EngineError) -> DatabaseUnavailable:
+    def away(self, error: DBAPIError | EngineError) -> DatabaseUnavailable:
+        """What is said when a minute was not enough."""
         where = self.url.render_as_string(hide_password=True)
         return DatabaseUnavailable(
             f"the metadata database {where} cannot be used: {getattr(error, 'orig', None) or error}. Nothing is lost: "

@@ -41,7 +41,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import judge_exit
-from trainflow.metadata.transaction_failures import is_refusal
+from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.states import TaskInstanceState
 

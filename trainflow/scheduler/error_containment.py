@@ -19,7 +19,7 @@ from trainflow.errors import describe
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import run_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.transaction_failures import is_own_fault
+from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.observability.redaction import presentable
 from trainflow.serialization.document import ChainDocument
 from trainflow.states import DagRunState

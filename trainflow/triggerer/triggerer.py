@@ -29,7 +29,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
 from trainflow.metadata.queries import service_queries, trigger_queries
 from trainflow.metadata.queries.service_queries import Leases
-from trainflow.metadata.transaction_failures import is_refusal
+from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from trainflow.errors import EngineError
-from trainflow.metadata.transaction_failures import is_conflict, is_damage, is_outage, is_own_fault, is_refusal
+from trainflow.metadata.transaction_retries import is_conflict, is_damage, is_outage, is_own_fault, is_refusal
 
 
 def of(driver_error: Exception) -> DBAPIError:

@@ -1,15 +1,28 @@
-"""What a failed transaction means: it lost against another one, its database is away for a while or is damaged, it does
-not take the values it was given, or none of these."""
+"""What a failed transaction means, and whether it is done again: it lost against another one, its database is away for
+a while or is damaged, it does not take the values it was given, or none of these."""
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from trainflow.errors import EngineError
+from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: a transaction that has lost this often in a row is not unlucky: something is wrong
+CONFLICT_TRIES = 5
+#: so long a database may be away: what it is asked then waits
+OUTAGE_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 2.0
 
 #: PostgreSQL: deadlock, serialization failure, unique violation; a prepared statement that a pooler has lost, that
 #: is another's, or that is older than its tables (`postgres_pipeline` begins anew then)
@@ -28,6 +41,50 @@ _SQLITE_OUTAGES = frozenset(
 _SQLITE_DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: of the conflicts, those in which a row is there already: done again, it may be there for good
 _DUPLICATES = frozenset({"23505", 1062})
+
+
+class Waits(Protocol):
+    """A database that may be away for a while, and how long it is waited for."""
+
+    patience_seconds: float
+    sleep: Callable[[float], None]
+    monotonic: Callable[[], float]
+    give_up: Callable[[], bool]
+    on_done_again: Callable[[], None]
+
+    def away(self, error: DBAPIError | EngineError) -> DatabaseUnavailable:
+        """The error that is raised when that was not enough."""
+        ...
+
+
+def retry(work: Callable[[], _T], waits: Waits, *, before_again: Callable[[], None] | None) -> _T:
+    """What `work` returns; what `Database.retrying` says of it is done here."""
+    conflicts, deadline, pause = 0, None, _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            result = work()
+            if deadline is not None:
+                waits.on_done_again()
+            return result
+        except (DatabaseUnavailable, DatabaseDamaged):
+            raise
+        except (DBAPIError, EngineError) as error:
+            if is_conflict(error):
+                conflicts += 1
+                if conflicts == CONFLICT_TRIES:
+                    raise
+                log.info("a transaction lost against another one and is done again: %s", error)
+            elif is_outage(error):
+                deadline = waits.monotonic() + waits.patience_seconds if deadline is None else deadline
+                if waits.monotonic() >= deadline or waits.give_up():
+                    raise waits.away(error) from error
+                log.warning("the metadata database is away, asking again in %.1f s: %s", pause, error)
+                waits.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            else:
+                raise
+        if before_again is not None:
+            before_again()
 
 
 def is_conflict(error: BaseException) -> bool:

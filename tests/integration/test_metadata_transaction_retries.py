@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from trainflow.errors import EngineError
-from trainflow.metadata.transaction_failures import is_conflict, is_outage
+from trainflow.metadata.transaction_retries import is_conflict, is_outage
 
 
 def _sqlite(code: int) -> sqlite3.OperationalError:
