@@ -5,8 +5,9 @@ whatever has become of one, it is none, and it is never the only copy. Together 
 was used least lately goes first. Processes need no lock: a file appears by a rename and goes by being unlinked.
 
 A small file is copied, a large one shares its blocks where the file system can do that, or is one file under two names,
-which is read-only from then on: a trainer that may write into such a one all the same (root) spoils what is in here,
-which is then found to be none, and not what is in the store.
+which is read-only from then on. Who may write into such a one all the same (root) is given a copy: two trainers of one
+machine would have the same file, and what the one writes would be what the other goes on from. What is put in here is
+one file with that of its trainer, who may spoil it: it is found to be none then.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ class ArtifactCache:
             return False
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            _share(found, target, file.size)
+            # root is kept from writing by no mode
+            _share(found, target, file.size, link=os.geteuid() != 0)
         except OSError:
             target.unlink(missing_ok=True)
             return False
@@ -105,11 +107,11 @@ def _used(entry: os.DirEntry[str]) -> tuple[int, int, str]:
     return status.st_mtime_ns, status.st_size, entry.path
 
 
-def _share(source: Path, target: Path, size: int) -> None:
+def _share(source: Path, target: Path, size: int, *, link: bool = True) -> None:
     """Make `target` a file with the content of `source`. Raises OSError."""
     if clone(source, target):
         return
-    if size > SMALL_BYTES:
+    if link and size > SMALL_BYTES:
         target.unlink(missing_ok=True)
         with suppress(OSError):  # another disk, or a file system without links
             os.link(source, target)

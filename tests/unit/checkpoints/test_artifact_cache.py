@@ -37,6 +37,7 @@ def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param == "large":
         monkeypatch.setattr(artifact_cache, "SMALL_BYTES", 0)
         monkeypatch.setattr(artifact_cache, "clone", lambda *_: False)
+        monkeypatch.setattr(os, "geteuid", lambda: 1000)
     return str(request.param)
 
 
@@ -61,6 +62,24 @@ def test_large_file_is_one_file_under_two_names_and_small_one_two_files(
     cache.place(file, tmp_path / "for the trainer")
     links = (tmp_path / "for the trainer").stat().st_nlink
     assert links == (3 if size == "large" else 1)
+
+
+def test_what_one_trainer_of_root_writes_is_not_in_the_file_of_another(
+    cache: ArtifactCache, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact_cache, "SMALL_BYTES", 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    file, path = make(b"content")
+    cache.put(file.sha256, path)
+    one, other = tmp_path / "one", tmp_path / "other"
+    assert cache.place(file, one)
+    assert cache.place(file, other)
+
+    for trainers in (path, one):
+        trainers.chmod(0o644)
+        trainers.write_bytes(b"CONTENT")
+
+    assert other.read_bytes() == b"content"
 
 
 def test_file_that_its_trainer_still_writes_is_none_where_it_was_not_copied(
