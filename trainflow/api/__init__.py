@@ -6,7 +6,8 @@ never waits for it, and no code of users is imported here.
 
 Reading order: `execution` (requests of attempts), `heartbeats`, `attempt_logs`, `known_tokens` (who asks), `openapi`,
 `presence` (its lease, and whether a scheduler lives), `scheduler_line` (what attempts change is told to the engine),
-`application` (what stands where), `server` (socket, TLS, life), `main` (the process that an engine starts).
+`application` (what stands where), `connections` (what each may take), `server` (socket, TLS, life), `main` (the process
+that an engine starts).
 
 A change breaks this when what people ask can keep attempts waiting, when a request that proves nothing is read or
 changes something, when a secret is written to a log or stands in an answer, when a request that is sent twice has the
