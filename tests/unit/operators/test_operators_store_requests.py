@@ -30,7 +30,8 @@ STEADY = {
     "train": {"put_file": 1},
     "commit": {"files_if_few": 1, "create_exclusive": 1, "replace": 1, "seal": 1},
 }
-PRUNE = {"files_if_few": 1, "create_exclusive": 1, "replace": 1, "delete_many": 1}
+#: `files`: once the prune is recorded, the chains that are about to begin with what it would delete
+PRUNE = {"files_if_few": 1, "create_exclusive": 1, "replace": 1, "files": 1, "delete_many": 1}
 #: answered from copies on this machine, or without a request
 FREE = {"read_many", "read_digested"}
 
