@@ -225,3 +225,25 @@ class TestReconcile:
         reconciler.reconcile()
         assert first.executor.terminated == []
         assert first.task(1, "a").state == ("deferred" if deferred else "success")
+
+    def test_attempt_that_another_scheduler_has_taken_over_is_left_alone(
+        self, first: ControlPlane, second: ControlPlane
+    ) -> None:
+        run = first.add_run("d")
+        running, queued, _ = first.tick()
+        first.claim(running)
+        second.executor.alive = {running.key}
+        look_while(DEAD_AFTER, second)
+        assert first.task(run, "a").service_id == second.service_id
+        # it stood still, and comes back
+        first.executor.alive = {running.key, queued.key}
+        reconciler = self.reconciler(first)
+        reconciler.reconcile()
+        reconciler.reconcile()
+        reconciler.end_strays()
+        assert running.key not in first.executor.terminated
+        assert queued.key in first.executor.terminated
+        second.report(running)
+        reconciler.reconcile()
+        reconciler.reconcile()
+        assert running.key in first.executor.terminated

@@ -132,17 +132,17 @@ class Reconciler:
         wanted, running = self._wanted(), self._executor.running()
         known = wanted.keys()
         # one that has just reported is about to end by itself: only what is seen twice is told to stop
-        strays = running - known
+        strays = self._held_by_none(running - known)
         for key in sorted(strays & self._suspects, key=_by_name):
             self._executor.terminate(key)
-        self._suspects = frozenset(strays)
+        self._suspects = strays
         for key in sorted(known - running, key=_by_name):
             reason = "the executor does not know the attempt"
             self._service.exited(key, ProcessExit(reason=reason, delivered=wanted[key]))
 
     def end_strays(self) -> None:
         """The executor is about to end: attempts that are not waited for any more need no time to save anything."""
-        for key in sorted(self._executor.running() - self._wanted().keys(), key=_by_name):
+        for key in sorted(self._held_by_none(self._executor.running() - self._wanted().keys()), key=_by_name):
             self._executor.terminate(key)
 
     def end_unwanted(self) -> None:
@@ -157,6 +157,15 @@ class Reconciler:
         )
         for key in sorted((key for key in strays if outcomes[key] in _UNWANTED), key=_by_name):
             self._executor.terminate(key)
+
+    def _held_by_none(self, strays: frozenset[AttemptKey]) -> frozenset[AttemptKey]:
+        """Those that are not waited for. What another scheduler has taken over, while this one stood still, runs here
+        and is that one's business."""
+        if not strays:
+            return strays
+        return self._database.read(
+            lambda connection: frozenset(key for key in strays if in_flight.attempt_holder(connection, key) is None)
+        )
 
     def _wanted(self) -> dict[AttemptKey, bool]:
         """Attempts that are waited for, and whether each has begun."""
