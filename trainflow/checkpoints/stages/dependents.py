@@ -109,13 +109,13 @@ def registered_chains(store: Store, upstream: ChainKey, listed: Collection[str] 
 _UNDER_WAY = timedelta(days=1)
 
 
-def is_awaited(store: Store, upstream: ChainKey, files: Sequence[StoreFile], now: datetime) -> bool:
+def is_awaited(upstream: ChainKey, ledgers: Sequence[Ledger], files: Sequence[StoreFile], now: datetime) -> bool:
     """Whether a chain was registered lately with `upstream` and has no entry yet that says what of it that goes on
-    from: it is about to name files that nothing else may keep. `files`: what is in the folder of dependents. Raises
-    LedgerCorrupt, StoreFailure."""
-    lately = [file.path for file in files if file.modified is None or file.modified > now - _UNDER_WAY]
-    chains = registered_chains(store, upstream, [path.removeprefix(f"{upstream.dependents}/") for path in lately])
-    return any(not _names(Ledger(store, each).state(), upstream) for each in chains if each != upstream)
+    from: it is about to name files that nothing else may keep. `ledgers`: of the registered chains, `files`: what is in
+    the folder of dependents. Raises LedgerCorrupt, StoreFailure."""
+    lately = {file.path for file in files if file.modified is None or file.modified > now - _UNDER_WAY}
+    new = [each for each in ledgers if _place(upstream, each.chain) in lately]
+    return any(not _names(each.state(), upstream) for each in new)
 
 
 def _names(state: ChainState, upstream: ChainKey) -> bool:

@@ -31,10 +31,12 @@ def shared_files(ledger: Ledger, now: datetime) -> set[str]:
     which is about to begin may name: paths in the store. Raises LedgerCorrupt, StoreFailure."""
     store, chain = ledger.store, ledger.chain
     registered = store.files(chain.dependents)
-    if is_awaited(store, chain, registered, now):
-        return {file.path for file in store.files(chain.artifacts)}
     listed = [file.path.removeprefix(f"{chain.dependents}/") for file in registered]
-    others = [Ledger(store, key) for key in registered_chains(store, chain, listed) if key != chain]
+    keys = [key for key in registered_chains(store, chain, listed) if key != chain]
+    # read anew, and once
+    others = [Ledger(store, key, of_one_task=True, has_few_files=False) for key in keys]
+    if is_awaited(chain, others, registered, now):
+        return {file.path for file in store.files(chain.artifacts)}
     folder = f"{chain.artifacts}/"
     return {source for each in (ledger, *others) for source in _sources_in_use(each, folder)}
 
