@@ -100,9 +100,10 @@ _.from_id
 _.meaning
 _.catches_up_in_seconds
 
-# overridden in a class of Uvicorn's
+# overridden in a class of Uvicorn's, and read by Starlette
 _.main_loop
 _.capture_signals
+_.redirect_slashes
 
 # what a supervisor of an attempt on another host uses
 _.RemoteSession

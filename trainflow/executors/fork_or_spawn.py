@@ -1,4 +1,4 @@
-"""Is an attempt forked from a warm worker, or run in an interpreter of its own? Pure."""
+"""The rule which attempts are forked from a warm worker, and which run in an interpreter of their own. Pure."""
 
 from __future__ import annotations
 
