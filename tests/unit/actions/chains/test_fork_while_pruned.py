@@ -12,6 +12,8 @@ from trainflow.actions.chains import fork
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger_changes.fork import LineCheckpoint
+from trainflow.checkpoints.ledger_changes.fork import fork as begin
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointError
@@ -28,7 +30,6 @@ def test_fork_of_what_is_pruned_meanwhile_says_so(
     store = LocalStore(tmp_path / "store")
     writer = ChainWriter(store, tmp_path / "scratch")
     first, *_ = writer.commit_many(3)
-    begin = fork.begin
 
     def begins(*words: Any, **options: Any) -> None:
         if pruned:  # it has looked at what is registered before
@@ -40,7 +41,7 @@ def test_fork_of_what_is_pruned_meanwhile_says_so(
     chain: Any = SimpleNamespace(
         key=writer.chain, ledger=lambda key=writer.chain: Ledger(store, key), by=lambda who: who
     )
-    place = fork.LineCheckpoint(first.id, first.sequence, first.watermark)
+    place = LineCheckpoint(first.id, first.sequence, first.watermark)
     forked = fork._Forked(chain, key, place)
 
     if pruned:
