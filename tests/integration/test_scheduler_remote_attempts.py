@@ -89,7 +89,7 @@ def test_outage_of_the_server_ends_no_attempt(
     plane: ControlPlane, run: int, work: ExecuteTask, pass_time: Callable[..., None]
 ) -> None:
     for _ in range(3):
-        pass_time(86_400, server=False, worker=None)
+        pass_time(3_600, server=False, worker=None)
         pass_time(LOST_AFTER - 10, server=True, worker=None)
         pass_time(10, server=True, worker=work)
     assert plane.task(run, "a").state == "running"
