@@ -118,11 +118,22 @@ def _api_listener(settings: Settings) -> socket.socket | None:
     from trainflow.settings.api_address import try_to_listen
     from trainflow.settings.executors import executor_entries
 
-    if all(entry.is_local for entry in executor_entries(settings).values()):
+    remote = [entry.name for entry in executor_entries(settings).values() if not entry.is_local]
+    if not remote:
         return None
+    log = logging.getLogger(__name__)
     listener, said = try_to_listen(settings.api)
-    logging.getLogger(__name__).info("API server: %s", said)
-    return listener
+    if listener is not None or not settings.api.enabled:
+        log.info("API server: %s", said)
+        return listener
+    log.warning(
+        "API server: %s. Attempts of %s are told %s: they wait unless what answers there is an API server of this "
+        "project's database",
+        said,
+        ", ".join(f"'{name}'" for name in remote),
+        settings.api.address,
+    )
+    return None
 
 
 def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) -> None:

@@ -246,6 +246,7 @@ class _HandedAttempt:
         authorities = settings.api.tls_ca
         ca_file = str(host.project.root / authorities) if authorities is not None else None
         self._key = workload.key
+        self._api_url = workload.api_url
         #: its process has ended, and that is being said
         self.ends = False
         #: its process has said a word
@@ -297,7 +298,7 @@ class _HandedAttempt:
     def end(self, exit: ProcessExit) -> WorkloadEnd:
         """The process has ended: say so where it has not said how itself."""
         if self._refused is not None:
-            return WorkloadEnd(self._key, True, f"not run here: {self._refused}")
+            return WorkloadEnd(self._key, True, f"not run here: {self._refused} (says {self._api_url})")
         if not self.claimed:
             return WorkloadEnd(self._key, False, f"it never began: {_in_words(exit)}")
         if self._reported is None:
