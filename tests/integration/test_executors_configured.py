@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import pytest
 
 from tests.support.embedded import Embedded, embedded, quiet
-from trainflow.errors import EngineError
+from trainflow.errors import EngineError, TrainflowError
 from trainflow.executors import plugins
 from trainflow.executors.executor import ExecutorHost, ExecutorUnavailable
 from trainflow.executors.local import LocalExecutor
@@ -124,7 +124,7 @@ def test_attempt_that_was_never_delivered_is_queued_anew_at_no_cost(engine: Embe
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("moodie", "no kind of executor is called 'moodie'; did you mean 'moody'?"),
+        ("moodie", "executors.moodie.type: no kind of executor is called 'moodie'; did you mean 'moody'?"),
         ("gone", "the executor 'gone' (nowhere.at_all:X) cannot be imported: ModuleNotFoundError"),
         ("list", "the executor 'list' (builtins:list) is no class that inherits Executor"),
     ],
@@ -132,7 +132,7 @@ def test_attempt_that_was_never_delivered_is_queued_anew_at_no_cost(engine: Embe
 def test_kind_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, kind: str, told: str) -> None:
     kinds = {"moody": "x:Moody", "gone": "nowhere.at_all:X", "list": "builtins:list"}
     monkeypatch.setattr(plugins, "_registered", lambda: kinds)
-    with pytest.raises(EngineError) as caught:
+    with pytest.raises(TrainflowError) as caught:
         plugins.executor_class(kind)
     assert str(caught.value).startswith(told)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from trainflow.insight.progress import ProgressFeed
     from trainflow.messages.workload import ParseResult
     from trainflow.settings.model import Settings
+    from trainflow.settings.project import Project
 
 
 class TrainingRequest(NamedTuple):
@@ -74,7 +75,19 @@ def request_training(
     from trainflow.observability.redaction import check_no_secrets
 
     check_no_secrets(overrides, "--set")
-    return TrainingRequest(open_workspace(path), path, overrides, begin, parsed)
+    workspace = open_workspace(path)
+    check_executors(workspace.project, workspace.settings)
+    return TrainingRequest(workspace, path, overrides, begin, parsed)
+
+
+def check_executors(project: Project, settings: Settings) -> None:
+    """Raise SettingsError for a table of `[executors]` that can never work: no run is to begin with it."""
+    from trainflow.settings.executors import executor_entries
+
+    if any(not entry.is_local for entry in executor_entries(settings).values()):
+        from trainflow.executors.options import check_options
+
+        check_options(project, settings)
 
 
 @contextmanager

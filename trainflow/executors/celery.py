@@ -13,17 +13,20 @@ from __future__ import annotations
 import importlib.util
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
+from urllib.parse import urlsplit
 
 import msgspec
 
-from trainflow.errors import EngineError, describe
+from trainflow.errors import EngineError, ExecutorSettingsError, describe
 from trainflow.executors.executor import ExecutorHost
+from trainflow.executors.options import read_options
 from trainflow.executors.remote import REDELIVER_SECONDS, RemoteExecutor
 from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import redact_text
 
 if TYPE_CHECKING:
@@ -35,6 +38,10 @@ log = logging.getLogger(__name__)
 TASK = "trainflow.execute_workload"
 #: how long a broker may take to answer before it counts as away
 _BROKER_SECONDS = 5.0
+#: schemes of brokers that Kombu is not asked about
+_USUAL = frozenset({"amqp", "amqps", "memory", "pyamqp", "redis", "rediss", "sentinel", "sqs"})
+#: those whose URL has one host and its port
+_WITH_PORT = frozenset({"amqp", "amqps", "pyamqp", "redis", "rediss", "sentinel"})
 #: how long messages that are being sent are waited for when the engine ends
 _LAST_SECONDS = 5.0
 
@@ -45,19 +52,52 @@ class CeleryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: URL of the broker: redis://…, amqp://…; better kept in the environment: it often holds a password
     broker: str
     #: seconds after which an attempt that nobody has begun is sent again
-    redeliver_seconds: float = REDELIVER_SECONDS
+    redeliver_seconds: Annotated[float, msgspec.Meta(gt=0)] = REDELIVER_SECONDS
     #: Celery's `broker_transport_options`
     transport_options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def celery_options(name: str, options: Mapping[str, Any]) -> CeleryOptions:
-    """The options of an executor of this kind. Raises EngineError for those that are wrong, and without Celery."""
-    if importlib.util.find_spec("celery") is None:
+    """The options of an executor of this kind. Raises ExecutorSettingsError for those that are wrong, EngineError
+    without Celery."""
+    read = read_options(name, options, CeleryOptions)
+    installed = importlib.util.find_spec("celery") is not None
+    problem = broker_problem(read.broker, _transports if installed else None)
+    if problem is not None:
+        raise ExecutorSettingsError(f"executors.{name}.broker: {problem}", executor=name, key="broker")
+    if not installed:
         raise EngineError(f"executors.{name}: Celery is not installed here: pip install 'trainflow[celery]'")
+    return read
+
+
+def broker_problem(broker: str, transports: Callable[[], Collection[str]] | None) -> str | None:
+    """What is wrong with the URL of a broker, without its secrets; None: nothing is. `transports`: those that Kombu
+    knows, asked for where the scheme is not one of the usual; None: that is not known here."""
+    for url in broker.split(";"):
+        scheme, separator, rest = url.partition("://")
+        if not separator or not scheme:
+            return "it is no URL: write one such as redis://HOST:6379/0 or amqp://USER@HOST//"
+        transport = scheme.partition("+")[0]
+        if transport not in _USUAL and transports is not None and transport not in (known := transports()):
+            return f"Celery has no transport '{transport}'{did_you_mean(transport, sorted(known), 'known')}"
+        if scheme in _WITH_PORT and not _has_good_port(rest):
+            return "its port must be a whole number from 0 to 65535"
+    return None
+
+
+def _has_good_port(rest: str) -> bool:
     try:
-        return msgspec.convert(options, CeleryOptions)
-    except msgspec.ValidationError as error:
-        raise EngineError(f"executors.{name}: {error}") from None
+        _ = urlsplit(f"//{rest}").port
+    except ValueError:
+        return False
+    return True
+
+
+def _transports() -> Collection[str]:
+    from kombu.transport import TRANSPORT_ALIASES  # slow to import
+
+    names: dict[str, str] = TRANSPORT_ALIASES
+    return names.keys()
 
 
 def celery_app(options: CeleryOptions) -> Celery:

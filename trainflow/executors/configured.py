@@ -73,7 +73,7 @@ class ConfiguredExecutors(Executor):
             return LocalExecutor(self._prestarted)
         from trainflow.executors.plugins import executor_class
 
-        return executor_class(entry.type).from_options(entry.name, entry.options)
+        return executor_class(entry.type, executor=entry.name).from_options(entry.name, entry.options)
 
     # -- contract --------------------------------------------------------------------------------------------------
 

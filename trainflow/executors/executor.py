@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 from trainflow.clock import Clock
-from trainflow.errors import EngineError
+from trainflow.errors import EngineError, ExecutorSettingsError
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import ExecutionApi
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.near_names import did_you_mean
 from trainflow.settings.executors import LOCAL
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -91,10 +92,13 @@ class Executor(ABC):
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
         """The executor `name` of `[executors]`; `options` is what its table holds besides `type` and `slots`.
 
-        Raises EngineError for options that it does not know. By default it has none.
+        Makes a value and reaches for nothing: it is called to check the settings too (`options.read_options` reads
+        them into a struct). Raises ExecutorSettingsError for what can never work; EngineError for what this host
+        lacks. By default it has no options.
         """
-        if options:
-            raise EngineError(f"executors.{name}: unknown setting '{next(iter(options))}': it has none of its own")
+        for key in options:
+            said = f"unknown setting executors.{name}.{key}{did_you_mean(key, ['type', 'slots'], 'known')}"
+            raise ExecutorSettingsError(said, executor=name, key=key)
         return cls()
 
     @abstractmethod

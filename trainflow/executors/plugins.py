@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from trainflow.errors import EngineError, describe
+from trainflow.errors import EngineError, ExecutorSettingsError, describe
 from trainflow.executors.executor import Executor
 from trainflow.near_names import did_you_mean
 
@@ -24,12 +24,16 @@ _OWN = {
 }
 
 
-def executor_class(kind: str) -> type[Executor]:
-    """The class of executors of this kind. Raises EngineError when there is none, or it cannot be imported."""
+def executor_class(kind: str, *, executor: str | None = None) -> type[Executor]:
+    """The class of executors of this kind, which the table of `executor` names (default: the kind itself).
+
+    Raises ExecutorSettingsError when there is none, EngineError when it cannot be imported."""
     registered = {} if kind in _OWN else _registered()
     found = _OWN.get(kind) or registered.get(kind)
     if found is None:
-        raise EngineError(f"no kind of executor is called '{kind}'{did_you_mean(kind, [*_OWN, *registered])}")
+        name = executor or kind
+        said = f"no kind of executor is called '{kind}'{did_you_mean(kind, [*_OWN, *registered])}"
+        raise ExecutorSettingsError(f"executors.{name}.type: {said}", executor=name, key="type")
     module, _, name = found.partition(":")
     try:
         loaded = getattr(import_module(module), name)

@@ -13,14 +13,14 @@ import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
 from trainflow.bootstrap import interpreter
-from trainflow.errors import EngineError
 from trainflow.executors.attempt_process import PidWatch
 from trainflow.executors.executor import ExecutorUnavailable
+from trainflow.executors.options import read_options
 from trainflow.executors.remote import REDELIVER_SECONDS, RemoteExecutor
 from trainflow.messages.workload import WORKLOAD_VARIABLE, AttemptKey, ExecuteTask, ProcessExit
 from trainflow.settings.environment import worker_environment
@@ -32,7 +32,7 @@ class WorkloadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a table of type `workload` holds besides `type` and `slots`."""
 
     #: seconds after which an attempt that nobody has begun is delivered again
-    redeliver_seconds: float = REDELIVER_SECONDS
+    redeliver_seconds: Annotated[float, msgspec.Meta(gt=0)] = REDELIVER_SECONDS
 
 
 class WorkloadExecutor(RemoteExecutor):
@@ -44,10 +44,7 @@ class WorkloadExecutor(RemoteExecutor):
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
-        try:
-            return cls(msgspec.convert(options, WorkloadOptions))
-        except msgspec.ValidationError as error:
-            raise EngineError(f"executors.{name}: {error}") from None
+        return cls(read_options(name, options, WorkloadOptions))
 
     def deliver(self, workload: ExecuteTask) -> None:
         if workload.key in self._supervisors:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from trainflow.errors import InputError, SettingsError
+from trainflow.executors.options import told_problems
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import MASK, redact, redact_text
 from trainflow.settings.environment import PREFIX
@@ -114,7 +115,16 @@ def problems(project: Project, environ: Mapping[str, str] | None = None) -> list
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX):
             found += [f"environment variable {name}: {problem}" for problem in _try(bare, {name: value})]
-    return found
+    return found or _of_executors(project, environ)
+
+
+def _of_executors(project: Project, environ: Mapping[str, str]) -> list[str]:
+    """What the kinds of executors say of their tables, file and variables together. Asked when all else is right."""
+    try:
+        settings = load_settings(project, environ)
+    except SettingsError as error:
+        return [str(error)]
+    return list(told_problems(project, settings, environ))
 
 
 def _problems_of(project: Project, section: str, values: Any) -> Iterator[str]:

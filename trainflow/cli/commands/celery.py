@@ -37,6 +37,7 @@ def worker(
     import os
 
     from trainflow.actions.celery_worker import celery_executor, run_celery_worker
+    from trainflow.actions.start import check_executors
     from trainflow.clock import SystemClock
     from trainflow.observability import redacted_output
     from trainflow.observability.logs import configure_logging
@@ -46,6 +47,7 @@ def worker(
 
     found = project_at(project) if project is not None else find_project()
     settings = load_settings(found)
+    check_executors(found, settings)
     redacted_output.install()
     configure_logging(settings.logging.level)
     entry = celery_executor(settings, executor)

@@ -57,12 +57,15 @@ def dag_processor() -> int:
 
 
 def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = False, serves: bool = False) -> int:
+    from trainflow.actions.start import check_executors
     from trainflow.clock import SystemClock
     from trainflow.settings.load import load_settings
     from trainflow.workspace.workspace import find_project
 
     project = find_project()
     settings = load_settings(project)
+    if "scheduler" in parts:
+        check_executors(project, settings)
     with ExitStack() as stack:
         if locked:
             from trainflow.engine.lock import engine_lock
