@@ -131,6 +131,10 @@ class SimulatedEngine:
         """See `ExecutorHost.not_taken`."""
         raise AssertionError("a simulated executor is never away")
 
+    def taken(self, executor: str) -> None:
+        """See `ExecutorHost.taken`."""
+        raise AssertionError("a simulated executor is never away")
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         self.service.exited(key, exit)

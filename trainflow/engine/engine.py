@@ -109,6 +109,11 @@ class Engine:
         assert self.executor is not None
         self.executor.not_taken(workload, reason)
 
+    def taken(self, executor: str) -> None:
+        """See `ExecutorHost.taken`."""
+        assert self.executor is not None
+        self.executor.taken(executor)
+
     def _warm_process(self) -> ForkserverClient | None:
         return self.executor.warm_process if self.executor is not None else None
 

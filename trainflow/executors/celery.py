@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -131,6 +131,8 @@ def celery_app(options: CeleryOptions) -> Celery:
 class CeleryExecutor(RemoteExecutor):
     """`type = "celery"`."""
 
+    tells_later: ClassVar[bool] = True
+
     def __init__(self, options: CeleryOptions) -> None:
         super().__init__(redeliver_seconds=options.redeliver_seconds)
         self._options = options
@@ -142,7 +144,7 @@ class CeleryExecutor(RemoteExecutor):
 
     def start(self, host: ExecutorHost) -> None:
         super().start(host)
-        self._sender = _Sender(self._options, self._failed)
+        self._sender = _Sender(self._options, self._failed, self._recovered)
 
     def deliver(self, workload: ExecuteTask) -> None:
         assert self._sender is not None
@@ -151,6 +153,10 @@ class CeleryExecutor(RemoteExecutor):
     def _failed(self, workload: ExecuteTask, reason: str) -> None:
         """Give back what could not be sent. Called by the thread that sends."""
         self._host.reactor.call_soon(lambda: self.not_delivered(workload, reason))
+
+    def _recovered(self, workload: ExecuteTask) -> None:
+        """Say that one was sent, after one that could not be. Called by the thread that sends."""
+        self._host.reactor.call_soon(lambda: self.delivered_again(workload))
 
     def withdraw(self, key: AttemptKey) -> None:
         assert self._sender is not None
@@ -170,9 +176,17 @@ def message_id(key: AttemptKey) -> str:
 class _Sender:
     """Sends messages in a thread of its own: a broker that does not answer keeps nothing waiting but messages."""
 
-    def __init__(self, options: CeleryOptions, on_failure: Callable[[ExecuteTask, str], None]) -> None:
+    def __init__(
+        self,
+        options: CeleryOptions,
+        on_failure: Callable[[ExecuteTask, str], None],
+        on_recovery: Callable[[ExecuteTask], None],
+    ) -> None:
+        """`on_recovery`: called with the first that is sent after one that could not be."""
         self._options = options
         self._on_failure = on_failure
+        self._on_recovery = on_recovery
+        self._away = False
         self._work: SimpleQueue[ExecuteTask | AttemptKey | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="celery", daemon=True)
         self._thread.start()
@@ -198,8 +212,12 @@ class _Sender:
                     app.control.revoke(message_id(work))
                 else:
                     self._send(app, work)
+                    if self._away:
+                        self._away = False
+                        self._on_recovery(work)
             except Exception as error:
                 if isinstance(work, ExecuteTask):
+                    self._away = True
                     said = describe(error).replace(self._options.broker, redact_text(self._options.broker))
                     self._on_failure(work, f"the broker {redact_text(self._options.broker)} does not answer: {said}")
         app.close()

@@ -39,6 +39,10 @@ class _ConfiguredExecutor:
         self.undelivered: dict[AttemptKey, ExecuteTask] = {}
         #: what another engine's executor had, and this one has not looked after yet
         self.unadopted: dict[AttemptKey, InFlightAttempt] = {}
+        #: what was handed over to see whether it is taken again; not known yet
+        self.probe: AttemptKey | None = None
+        #: the log has the outage, and not yet its end
+        self.told = False
         self.pause = _FIRST_PAUSE_SECONDS
         self.timer: Timer | None = None
 
@@ -85,6 +89,7 @@ class ConfiguredExecutors(Executor):
             raise errors[0]
         for part in self._parts.values():
             if part.problem is not None:
+                part.told = True
                 log.error(
                     "executor '%s' cannot start: %s; its tasks wait, the others go on", part.entry.name, part.problem
                 )
@@ -114,10 +119,10 @@ class ConfiguredExecutors(Executor):
         try:
             executor.queue_workload(workload)
         except ExecutorUnavailable as error:
-            part.undelivered[workload.key] = workload
-            log.warning("executor '%s' takes nothing: %s; its tasks stay queued", part.entry.name, error)
-            self._leave_alone(part, error)
+            self._not_taken(part, workload, error, first=True)
             return False
+        if not executor.tells_later:
+            self._takes(part)
         return True
 
     def sync(self) -> None:
@@ -162,9 +167,13 @@ class ConfiguredExecutors(Executor):
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`."""
         part = self._parts[workload.executor]
-        part.undelivered[workload.key] = workload
-        if part.timer is None:
-            self._leave_alone(part, ExecutorUnavailable(reason))
+        self._not_taken(part, workload, ExecutorUnavailable(reason), first=part.probe == workload.key)
+
+    def taken(self, executor: str) -> None:
+        """See `ExecutorHost.taken`."""
+        part = self._parts[executor]
+        self._takes(part)
+        self._deliver_all(part)
 
     # -- what others ask -------------------------------------------------------------------------------------------
 
@@ -210,31 +219,74 @@ class ConfiguredExecutors(Executor):
                 raise
             log.exception("%s cannot look after its attempts", type(executor).__name__)
 
+    def _not_taken(
+        self, part: _ConfiguredExecutor, workload: ExecuteTask, error: ExecutorUnavailable, *, first: bool
+    ) -> None:
+        """Keep a workload, `first`: before those that wait. The log has an outage once."""
+        kept = {workload.key: workload}
+        part.undelivered = kept | part.undelivered if first else part.undelivered | kept
+        if part.probe == workload.key:
+            part.probe = None
+        if not part.told:
+            part.told = True
+            log.warning("executor '%s' takes no workloads: %s; its tasks stay queued", part.entry.name, error)
+        self._leave_alone(part, error)
+
+    def _takes(self, part: _ConfiguredExecutor) -> None:
+        """A workload was handed over: an outage has ended."""
+        part.problem, part.probe, part.pause = None, None, _FIRST_PAUSE_SECONDS
+        if part.timer is not None:
+            part.timer.cancel()
+            part.timer = None
+        if part.told:
+            part.told = False
+            log.info("executor '%s' takes workloads again", part.entry.name)
+            # the scheduler may queue for it again
+            self._host.reactor.wake()
+
     def _leave_alone(self, part: _ConfiguredExecutor, error: Exception) -> None:
         part.problem = str(error) if isinstance(error, EngineError) else describe(error)
-        part.timer = self._host.reactor.call_later(part.pause, lambda: self._try_again(part))
-        part.pause = min(part.pause * 2, _LONGEST_PAUSE_SECONDS)
+        self._wait(part)
+
+    def _wait(self, part: _ConfiguredExecutor) -> None:
+        """Try again after a pause, once."""
+        if part.timer is None:
+            part.timer = self._host.reactor.call_later(part.pause, lambda: self._try_again(part))
+            part.pause = min(part.pause * 2, _LONGEST_PAUSE_SECONDS)
 
     def _try_again(self, part: _ConfiguredExecutor) -> None:
-        """Deliver what waits, in order, until one is not taken."""
-        part.timer, part.problem = None, None
+        """Start it, or hand over one workload, and the others once that is taken; the problem lasts until then."""
+        part.timer = None
         assert part.executor is not None
         if not part.started:
             if self._start(part) is not None:
                 return
             self._adopt_now(part, part.executor)
-        waiting = list(part.undelivered.values())
-        for workload in waiting:
-            del part.undelivered[workload.key]
-        while waiting:
-            workload = waiting.pop(0)
-            if not self._deliver(part, part.executor, workload):
-                part.undelivered.update((each.key, each) for each in waiting)
+            self._deliver_all(part)
+            self._host.reactor.wake()
+        elif part.probe is not None and part.probe in part.executor.running():
+            # what sends it has not said yet how that went
+            self._wait(part)
+        elif part.undelivered:
+            part.probe = next(iter(part.undelivered))
+            if not self._deliver(part, part.executor, part.undelivered.pop(part.probe)):
                 return
-        log.info("executor '%s' takes workloads again", part.entry.name)
-        part.pause = _FIRST_PAUSE_SECONDS
-        # the scheduler may queue for it again
-        self._host.reactor.wake()
+            if part.executor.tells_later:
+                self._wait(part)
+            else:
+                self._deliver_all(part)
+        else:
+            # nothing is left to try it with: the next one that is queued shows how it is
+            part.problem, part.probe = None, None
+            self._host.reactor.wake()
+
+    def _deliver_all(self, part: _ConfiguredExecutor) -> None:
+        """Deliver what waits, in order, until one is not taken."""
+        assert part.executor is not None
+        while part.undelivered:
+            key = next(iter(part.undelivered))
+            if not self._deliver(part, part.executor, part.undelivered.pop(key)):
+                return
 
     def _adopt_now(self, part: _ConfiguredExecutor, executor: Executor) -> None:
         attempts, part.unadopted = list(part.unadopted.values()), {}

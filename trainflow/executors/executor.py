@@ -69,6 +69,10 @@ class ExecutorHost(Protocol):
         """
         ...
 
+    def taken(self, executor: str) -> None:
+        """Say that an executor which `tells_later` could hand on a workload again, after one that it could not."""
+        ...
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """Report that the process of an attempt ended, or that its end will never be seen.
 
@@ -87,6 +91,8 @@ class Executor(ABC):
 
     #: its attempts speak over HTTP: a workload holds what claims it, and where the API server is
     remote: ClassVar[bool] = False
+    #: it finds out later whether a workload could be handed on: `not_taken`, and `taken` when it can again
+    tells_later: ClassVar[bool] = False
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:

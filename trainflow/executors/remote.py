@@ -13,21 +13,27 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import ClassVar
 
-from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
+from trainflow.executors.executor import Executor, ExecutorHost, ExecutorUnavailable, InFlightAttempt
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 
 log = logging.getLogger(__name__)
 
 #: an attempt that nobody has begun so long after it was delivered is delivered again
 REDELIVER_SECONDS = 300.0
+#: times that, at the longest: the time doubles with each delivery
+_LONGEST_WAIT = 8
 
 
 class _Delivered:
     """An attempt that was handed over. `workload`: None for one that another engine delivered."""
 
-    def __init__(self, workload: ExecuteTask | None, at: float) -> None:
+    def __init__(self, workload: ExecuteTask | None, at: float, wait: float) -> None:
+        """`wait`: seconds after which it is delivered again when no worker has begun it."""
         self.workload = workload
-        self.at = at
+        self.first = self.at = at
+        self.wait = wait
+        #: it was delivered again before
+        self.again = False
 
 
 class RemoteExecutor(Executor):
@@ -57,30 +63,51 @@ class RemoteExecutor(Executor):
 
     def queue_workload(self, workload: ExecuteTask) -> None:
         self.deliver(workload)
-        self._delivered[workload.key] = _Delivered(workload, self._host.clock.monotonic())
+        self._delivered[workload.key] = _Delivered(workload, self._host.clock.monotonic(), self._redeliver_seconds)
 
     def not_delivered(self, workload: ExecuteTask, reason: str) -> None:
         """What took it over could not hand it on."""
         if self._delivered.pop(workload.key, None) is not None:
             self._host.not_taken(workload, reason)
 
+    def delivered_again(self, workload: ExecuteTask) -> None:
+        """What took it over could hand it on, the first time since it could not."""
+        self._host.taken(workload.executor)
+
     def sync(self) -> None:
         """Deliver again what nobody has begun: a message that was lost, a worker that ended before it claimed."""
         now = self._host.clock.monotonic()
         for key, each in list(self._delivered.items()):
-            if each.workload is None or now - each.at < self._redeliver_seconds:
+            if each.workload is None or now - each.at < each.wait:
                 continue
             if self._host.has_begun(key):
                 each.workload = None
                 continue
-            log.info("attempt %s was delivered %.0f s ago and not begun: again", key.attempt_id, now - each.at)
-            each.at = now
-            self.deliver(each.workload)
+            self._deliver_again(each, each.workload, now)
+
+    def _deliver_again(self, each: _Delivered, workload: ExecuteTask, now: float) -> None:
+        # with no worker at all each message that is sent again is one more that lies there
+        log.log(
+            logging.DEBUG if each.again else logging.INFO,
+            "task '%s' (attempt %s) was handed over %.0f s ago and no worker has begun it: it is handed over again; "
+            "is a worker listening on queue '%s'?",
+            workload.task_id,
+            workload.key.attempt_id,
+            now - each.first,
+            workload.queue,
+        )
+        each.at, each.again, each.wait = now, True, min(each.wait * 2, self._redeliver_seconds * _LONGEST_WAIT)
+        try:
+            self.deliver(workload)
+        except ExecutorUnavailable as error:
+            self.not_delivered(workload, str(error))
 
     def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
         """Have those that run go on. Those that were only queued are made anew: what claims them is nowhere known."""
         now = self._host.clock.monotonic()
-        self._delivered.update((each.key, _Delivered(None, now)) for each in attempts if each.running)
+        self._delivered.update(
+            (each.key, _Delivered(None, now, self._redeliver_seconds)) for each in attempts if each.running
+        )
         return [each.key for each in attempts if not each.running]
 
     def terminate(self, key: AttemptKey) -> None:

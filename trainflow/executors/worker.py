@@ -223,6 +223,9 @@ class _Host:
         """See `ExecutorHost.not_taken`."""
         self.exited(workload.key, ProcessExit(reason=reason))
 
+    def taken(self, executor: str) -> None:
+        """See `ExecutorHost.taken`: nothing of a worker is handed on."""
+
 
 class _ForwardingSocket(ExecutionSocket):
     """Hands on what attempts ask, instead of answering it."""

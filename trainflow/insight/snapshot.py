@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
@@ -61,6 +61,10 @@ class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     problem: str | None = None
     refused: str | None = None
+    #: the executor that it was handed to last, when, and the queue that workers of it listen on (None: on none)
+    executor: str | None = None
+    queued_at: datetime | None = None
+    listened_queue: str | None = None
     #: the run whose same task it waits for (depends_on_past), and where that is
     waits_for_run: int | None = None
     past_state: str | None = None
@@ -145,6 +149,18 @@ def _is_dead_here(row: Any) -> bool:
     return bool(row.hostname == socket.gethostname()) and not is_alive(row.pid, row.process_started)
 
 
+class _Around(NamedTuple):
+    """What tasks are looked up in: why which are refused, executors whose workers listen on queues."""
+
+    refused: dict[int, str]
+    with_queues: frozenset[str]
+
+
+def with_queues(settings: Settings) -> frozenset[str]:
+    """Executors whose workers are started with the queues that they listen on."""
+    return frozenset(name for name, entry in executor_entries(settings).items() if entry.type == "celery")
+
+
 def dag_snapshots(
     connection: Connection,
     settings: Settings,
@@ -155,16 +171,16 @@ def dag_snapshots(
     dag_id: str | None = None,
 ) -> list[DagSnapshot]:
     """The DAGs of a file, the DAG of an id, or all there are."""
-    refused = refusals(connection, settings, now)
+    around = _Around(refusals(connection, settings, now), with_queues(settings))
     undelivered = status_queries.undelivered_by_dag(connection)
     return [
-        _dag_snapshot(connection, row, engine, refused, undelivered)
+        _dag_snapshot(connection, row, engine, around, undelivered)
         for row in status_queries.dags(connection, path=path, dag_id=dag_id)
     ]
 
 
 def _dag_snapshot(
-    connection: Connection, row: Any, engine: EngineSnapshot, refused: dict[int, str], undelivered: dict[str, int]
+    connection: Connection, row: Any, engine: EngineSnapshot, around: _Around, undelivered: dict[str, int]
 ) -> DagSnapshot:
     document = decode(row.document)
     unfinished = run_queries.unfinished_of(connection, row.dag_id)
@@ -181,9 +197,9 @@ def _dag_snapshot(
         missing_since=row.missing_since,
         paused=row.is_paused,
         max_active_runs=row.max_active_runs,
-        running=[_run(connection, run, document, refused) for run in running],
-        queued=_run(connection, queued[0], document, refused) if queued else None,
-        last=_run(connection, last, document, refused) if last is not None else None,
+        running=[_run(connection, run, document, around) for run in running],
+        queued=_run(connection, queued[0], document, around) if queued else None,
+        last=_run(connection, last, document, around) if last is not None else None,
         last_failure=None
         if failure is None
         else LastFailure(failure.run_id, failure.task_id, failure.ended_at, failure.problem),
@@ -192,8 +208,8 @@ def _dag_snapshot(
     )
 
 
-def _run(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> RunSnapshot:
-    tasks = [_task(connection, task, document, refused) for task in status_queries.tasks_of(connection, row.id)]
+def _run(connection: Connection, row: Any, document: DagDocument, around: _Around) -> RunSnapshot:
+    tasks = [_task(connection, task, document, around) for task in status_queries.tasks_of(connection, row.id)]
     return RunSnapshot(
         run_id=row.run_id,
         number=row.number,
@@ -227,7 +243,7 @@ def _with_past(
     ]
 
 
-def _task(connection: Connection, row: Any, document: DagDocument, refused: dict[int, str]) -> TaskSnapshot:
+def _task(connection: Connection, row: Any, document: DagDocument, around: _Around) -> TaskSnapshot:
     described = document.task(row.task_id)
     return TaskSnapshot(
         task_id=row.task_id,
@@ -241,7 +257,10 @@ def _task(connection: Connection, row: Any, document: DagDocument, refused: dict
         progress=row.progress,
         note=row.note,
         problem=row.problem,
-        refused=refused.get(row.id),
+        refused=around.refused.get(row.id),
+        executor=row.executor,
+        queued_at=row.queued_at,
+        listened_queue=row.queue if row.executor in around.with_queues else None,
         log_path=attempt_queries.log_path(connection, row.attempt_id)
         if row.state == TaskInstanceState.FAILED and row.attempt_id
         else None,

@@ -22,6 +22,7 @@ from trainflow.insight.snapshot import (
     dag_snapshots,
     engine_state,
 )
+from trainflow.insight.why_task import not_begun
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import dag_queries
 from trainflow.metadata.queries.outbox_queries import Undelivered, undelivered
@@ -97,7 +98,7 @@ def status(selection: Selection, now: datetime) -> ProjectStatus:
         undelivered_reason=missing.reason,
         refused=missing.refused,
         refused_reason=missing.refused_reason,
-        pipelines=[_line(each, chain_status_in(found.workspace, each, now)) for each in found.snapshots],
+        pipelines=[_line(each, chain_status_in(found.workspace, each, now), now) for each in found.snapshots],
     )
 
 
@@ -105,7 +106,7 @@ def status(selection: Selection, now: datetime) -> ProjectStatus:
 _NO_CHAIN = ChainStatus(head_sequence=None, holes=None, holes_arrived=None)
 
 
-def _line(snapshot: DagSnapshot, status: ChainStatus | None) -> PipelineStatus:
+def _line(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> PipelineStatus:
     chain, last = snapshot.chain, snapshot.last
     run = snapshot.running[0] if snapshot.running else snapshot.queued
     same = ("dag_id", "path", "known", "paused", "missing_since", "import_problem", "last_failure", "undelivered")
@@ -115,12 +116,12 @@ def _line(snapshot: DagSnapshot, status: ChainStatus | None) -> PipelineStatus:
         pipeline=chain.pipeline if chain else None,
         stage=chain.stage if chain else None,
         branch=chain.branch if chain else None,
-        run=_current(run) if run is not None else None,
+        run=_current(run, now) if run is not None else None,
         last_run=LastRun(last.run_id, last.number, last.state, last.ended_at, last.note) if last is not None else None,
     )
 
 
-def _current(run: RunSnapshot) -> CurrentRun:
+def _current(run: RunSnapshot, now: datetime) -> CurrentRun:
     task = current_task(run)
     return CurrentRun(
         run.run_id,
@@ -130,7 +131,7 @@ def _current(run: RunSnapshot) -> CurrentRun:
         task.task_id if task else None,
         task.state if task else None,
         task.progress if task else None,
-        task.note if task else run.note,
+        (not_begun(task, now) or task.note) if task else run.note,
     )
 
 

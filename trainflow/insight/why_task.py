@@ -16,11 +16,14 @@ from trainflow.insight.snapshot import RunSnapshot, TaskSnapshot
 from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.serialization.document import TaskDocument
+from trainflow.settings.executors import LOCAL
 from trainflow.states import FINISHED, RUN_FINISHED, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
 _BAD = frozenset({_T.FAILED, _T.UPSTREAM_FAILED})
 _PROBLEM_CHARACTERS = 500
+#: a worker that listens begins with a task sooner, while it has a slot
+_BEGUN_SECONDS = 5
 
 
 class AnswerKind(StrEnum):
@@ -91,10 +94,32 @@ def _no_slot(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | N
     return AnswerKind.NO_SLOT, f"run {run.number}: task '{task.task_id}' has to wait: {task.refused}"
 
 
-def _handed_over(run: RunSnapshot, task: TaskSnapshot, _now: datetime) -> Answer | None:
+def _handed_over(run: RunSnapshot, task: TaskSnapshot, now: datetime) -> Answer | None:
     if task.state not in (_T.SCHEDULED, _T.QUEUED):
         return None
+    if (said := not_begun(task, now)) is not None:
+        return AnswerKind.STARTING, f"run {run.number}: {said}"
     return AnswerKind.STARTING, f"run {run.number}: task '{task.task_id}' is about to start"
+
+
+def not_begun(task: TaskSnapshot, now: datetime) -> str | None:
+    """What is said of a task that no worker of an executor has begun; None: it is none, or of the engine's own host."""
+    if task.state != _T.QUEUED or task.executor in (None, LOCAL):
+        return None
+    if task.refused is not None:
+        return f"task '{task.task_id}' has to wait: {task.refused}"
+    said = _handed_to(str(task.executor), task.queued_at, task.listened_queue, now)
+    return f"task '{task.task_id}' {said}"
+
+
+def _handed_to(executor: str, queued_at: datetime | None, queue: str | None, now: datetime) -> str:
+    """What is said of a task that was handed to an executor. `queue`: where workers of it listen; None: they do not."""
+    handed = f"was handed to executor '{executor}' at {_time(queued_at)}, no worker has begun it"
+    if queued_at is None:
+        return handed
+    handed += f" for {span(now, queued_at)}"
+    waits = queue is not None and (now - queued_at).total_seconds() >= _BEGUN_SECONDS
+    return f"{handed}; is a worker listening on queue '{queue}'?" if waits else handed
 
 
 _JUDGES = (_deferred, _retrying, _rescheduled, _no_slot, _handed_over)
@@ -120,6 +145,8 @@ class TaskWaitFacts(msgspec.Struct, frozen=True, kw_only=True):
     states: Mapping[str, TaskInstanceState | None]
     #: why the scheduler would not queue it now
     refused: str | None = None
+    #: the queue that its executor's workers listen on; None: they listen on none
+    listened_queue: str | None = None
     #: the wait of a deferred task: its trigger's class and deadline
     trigger_class: str | None = None
     deadline: datetime | None = None
@@ -133,8 +160,8 @@ def explain_wait(task: TaskDocument, row: Any, around: TaskWaitFacts, now: datet
         case _T.SCHEDULED:
             return around.refused or _nobody_schedules(around) or "is about to be handed to the executor"
         case _T.QUEUED:
-            handed = f"was handed to executor '{row.executor}' at {_time(row.queued_at)}"
-            return _no_engine(around) or around.refused or f"{handed}, no worker has begun it"
+            handed = _handed_to(row.executor, row.queued_at, around.listened_queue, now)
+            return _no_engine(around) or around.refused or handed
         case _T.UP_FOR_RETRY:
             tries = f"try {row.failures + 1} of {row.max_tries + 1}"
             return f"is tried again {_at(row.retry_at, now)} ({tries}) after: {row.problem or 'it did not say why'}"

@@ -96,6 +96,9 @@ class Host:
         """See `ExecutorHost.not_taken`: it is noted."""
         self.given_back.append((workload.key, reason))
 
+    def taken(self, executor: str) -> None:
+        """See `ExecutorHost.taken`: nothing follows."""
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`: the end is noted."""
         self.exits.append((key, exit))

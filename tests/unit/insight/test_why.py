@@ -222,6 +222,28 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         "run 5: task 'train' is about to start",
     ),
     (
+        "no worker has begun it",
+        snapshot(running=[run(task("train", "queued", executor="fleet", queued_at=at(-40), listened_queue="default"))]),
+        None,
+        AnswerKind.STARTING,
+        "run 5: task 'train' was handed to executor 'fleet' at 2026-01-02 03:03:25 UTC, no worker has begun it for "
+        "40 s; is a worker listening on queue 'default'?",
+    ),
+    (
+        "it was handed to a worker just now",
+        snapshot(running=[run(task("train", "queued", executor="fleet", queued_at=at(-2), listened_queue="default"))]),
+        None,
+        AnswerKind.STARTING,
+        "run 5: task 'train' was handed to executor 'fleet' at 2026-01-02 03:04:03 UTC, no worker has begun it for 2 s",
+    ),
+    (
+        "a process of this host starts",
+        snapshot(running=[run(task("train", "queued", executor="local", queued_at=at(-2)))]),
+        None,
+        AnswerKind.STARTING,
+        "run 5: task 'train' is about to start",
+    ),
+    (
         "between two tasks",
         snapshot(running=[run(task("samples", "success"), task("train", None))]),
         None,

@@ -77,7 +77,12 @@ QUEUED_RUN = {"run_state": DagRunState.QUEUED}
         ),
         (
             {"state": T.QUEUED, "queued_at": NOW},
-            "was handed to executor 'local' at 2026-01-02 03:04:05 UTC, no worker has begun it",
+            "was handed to executor 'local' at 2026-01-02 03:04:05 UTC, no worker has begun it for 0 s",
+        ),
+        (
+            {"state": T.QUEUED, "queued_at": NOW - timedelta(seconds=90), "around": {"listened_queue": "gpu"}},
+            "was handed to executor 'local' at 2026-01-02 03:02:35 UTC, no worker has begun it for 90 s; "
+            "is a worker listening on queue 'gpu'?",
         ),
         (
             {"state": T.UP_FOR_RETRY, "retry_at": LATER, "failures": 1, "problem": "no disk"},

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
 from trainflow.insight.runs.working_time import WorkingTime
-from trainflow.insight.snapshot import engine_state, refusals
+from trainflow.insight.snapshot import engine_state, refusals, with_queues
 from trainflow.insight.why_task import TaskWaitFacts, explain_wait
 from trainflow.metadata.queries import (
     attempt_queries,
@@ -140,6 +140,7 @@ def _reasons(
     unfinished = run_queries.unfinished_of(connection, run.dag_id)
     running = [each for each in unfinished if each.state == "running" and each.released_at is None]
     refused = refusals(connection, workspace.settings, now)
+    queues = with_queues(workspace.settings)
     states = {row.task_id: row.state for row in rows}
     reasons = {}
     for row in rows:
@@ -158,6 +159,7 @@ def _reasons(
             run_after=run.run_after,
             states=states,
             refused=refused.get(row.id),
+            listened_queue=row.queue if row.executor in queues else None,
             trigger_class=wait.trigger_class if wait else None,
             deadline=wait.deadline if wait else None,
         )

@@ -23,6 +23,7 @@ _OPEN = sorted(set(DagRunState) - RUN_FINISHED)
 _SHOWN = (
     *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
     *("failures", "max_tries", "progress", "note", "problem", "attempt_id"),
+    *("executor", "queue", "queued_at"),
 )
 
 
