@@ -229,7 +229,8 @@ class ConfiguredExecutors(Executor):
             part.probe = None
         if not part.told:
             part.told = True
-            log.warning("executor '%s' takes no workloads: %s; its tasks stay queued", part.entry.name, error)
+            reason = str(error).rstrip(".")
+            log.warning("executor '%s' takes no workloads: %s; its tasks stay queued", part.entry.name, reason)
         self._leave_alone(part, error)
 
     def _takes(self, part: _ConfiguredExecutor) -> None:

@@ -27,7 +27,7 @@ _LONGEST_WAIT = 8
 class _Delivered:
     """An attempt that was handed over. `workload`: None for one that another engine delivered."""
 
-    def __init__(self, workload: ExecuteTask | None, at: float, wait: float) -> None:
+    def __init__(self, workload: ExecuteTask | None, at: float, wait: float = REDELIVER_SECONDS) -> None:
         """`wait`: seconds after which it is delivered again when no worker has begun it."""
         self.workload = workload
         self.first = self.at = at
