@@ -26,7 +26,7 @@ from trainflow.operators.chain.storage_options import open_chain_store, probe_st
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.storage.drivers import check_kind, load_before_fork
+from trainflow.storage.drivers import check_kind, check_no_credentials, load_before_fork
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -285,6 +285,7 @@ def _texts(value: Any) -> list[str]:
 def _possible(store: str | None) -> str | None:
     """The store. Raises InputError for a kind that cannot be one: that is said when the pipeline is read."""
     if isinstance(store, str) and "{{" not in store:
+        check_no_credentials(store)
         try:
             check_kind(store)
         except StoreNotExclusive as error:

@@ -40,7 +40,7 @@ from trainflow.pipeline_spec.fields import (
     text_as,
 )
 from trainflow.samples.spec import Ready
-from trainflow.storage.drivers import check_kind, protocol_of
+from trainflow.storage.drivers import check_kind, check_no_credentials, protocol_of
 
 _Task = TypeVar("_Task", "TrainSection", "AfterCommitSection")
 
@@ -120,6 +120,7 @@ class StoreSection(Section):
     @classmethod
     def _can_fence(cls, url: str) -> str:
         with refusals():
+            check_no_credentials(url)
             check_kind(url)
         if protocol_of(url) == "memory":
             raise ValueError("each task is a process of its own: what one of them keeps in memory, no other sees")

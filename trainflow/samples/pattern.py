@@ -16,6 +16,7 @@ from functools import lru_cache
 from string import Formatter
 
 from trainflow.errors import InputError
+from trainflow.storage.protocols import slash_problem
 
 #: directive of strftime → what it looks like. Those that depend on the host's locale or time zone are left out. With a
 #: `-` it has no leading zeros: that is how Spark and Hive write numbers
@@ -140,10 +141,12 @@ class PathPattern:
 
 @lru_cache(maxsize=256)
 def path_pattern(path: str) -> PathPattern:
-    """Read a path with `{start:…}` in it. Raises InputError for one that names no time, or is a glob.
+    """Read a path with `{start:…}` in it. Raises InputError for one that names no time, is a glob, or lacks a slash.
 
     Whether it can tell the partitions of a table apart is for `trainflow.samples.grid` to say.
     """
+    if (problem := slash_problem(path)) is not None:
+        raise InputError(f"samples.path: {problem}")
     tokens = list(_tokens(path))
     directives = [token.removeprefix("-") for is_time, token in tokens if is_time]
     if not directives:

@@ -11,8 +11,26 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from trainflow.near_names import did_you_mean
+from trainflow.storage.protocols import credentials_problem, slash_problem
+
 #: what MLflow keeps runs in; `sqlite`, `postgresql`, … may name a driver: `postgresql+psycopg`
 _TRACKING_SCHEMES = frozenset({"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"})
+
+
+#: what the metadata database may be; SQLAlchemy's driver may follow: `postgresql+psycopg`
+_DATABASES = ("sqlite", "postgresql", "mysql", "mariadb")
+_DATABASE_URLS = ("sqlite", "postgresql", "postgresql+psycopg", "mysql+pymysql", "mariadb+pymysql")
+
+
+def _database_url_problem(url: str) -> str | None:
+    """What is wrong with how the URL begins, which is all that is said of it: a password may follow."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return f"is no URL; it begins with one of {', '.join(f'{each}://' for each in _DATABASE_URLS)}"
+    if scheme.partition("+")[0] in _DATABASES:
+        return None
+    return f"no database is called '{scheme}'{did_you_mean(scheme, _DATABASE_URLS, 'known')}"
 
 
 def tracking_uri_problem(uri: str) -> str | None:
@@ -20,7 +38,11 @@ def tracking_uri_problem(uri: str) -> str | None:
 
     Asks nothing of a server. Schemes of MLflow plugins (entry points `mlflow.tracking_store`) count as known.
     """
-    scheme, separator, _ = uri.partition(":")
+    scheme, separator, rest = uri.partition(":")
+    if separator and not rest.startswith("//") and scheme.partition("+")[0].lower() in _TRACKING_SCHEMES:
+        return f"'{scheme}:' is not followed by '//'"
+    if (problem := slash_problem(uri)) is not None and scheme.lower() != "file":
+        return problem
     if uri in _TRACKING_SCHEMES or (separator and scheme.partition("+")[0].lower() in _TRACKING_SCHEMES):
         return None
     if not separator or scheme.lower() == "file":
@@ -98,6 +120,10 @@ class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: SQLAlchemy URL; the default is SQLite in the home
     url: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.url is not None and (problem := _database_url_problem(self.url)) is not None:
+            raise ValueError(f"url: {problem}")
+
 
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[api]`: the API server."""
@@ -141,6 +167,8 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _code_problem(code: str) -> str | None:
+    if (problem := slash_problem(code)) is not None:
+        return problem
     if code in ("shared", "image") or code.endswith(".zip"):
         return None
     if code.startswith("git+"):
@@ -184,6 +212,10 @@ class CheckpointSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     #: how much of the files of checkpoints in a store elsewhere is kept on this machine, in the home, for the next
     #: run; in GB, 0: nothing
     cache_gb: Gigabytes = 10.0
+
+    def __post_init__(self) -> None:
+        if (problem := slash_problem(self.store) or credentials_problem(self.store)) is not None:
+            raise ValueError(f"store: {problem}")
 
 
 class SampleSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -230,6 +262,10 @@ class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     command: list[str] = msgspec.field(default_factory=list)
     #: how long a `start` that has finished waits for the last of them to be taken
     drain_seconds: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
+            raise ValueError("webhook: does not begin with http:// or https://")
 
 
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

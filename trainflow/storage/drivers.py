@@ -14,6 +14,7 @@ from trainflow.errors import InputError, StoreNotExclusive
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.storage.driver import Driver
 from trainflow.storage.obstore.option_words import OptionNotMapped
+from trainflow.storage.protocols import credentials_problem, slash_problem
 from trainflow.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,9 @@ def _fsspec(url: str, options: Mapping[str, Any], quick_seconds: float | None, r
         from fsspec.core import url_to_fs
 
         from trainflow.storage.counted_driver import counted
-        from trainflow.storage.fsspec_driver import FsspecDriver, quick_options
+        from trainflow.storage.fsspec_driver import FsspecDriver, check_option_names, quick_options
 
+        check_option_names(url, protocol, words)
         if quick_seconds is not None:
             words = quick_options(protocol, words, quick_seconds)
         filesystem, base = url_to_fs(url, **{**extra, **words})
@@ -177,8 +179,22 @@ def protocol_of(url: str) -> str:
     return match[1].lower() if match else "file"
 
 
+def check_slashes(location: str) -> None:
+    """Raise InputError for `s3:/bucket/x`, which would be taken for a path."""
+    if (problem := slash_problem(location)) is not None:
+        raise InputError(problem)
+
+
+def check_no_credentials(url: str) -> None:
+    """Raise InputError for the URL of a store with credentials in it."""
+    if (problem := credentials_problem(url)) is not None:
+        raise InputError(problem)
+
+
 def check_kind(url: str) -> None:
-    """Raise StoreNotExclusive for a kind of store that is known not to create exclusively. Touches nothing."""
+    """Raise StoreNotExclusive for a kind of store that is known not to create exclusively, InputError for a URL that
+    lacks a slash. Touches nothing."""
+    check_slashes(url)
     protocol = protocol_of(url)
     if protocol in LOCAL_PROTOCOLS or protocol in EXCLUSIVE_PROTOCOLS:
         return

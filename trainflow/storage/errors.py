@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from trainflow.errors import (
@@ -28,11 +29,16 @@ _DONE = {
 }
 
 
+#: how Python says that a function has no such parameter: drivers hand on what they do not know
+_UNKNOWN_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
 class Failures(ABC):
     """Make the exceptions that a store raises, for those who opened it. `options`: their texts are masked."""
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         # which driver it is may be said
+        self._options = frozenset(_names(options or {}))
         self._secrets = tuple(texts_of({name: value for name, value in (options or {}).items() if name != "driver"}))
 
     def failure(self, doing: str, location: str, error: BaseException) -> BaseException:
@@ -50,6 +56,11 @@ class Failures(ABC):
         raise raised from self.shown(error)
 
     def _message(self, doing: str, location: str, error: BaseException, reason: RefusalReason) -> str:
+        unknown = _UNKNOWN_OPTION.search(str(error)) if isinstance(error, TypeError) else None
+        if unknown is not None and unknown[1] in self._options:
+            return (
+                f"{self.masked(location)} cannot be {_DONE[doing]}: its driver knows no storage option '{unknown[1]}'"
+            )
         said = self.masked(_said(error)).rstrip(".")
         return f"{self.masked(location)} cannot be {_DONE[doing]}: {said}; {reason.value}"
 
@@ -105,6 +116,14 @@ def failure(doing: str, location: str, error: BaseException) -> BaseException:
 def is_missing_bucket(error: BaseException) -> bool:
     """Whether a file or a folder is not there because its bucket is not."""
     return reason_of(error) is RefusalReason.BUCKET_MISSING
+
+
+def _names(options: Mapping[str, Any]) -> Iterator[str]:
+    """Names of options, also of those inside of one."""
+    for name, value in options.items():
+        yield str(name)
+        if isinstance(value, Mapping):
+            yield from _names(value)
 
 
 def _said(error: BaseException) -> str:

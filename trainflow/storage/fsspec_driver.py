@@ -6,12 +6,15 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import IO, Any
 
+from trainflow.errors import InputError
 from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of
 from trainflow.storage.errors import is_missing_bucket
+from trainflow.storage.obstore.option_words import OPTIONS_OF_FSSPEC
 from trainflow.storage.store import TIMES, StoreFile
 
 #: what file systems call the time of the last write, and the mark of a content
@@ -19,6 +22,11 @@ _MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 #: protocols whose drivers raise the same for a missing bucket as for a missing folder
 _SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
+
+#: how near, of 1, the name of an option that is meant is to one that is written
+_NEARLY = 0.8
+#: handed on by file systems whose signature does not name them
+_OF_LIBRARIES = frozenset({"profile", "timeout", "read_timeout", "connection_timeout", "max_concurrency", "verify"})
 
 
 class FsspecDriver(Driver):
@@ -139,6 +147,27 @@ class FsspecDriver(Driver):
             _ask_azure(self.filesystem, bucket, below)
         else:
             self.filesystem.exists(folder)
+
+
+def check_option_names(url: str, protocol: str, options: Mapping[str, Any]) -> None:
+    """Raise InputError for an option that nearly has the name of one that the file system of `protocol` takes: some
+    take any and say nothing of those that they do not know. Others that are not known are handed on."""
+    if "::" in url or not options:
+        return
+    from fsspec import get_filesystem_class
+
+    known = _option_names(get_filesystem_class(protocol))
+    for name in sorted(options.keys() - known):
+        if near := get_close_matches(name, sorted(known), n=1, cutoff=_NEARLY):
+            raise InputError(f"{protocol}:// has no storage option '{name}'; did you mean '{near[0]}'?")
+
+
+def _option_names(kind: type) -> frozenset[str]:
+    """What a file system and those that it is made of take, and what their libraries do."""
+    makers = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base)]
+    parameters = (each for maker in makers for each in signature(maker).parameters.values())
+    named = (each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY))
+    return frozenset(named) - {"self"} | OPTIONS_OF_FSSPEC | _OF_LIBRARIES
 
 
 def quick_options(protocol: str, options: Mapping[str, Any], seconds: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from trainflow.storage.drivers import (
     LOCAL_PROTOCOLS,
     SFTP_PROTOCOLS,
     check_kind,
+    check_slashes,
     endpoint_of,
     load_driver,
     open_driver,
@@ -33,12 +34,13 @@ def open_store(
     """The store of checkpoints at an fsspec URL or a path (relative to `root`, the project). Touches nothing yet.
     `copies`: a folder for what need not be read again of a store that is elsewhere.
 
-    Raises StoreNotExclusive for a kind of store known not to create exclusively, InputError when its driver is absent.
+    Raises StoreNotExclusive for a kind of store known not to create exclusively, InputError when its driver is absent
+    or the URL lacks a slash.
     """
-    if protocol_of(url) in LOCAL_PROTOCOLS:
-        path = Path(re.sub(r"^(file|local):(//)?", "", url))
-        return LocalStore(path if root is None else root / path)
     check_kind(url)
+    if protocol_of(url) in LOCAL_PROTOCOLS:
+        path = Path(re.sub(r"^(file|local)://", "", url))
+        return LocalStore(path if root is None else root / path)
     known = None if copies is None else LocalCopies(copies, f"{url}\n{endpoint_of(storage_options or {})}")
     return _open_remote(url, storage_options or {}, CheckpointFailures(storage_options), known)
 
@@ -47,8 +49,10 @@ def open_storage(path: str, storage_options: Mapping[str, Any], root: Path | Non
     """The storage that the samples at `path` (a URL, an absolute path, or relative to `root`) are on, and everything
     else there. Its paths are those that the samples have.
 
-    Raises InputError for a protocol that fsspec does not know, SampleUnreadable when the storage refuses.
+    Raises InputError for a protocol that fsspec does not know and a URL that lacks a slash, SampleUnreadable when the
+    storage refuses.
     """
+    check_slashes(path)
     failures = SampleFailures(storage_options)
     if "://" not in path or path.startswith(("file://", "local://")):
         return LocalStore(root or Path.cwd(), failures)

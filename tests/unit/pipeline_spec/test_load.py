@@ -130,6 +130,8 @@ def test_load_all_problems_are_told_with_places(load: Load) -> None:
         ("retry_delay: -1s", "9:14: retry_delay: '-1s' is not a duration"),
         ("retries: 1.5", "9:10: retries: expected a whole number; got 1.5"),
         ("commit: {timeout: 0s}", "9:19: commit.timeout: must be longer than nothing"),
+        ("store: s3:/b/x", "9:8: store.url: 's3:' is not followed by '//'; did you mean 's3://b/x'?"),
+        ("store: s3://K:topsecret@b/x", "9:8: store.url: the store s3://K:***@b/x has credentials in its URL"),
         ("samplse: {}", "9:1: unknown key 'samplse' in the pipeline file; did you mean 'samples'?"),
     ],
 )

@@ -77,6 +77,12 @@ def test_settings_variables_override_file(
         ("[executors]\ngpu = {slots = 0}\n", r"executors.gpu.slots: expected a whole number >= 1"),
         ("[executors]\nbig = {type = 'local'}\n", r"executors.big.type: there is one executor of this host"),
         ("[executor]\ndefault = 'gpo'\n[executors]\ngpu = {}\n", r"executor.default: .* 'gpo'; did you mean 'gpu'\?"),
+        ("[database]\nurl = 'postgrs://a:topsecret@h/d'\n", r"database.url: .* 'postgrs'; did you mean 'postgresql'\?"),
+        ("[database]\nurl = 'postgres://h/d'\n", r"database.url: .*; did you mean 'postgresql'\?"),
+        ("[database]\nurl = 'sqlite:/x.db'\n", r"database.url: is no URL; it begins with one of sqlite://, "),
+        ("[notifications]\nwebhook = 'htp://h/topsecret'\n", r"notifications.webhook: does not begin with http://"),
+        ("[checkpoints]\nstore = 's3:/b/x'\n", r"checkpoints.store: .*; did you mean 's3://b/x'\?"),
+        ("[checkpoints]\nstore = 's3://K:topsecret@b/x'\n", r"checkpoints.store: the store s3://K:\*\*\*@b/x has cred"),
         ("[engine\n", r"not valid TOML.*line 1"),
     ],
 )
@@ -85,6 +91,7 @@ def test_settings_mistake_in_file_is_named(write_project: WriteProject, toml: st
     with pytest.raises(SettingsError, match=says) as caught:
         load_settings(project, {})
     assert str(project.settings_file) in str(caught.value)
+    assert "topsecret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from trainflow.errors import InputError
-from trainflow.observability.redaction import redact_text
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
-from trainflow.storage.drivers import protocol_of
+from trainflow.storage.drivers import check_no_credentials, protocol_of
 from trainflow.storage.probe_notes import identity_of, probe_once_a_day
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
@@ -31,11 +29,7 @@ if TYPE_CHECKING:
 def store_url(given: str | None, settings: Settings) -> str:
     """The URL of the store. Raises InputError for one with credentials in it: it is shown to people and recorded."""
     url = given or settings.checkpoints.store
-    if redact_text(url) != url:
-        raise InputError(
-            f"the store {redact_text(url)} has credentials in its URL, which is recorded with every checkpoint: move "
-            "them to storage_options, or better to the environment (TRAINFLOW__CHECKPOINTS__STORAGE_OPTIONS)"
-        )
+    check_no_credentials(url)
     return url
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: of every file system of fsspec: how it keeps listings and itself, which obstore does not
-_OF_FSSPEC = frozenset(
+OPTIONS_OF_FSSPEC = frozenset(
     {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache", "asynchronous", "driver"}
 )
 
@@ -22,7 +22,7 @@ class Words:
         self._left = dict(options or {})
         self._where = where
         if not where:
-            self.skip(*_OF_FSSPEC)
+            self.skip(*OPTIONS_OF_FSSPEC)
 
     def take(self, *names: str) -> Any:
         """The value of the first of these options that is given; None. All of them count as taken."""
