@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import chain_dag_id
 from trainflow.insight.chains.chain_status import ChainStatus, chain_status_in
+from trainflow.insight.runs.dags import is_changed, recorded_problem
 from trainflow.insight.snapshot import (
     DagSnapshot,
     EngineSnapshot,
@@ -206,9 +207,7 @@ def _problems(connection: Connection, project: Project) -> dict[str, str]:
 
 def _recorded(row: Row[Any], path: Path) -> str:
     """The problem as it was found; of a file that was changed since, when: it may be mended, and is not read here."""
-    if not path.is_file() or path.stat().st_mtime <= row.at.timestamp():
-        return str(row.message)
-    return f"recorded at {row.at:%H:%M} UTC, and the file has changed since: {row.message}"
+    return recorded_problem(row.message, row.at) if is_changed(path, row.at) else str(row.message)
 
 
 def _unknown(

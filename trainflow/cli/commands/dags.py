@@ -18,12 +18,14 @@ from trainflow.cli.render.output import (
     text,
 )
 from trainflow.errors import InputError
-from trainflow.pluralize import counted
+from trainflow.pluralize import agreeing, counted
 from trainflow.workspace.names import file_named, is_file, workspace_for
 from trainflow.workspace.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from trainflow.insight.runs.dags import DagDetail, DagSummary
+    from collections.abc import Iterator
+
+    from trainflow.insight.runs.dags import DagDetail, DagSummary, ImportProblem
 
 
 dags = typer.Typer(name="dags", help="DAGs: list, show, pause, test a file.", no_args_is_help=True)
@@ -57,8 +59,23 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
     else:
         empty = "no DAG has been read yet: 'trainflow start FILE' and 'trainflow standalone' read them"
         print_rows([_row(each) for each in found.dags], _COLUMNS, empty=empty)
-    if found.broken:
-        typer.echo(f"{counted(found.broken, 'pipeline file')} cannot be read: see 'trainflow dags errors'", err=True)
+    for line in _broken(found.broken):
+        typer.echo(line, err=True)
+
+
+def _broken(problems: list[ImportProblem]) -> Iterator[str]:
+    """How many files cannot be read, and how many could not when they were read last."""
+    still = [each for each in problems if not each.is_changed]
+    changed = [each for each in problems if each.is_changed]
+    if still:
+        yield f"{counted(len(still), 'pipeline file')} cannot be read: see 'trainflow dags errors'"
+    if changed:
+        when = f"{max(each.at for each in changed):%H:%M} UTC"
+        have = agreeing(len(changed), "the file has", "the files have")
+        yield (
+            f"{counted(len(changed), 'pipeline file')} could not be read: recorded at {when}, and {have} changed "
+            "since: 'trainflow dags test FILE' reads it now"
+        )
 
 
 def _row(dag: DagSummary) -> dict[str, Any]:
@@ -129,7 +146,7 @@ def errors(
 
     As an engine found them. Exit code 1 when there are any.
 
-    JSON: [{path, line, column, message, traceback, at}].
+    JSON: [{path, line, column, message, traceback, at, is_changed}]. `is_changed`: the file has changed since `at`.
     """
     from trainflow.insight.runs.dags import import_problems
 
@@ -140,7 +157,7 @@ def errors(
     elif not found:
         typer.echo("every pipeline file that was read is fine")
     for each in [] if as_json else found:
-        typer.echo(f"{each.message}  (since {text(each.at)})")
+        typer.echo(f"{each.said}  (since {text(each.at)})")
         if with_traceback and each.traceback:
             typer.echo(each.traceback)
     return EXIT_FAILED if found else 0

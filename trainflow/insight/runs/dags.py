@@ -39,10 +39,10 @@ class DagSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DagListing(msgspec.Struct, frozen=True):
-    """All DAGs; `broken`: how many pipeline files cannot be read."""
+    """All DAGs; `broken`: pipeline files that cannot be read."""
 
     dags: list[DagSummary]
-    broken: int
+    broken: list[ImportProblem]
 
 
 class DagDetail(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,9 +67,15 @@ class FileCheck(msgspec.Struct, frozen=True):
 
 
 class ImportProblem(ParseProblem, frozen=True, kw_only=True):
-    """A pipeline file that cannot be read, since `at`, and why."""
+    """A pipeline file that cannot be read, since `at`, and why. `is_changed`: the file has changed since."""
 
     at: datetime
+    is_changed: bool
+
+    @property
+    def said(self) -> str:
+        """The problem as it was found; of a file that has changed since, when: it may be mended."""
+        return recorded_problem(self.message, self.at) if self.is_changed else self.message
 
 
 def list_dags(workspace: Workspace) -> DagListing:
@@ -77,7 +83,7 @@ def list_dags(workspace: Workspace) -> DagListing:
     with workspace.database.reading() as connection:
         counts = run_queries.counts(connection)
         rows = [_summary(row, decode(row.document), counts) for row in dag_queries.everything(connection)]
-    return DagListing(rows, len(import_problems(workspace)))
+    return DagListing(rows, import_problems(workspace))
 
 
 def _summary(row: Row[Any], document: DagDocument, counts: dict[str, dict[str, int]]) -> DagSummary:
@@ -137,14 +143,25 @@ def dags_of_file(workspace: Workspace, path: Path, overrides: Mapping[str, str])
 def import_problems(workspace: Workspace) -> list[ImportProblem]:
     """Files that cannot be read, as an engine found them. One that was deleted since is not among them: without an
     engine, the database does not show that yet."""
-    names = ImportProblem.__struct_fields__
+    names = ParseProblem.__struct_fields__
     with workspace.database.reading() as connection:
         found = dag_queries.problems(connection)
+    files = [(row, workspace.project.absolute(row.path)) for row in found]
     return [
-        ImportProblem(**{name: getattr(row, name) for name in names})
-        for row in found
-        if workspace.project.absolute(row.path).is_file()
+        ImportProblem(**{name: getattr(row, name) for name in names}, at=row.at, is_changed=is_changed(file, row.at))
+        for row, file in files
+        if file.is_file()
     ]
+
+
+def is_changed(file: Path, since: datetime) -> bool:
+    """Whether a file was changed after it was read: what was wrong with it may be mended, and is not read here."""
+    return file.is_file() and file.stat().st_mtime > since.timestamp()
+
+
+def recorded_problem(message: str, at: datetime) -> str:
+    """What was wrong with a file that has changed since."""
+    return f"recorded at {at:%H:%M} UTC, and the file has changed since: {message}"
 
 
 def _without_secrets(document: DagDocument) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.support.control_plane import empty_task
@@ -136,19 +138,27 @@ class TestErrors:
 
     def test_errors_some_are_listed(self, plane, folder, cli):
         (folder / "pipelines").mkdir()
-        (folder / "pipelines" / "x.yaml").touch()
+        file = folder / "pipelines" / "x.yaml"
+        file.touch()
+        read_at = plane.clock.now().timestamp()
+        os.utime(file, (read_at, read_at))
         problem = ParseProblem("pipelines/x.yaml:3:1: unknown key 'trian'", "Traceback …", line=3, column=1)
         with plane.database.transaction() as connection:
             dag_queries.store_problem(connection, "pipelines/x.yaml", problem, plane.clock.now())
         said = cli("dags", "errors", "--json")
         assert said.code == 1
         (row,) = said.json
-        assert set(row) == {"path", "line", "column", "message", "traceback", "at"}
+        assert set(row) == {"path", "line", "column", "message", "traceback", "at", "is_changed"}
         assert (row["path"], row["line"]) == ("pipelines/x.yaml", 3)
         assert "unknown key 'trian'" in cli("dags", "errors").out
         assert "Traceback" not in cli("dags", "errors").out
         assert "Traceback" in cli("dags", "errors", "--traceback").out
         assert "1 pipeline file cannot be read" in cli("dags", "list").err
+        os.utime(file, (read_at + 60, read_at + 60))
+        told = f"recorded at {plane.clock.now():%H:%M} UTC, and the file has changed since"
+        assert f"1 pipeline file could not be read: {told}" in cli("dags", "list").err
+        assert f"{told}: pipelines/x.yaml:3:1" in cli("dags", "errors").out
+        assert cli("dags", "errors", "--json").json[0]["is_changed"] is True
 
         (folder / "pipelines" / "x.yaml").unlink()
         assert (cli("dags", "errors").code, cli("dags", "list").err) == (0, "")
