@@ -53,7 +53,9 @@ def _acquire(descriptor: int, home: Home) -> None:
             pid = _owner(descriptor)
             # a pid may be left of an engine that was killed, while another process only looks
             if pid and _is_there(pid):
-                raise EngineAlreadyRunning(f"an engine (pid {pid}) runs in {home.path}", pid=pid) from None
+                raise EngineAlreadyRunning(
+                    f"an engine (pid {pid}) runs in {home.path}; 'trainflow stop' ends it", pid=pid
+                ) from None
             time.sleep(_PAUSE_SECONDS)
         except OSError as error:
             raise SettingsError(

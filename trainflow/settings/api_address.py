@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 
+import msgspec
+
 from trainflow.errors import InputError, SettingsError
 from trainflow.settings.model import ApiSettings
 
@@ -29,6 +31,15 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def shown_address(api: ApiSettings, machine: str) -> str:
+    """Where the API server is reached, as a person opens it: an address that stands for all of this machine's is
+    followed by one with its name, `machine`, which other hosts reach."""
+    if api.url is not None or api.host not in ("0.0.0.0", "::"):
+        return api.address
+    here = msgspec.structs.replace(api, host="localhost").address
+    return f"{here}, from other hosts {msgspec.structs.replace(api, host=machine).address} (listens on {api.host})"
 
 
 def listen(api: ApiSettings) -> socket.socket:
@@ -60,7 +71,7 @@ def try_to_listen(api: ApiSettings) -> tuple[socket.socket | None, str]:
     if not api.enabled:
         return None, "not started: api.enabled is false"
     try:
-        return listen(api), api.address
+        return listen(api), shown_address(api, socket.gethostname())
     except SettingsError:
         raise
     except InputError as error:

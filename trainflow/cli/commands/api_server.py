@@ -18,12 +18,14 @@ def api_server(
     It listens on loopback, unless api.host or --host says otherwise: then api.token has to be set. Several may run over
     one PostgreSQL or MySQL database. Exit codes: 0 stopped, 2 wrong input, or the port is taken.
     """
+    import socket
+
     from msgspec.structs import replace
 
     from trainflow.api.server import ApiServer, stopping
     from trainflow.clock import SystemClock
     from trainflow.observability.logs import configure_logging
-    from trainflow.settings.api_address import listen
+    from trainflow.settings.api_address import listen, shown_address
     from trainflow.settings.load import load_settings
     from trainflow.workspace.workspace import find_project
 
@@ -33,8 +35,9 @@ def api_server(
     settings = replace(settings, api=replace(settings.api, **given))
     configure_logging(settings.logging.level)
     project.home.create()
+    address = shown_address(settings.api, socket.gethostname())
     server = ApiServer(project, settings, SystemClock(), listen(settings.api))
     with stopping(server):
-        server.run(lambda: typer.echo(f"api-server is alive at {settings.api.address}, Ctrl-C stops it", err=True))
+        server.run(lambda: typer.echo(f"api-server is alive at {address}, Ctrl-C stops it", err=True))
     typer.echo("api-server has stopped", err=True)
     return 0

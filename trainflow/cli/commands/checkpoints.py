@@ -10,7 +10,16 @@ import typer
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.commands.checkpoint_decisions import fork, promote, prune, rewind, sweep
 from trainflow.cli.render.ledger_entries import sentence
-from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, columns_of, print_json, print_rows, said_of, text
+from trainflow.cli.render.output import (
+    EXIT_FAILED,
+    JSON_OPTION,
+    columns_of,
+    number,
+    print_json,
+    print_rows,
+    said_of,
+    text,
+)
 from trainflow.pluralize import counted
 from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
@@ -84,7 +93,7 @@ def _row(line: CheckpointLine, *, scored: bool) -> dict[str, Any]:
 
 
 def _metrics(metrics: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in list(metrics.items())[:3])
+    return " ".join(f"{name} {number(value)}" for name, value in list(metrics.items())[:3])
 
 
 # -- show ----------------------------------------------------------------------------------------------------------
@@ -146,7 +155,7 @@ def _show(checkpoint: Checkpoint, uri: str) -> None:
 
 
 def _all(metrics: dict[str, float]) -> str:
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
 
 def export(

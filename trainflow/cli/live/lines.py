@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainflow.cli.render.output import duration
+from trainflow.cli.render.output import duration, number
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run_line(run: RunLine, view: ProgressView) -> str:
         f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['sequence']}",
         f"{day(run.start)} … {day(run.end)}",
         _amount(run),
-        " ".join(f"{name} {value:.4g}" for name, value in shown_metrics(run.metrics)[:3]),
+        " ".join(f"{name} {number(value)}" for name, value in shown_metrics(run.metrics)[:3]),
         duration(run.seconds),
     ]
     if view.total and run.dag_id == view.dag_id:

@@ -113,6 +113,10 @@ def plain_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines]
 
 
+#: from here on with an exponent: a float holds no more digits
+_MOST_WRITTEN_OUT = 1e15
+
+
 def text(value: Any) -> str:
     """A value as people read it."""
     match value:
@@ -125,12 +129,20 @@ def text(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:,.4g}"
+            return number(value)
         case int():
             return f"{value:,}"
         case list() | tuple():
             return ", ".join(text(item) for item in value)
     return str(value)
+
+
+def number(value: float) -> str:
+    """A measured number with four digits that count; from a thousand on, and where it is whole, with all before the
+    point: `0.9812`, `12,570`."""
+    if abs(value) < _MOST_WRITTEN_OUT and (abs(value) >= 1000 or float(value).is_integer()):
+        return f"{round(value):,}"
+    return f"{value:,.4g}"
 
 
 def duration(seconds: float | None) -> str:

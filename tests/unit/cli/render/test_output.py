@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.cli.render.output import print_table
+from trainflow.cli.render.output import number, print_table
 
 RUN, WHEN = "manual__2026-11-30T02:30:26.123456Z_abcdef", "2026-11-30T02:30:26Z"
 NOTE = "a sentence that has to be folded somewhere because it does not fit at all, however wide the terminal is"
@@ -28,3 +28,23 @@ def test_table_in_terminal_folds_sentences_before_ids_before_dates(
     _, *lines = capsys.readouterr().out.splitlines()  # without the titles, which are bold
     assert {each for each in (RUN, WHEN, NOTE) if any(each in line for line in lines)} == whole
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (12570.0, "12,570"),
+        (12570.4, "12,570"),
+        (3.0, "3"),
+        (-0.0, "0"),
+        (999.96, "1,000"),
+        (0.98123, "0.9812"),
+        (-12570.0, "-12,570"),
+        (1e15, "1e+15"),
+        (1.5e-7, "1.5e-07"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+    ],
+)
+def test_number_is_written_out_where_it_is_whole_or_large(value: float, written: str) -> None:
+    assert number(value) == written
