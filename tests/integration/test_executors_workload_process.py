@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from trainflow.observability import processes
 from trainflow.settings.project import Project
 from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
+from trainflow.testing.processes import MARK, marked
 
 #: real supervisors and workers, each an interpreter
 pytestmark = pytest.mark.slow
@@ -35,6 +37,16 @@ class TestWorkloadExecutor(ExecutorEngineContract):
         said = supervise(workload)
         assert said.returncode == 0
         assert "not run here: " in said.stderr
+
+
+@pytest.fixture(autouse=True)
+def _leftover_supervisors_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Unreachable is not dead: a supervisor whose test took the API server away would ask for it for ever."""
+    mark = os.urandom(8).hex()
+    monkeypatch.setenv(MARK, mark)
+    yield
+    for left in marked(mark):
+        left.kill()
 
 
 @pytest.fixture
