@@ -103,15 +103,6 @@ class SettingsError(InputError):
     """A setting cannot be used."""
 
 
-class ExecutorSettingsError(SettingsError):
-    """The table of an executor cannot be used, wherever it runs. Attributes: executor, key (of its table)."""
-
-    def __init__(self, message: str, *, executor: str, key: str) -> None:
-        super().__init__(message)
-        self.executor = executor
-        self.key = key
-
-
 class ParamValidationError(InputError, ValueError):
     """A parameter does not satisfy its schema."""
 

@@ -20,7 +20,6 @@ from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage
 from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import nudge
-from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.failpoint import enter
@@ -62,8 +61,7 @@ class Engine:
         prestarted: SpawnedForkserver | None = None,
         api_listener: socket.socket | None = None,
     ) -> None:
-        """`prestarted`: a warm worker that was started before this module was imported, and imports in parallel.
-        `api_listener`: where its API server answers; None: it has none."""
+        """`prestarted`: a warm worker that imports since before this module did. `api_listener`: of its API server."""
         self.project = project
         self.settings = settings
         self.clock = clock
@@ -78,16 +76,17 @@ class Engine:
         self.notifier: Notifier | None = None
         #: None in a process without scheduler
         self.executor = ConfiguredExecutors(settings, prestarted=prestarted) if Part.SCHEDULER in parts else None
-        self._parsing_worker = ParsingWorker(self.reactor, clock, project.root, self._warm_process)
+        self._parsing_worker = ParsingWorker(
+            self.reactor, clock, project.root, lambda: self.executor.warm_process if self.executor else None
+        )
         self._scheduling: Scheduling | None = None
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn
         self._turning: list[Scheduling | Triggerer | MlflowDispatcher | Notifier] = []
         self._api_server = None if api_listener is None else ApiServerProcess(self.reactor, project, api_listener)
         self._claim_timer: Timer | None = None
-        #: the next tick looks at everything; how long the last such tick took
-        self._swept = False
-        self._sweep_seconds = 0.0
+        #: whether the next tick looks at everything; how long the last such one took
+        self._swept, self._sweep_seconds = False, 0.0
 
     # -- host of the executor --------------------------------------------------------------------------------------
 
@@ -113,9 +112,6 @@ class Engine:
         """See `ExecutorHost.taken`."""
         assert self.executor is not None
         self.executor.taken(executor)
-
-    def _warm_process(self) -> ForkserverClient | None:
-        return self.executor.warm_process if self.executor is not None else None
 
     # -- life ------------------------------------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from trainflow.errors import EngineError, ExecutorSettingsError, SettingsError
+from trainflow.errors import EngineError, SettingsError
 from trainflow.near_names import did_you_mean
-from trainflow.settings.executors import ExecutorEntry, executor_entries
+from trainflow.settings.executors import ExecutorEntry, ExecutorSettingsError, executor_entries
 from trainflow.settings.load import EXECUTORS, told, variable_of
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from trainflow.errors import EngineError, ExecutorSettingsError, describe
+from trainflow.errors import EngineError, describe
 from trainflow.executors.executor import Executor
 from trainflow.near_names import did_you_mean
+from trainflow.settings.executors import ExecutorSettingsError
 
 GROUP = "trainflow.executors"
 #: looked up without asking what is installed, which takes longer than all else here

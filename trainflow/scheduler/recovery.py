@@ -159,8 +159,8 @@ class Reconciler:
             self._executor.terminate(key)
 
     def _held_by_none(self, strays: frozenset[AttemptKey]) -> frozenset[AttemptKey]:
-        """Those that are not waited for. What another scheduler has taken over, while this one stood still, runs here
-        and is that one's business."""
+        """Attempts that are not waited for. What another scheduler has taken over, while this one stood still, runs
+        here and is that one's business."""
         if not strays:
             return strays
         return self._database.read(

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from trainflow.errors import InputError
+from trainflow.errors import InputError, SettingsError
 from trainflow.identifiers import check_name
 from trainflow.near_names import did_you_mean
 
@@ -28,6 +28,15 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 Count = Annotated[int, Meta(ge=1)]
+
+
+class ExecutorSettingsError(SettingsError):
+    """The table of an executor cannot be used, wherever it runs. Attributes: executor, key (of its table)."""
+
+    def __init__(self, message: str, *, executor: str, key: str) -> None:
+        super().__init__(message)
+        self.executor = executor
+        self.key = key
 
 
 class LocalExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
