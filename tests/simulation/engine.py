@@ -272,9 +272,11 @@ class SimulatedEngine:
         now = self.clock.now()
 
         def write(connection: Connection) -> list[int]:
+            # before its sign of life, which makes one live again that was taken for dead
+            living = [row.id for row in service_queries.not_stopped(connection)]
             service_queries.renew_lease(connection, self.service_id, now)
             in_flight.heartbeat(connection, self.service_id, now)
-            return [row.id for row in service_queries.not_stopped(connection)]
+            return living
 
         living = self.database.write(write)
         if self.service_id not in living and not self.has_stood_still:

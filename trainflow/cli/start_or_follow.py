@@ -13,6 +13,7 @@ from trainflow.errors import EngineAlreadyRunning
 if TYPE_CHECKING:
     from trainflow.actions.first_runs import Begin
     from trainflow.actions.start import TrainingRequest
+    from trainflow.insight.progress import ProgressFeed
     from trainflow.messages.workload import ParseResult
 
 
@@ -52,7 +53,7 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
     begun = False
     try:
         with train_as_engine(request, SystemClock()) as (engine, feeds):
-            from trainflow.cli.live.session import Session, say_ready, say_what_goes_on, say_where_chains_stand
+            from trainflow.cli.live.session import Session, say_ready, say_where_chains_stand
 
             begun = True
             say_what_goes_on(feeds, request.stored)
@@ -71,7 +72,7 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
 def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) -> int | None:
     """The exit code; None when the engine was about to end and has not taken up what was begun here."""
     from trainflow.actions.start import train_through_engine
-    from trainflow.cli.live.session import follow, say_ready, say_what_goes_on
+    from trainflow.cli.live.session import follow, say_ready
     from trainflow.clock import SystemClock
 
     try:
@@ -82,6 +83,19 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
     except KeyboardInterrupt:
         typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
         return EXIT_INTERRUPTED
+
+
+def say_what_goes_on(feeds: list[ProgressFeed], stored: str) -> None:
+    """A run keeps the tasks of the version that it began with and the wait it is in, while a task that starts now reads
+    the file as it is: which part of a change is in force is not to be guessed."""
+    for each in feeds:
+        if each.outdated is not None:
+            typer.echo(
+                f"{each.dag_id}: goes on with run {each.outdated}, which began before the pipeline was changed: "
+                "its tasks, its --set and a wait under way stay as they were, and what starts now reads the file as it "
+                "is (functions, params, samples). To have all of the change now: 'trainflow runs cancel "
+                f"{each.dag_id} {each.outdated}', then 'trainflow start {stored}'"
+            )
 
 
 def _detached(request: TrainingRequest) -> int:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from string import Formatter
 
 from trainflow.errors import InputError
-from trainflow.storage.protocols import slash_problem
+from trainflow.protocols import slash_problem
 
 #: directive of strftime → what it looks like. Those that depend on the host's locale or time zone are left out. With a
 #: `-` it has no leading zeros: that is how Spark and Hive write numbers

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from trainflow.near_names import did_you_mean
-from trainflow.storage.protocols import credentials_problem, slash_problem
+from trainflow.protocols import credentials_problem, slash_problem
 
 #: what MLflow keeps runs in; `sqlite`, `postgresql`, … may name a driver: `postgresql+psycopg`
 _TRACKING_SCHEMES = frozenset({"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"})

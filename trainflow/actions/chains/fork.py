@@ -234,7 +234,7 @@ def _begin(forked: _Forked, asked: BranchRequest, stages: list[ForkedStage], who
     if chain.ledger().find(place.id) is None:
         raise CheckpointError(
             f"checkpoint {place.id} of {chain.key} was pruned while {key} was forked from it, so there is nothing to "
-            "train on from: fork another branch, from a checkpoint that 'trainflow checkpoints list' shows"
+            "train on from: fork another branch, from a checkpoint that 'trainflow checkpoints list PIPELINE' shows"
         )
 
 

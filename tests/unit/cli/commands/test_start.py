@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.cli.live.session import say_what_goes_on
+from trainflow.cli.start_or_follow import say_what_goes_on
 from trainflow.execution.dag_files import DagFiles
 from trainflow.insight.progress import ProgressFeed
 from trainflow.messages.workload import DagSource

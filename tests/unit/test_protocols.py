@@ -11,10 +11,10 @@ import pytest
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.errors import InputError
 from trainflow.pipeline_spec.sections import StoreSection
+from trainflow.protocols import credentials_problem, slash_problem
 from trainflow.samples.pattern import path_pattern
 from trainflow.settings.model import CheckpointSettings, TrackingSettings, WorkerSettings
 from trainflow.storage.errors import CheckpointFailures
-from trainflow.storage.protocols import credentials_problem, slash_problem
 from trainflow.storage.reachability import check_reachable
 from trainflow.storage.urls import open_storage, open_store
 
