@@ -74,7 +74,7 @@ def test_check_finds_another_revision(plane, cli):
     [
         ("sqlite://me:hush@/nowhere.db", "Invalid SQLite URL"),
         ("oracel://me:hush@host/db", "oracel"),
-        ("no url", "Could not parse"),
+        ("no url", "is no URL; it begins with one of sqlite://"),
     ],
 )
 def test_url_that_cannot_be_used(folder, cli, monkeypatch, url, problem):
