@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import update
 
@@ -15,11 +16,11 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.execution.parse_main import parse_file
-from trainflow.messages.execution_api import TriggeredRun
+from trainflow.messages.execution_api import TriggeredRun, XComItem
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries import dag_queries, run_queries, xcom_queries
 from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at
@@ -227,3 +228,36 @@ def test_start_following_live_engine_tells_only_news(home: Home) -> None:
     with home.database.reading() as connection:
         view = base.look(connection, NOW + timedelta(seconds=2))
     assert ([run.run_id for run in view.new_runs], view.finished) == (["second"], True)
+
+
+def test_start_following_cleared_run_says_where_the_ledger_is(home: Home) -> None:
+    home.read("  base:\n")
+    # of the first, the commit was cleared after two others had ended: it finds again what it has committed
+    first = home.run("p.base", "first")
+    made = [home.commit("base") for _ in range(3)]
+    for name in ("second", "third"):
+        home.run("p.base", name, end=True)
+    with home.database.transaction() as connection:
+        for task_id, value in _handed_over(made[0]).items():
+            item = XComItem("return_value", msgspec.Raw(msgspec.json.encode(value)))
+            xcom_queries.put(connection, first, task_id, -1, [item], NOW)
+    assert home.begin() == {}
+    [base] = home.followings
+    with home.database.reading() as connection:
+        view = base.look(connection, NOW)
+    uri = home.store.uri(made[2].artifacts.path)
+    assert (view.joined, view.new_runs, view.watermark, view.trained, view.head_uri) == (True, [], day(3), 3, uri)
+    home.end(first)
+    with home.database.reading() as connection:
+        view = base.look(connection, NOW + timedelta(seconds=1))
+    assert ([run.number for run in view.new_runs], view.finished) == ([1], True)
+    assert (view.watermark, view.trained, view.head_uri) == (day(3), 3, uri)
+    # nothing was committed while it was followed
+    assert (view.runs, view.rows) == (0, 0)
+
+
+def _handed_over(made: Checkpoint) -> dict[str, dict[str, Any]]:
+    """What the tasks of the run that committed it have returned."""
+    head = {"generation": 0, "sequence": 0, "watermark": None, "uri": None}
+    committed = {"sequence": made.sequence, "watermark": made.watermark.isoformat(), "uri": made.artifacts.path}
+    return {"checkpoint": head, "samples": {"partitions": 1, "rows": 40}, "commit": committed}

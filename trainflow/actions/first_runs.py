@@ -7,7 +7,8 @@ commit should have triggered, but was killed before, gets that run here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.progress import ProgressFeed
+from trainflow.insight.progress import HeadSeen, ProgressFeed
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.metadata.queries.dag_queries import Versions
@@ -25,6 +26,7 @@ from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
+    from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.insight.chains.next_run import NextRun
 
 #: how a chain of the file stands with its upstream; None: it cannot be known from here
@@ -40,7 +42,21 @@ def begin(workspace: Workspace, stored_path: str, now: datetime) -> list[Progres
     with workspace.database.reading() as connection:
         documents = documents_of(connection, stored_path)
     look = chains_to_look_at(documents, workspace)
-    return workspace.database.write(lambda connection: begin_or_follow(connection, documents, look, now))
+    feeds = workspace.database.write(lambda connection: begin_or_follow(connection, documents, look, now))
+    tell_heads(feeds, workspace)
+    return feeds
+
+
+def tell_heads(feeds: Iterable[ProgressFeed], workspace: Workspace) -> None:
+    """Ask the ledgers where the chains are whose runs were under way; others read theirs when they begin."""
+    for feed in feeds:
+        if feed.joined and feed.chain is not None:
+            # the settings may not do to reach the store: then the runs say it
+            with suppress(TrainflowError):
+                ledger = _ledger(feed.chain, workspace)
+                state = ledger.state()
+                uri = ledger.store.uri(state.head.artifacts.path) if state.head else None
+                feed.tell_head(HeadSeen(state.generation, state.head_sequence, state.watermark, uri))
 
 
 def begin_or_follow(
@@ -57,7 +73,7 @@ def begin_or_follow(
         unfinished = run_queries.unfinished_of(connection, document.dag_id)
         if unfinished:
             roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
-            begins[document.dag_id] = unfinished[0].id - 1
+            begins[document.dag_id] = unfinished[0].id
             if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
                 outdated[document.dag_id] = unfinished[0].number
             continue
@@ -81,7 +97,10 @@ def begin_or_follow(
         if each.dag_id in roots or (each.chain and each.chain.init_from)
     ]
     for feed in found:
-        feed.begins_after(begins.get(feed.dag_id, newest), joined=feed.dag_id in begins)
+        if feed.dag_id in begins:
+            feed.joins(connection, begins[feed.dag_id])
+        else:
+            feed.begins_after(newest)
     return found
 
 
@@ -145,16 +164,21 @@ def chains_to_look_at(documents: list[DagDocument], workspace: Workspace) -> Loo
 
 def _ask(chain: ChainDocument, workspace: Workspace) -> NextRun | None:
     """None where the settings do not do to reach the store: then the run itself finds out."""
-    from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.insight.chains.next_run import next_run_of
-    from trainflow.operators.chain.storage_options import open_chain_store, store_url
 
     try:
-        url = store_url(chain.store or None, workspace.settings)
-        store = open_chain_store(url, given=None, settings=workspace.settings, root=workspace.project.root)
-        return next_run_of(chain, Ledger(store, key_of(chain)))
+        return next_run_of(chain, _ledger(chain, workspace))
     except TrainflowError:
         return None
+
+
+def _ledger(chain: ChainDocument, workspace: Workspace) -> Ledger:
+    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.operators.chain.storage_options import open_chain_store, store_url
+
+    url = store_url(chain.store or None, workspace.settings)
+    store = open_chain_store(url, given=None, settings=workspace.settings, root=workspace.project.root)
+    return Ledger(store, key_of(chain))
 
 
 def key_of(chain: ChainDocument) -> ChainKey:

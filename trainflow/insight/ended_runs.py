@@ -35,6 +35,8 @@ class RunLine(msgspec.Struct, frozen=True):
     end: datetime | None
     metrics: dict[str, float]
     checkpoint: dict[str, Any] | None
+    #: what its checkpoint task read: where the chain was before it
+    head: dict[str, Any] | None = None
     problem: str | None = None
     log_path: str | None = None
     failed_task: str | None = None
@@ -111,6 +113,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         end=_moment(split.get("end")),
         metrics=_numbers(_object(results.get("evaluate"))),
         checkpoint=checkpoint or None,
+        head=_object(results.get("checkpoint")) or None,
         stopped=_stopped(xcoms) if failed else None,
         holes=split.get("holes", 0),
         again=None if failed else row.note,

@@ -1,7 +1,8 @@
 """Follow a pipeline: what is new since the last look, where the chain is, what runs, how fast it goes.
 
 Read from the database alone, so that the engine's own terminal and a second one see the same. A look waits for nothing,
-and costs what is new and what is open, however long the history is; two looks never tell the same event twice.
+and costs what is new and what is open, however long the history is; two looks never tell the same event twice. Where
+the chain is the runs say that read its ledger; of a run that began earlier the ledger itself is asked once, before.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ProgressView(msgspec.Struct, frozen=True):
     eta_seconds: float | None
     #: where the head's artifacts are
     head_uri: str | None = None
-    #: it was under way before anybody followed here: what came before is not told again
+    #: it was under way before it was followed here: what came before is not told again
     joined: bool = False
     #: task → in how many runs that ended well it failed
     failed_beside: dict[str, int] = {}
@@ -69,6 +70,18 @@ class RunEnd(NamedTuple):
     ended_at: datetime
     seconds: float
     partitions: int
+
+
+class HeadSeen(NamedTuple):
+    """Where a chain was when its ledger was read; the greater of two is the later. `watermark`: None where nothing is
+    committed."""
+
+    #: rewinds before
+    generation: int
+    #: the checkpoint's number in the ledger; 0: there is none
+    sequence: int
+    watermark: datetime | None
+    uri: str | None = None
 
 
 class ProgressFeed:
@@ -104,15 +117,29 @@ class ProgressFeed:
         self._ended: set[int] = set()
         self._cursor = 0
         self._joined = False
-        self._watermark = watermark
-        #: whether anything has said where the chain is
-        self._knows_head = watermark is not None
-        self._head_uri: str | None = None
+        #: None: nothing has said where the chain is
+        self._head = None if watermark is None else HeadSeen(0, 0, watermark)
+        #: the head before anything of what is followed
+        self._head_before: HeadSeen | None = None
 
-    def begins_after(self, dag_run_id: int, *, joined: bool = False) -> None:
-        """Leave out what came before: the root's runs up to this one. `joined`: a run was under way already."""
+    @property
+    def joined(self) -> bool:
+        """Whether it was under way before it was followed here."""
+        return self._joined
+
+    def begins_after(self, dag_run_id: int) -> None:
+        """Leave out what came before: the root's runs up to this one."""
         self._cursor = max(self._cursor, dag_run_id)
-        self._joined = joined
+
+    def joins(self, connection: Connection, dag_run_id: int) -> None:
+        """Go on with this run, which was under way already, and with those after it that have not ended."""
+        self.begins_after(dag_run_id - 1)
+        self._ended = {row.id for row in self._runs.ended(connection, self._cursor)}
+        self._joined = True
+
+    def tell_head(self, head: HeadSeen) -> None:
+        """Say what the ledger says: a run that was under way, or was cleared, may have read it long ago."""
+        self._head = self._head_before = head
 
     def look(self, connection: Connection, now: datetime) -> ProgressView:
         """Read what is new. Costs what has happened since the last look, not what ever happened."""
@@ -135,20 +162,26 @@ class ProgressFeed:
                 continue
             self._ended.add(row.id)
             line = run_line(connection, row, self._versions)
-            self.totals.add(line)
-            self.last_run = last_of(self.last_run, line)
-            if line.checkpoint is not None and line.dag_id == self.dag_id and row.ended_at is not None:
-                self._ends.append(RunEnd(row.ended_at, line.busy_seconds, line.partitions + line.holes))
-            if line.checkpoint is not None and row.dag_id == self.dag_id:
-                self._watermark = datetime.fromisoformat(line.checkpoint["watermark"])
-                self._knows_head = True
-                self._head_uri = line.checkpoint["uri"]
-            elif row.dag_id == self.dag_id:
-                # a run that committed nothing still says where the chain is
-                self._see_head(connection, row)
+            self._take(line, row.ended_at)
             lines.append(line)
         self._move_cursor(open_runs)
         return lines
+
+    def _take(self, line: RunLine, ended_at: datetime | None) -> None:
+        self.last_run = last_of(self.last_run, line)
+        mine = line.dag_id == self.dag_id
+        if mine:
+            # a run that committed nothing still says where the chain is
+            self._see(line.head, line.checkpoint)
+        if mine and line.checkpoint is not None and self._is_old(line.checkpoint):
+            return
+        self.totals.add(line)
+        if mine and line.checkpoint is not None and ended_at is not None:
+            self._ends.append(RunEnd(ended_at, line.busy_seconds, line.partitions + line.holes))
+
+    def _is_old(self, checkpoint: dict[str, Any]) -> bool:
+        """Whether a run only found again what it had committed before it was cleared."""
+        return self._head_before is not None and checkpoint["sequence"] <= self._head_before.sequence
 
     def _move_cursor(self, open_runs: Sequence[Any]) -> None:
         """Pass over everything up to the oldest run that has not ended: it needs no second look."""
@@ -162,11 +195,17 @@ class ProgressFeed:
             return
         document, _ = self._versions.get(connection, run.version_id)
         head = results_by_role(document, xcom_queries.of_run(connection, run.id)).get("checkpoint")
-        if isinstance(head, dict):
-            self._knows_head = True
-        if isinstance(head, dict) and head.get("watermark"):
-            self._watermark = datetime.fromisoformat(head["watermark"])
-            self._head_uri = head["uri"]
+        self._see(head if isinstance(head, dict) else None)
+
+    def _see(self, head: dict[str, Any] | None, committed: dict[str, Any] | None = None) -> None:
+        """Take the word of a run, of the `head` it read and of what it `committed`, unless a later one is known."""
+        generation = head.get("generation", 0) if head else 0
+        for each in (head, committed):
+            if each is not None:
+                watermark = datetime.fromisoformat(each["watermark"]) if each.get("watermark") else None
+                seen = HeadSeen(generation, each["sequence"], watermark, each.get("uri"))
+                if self._head is None or seen[:2] >= self._head[:2]:
+                    self._head = seen
 
     def _view(
         self, now: datetime, new_runs: list[RunLine], current: Any, tasks: list[TaskLine], *, finished: bool
@@ -186,11 +225,11 @@ class ProgressFeed:
             metrics=self.totals.metrics,
             trained=trained,
             total=total,
-            watermark=self._watermark,
+            watermark=self._head.watermark if self._head else None,
             rows_per_second=rate,
             joined=self._joined,
             eta_seconds=eta_seconds(list(self._ends), trained, total, now),
-            head_uri=self._head_uri,
+            head_uri=self._head.uri if self._head else None,
             failed_beside=dict(self.totals.failed_beside),
         )
 
@@ -200,9 +239,9 @@ class ProgressFeed:
         if samples is None:
             return None, None
         total = place_of(samples, samples.end) if samples.end else None
-        if not self._knows_head:
+        if self._head is None:
             return None, total
-        trained = place_of(samples, self._watermark) if self._watermark else 0
+        trained = place_of(samples, self._head.watermark) if self._head.watermark else 0
         return max(0, trained), total
 
 

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.actions.chains.regrid import plan_regrid, regrid
-from trainflow.actions.first_runs import Begin, create_run
+from trainflow.actions.first_runs import Begin, create_run, tell_heads
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.entries import Author
@@ -152,7 +152,9 @@ def begin_repair_of(dag_id: str, *, skipped: bool) -> Begin:
     conf = {CONF_REPAIR: True, **({CONF_SKIPPED: True} if skipped else {})}
 
     def begin(workspace: Workspace, _stored_path: str, now: datetime) -> list[ProgressFeed]:
-        return [workspace.database.write(lambda connection: _begin(connection, dag_id, conf, now))]
+        feeds = [workspace.database.write(lambda connection: _begin(connection, dag_id, conf, now))]
+        tell_heads(feeds, workspace)
+        return feeds
 
     return begin
 
@@ -172,7 +174,7 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
         run_queries.clear(connection, run.id, now)
     root_id = run.root_id or run.id
     feed = RepairFeed(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
-    feed.begins_after(run.id - 1, joined=True)
+    feed.joins(connection, run.id)
     return feed
 
 
