@@ -10,12 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from random import Random
+from threading import get_ident
 from typing import Any, Protocol
 
-from tests.simulation.fiber import current
+from tests.simulation.fiber import current, is_in_fiber
 from trainflow.operators.training.background_saves import BackgroundSaves
 from trainflow.operators.triggers import partition
 from trainflow.samples.table import probe
@@ -38,10 +38,12 @@ def isolated_project(seed: int) -> Iterator[Project]:
     """A project folder for one history. Names that the product draws at random are drawn from the seed; what is logged
     is lost; nothing is ever made durable, since this machine does not lose its power."""
     root = _memory_disk() / f"trainflow-simulation-{os.getpid()}"
+    # a process of this number may have been killed before it cleared away what it had
+    shutil.rmtree(root, ignore_errors=True)
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     here: list[tuple[Any, str, Any]] = [
-        (os, "urandom", Random(f"names {seed}").randbytes),
+        (os, "urandom", _names(seed)),
         (os, "fsync", _not_now),
         # an upload in the background is one that goes on at once: a kill comes between any two of its steps
         (BackgroundSaves, "_take", BackgroundSaves._try),
@@ -52,6 +54,17 @@ def isolated_project(seed: int) -> Iterator[Project]:
     finally:
         logging.disable(level)
         shutil.rmtree(root, ignore_errors=True)
+
+
+def _names(seed: int) -> Callable[[int], bytes]:
+    """Instead of `os.urandom`: bytes drawn from the seed, for the history alone. What another test has left running in
+    this process, or a library's thread, gets random ones and takes none away."""
+    drawn, real, driver = Random(f"names {seed}").randbytes, os.urandom, get_ident()
+
+    def urandom(size: int) -> bytes:
+        return drawn(size) if get_ident() == driver or is_in_fiber() else real(size)
+
+    return urandom
 
 
 def _not_now(_descriptor: int) -> None:
@@ -67,20 +80,21 @@ def storage_redirected(world: StorageProvider) -> Iterator[None]:
         urls.open_storage: lambda _path, _options, _root: world.table,
         partition._listings: lambda: listings,
     }
-    everywhere = [
-        (module, real.__name__, instead)
-        for real, instead in simulated.items()
-        for module in _modules_with(real, len(sys.modules))
-    ]
-    with _replaced(everywhere):
+    for real, instead in simulated.items():
+        _rebind(real.__name__, real, instead)
+    try:
         yield
+    finally:
+        # also in modules that were imported meanwhile
+        for real, instead in simulated.items():
+            _rebind(real.__name__, instead, real)
 
 
-@lru_cache(maxsize=32)
-def _modules_with(real: Callable[..., Any], _loaded: int) -> list[Any]:
-    """The modules of the product that know it."""
-    modules = [module for name, module in sys.modules.items() if name.startswith("trainflow.")]
-    return [module for module in modules if vars(module).get(real.__name__) is real]
+def _rebind(name: str, known: Callable[..., Any], to: Callable[..., Any]) -> None:
+    """Have those modules of the product that know one function by this name know another one."""
+    for each in [each for path, each in sys.modules.items() if path.startswith("trainflow.")]:
+        if vars(each).get(name) is known:
+            setattr(each, name, to)
 
 
 @contextmanager

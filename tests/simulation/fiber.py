@@ -7,7 +7,7 @@ any code - operators, stores, training functions - and a history is still the sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread
 from typing import Any
 
 
@@ -132,3 +132,8 @@ _current: Fiber | None = None
 def current() -> Fiber | None:
     """The fiber that runs now, None outside of all."""
     return _current
+
+
+def is_in_fiber() -> bool:
+    """Whether the code that asks is that of a fiber, and none of another thread."""
+    return isinstance(current_thread(), _FiberThread)
