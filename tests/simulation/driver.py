@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,6 +41,17 @@ _CLOSE = 0.4
 _FEW = 3
 
 
+class Event(msgspec.Struct, frozen=True):
+    """What happened in one step."""
+
+    step: int
+    at: datetime
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.step:4} {self.at:%H:%M:%S} {self.what}"
+
+
 class History(msgspec.Struct, frozen=True):
     """What happened. `invariant` and `problem`: what was violated, None when nothing was."""
 
@@ -49,12 +59,10 @@ class History(msgspec.Struct, frozen=True):
     scenario: Scenario
     faults: tuple[Fault, ...]
     steps: int
-    #: digest of every step: equal for equal histories
-    digest: str = ""
+    #: what happened, in order: equal for equal histories
+    events: tuple[Event, ...] = ()
     invariant: str | None = None
     problem: str | None = None
-    #: what happened, in order, when something was violated
-    events: tuple[str, ...] = ()
 
 
 class Driver:
@@ -69,7 +77,8 @@ class Driver:
         self._databases = databases
         self._scenario = scenario
         self.steps = 0
-        self._events: list[tuple[int, datetime, str]] = []
+        #: what happened so far
+        self.events: list[Event] = []
 
     def drive(self) -> None:
         """Until the chain is complete. Raises Violation, or whatever the product raises where it must not."""
@@ -186,17 +195,7 @@ class Driver:
 
     def _note(self, step: str) -> None:
         home = f"home {self._worlds.index(self._world) + 1}: " if len(self._worlds) > 1 else ""
-        self._events.append((self.steps, self._world.clock.now(), f"{home}{step}"))
-
-    @property
-    def events(self) -> tuple[str, ...]:
-        """Every step so far, for people."""
-        return tuple(f"{number:4} {moment:%H:%M:%S} {step}" for number, moment, step in self._events)
-
-    @property
-    def digest(self) -> str:
-        """Digest of all steps so far."""
-        return hashlib.sha256(msgspec.json.encode(self._events)).hexdigest()
+        self.events.append(Event(self.steps, self._world.clock.now(), f"{home}{step}"))
 
     def _situation(self) -> str:
         database = self._world.database

@@ -14,6 +14,9 @@ from tests.simulation.driver import Driver, History, uncollected
 from tests.simulation.plan import Fault, FaultKind, Scenario, complexity, faults_of, scenario_of, simpler
 from tests.simulation.violation import Violation
 
+#: events that are shown before and after the first that differs
+_BEFORE, _AFTER = 10, 3
+
 
 def simulate(
     seed: int,
@@ -33,7 +36,7 @@ def simulate(
         return _failed(seed, scenario, faults, driver, violation.invariant, str(violation))
     except Exception as error:
         return _failed(seed, scenario, faults, driver, type(error).__name__, traceback.format_exc())
-    return History(seed, scenario, faults, driver.steps, driver.digest)
+    return History(seed, scenario, faults, driver.steps, tuple(driver.events))
 
 
 def first_found(seeds: range, kinds: Sequence[FaultKind] = (), **scenario: Any) -> History | None:
@@ -88,10 +91,27 @@ def describe(history: History) -> str:
     return "\n".join(lines)
 
 
+def difference(one: History, other: History) -> str:
+    """What two histories of a seed differ in, with what happened before that; '' where they are the same."""
+    if one == other:
+        return ""
+    number = next((n for n, (a, b) in enumerate(zip(one.events, other.events, strict=False)) if a != b), None)
+    if number is None:
+        number = min(len(one.events), len(other.events))
+    lines = [
+        f"seed {one.seed} has two histories, of {one.steps} and {other.steps} steps, the same to event {number}:",
+        *(f"  both  {event}" for event in one.events[max(number - _BEFORE, 0) : number]),
+        *(f"  one   {event}" for event in one.events[number : number + _AFTER]),
+        *(f"  other {event}" for event in other.events[number : number + _AFTER]),
+        f"one violates {one.invariant}, other violates {other.invariant}",
+    ]
+    return "\n".join(lines)
+
+
 def _failed(
     seed: int, scenario: Scenario, faults: tuple[Fault, ...], driver: Driver, invariant: str, problem: str
 ) -> History:
-    return History(seed, scenario, faults, driver.steps, driver.digest, invariant, problem, driver.events)
+    return History(seed, scenario, faults, driver.steps, tuple(driver.events), invariant, problem)
 
 
 @cache
