@@ -44,6 +44,18 @@ class Driver(ABC):
         """The files in a folder and in those below it, by their paths; those alone that sort after the path `after`. An
         empty list where there is no such folder; FileNotFoundError says that the bucket does not exist."""
 
+    def list_by_folders(self, folder: str, after: str) -> list[StoreFile]:
+        """The same as `list_below` after a path, where the service begins no listing in the middle: each folder that
+        may hold such names is listed."""
+        listed = self.list_folder(folder)
+        if listed is None:
+            return []
+        found = [file for file in listed.files if file.path > after]
+        for inner in listed.folders:
+            if f"{inner}0" > after:  # the next character after the slash: all that is in it sorts before that
+                found += (file for file in self.list_below(inner) if file.path > after)
+        return found
+
     def list_if_few(self, folder: str) -> list[StoreFile] | None:
         """The same as `list_below`, where about one request shows it; None: there is more."""
         return self.list_below(folder)

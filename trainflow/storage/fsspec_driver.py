@@ -45,7 +45,7 @@ class FsspecDriver(Driver):
 
     def list_below(self, folder: str, *, after: str = "") -> list[StoreFile]:
         if after:
-            return self._list_after(folder, after)
+            return self.list_by_folders(folder, after)
         self.filesystem.invalidate_cache()
         try:
             found: dict[str, Any] = self.filesystem.find(f"{folder}/", detail=True)
@@ -55,17 +55,6 @@ class FsspecDriver(Driver):
         if not found:
             self._raise_if_bucket_missing(folder)
         return list(_files(found.values(), folder))
-
-    def _list_after(self, folder: str, after: str) -> list[StoreFile]:
-        """No file system begins a listing in the middle: each folder that may hold such names is listed."""
-        listed = self.list_folder(folder)
-        if listed is None:
-            return []
-        found = [file for file in listed.files if file.path > after]
-        for inner in listed.folders:
-            if f"{inner}0" > after:  # the next character after the slash: all that is in it sorts before that
-                found += (file for file in self.list_below(inner) if file.path > after)
-        return found
 
     def list_folder(self, folder: str) -> FolderListing | None:
         self.filesystem.invalidate_cache()

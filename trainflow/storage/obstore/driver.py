@@ -62,7 +62,7 @@ class ObstoreDriver(Driver):
 
     def list_below(self, folder: str, *, after: str = "") -> list[StoreFile]:
         if after and not self._buckets.starts_after:
-            return self._list_after(folder, after)
+            return self.list_by_folders(folder, after)
         offset = after.partition("/")[2] or None
 
         def listed(store: Any, key: str) -> list[Any]:
@@ -77,17 +77,6 @@ class ObstoreDriver(Driver):
 
         found = self._call(folder, page, LIST)
         return self._files(folder, found) if len(found) < _PAGE_NAMES else None
-
-    def _list_after(self, folder: str, after: str) -> list[StoreFile]:
-        """Each folder that may hold such names is listed."""
-        listed = self.list_folder(folder)
-        if listed is None:
-            return []
-        found = [file for file in listed.files if file.path > after]
-        for inner in listed.folders:
-            if f"{inner}0" > after:  # the next character after the slash: all that is in it sorts before that
-                found += (file for file in self.list_below(inner) if file.path > after)
-        return found
 
     def list_folder(self, folder: str) -> FolderListing | None:
         found = self._call(folder, lambda store, key: store.list_with_delimiter(key or None), LIST)
