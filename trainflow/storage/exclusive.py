@@ -114,6 +114,18 @@ def rename_over(temporary: Path, target: Path) -> None:
             raise
 
 
+def replace_whole(target: Path, data: bytes) -> None:
+    """Write a file over what has its name, whose folder exists: readers see the old or the new content. It need not
+    survive a power cut. Raises OSError."""
+    temporary = write_temporary(target, data, durable=False)
+    try:
+        rename_over(temporary, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
 def _is_linked(temporary: Path, target: Path) -> bool:
     """Whether both names are one file. Opened first: what is known of a name may be seconds old."""
 

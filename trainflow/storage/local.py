@@ -27,7 +27,7 @@ from trainflow.storage.exclusive import (
     is_hidden,
     is_temporary,
     link_exclusively,
-    rename_over,
+    replace_whole,
     temporary_name,
     write_temporary,
 )
@@ -160,7 +160,7 @@ class LocalStore(Store):
         target = self._at(path)
         with self._failing("write", target):
             make_folder(target.parent)
-            rename_over(write_temporary(target, data, durable=False), target)
+            replace_whole(target, data)
 
     def put_file(self, source: Path, path: str) -> None:
         target = self._at(path)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from trainflow.storage.exclusive import replace_whole
 from trainflow.storage.store import TIMES
 
 #: what is larger is no ledger's
@@ -72,11 +73,9 @@ class LocalCopies:
             return
         header = _Header(self._location(path), version, hashlib.sha256(data).hexdigest())
         target = self._place(path)
-        temporary = target.with_name(f".{target.name}-{os.urandom(4).hex()}")
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(msgspec.json.encode(header) + b"\n" + data)
-            temporary.replace(target)
+            replace_whole(target, msgspec.json.encode(header) + b"\n" + data)
 
     def _location(self, path: str) -> str:
         return hashlib.sha256(f"{self._identity}\n{path}".encode()).hexdigest()

@@ -19,6 +19,7 @@ import msgspec
 from trainflow.identifiers import canonical_json
 from trainflow.observability.redaction import redact
 from trainflow.storage.drivers import endpoint_of, probe
+from trainflow.storage.exclusive import replace_whole
 from trainflow.storage.store import Store
 
 #: how long a note holds
@@ -51,9 +52,7 @@ def probe_once_a_day(store: Store, identity: str, notes: Path, now: datetime) ->
     if store.remote:
         with suppress(OSError):  # then the next chain tries it again
             notes.mkdir(parents=True, exist_ok=True)
-            temporary = note.with_name(f".{note.name}-{os.urandom(4).hex()}")
-            temporary.write_bytes(msgspec.json.encode(_Note(now)))
-            temporary.replace(note)
+            replace_whole(note, msgspec.json.encode(_Note(now)))
 
 
 def _is_recent(note: Path, now: datetime) -> bool:

@@ -23,6 +23,7 @@ from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.ledger.entries import Artifacts
 from trainflow.checkpoints.verified_artifacts import verify_uploaded
 from trainflow.identifiers import attempt_time
+from trainflow.storage.exclusive import replace_whole
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -153,13 +154,7 @@ def read_ended(folder: Path, not_before: datetime | None) -> EndedTraining | Non
 
 def _write(folder: Path, ended: EndedTraining) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{_NAME}-{os.urandom(4).hex()}"
-    try:
-        temporary.write_bytes(msgspec.json.encode(ended))
-        temporary.replace(folder / _NAME)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    replace_whole(folder / _NAME, msgspec.json.encode(ended))
 
 
 def _statuses(output: Path) -> dict[str, _Status]:
