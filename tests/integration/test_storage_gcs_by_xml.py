@@ -3,13 +3,13 @@ names of two headers, so a server of S3 answers behind a translation of these.""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
+from tests.support.http_servers import serving_application
 from tests.support.local_object_stores import LocalS3
 from trainflow.errors import StoreMissing
 from trainflow.storage.object_store import ObjectStore
@@ -45,16 +45,9 @@ class Translated:
 
 @pytest.fixture(scope="module")
 def translated() -> Iterator[tuple[str, Translated]]:
-    from werkzeug.serving import make_server
-
     application = Translated()
-    server = make_server("127.0.0.1", 0, application, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", application
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_application(application) as port:
+        yield f"http://127.0.0.1:{port}", application
 
 
 def opened(endpoint: str, bucket: str) -> Store:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.http_servers import serving_application
 from tests.support.local_object_stores import LocalS3
-from tests.support.meddled_s3 import Environ, Meddled, error, meddled_s3, serving
+from tests.support.meddled_s3 import Environ, Meddled, error, meddled_s3
 from trainflow.errors import StoreFailure
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
@@ -66,7 +67,7 @@ def test_certificate_of_ones_own_is_trusted_where_the_options_say_so(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates / f"{used}.pem", certificates / f"{used}.key")
     application = Meddled()
-    with serving(application) as plain, serving(application, context) as port:
+    with serving_application(application) as plain, serving_application(application, context) as port:
         bucket = LocalS3(f"http://127.0.0.1:{plain}").make_bucket()
 
         def opened(**client: Any) -> Store:
@@ -105,7 +106,7 @@ class Proxy:
 def test_proxy_is_asked_in_place_of_the_endpoint(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     application = Meddled()
     proxy = Proxy(application)
-    with serving(application) as plain, serving(proxy) as port:
+    with serving_application(application) as plain, serving_application(proxy) as port:
         bucket = LocalS3(f"http://127.0.0.1:{plain}").make_bucket()
         options: dict[str, Any] = {"key": "a", "secret": "b", "endpoint_url": "http://store.invalid"}
         if way == "option":

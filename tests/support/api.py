@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import logging
-import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,7 @@ from trainflow.messages.http_protocol import BY_REQUEST, PREFIX, PROTOCOL, PROTO
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.settings.model import Settings
+from trainflow.testing.contract_engine import api_in_thread, listening
 
 TOKEN = TOKEN_PREFIX + "a" * 43
 OTHER_TOKEN = TOKEN_PREFIX + "b" * 43
@@ -83,29 +82,10 @@ class RunningApi:
 @contextmanager
 def running_api(plane: ControlPlane, settings: Settings | None = None) -> Iterator[RunningApi]:
     """A server over the database of `plane`."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(128)
+    listener = listening()
     server = ApiServer(plane.project, settings or plane.settings, plane.clock, listener)
-    ready, failed = threading.Event(), []
-
-    def serve() -> None:
-        try:
-            server.run(ready.set)
-        except BaseException as error:
-            failed.append(error)
-            ready.set()
-
-    thread = threading.Thread(target=serve, name="api")
-    thread.start()
-    assert ready.wait(30)
-    try:
-        assert not failed, failed
+    with api_in_thread(server):
         yield RunningApi(plane, server, listener.getsockname()[1])
-    finally:
-        server.request_stop()
-        thread.join(30)
-        assert not thread.is_alive()
 
 
 def logs_of(folder: Path, caplog: Any) -> str:

@@ -22,6 +22,7 @@ import fsspec
 import msgspec
 import pytest
 
+from tests.support.http_servers import serving_application
 from trainflow.errors import InputError
 from trainflow.storage.drivers import load_driver
 
@@ -237,16 +238,10 @@ class RequestLog:
 def logged_s3() -> Iterator[tuple[LocalS3, RequestLog]]:
     """A server of S3 in this process, and what is asked of it."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
 
     requests = RequestLog(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, requests, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield LocalS3(f"http://127.0.0.1:{server.server_port}"), requests
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving_application(requests) as port:
+        yield LocalS3(f"http://127.0.0.1:{port}"), requests
 
 
 @contextmanager

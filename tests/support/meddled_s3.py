@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from tests.support.http_servers import serving_application
 from tests.support.local_object_stores import LocalS3
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
@@ -47,24 +46,10 @@ class Meddled:
 
 
 @contextmanager
-def serving(application: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """The port of a server of an application."""
-    from werkzeug.serving import make_server
-
-    server = make_server("127.0.0.1", 0, application, threaded=True, ssl_context=context)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@contextmanager
 def meddled_s3() -> Iterator[tuple[Meddled, LocalS3]]:
     """What meddles, and where the server is."""
     application = Meddled()
-    with serving(application) as port:
+    with serving_application(application) as port:
         yield application, LocalS3(f"http://127.0.0.1:{port}")
 
 

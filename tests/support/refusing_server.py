@@ -6,13 +6,14 @@ The bodies are those that the services send, as their users have reported them.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from tests.support.http_servers import serving
 
 
 class Refusal(NamedTuple):
@@ -184,9 +185,5 @@ class _Handler(BaseHTTPRequestHandler):
 def refusing_server(refusals: dict[str, Refusal]) -> Iterator[RefusingServer]:
     """Run it."""
     server = RefusingServer(refusals)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
+    with serving(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()

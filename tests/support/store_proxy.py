@@ -11,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.http_servers import serving
+
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -99,9 +101,5 @@ _OF_THE_CONNECTION = frozenset({"connection", "transfer-encoding", "content-leng
 def store_proxy(endpoint: str) -> Iterator[StoreProxy]:
     """Run one before a server."""
     proxy = StoreProxy(endpoint)
-    threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    try:
+    with serving(proxy):
         yield proxy
-    finally:
-        proxy.shutdown()
-        proxy.server_close()

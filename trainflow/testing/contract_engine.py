@@ -183,7 +183,13 @@ def contract_engine(project: Project) -> Iterator[ContractEngine]:
 @contextmanager
 def contract_api(project: Project, listener: socket.socket) -> Iterator[None]:
     """An API server of the project, in a thread."""
-    server = ApiServer(project, load_settings(project), SystemClock(), listener)
+    with api_in_thread(ApiServer(project, load_settings(project), SystemClock(), listener)):
+        yield
+
+
+@contextmanager
+def api_in_thread(server: ApiServer) -> Iterator[None]:
+    """Have an API server answer while the block lasts."""
     ready, failed = threading.Event(), []
 
     def serve() -> None:
@@ -195,13 +201,14 @@ def contract_api(project: Project, listener: socket.socket) -> Iterator[None]:
 
     thread = threading.Thread(target=serve, name="api")
     thread.start()
-    ready.wait(DEADLINE_SECONDS)
+    assert ready.wait(DEADLINE_SECONDS)
     try:
         assert not failed, failed
         yield
     finally:
         server.request_stop()
         thread.join(DEADLINE_SECONDS)
+        assert not thread.is_alive()
 
 
 def listening() -> socket.socket:
