@@ -1,7 +1,7 @@
 """A project that trains in no time: thirty days of forty rows, and a model that knows which rows it has seen.
 
 The model's `rows.npy` holds the id of every row it was trained on, in order: whether each row came exactly once is read
-from the model itself, not from anybody's word. Its weights depend on the order, so two models are equal only when they
+from the model itself, not from a report. Its weights depend on the order, so two models are equal only when they
 saw the same rows in the same order.
 """
 

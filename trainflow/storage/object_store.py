@@ -84,7 +84,7 @@ class ObjectStore(Store):
 
     def _without_folder_marks(self, files: list[StoreFile]) -> list[StoreFile]:
         """Without the empty objects by which a console, or a job before it writes, marks a folder that nothing else is
-        in yet. Names that begin with an underscore or a dot are marks of jobs, which nobody reads."""
+        in yet. Names that begin with an underscore or a dot are marks of jobs, which no reader of samples takes."""
         if not self._driver.shows_folder_marks:
             return files
         doubtful = [file.path for file in files if not file.size_bytes]

@@ -17,7 +17,7 @@ from trainflow.storage.obstore.s3 import s3_buckets
 from trainflow.storage.obstore.urls import buckets_of, path_of
 
 KEYS = {"key": "k", "secret": "s"}
-#: no profile of whoever runs the tests
+#: no profile of the user who runs the tests
 NOWHERE = {"AWS_CONFIG_FILE": "/nowhere/config", "AWS_SHARED_CREDENTIALS_FILE": "/nowhere/credentials"}
 
 

@@ -80,7 +80,7 @@ class Ledger:
 
     def other(self, chain: ChainKey) -> Ledger:
         """The ledger of another chain in the store. For one task in a store in which each look is a request it is read
-        at one moment, whoever asks for it and how often."""
+        at one moment, however often it is asked for."""
         if self._looks_again:
             return Ledger(self.store, chain, dry_run=self.dry_run)
         if chain not in self._others:

@@ -31,7 +31,7 @@ _CONNECTION = (
     (re.compile(r"IncompleteMessage|UnexpectedEof|ChannelClosed|Canceled"), "the connection was closed"),
 )
 _CERTIFICATE = frozenset(pattern for pattern, _ in _CONNECTION[:2])
-#: what may be asked again: the service did not do it, or nobody knows
+#: what may be asked again: the service did not do it, or that is not known
 _TRANSIENT_STATUSES = frozenset({500, 502, 504})
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 _MOST_SAID = 300

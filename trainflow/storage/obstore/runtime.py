@@ -50,7 +50,7 @@ def _translated(call: Callable[[], T]) -> T:
         raise
     except (obstore.exceptions.BaseError, FileNotFoundError, ValueError) as error:
         answer = answer_of(error)
-    # outside of the handler: what obstore says in full holds what is nobody's to read
+    # outside of the handler: as a cause, what obstore says in full would show addresses and signatures
     raise answer
 
 
