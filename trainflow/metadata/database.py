@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
 from trainflow.metadata.fast_path import FastConnection, Plans
+from trainflow.metadata.silent_servers import postgres_options, watch_mysql
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
@@ -201,6 +202,7 @@ def _engine(url: str) -> Engine:
             return _pipelined(url)
         engine = create_engine(url, pool_pre_ping=True)
         if engine.dialect.name in ("mysql", "mariadb"):
+            event.listen(engine, "connect", watch_mysql)
             event.listen(engine, "connect", _note_packet_limit)
             event.listen(engine, "before_cursor_execute", _refuse_too_large)
         return engine
@@ -223,8 +225,9 @@ def _plans(engine: Engine) -> Plans | None:
 def _pipelined(url: str) -> Engine:
     from trainflow.metadata.postgres_pipeline import PipelinedConnection, Preparing
 
+    options = {"client_encoding": "utf8", **postgres_options(make_url(url).query)}
     # hstore: it would be asked for with each new engine
-    engine = create_engine(url, use_native_hstore=False, connect_args={"client_encoding": "utf8"})
+    engine = create_engine(url, use_native_hstore=False, connect_args=options)
     preparing = Preparing()
 
     @event.listens_for(engine, "do_connect")
