@@ -102,7 +102,7 @@ class SFTPStore(Store):
         return self._ask("read", path, lambda client: _read(client, self._at(path)))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        return self._ask("read", path, lambda client: _read(client, self._at(path), end - start, start))
+        return self._ask("read", path, lambda client: _read(client, self._at(path), max(end - start, 0), start))
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | None]:
         if not paths:

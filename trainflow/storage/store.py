@@ -73,7 +73,8 @@ class Storage(ABC):
 
     @abstractmethod
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end` (exclusive); fewer when the file is shorter. Raises FileNotFoundError."""
+        """The bytes from `start` to `end` (exclusive); fewer when the file is shorter, none when `end` is not after
+        `start`. Raises FileNotFoundError."""
 
     @abstractmethod
     def open(self, path: str) -> IO[bytes]:
