@@ -66,8 +66,8 @@ class TrainOperator(SplitOperator):
     into a store elsewhere it is uploaded while training goes on. An attempt that is killed while what was trained is
     uploaded is not trained again in the same run and home: the next one uploads what is missing.
 
-    Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "origin", "split", "params", "saves"} for the
-    CommitCheckpointOperator.
+    Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "origin", "split", "params", "saves",
+    "local_saves"} for the CommitCheckpointOperator.
     """
 
     template_fields: ClassVar[Sequence[str]] = ("checkpoint", "split", "command")
@@ -129,7 +129,7 @@ class TrainOperator(SplitOperator):
             sealer.refused(for_good=error.for_good)
             if not error.for_good:
                 raise
-            raise FailException(f"{error}. What was trained so far is kept in {output}") from error
+            raise FailException(f"{error}. What was trained so far is kept in {sealer.output}") from error
         finally:
             saves.finish(needed=True)
             clear_scratch(attempt_scratch(ti), sealer.kept)

@@ -65,7 +65,8 @@ class OutputSealer:
     ) -> None:
         self._ledger = ledger
         self._here = here
-        self._output = output
+        #: of the attempt whose files these are
+        self.output = output
         self._ti = ti
         self._cache = cache
         self._earlier = earlier
@@ -83,14 +84,15 @@ class OutputSealer:
     def end(self, metrics: Mapping[str, float | str]) -> EndedTraining:
         """Record that the training of this attempt has ended."""
         if self._here is None:
-            return EndedTraining(self._ti.attempt_id, str(self._output), dict(metrics), {})
-        return record_ended(self._here, self._ti.attempt_id, self._output, metrics)
+            return EndedTraining(self._ti.attempt_id, str(self.output), dict(metrics), {})
+        return record_ended(self._here, self._ti.attempt_id, self.output, metrics)
 
     def seal(self, ended: EndedTraining) -> Artifacts:
         """Put its files into the store, or go on with an upload that was cut short. Raises as `artifacts.seal`."""
         if ended.artifacts is not None:
             return ended.artifacts
         output, begun = Path(ended.output), ended.attempt_id != self._ti.attempt_id
+        self.output = output
         self.kept = None if self._here is None else output
         if begun:
             self._ti.log.info("training has ended in an earlier attempt: the upload of its files goes on")
@@ -107,7 +109,7 @@ class OutputSealer:
         """Take the record back: what was left cannot be committed. Where that is `for_good` a person may look at it."""
         if self._here is not None:
             forget_ended(self._here)
-        self.kept = self._output if for_good else None
+        self.kept = self.output if for_good else None
 
 
 def local_saves(home: Home, training: str, run_id: str) -> Path:

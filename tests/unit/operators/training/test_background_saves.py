@@ -111,7 +111,7 @@ def test_killed_in_an_upload_this_machine_goes_on_from_it_and_another_from_the_o
     first = machine.attempt(1)
     store.let.release()
     save(first, 10)
-    store.on_its_way.acquire(timeout=WAIT)
+    assert store.on_its_way.acquire(timeout=WAIT)
     first.finish(needed=True)
     killed = machine.attempt(2)
     assert row_of(killed.newest(SPLIT)) == 10

@@ -13,8 +13,9 @@ from tests.simulation.memory_store import MemoryStore
 from tests.unit.operators.conftest import NOW
 from trainflow.checkpoints import transfers
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.errors import ArtifactsRefused, StoreFailure
+from trainflow.errors import ArtifactsRefused, FailException, StoreFailure
 from trainflow.identifiers import new_attempt_id
 from trainflow.operators.training.training_context import TrainContext
 
@@ -171,3 +172,29 @@ def test_output_that_is_refused_is_not_remembered(lab: Any, training: Any, bucke
     run(lab, build)
 
     assert len(calls) == 2
+
+
+@pytest.mark.usefixtures("bucket")
+def test_output_of_an_earlier_attempt_that_can_never_be_committed_is_named(
+    lab: Any, training: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[Path] = []
+
+    def train(ctx: TrainContext) -> None:
+        left.append(ctx.output)
+        (ctx.output / "link").symlink_to("/etc/hostname")
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    build = training(train)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(artifacts, "seal", killed)
+        run(lab, build)
+
+    with pytest.raises(FailException) as refused:
+        run(lab, build)
+
+    assert len(left) == 1
+    assert str(refused.value).endswith(f"is kept in {left[0]}")
+    assert (left[0] / "link").is_symlink()
