@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -144,13 +144,14 @@ def _before_import(driver: str, options: Mapping[str, Any]) -> None:
 def load_before_fork(url: str) -> None:
     """Import what reaches the files of a URL, where forked processes can share it: that starts no thread, and makes no
     request. Never raises: who uses the store is told what is wrong with it."""
-    if protocol_of(url) in SFTP_PROTOCOLS:
-        with suppress(Exception):
+    try:
+        if protocol_of(url) in SFTP_PROTOCOLS:
             load_driver(url, {})
-    elif protocol_of(url) in _OF_OBSTORE:
-        with suppress(Exception):
+        elif protocol_of(url) in _OF_OBSTORE:
             for name in ("obstore.store", "obstore.exceptions", "trainflow.storage.obstore.urls"):
                 import_module(name)
+    except Exception as error:
+        log.debug("what reaches %s cannot be imported before a fork: %s", redact_text(url), error)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -16,6 +17,8 @@ from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of
 from trainflow.storage.errors import is_missing_bucket
 from trainflow.storage.obstore.option_words import OPTIONS_OF_FSSPEC
 from trainflow.storage.store import TIMES, StoreFile
+
+log = logging.getLogger(__name__)
 
 #: what file systems call the time of the last write, and the mark of a content
 _MODIFIED = ("LastModified", "last_modified", "mtime", "updated", "created")
@@ -76,7 +79,8 @@ class FsspecDriver(Driver):
     def has_bucket(self, path: str) -> bool:
         try:
             return bool(self.filesystem.exists(bucket_of(path)))
-        except Exception:  # credentials that may read the files need not be allowed to ask that
+        except Exception as error:  # credentials that may read the files need not be allowed to ask that
+            log.debug("whether the bucket %s is there cannot be asked: %s", bucket_of(path), type(error).__name__)
             return True
 
     def read(self, path: str) -> bytes:

@@ -226,7 +226,7 @@ class ObstoreDriver(Driver):
             self.list_folder(bucket_of(path))
         except FileNotFoundError:
             return False
-        except Exception:  # credentials that may read the files need not be allowed to ask that
+        except StoreRefusal:  # credentials that may read the files need not be allowed to ask that
             return True
         return True
 
