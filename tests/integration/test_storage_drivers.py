@@ -28,3 +28,17 @@ print(sorted({"s3fs", "gcsfs", "fsspec", "obstore", "asyncssh"} & set(sys.module
 def test_load_before_fork_imports_what_survives_it_and_starts_no_thread(url: str, imported: str) -> None:
     ended = subprocess.run([sys.executable, "-c", IMPORTS, url], capture_output=True, text=True, check=True)
     assert ended.stdout.strip() == f"{imported} 1"
+
+
+OWN_GCS = """
+import gcsfs
+from trainflow.storage.fsspec_driver import open_filesystem
+options = {"token": "anon", "endpoint_url": "http://127.0.0.1:1"}
+print(type(open_filesystem("gs://bucket/x", options, own_gcs=True)[0]) is gcsfs.core.GCSFileSystem, gcsfs.GCSFileSystem)
+"""
+
+
+def test_server_in_the_place_of_google_is_never_asked_for_its_kind_of_bucket() -> None:
+    """Not where gcsfs was imported before, with what asks: by user code, or for a bucket of Google's."""
+    ended = subprocess.run([sys.executable, "-c", OWN_GCS], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("True ")

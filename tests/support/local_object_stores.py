@@ -25,6 +25,7 @@ import pytest
 from tests.support.http_servers import serving_application
 from trainflow.errors import InputError
 from trainflow.storage.drivers import load_driver
+from trainflow.storage.fsspec_driver import open_filesystem
 
 #: the account that every Azurite has, as its documentation says
 _ACCOUNT = "devstoreaccount1"
@@ -158,7 +159,10 @@ class LocalGCS(msgspec.Struct, frozen=True):
 
     def make_bucket(self) -> str:
         """A new, empty bucket; its name."""
-        return _new_bucket("gs", self.storage_options)
+        name = f"bucket-{uuid.uuid4().hex[:12]}"
+        filesystem, path = open_filesystem(f"gs://{name}", self.storage_options, own_gcs=True)
+        filesystem.mkdir(path)
+        return name
 
 
 @contextmanager

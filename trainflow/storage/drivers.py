@@ -100,15 +100,13 @@ def _fsspec(url: str, options: Mapping[str, Any], quick_seconds: float | None, r
     words = {name: value for name, value in options.items() if name != DRIVER_OPTION}
     _before_import(protocol, words)
     with _refusing(url, options, reason):
-        from fsspec.core import url_to_fs
-
         from trainflow.storage.counted_driver import counted
-        from trainflow.storage.fsspec_driver import FsspecDriver, check_option_names, quick_options
+        from trainflow.storage.fsspec_driver import FsspecDriver, check_option_names, open_filesystem, quick_options
 
         check_option_names(url, protocol, words)
         if quick_seconds is not None:
             words = quick_options(protocol, words, quick_seconds)
-        filesystem, base = url_to_fs(url, **{**extra, **words})
+        filesystem, base = open_filesystem(url, {**extra, **words}, own_gcs=_has_own_gcs(protocol, words))
     driver = FsspecDriver(filesystem, protocol)
     return counted(driver, protocol, endpoint_of(options)) if driver.remote else driver, str(base).rstrip("/")
 
@@ -134,10 +132,14 @@ def load_driver(url: str, options: Mapping[str, Any]) -> None:
         get_filesystem_class(driver_of(url))
 
 
+def _has_own_gcs(driver: str, options: Mapping[str, Any]) -> bool:
+    """Whether files are in what speaks as Google Cloud Storage does, and is not Google's."""
+    return driver in ("gs", "gcs") and bool(options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST"))
+
+
 def _before_import(driver: str, options: Mapping[str, Any]) -> None:
-    """Newer gcsfs asks Google what kind of bucket it is before each write, by gRPC and TLS: an endpoint of one's own
-    knows neither, and each question is asked for a minute."""
-    if driver in ("gs", "gcs") and (options.get("endpoint_url") or os.environ.get("STORAGE_EMULATOR_HOST")):
+    """Spare a process gRPC, which newer gcsfs imports to ask Google what kind of bucket it is."""
+    if _has_own_gcs(driver, options):
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 

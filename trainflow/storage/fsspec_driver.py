@@ -142,6 +142,20 @@ class FsspecDriver(Driver):
             self.filesystem.exists(folder)
 
 
+def open_filesystem(url: str, options: Mapping[str, Any], *, own_gcs: bool) -> tuple[Any, str]:
+    """The file system of a URL, and the path of the URL there. `own_gcs`: a server of one's own is in the place of
+    Google's. Before the first write to a bucket newer gcsfs asks by gRPC and TLS of which kind it is; such a server
+    knows neither, and is asked for a minute."""
+    if own_gcs and "::" not in url:
+        from gcsfs.core import GCSFileSystem
+
+        return GCSFileSystem(**options), GCSFileSystem._strip_protocol(url)
+    from fsspec.core import url_to_fs
+
+    filesystem, base = url_to_fs(url, **options)
+    return filesystem, str(base)
+
+
 def check_option_names(url: str, protocol: str, options: Mapping[str, Any]) -> None:
     """Raise InputError for an option that nearly has the name of one that the file system of `protocol` takes: some
     take any and say nothing of those that they do not know. Others that are not known are handed on."""
