@@ -290,8 +290,8 @@ def written_since(folder: Path, before: Written, taken: Path | None) -> list[str
 
 
 def refuse_written_since(folder: Path, left: Written) -> None:
-    """Raise ArtifactsRefused where a save was written to after it was left; StoreFailure. Its digests would be right,
-    and its rows not those of its position."""
+    """Raise ArtifactsRefused where a save was written to after it was left; StoreFailure. Before its digests were taken
+    they would be right, and its rows not those of its position; before it was uploaded it would be damaged."""
     try:
         changed = written_since(folder, left, None)
     except OSError as error:

@@ -207,25 +207,27 @@ class IntermediateSaves:
         self,
         save: IntermediateSave,
         folder: Path,
+        left: files_of.Written,
         earlier: Sequence[Artifacts] = (),
         *,
         begun: bool = False,
         going_on: Callable[[], bool] = lambda: True,
     ) -> bool:
-        """Upload a save that is whole in a local `folder`. Files of `earlier` checkpoints, which are kept as long as it
-        is of use, are named and not uploaded; nor is, where it was `begun` before, what is in the store already: no
-        other save has its name. False where `going_on` said between two files that it is of no use any more. Raises
-        StoreFailure."""
+        """Upload a save that is whole in a local `folder`, and as it was `left` when all of it is uploaded. Files of
+        `earlier` checkpoints, which are kept as long as it is of use, are named and not uploaded; nor is, where it was
+        `begun` before, what is in the store already: no other save has its name. False where `going_on` said between
+        two files that it is of no use any more. Raises StoreFailure, ArtifactsRefused."""
         path = f"{self._training}/{save.name}/{_FILES}"
         found = shared_with(save.files, earlier_files(earlier, f"{self._chain.artifacts}/"))
         files = [as_reference(file, found) for file in save.files]
         there = {file.path: file.size_bytes for file in self._store.files(path)} if begun else {}
         self.any = True
-        left = [file for file in files if there.get(f"{path}/{file.path}") != file.size]
-        for some in _one_large_or_many_small(left):
+        away = [file for file in files if there.get(f"{path}/{file.path}") != file.size]
+        for some in _one_large_or_many_small(away):
             if not going_on():
                 return False
             upload(self._store, path, folder, some)
+        files_of.refuse_written_since(folder, left)
         own = self._record(msgspec.structs.replace(save, files=files))
         self._forget_others(own)
         return True

@@ -50,10 +50,11 @@ class _Written(NamedTuple):
 
 
 class _OnThisMachine(NamedTuple):
-    """A save that is whole on this machine; `begun`: its upload may have begun before."""
+    """A save that is whole on this machine, and how its `folder` is left; `begun`: its upload may have begun before."""
 
     save: IntermediateSave
     folder: Path
+    left: Written
     begun: bool
 
 
@@ -88,7 +89,7 @@ class BackgroundSaves:
             return further
         # the trainer reads it for as long as it likes
         self._here.held.add(found[0].name)
-        self._take(_OnThisMachine(*found, begun=True))
+        self._take(_OnThisMachine(*found, as_left(found[1]), begun=True))
         return found
 
     def begin(self) -> Path:
@@ -149,8 +150,8 @@ class BackgroundSaves:
     def _keep(self, save: _Written | _OnThisMachine) -> None:
         if isinstance(save, _Written):
             save = self._completed(save)
-        made, folder, begun = save
-        if self._there.publish(made, folder, self._earlier(), begun=begun, going_on=lambda: self._is_needed):
+        made, folder, left, begun = save
+        if self._there.publish(made, folder, left, self._earlier(), begun=begun, going_on=lambda: self._is_needed):
             self._arrived.append(int(made.position["row"]))
 
     def _completed(self, save: _Written) -> _OnThisMachine:
@@ -162,7 +163,7 @@ class BackgroundSaves:
         except BaseException:
             shutil.rmtree(folder.parent, ignore_errors=True)
             raise
-        return _OnThisMachine(made, folder, begun=False)
+        return _OnThisMachine(made, folder, save.left, begun=False)
 
 
 def background_saves(

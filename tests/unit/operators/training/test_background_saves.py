@@ -169,6 +169,26 @@ def test_save_that_is_written_to_before_its_digests_are_taken_is_none(
     assert row_of(machine.attempt(2).newest(SPLIT)) == 10
 
 
+def test_save_that_is_written_to_while_it_is_uploaded_is_none(
+    machine: Machine, store: SlowStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    saves = machine.attempt(1)
+    store.let.release()
+    save(saves, 10)
+    assert store.on_its_way.acquire(timeout=WAIT)
+    save(saves, 20)
+    assert store.on_its_way.acquire(timeout=WAIT)  # its digests are taken
+    folder = machine.home / "saves" / CHAIN.partials / ("start." + "0" * 24) / f"{attempt_id(1)}-{2:08d}" / "files"
+    (folder / "model").write_bytes(b"after thirty")
+
+    store.let_all()
+    saves.finish(needed=True)
+
+    assert (saves.arrived(), store.manifests()) == ([10], [f"manifest.{10:020d}.json"])
+    assert "was written after ctx.save had returned" in caplog.text
+    assert row_of(machine.attempt(2).newest(SPLIT)) == 10
+
+
 def test_end_of_training_waits_for_file_that_is_on_its_way_alone(
     machine: Machine, store: SlowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
