@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.integration.execution_requests import everything, pulled, xcom
@@ -17,7 +18,19 @@ from trainflow.clock import SystemClock
 from trainflow.execution import remote_session
 from trainflow.execution.http_api_client import HttpApiClient
 from trainflow.execution.remote_session import RemoteSession
-from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Progress, Refused, RowsSaved, Start, Started
+from trainflow.messages.execution_api import (
+    OUTCOME_REFUSED,
+    Done,
+    Failed,
+    Outcome,
+    OutcomeState,
+    Progress,
+    Refused,
+    RowsSaved,
+    Start,
+    Started,
+    XComItem,
+)
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.queries import attempt_queries, service_queries
@@ -147,6 +160,36 @@ def test_outage_is_trained_through_and_outcome_is_delivered_late(
     reporting.join(20)
     assert reported == [Done()]
     assert api.plane.task(run, "a").state == "success"
+
+
+def test_outcome_that_is_not_understood_fails_the_attempt_and_says_why(
+    api: RunningApi, run: int, work: ExecuteTask, supervise: Callable[..., Supervisor]
+) -> None:
+    session = supervise(work).session
+    broken = XComItem("return_value", msgspec.Raw(b"NaN"))
+    reply = session.handle(Outcome(work.key, OutcomeState.SUCCESS, xcoms=[broken], saved_rows=7))
+    assert isinstance(reply, Failed)
+    assert reply.error == OUTCOME_REFUSED
+    row = api.plane.task(run, "a")
+    # tried again as any other failure
+    assert (row.state, row.saved_rows) == ("up_for_retry", 7)
+    assert row.problem.startswith("the API server does not take its outcome (success): outcome: ")
+    with api.plane.database.reading() as connection:
+        assert attempt_queries.outcome(connection, work.key.attempt_id) == "failed"
+
+
+def test_attempt_that_reports_is_told_by_the_answer_alone(
+    api: RunningApi, work: ExecuteTask, supervise: Callable[..., Supervisor]
+) -> None:
+    """The heartbeat that comes between an outcome and the end of its process is refused: nothing is to be stopped."""
+    supervisor = supervise(work)
+    wait_for(lambda: beats(api.plane) >= 1, lambda: "a heartbeat")
+    assert supervisor.session.handle(Outcome(work.key, OutcomeState.SUCCESS)) == Done()
+    wait_for(
+        lambda: isinstance(supervisor.session.handle(Progress(work.key, 1.0)), Refused),
+        lambda: "a heartbeat that is refused",
+    )
+    assert supervisor.refusals == []
 
 
 def test_cleared_attempt_is_told_by_its_next_heartbeat(

@@ -127,6 +127,10 @@ class SimulatedEngine:
         """See `ExecutorHost.has_begun`."""
         return self.service.has_begun(key)
 
+    def has_reported(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_reported`."""
+        return self.service.has_reported(key)
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`."""
         raise AssertionError("a simulated executor is never away")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from trainflow.clock import Clock
 from trainflow.errors import InputError, TrainflowError
 from trainflow.execution.code_bundles import code_of
 from trainflow.executors.celery import TASK, celery_app, celery_options
+from trainflow.executors.worker_home import worker_home
 from trainflow.executors.worker_thread import WorkerThread
 from trainflow.messages.workload import ExecuteTask
 from trainflow.near_names import did_you_mean
@@ -51,8 +51,8 @@ def run_celery_worker(
     # from here on nothing that this process starts needs them
     forget_secrets()
     grace = timedelta(seconds=settings.engine.stop_grace_seconds)
-    with tempfile.TemporaryDirectory(prefix="trainflow_worker_") as home:
-        attempts = WorkerThread(Path(home), clock, grace=grace)
+    with worker_home() as home:
+        attempts = WorkerThread(home, clock, grace=grace)
 
         def execute_workload(text: str) -> None:
             workload = _read(text)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -16,6 +12,7 @@ from trainflow.engine.startup import stopping_on_signals
 from trainflow.errors import EngineError, InputError
 from trainflow.execution.code_bundles import code_of
 from trainflow.executors.worker import Worker, WorkloadEnd
+from trainflow.executors.worker_home import worker_home
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -43,7 +40,7 @@ def execute_workload(workload: ExecuteTask, *, project: Path | None, clock: Cloc
     root = code_of(workload, project, Path.cwd())
     grace = load_settings(project_at(root)).engine.stop_grace_seconds
     ends: list[WorkloadEnd] = []
-    with _folder() as home:
+    with worker_home() as home:
         worker = Worker(home, clock, ends.append, forks=False)
         stops = 0
 
@@ -64,13 +61,3 @@ def execute_workload(workload: ExecuteTask, *, project: Path | None, clock: Cloc
     if not ends:
         raise EngineError(f"attempt {workload.key.attempt_id} was stopped before it began")
     return ends[0]
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    """A home for one attempt. Short: the socket of a home is found by a digest of its path."""
-    folder = Path(tempfile.mkdtemp(prefix="trainflow_worker_"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

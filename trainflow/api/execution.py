@@ -31,6 +31,7 @@ from trainflow.messages.http_protocol import (
     HttpProblem,
     Operation,
     protocol_problem,
+    too_large,
 )
 from trainflow.metadata.attempt_credentials import AttemptTaken, CredentialRefused
 from trainflow.metadata.database import Database
@@ -210,12 +211,7 @@ async def _body(operation: Operation, request: Request) -> bytes:
 
 
 def _too_large(operation: Operation) -> HttpRefusal:
-    return HttpRefusal(
-        413,
-        "TooLarge",
-        f"{operation.name}: the request is larger than {operation.most_bytes} bytes",
-        Connection="close",
-    )
+    return HttpRefusal(413, "TooLarge", too_large(operation), Connection="close")
 
 
 def _unauthorized(message: str) -> HttpRefusal:

@@ -99,6 +99,10 @@ class Engine:
         """See `ExecutorHost.has_begun`."""
         return self.service.has_begun(key)
 
+    def has_reported(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_reported`."""
+        return self.service.has_reported(key)
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         self.service.exited(key, exit)

@@ -31,6 +31,7 @@ from trainflow.messages.http_protocol import (
     TOKEN_PREFIX,
     HttpProblem,
     Operation,
+    too_large,
 )
 
 log = logging.getLogger(__name__)
@@ -122,8 +123,11 @@ class HttpApiClient:
 
     def ask_once(self, request: Request | SupervisorRequest) -> Answer:
         """Ask, and do not ask again. Raises ApiUnreachable where there is no answer."""
-        operation = BY_REQUEST[type(request)]
-        status, headers, body = self._exchange(operation, msgspec.json.encode(request), self._headers(request))
+        operation, content = BY_REQUEST[type(request)], msgspec.json.encode(request)
+        if len(content) > operation.most_bytes:
+            # a server that refuses it hangs up before it was sent: that would look like an outage
+            return Failed("TooLarge", too_large(operation))
+        status, headers, body = self._exchange(operation, content, self._headers(request))
         if PROTOCOL_HEADER not in headers or status in _TRY_AGAIN:
             raise ApiUnreachable(f"{operation.name}: HTTP {status}", _retry_after(headers))
         try:

@@ -2,7 +2,7 @@
 
 A thread of its own says what needs no answer. Of progress only the newest is kept: when the server was away for hours,
 it hears how far the attempt is, not how it got there. Only an explicit answer ends an attempt: `on_refused` is called
-then, once.
+then, once; an attempt that says how it ends is told so by the answer to that.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ from pathlib import Path
 
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import (
+    OUTCOME_REFUSED,
     AppendLog,
+    AttemptFailure,
     Done,
     Failed,
     Heartbeat,
     LogTaken,
     Outcome,
+    OutcomeState,
     ProcessEnded,
     Progress,
     Refused,
@@ -31,11 +34,13 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.http_protocol import LOG_CHUNK
 from trainflow.messages.workload import AttemptKey
+from trainflow.observability.redaction import presentable
 
 log = logging.getLogger(__name__)
 
 #: progress and log are sent this often at most
 TELL_SECONDS = 1.0
+_PROBLEM_CHARACTERS = 4_000
 
 
 class RemoteSession:
@@ -60,6 +65,8 @@ class RemoteSession:
         self._newest: dict[type[Progress | RowsSaved], Progress | RowsSaved] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
+        #: the attempt says how it ends, or has
+        self._reports = False
         self._refused: Refused | None = None
         self._thread: threading.Thread | None = None
 
@@ -73,12 +80,26 @@ class RemoteSession:
             # what is left to say of the way there is worth nothing any more
             with self._lock:
                 self._newest.clear()
+                self._reports = True
+            return self._report(request)
         reply = self._client.handle(request)
         if isinstance(request, Start) and isinstance(reply, Started):
             self._begin()
-        if isinstance(reply, Refused) and not isinstance(request, Start | Outcome):
+        if isinstance(reply, Refused) and not isinstance(request, Start):
             self._refuse(reply)
         return reply
+
+    def _report(self, outcome: Outcome) -> Reply:
+        """Say how the attempt ended; where the server cannot take that, whenever it is sent, that it failed by it."""
+        reply = self._client.handle(outcome)
+        if not isinstance(reply, Failed) or reply.error == OUTCOME_REFUSED:
+            return reply
+        why = f"the API server does not take its outcome ({outcome.state}): {reply.message}"
+        retryable = outcome.problem is None or outcome.problem.retryable
+        problem = AttemptFailure(presentable(why, _PROBLEM_CHARACTERS), kind=reply.error, retryable=retryable)
+        instead = Outcome(outcome.key, OutcomeState.FAILED, problem=problem, saved_rows=outcome.saved_rows)
+        said = self._client.handle(instead)
+        return Failed(OUTCOME_REFUSED, problem.message) if isinstance(said, Done) else said
 
     def say(self, message: ProcessEnded) -> Reply:
         """Say how the process ended, and go on until it was heard. Raises EngineError as `HttpApiClient.handle`."""
@@ -127,7 +148,8 @@ class RemoteSession:
     def _refuse(self, answer: Refused) -> None:
         with self._lock:
             first, self._refused = self._refused is None, answer
-        if first and not self._ended.is_set():
+            ends = self._reports or self._ended.is_set()
+        if first and not ends:
             self._on_refused(answer.reason)
 
     def close(self, patience_seconds: float = 10.0) -> None:

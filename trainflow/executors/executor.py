@@ -62,6 +62,10 @@ class ExecutorHost(Protocol):
         """Whether a process has claimed this attempt, or it has ended. Asked when a process takes suspiciously long."""
         ...
 
+    def has_reported(self, key: AttemptKey) -> bool:
+        """Whether this attempt has said how it ended: nothing of it is under way, and there is nothing to call off."""
+        ...
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """Give back what was taken over, because what would run it is away: it stays queued, and is handed over again.
 

@@ -112,7 +112,9 @@ class RemoteExecutor(Executor):
 
     def terminate(self, key: AttemptKey) -> None:
         if key in self._delivered:
-            self.withdraw(key)
+            # what ended by itself needs not be called off
+            if not self._host.has_reported(key):
+                self.withdraw(key)
             self.forget(key, ProcessExit(reason="it was told to stop"))
 
     def forget(self, key: AttemptKey, exit: ProcessExit) -> None:

@@ -26,6 +26,7 @@ from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import (
+    OUTCOME_REFUSED,
     Done,
     Failed,
     Outcome,
@@ -147,6 +148,11 @@ class Worker:
         attempt = self._attempts.get(key)
         return attempt is None or attempt.begun
 
+    def has_reported(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_reported`."""
+        attempt = self._attempts.get(key)
+        return attempt is None or attempt.has_reported
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         attempt = self._attempts.get(key)
@@ -215,6 +221,10 @@ class _Host:
         """See `ExecutorHost.has_begun`."""
         return self._worker.has_begun(key)
 
+    def has_reported(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_reported`."""
+        return self._worker.has_reported(key)
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `ExecutorHost.exited`."""
         self._worker.exited(key, exit)
@@ -256,7 +266,9 @@ class _HandedAttempt:
         self.begun = False
         self.claimed = False
         self._reported: Reply | None = None
+        #: why its claim was refused, or could not be understood
         self._refused: str | None = None
+        self._not_claimed: str | None = None
         client = HttpApiClient(
             workload.api_url,
             workload.claim_secret,
@@ -273,6 +285,11 @@ class _HandedAttempt:
             log_file=log_path,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"attempt {workload.key.attempt_id}")
+
+    @property
+    def has_reported(self) -> bool:
+        """Whether the API server has heard how it ended."""
+        return self._reported is not None
 
     def in_order(self, work: Callable[[], object]) -> None:
         """Do something after all that was asked for before."""
@@ -292,10 +309,12 @@ class _HandedAttempt:
                 self.claimed = True
             case Start(), Refused(reason):
                 self._refused = reason
-            case Outcome(), Done() | Refused():
-                self._reported = reply
-            case Outcome(), Failed(error=kind) if kind != "EngineError":
+            case Start(), Failed(message=message):
+                self._not_claimed = message
+            case Outcome(), Failed(error=error) if error == OUTCOME_REFUSED:
                 self._reported = Done()  # it could not be kept: that is how the attempt has ended
+            case Outcome(), _:
+                self._reported = reply
         return reply
 
     def end(self, exit: ProcessExit) -> WorkloadEnd:
@@ -303,7 +322,8 @@ class _HandedAttempt:
         if self._refused is not None:
             return WorkloadEnd(self._key, True, f"not run here: {self._refused} (says {self._api_url})")
         if not self.claimed:
-            return WorkloadEnd(self._key, False, f"it never began: {_in_words(exit)}")
+            why = f"{self._not_claimed} (says {self._api_url})" if self._not_claimed is not None else _in_words(exit)
+            return WorkloadEnd(self._key, False, f"it never began: {why}")
         if self._reported is None:
             self._reported = self.ask_to_note(exit)
         match self._reported:

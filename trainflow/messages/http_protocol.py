@@ -77,6 +77,11 @@ class HttpProblem(msgspec.Struct, frozen=True, tag="problem"):
     message: str
 
 
+def too_large(operation: Operation) -> str:
+    """What is said of a request whose body is larger than any of its kind may be."""
+    return f"{operation.name}: the request is larger than {operation.most_bytes} bytes"
+
+
 def protocol_problem(spoken: str | None) -> str | None:
     """What is wrong with the version that a worker speaks; None: it is understood."""
     if spoken is None:

@@ -300,6 +300,10 @@ class ExecutionService:
         row = self._database.read(lambda connection: in_flight.by_key(connection, key))
         return row is None or row.state != _T.QUEUED
 
+    def has_reported(self, key: AttemptKey) -> bool:
+        """Whether the attempt has said how it ended."""
+        return self._database.read(lambda connection: attempt_queries.outcome(connection, key.attempt_id)) in _REPORTED
+
     def exited(self, key: AttemptKey, exit: ProcessExit) -> bool:
         """The process of an attempt ended. Where its outcome was reported before, nothing is left to do.
 

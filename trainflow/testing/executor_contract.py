@@ -92,6 +92,10 @@ class Host:
         """See `ExecutorHost.has_begun`."""
         return key in self.api.claims
 
+    def has_reported(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_reported`."""
+        return any(outcome.key == key for outcome in self.api.outcomes)
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`: it is noted."""
         self.given_back.append((workload.key, reason))

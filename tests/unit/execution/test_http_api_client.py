@@ -15,7 +15,7 @@ from trainflow.clock import ManualClock
 from trainflow.errors import EngineError, InputError
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import Done, Failed, Heartbeat, Outcome, OutcomeState, Refused, Start
-from trainflow.messages.http_protocol import HttpProblem
+from trainflow.messages.http_protocol import BY_REQUEST, HttpProblem
 from trainflow.messages.workload import AttemptKey
 
 KEY = AttemptKey("a1")
@@ -138,6 +138,17 @@ def test_explicit_refusal_ends_it(server: Scripted, client: HttpApiClient, pause
 def test_reply_is_that_of_the_server(server: Scripted, client: HttpApiClient, given: bytes, reply: object) -> None:
     server.answers = [given]
     assert client.handle(Outcome(KEY, OutcomeState.SUCCESS)) == reply
+
+
+def test_request_that_no_server_takes_is_refused_before_it_is_sent(
+    server: Scripted, client: HttpApiClient, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that refuses it hangs up before all of it was sent: that would be asked again for ever."""
+    monkeypatch.setitem(BY_REQUEST, Outcome, BY_REQUEST[Outcome]._replace(most_bytes=20))
+    server.answers = [DONE]
+    reply = client.handle(Outcome(KEY, OutcomeState.SUCCESS))
+    assert reply == Failed("TooLarge", "outcome: the request is larger than 20 bytes")
+    assert (server.connections, pauses) == (0, [])
 
 
 def test_outage_is_waited_for_with_growing_pauses_and_no_longer_than_said(

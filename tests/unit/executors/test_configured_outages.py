@@ -36,6 +36,7 @@ class _Host:
         self.now = 0.0
         self.pauses: list[float] = []
         self.begun: set[AttemptKey] = set()
+        self.reported: set[AttemptKey] = set()
 
     def monotonic(self) -> float:
         return self.now
@@ -50,6 +51,9 @@ class _Host:
 
     def has_begun(self, key: AttemptKey) -> bool:
         return key in self.begun
+
+    def has_reported(self, key: AttemptKey) -> bool:
+        return key in self.reported
 
     def exited(self, key: AttemptKey, exit: Any) -> None:
         pass
@@ -69,11 +73,15 @@ class AtOnce(RemoteExecutor):
         super().__init__(redeliver_seconds=20)
         self.away = False
         self.sent: list[str] = []
+        self.withdrawn: list[AttemptKey] = []
 
     def deliver(self, workload: ExecuteTask) -> None:
         if self.away:
             raise ExecutorUnavailable("connection refused")
         self.sent.append(workload.task_id)
+
+    def withdraw(self, key: AttemptKey) -> None:
+        self.withdrawn.append(key)
 
     def settle(self) -> None:
         pass
@@ -227,3 +235,17 @@ def test_redelivery_that_is_not_taken_is_an_outage(
     executor.settle()
     assert executors.problems == {"fleet": "connection refused"}
     assert ("WARNING", AWAY) in _said(caplog)
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_attempt_is_withdrawn_only_where_it_has_not_said_how_it_ended(
+    executors: ConfiguredExecutors, executor: AtOnce, host: _Host, reported: bool
+) -> None:
+    work = _workload("train")
+    executors.queue_workload(work)
+    executor.settle()
+    if reported:
+        host.reported.add(work.key)
+    executors.terminate(work.key)
+    assert executor.withdrawn == ([] if reported else [work.key])
+    assert executors.running() == frozenset()
