@@ -1,4 +1,4 @@
-"""The first schema that was released. Those numbered before it lived in development only, and are in it."""
+"""The first schema: nothing was released with those numbered before it, and what they made is in it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import mysql
 
-revision = "0007"
+revision = "0012"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -30,7 +30,23 @@ def _binary() -> dict[str, Any]:
 
 
 def upgrade() -> None:
-    binary = _binary()
+    _dag()
+    _dag_version()
+    _import_problem()
+    _outbox()
+    _notification()
+    _pool()
+    _service()
+    _dag_run()
+    _task_instance()
+    _xcom()
+    _attempt()
+    _attempt_credential()
+    _trigger()
+    _default_pool()
+
+
+def _dag() -> None:
     op.create_table(
         "dag",
         sa.Column("dag_id", sa.String(length=250), nullable=False),
@@ -41,8 +57,11 @@ def upgrade() -> None:
         sa.Column("parsed_at", Moment, nullable=False),
         sa.Column("missing_since", Moment, nullable=True),
         sa.PrimaryKeyConstraint("dag_id", name="pk_dag"),
-        **binary,
+        **_binary(),
     )
+
+
+def _dag_version() -> None:
     op.create_table(
         "dag_version",
         sa.Column("id", BigKey, autoincrement=True, nullable=False),
@@ -55,8 +74,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_dag_version"),
         sa.UniqueConstraint("dag_id", "digest", name="uq_dag_version_dag_id_digest"),
         sa.UniqueConstraint("dag_id", "number", name="uq_dag_version_dag_id_number"),
-        **binary,
+        **_binary(),
     )
+
+
+def _import_problem() -> None:
     op.create_table(
         "import_problem",
         sa.Column("path", sa.String(length=500), nullable=False),
@@ -66,8 +88,11 @@ def upgrade() -> None:
         sa.Column("column", sa.Integer(), nullable=True),
         sa.Column("at", Moment, nullable=False),
         sa.PrimaryKeyConstraint("path", name="pk_import_problem"),
-        **binary,
+        **_binary(),
     )
+
+
+def _outbox() -> None:
     op.create_table(
         "outbox",
         sa.Column("id", BigKey, autoincrement=True, nullable=False),
@@ -82,9 +107,12 @@ def upgrade() -> None:
         sa.Column("payload", LongText, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_outbox"),
         sa.UniqueConstraint("key", name="uq_outbox_key"),
-        **binary,
+        **_binary(),
     )
     op.create_index("ix_outbox_delivered_at", "outbox", ["delivered_at", "id"])
+
+
+def _notification() -> None:
     op.create_table(
         "notification",
         sa.Column("id", BigKey, autoincrement=True, nullable=False),
@@ -98,9 +126,12 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_notification"),
         sa.UniqueConstraint("key", name="uq_notification_key"),
-        **binary,
+        **_binary(),
     )
     op.create_index("ix_notification_delivered_at", "notification", ["delivered_at", "next_attempt_at"])
+
+
+def _pool() -> None:
     op.create_table(
         "pool",
         sa.Column("name", sa.String(length=250), nullable=False),
@@ -108,8 +139,11 @@ def upgrade() -> None:
         sa.Column("include_deferred", sa.Boolean(), nullable=False),
         sa.Column("description", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("name", name="pk_pool"),
-        **binary,
+        **_binary(),
     )
+
+
+def _service() -> None:
     op.create_table(
         "service",
         sa.Column("id", BigKey, autoincrement=True, nullable=False),
@@ -121,9 +155,13 @@ def upgrade() -> None:
         sa.Column("heartbeat_at", Moment, nullable=False),
         sa.Column("stopped_at", Moment, nullable=True),
         sa.Column("heartbeats", sa.Integer(), nullable=True),
+        sa.Column("executors", LongText, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_service"),
-        **binary,
+        **_binary(),
     )
+
+
+def _dag_run() -> None:
     op.create_table(
         "dag_run",
         sa.Column("id", BigKey, autoincrement=True, nullable=False),
@@ -155,10 +193,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("dag_id", "run_id", name="uq_dag_run_dag_id_run_id"),
         sa.UniqueConstraint("parent_id", "parent_task_id", "parent_map_index", name="uq_dag_run_parent_id_parent_task_id_parent_map_index"),
         sqlite_autoincrement=True,
-        **binary,
+        **_binary(),
     )
     op.create_index("ix_dag_run_root_id", "dag_run", ["root_id"])
     op.create_index("ix_dag_run_state", "dag_run", ["state", "dag_id", "number"])
+
+
+def _task_instance() -> None:
     op.create_table(
         "task_instance",
         sa.Column("id", BigKey, autoincrement=True, nullable=False),
@@ -196,15 +237,19 @@ def upgrade() -> None:
         sa.Column("saved_rows", sa.BigInteger(), nullable=True),
         sa.Column("credited_rows", sa.BigInteger(), nullable=True),
         sa.Column("waits_since", Moment, nullable=True),
+        sa.Column("executor", sa.String(length=250), nullable=True),
         sa.ForeignKeyConstraint(["dag_run_id"], ["dag_run.id"], name="fk_task_instance_dag_run_id_dag_run", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_instance"),
         sa.UniqueConstraint("dag_run_id", "task_id", "map_index", name="uq_task_instance_dag_run_id_task_id_map_index"),
-        **binary,
+        **_binary(),
     )
     op.create_index(
         "ix_task_instance_queueing", "task_instance", ["state", sa.text("resumed DESC"), sa.text("priority_weight DESC"), "scheduled_at", "id"]
     )
     op.create_index("ix_task_instance_attempt_id", "task_instance", ["attempt_id"])
+
+
+def _xcom() -> None:
     op.create_table(
         "xcom",
         sa.Column("dag_run_id", BigKey, nullable=False),
@@ -215,8 +260,11 @@ def upgrade() -> None:
         sa.Column("created_at", Moment, nullable=False),
         sa.ForeignKeyConstraint(["dag_run_id"], ["dag_run.id"], name="fk_xcom_dag_run_id_dag_run", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dag_run_id", "task_id", "map_index", "key", name="pk_xcom"),
-        **binary,
+        **_binary(),
     )
+
+
+def _attempt() -> None:
     op.create_table(
         "attempt",
         sa.Column("attempt_id", sa.String(length=32), nullable=False),
@@ -228,11 +276,32 @@ def upgrade() -> None:
         sa.Column("ended_at", Moment, nullable=True),
         sa.Column("problem", LongText, nullable=True),
         sa.Column("log_path", sa.String(length=1000), nullable=False),
+        sa.Column("store_use", LongText, nullable=True),
+        sa.Column("service_id", BigKey, nullable=True),
         sa.ForeignKeyConstraint(["task_instance_id"], ["task_instance.id"], name="fk_attempt_task_instance_id_task_instance", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("attempt_id", name="pk_attempt"),
-        **binary,
+        **_binary(),
     )
     op.create_index("ix_attempt_task_instance_id", "attempt", ["task_instance_id"])
+
+
+def _attempt_credential() -> None:
+    op.create_table(
+        "attempt_credential",
+        sa.Column("attempt_id", sa.String(length=32), nullable=False),
+        sa.Column("deferral_number", sa.Integer(), nullable=False),
+        sa.Column("claim_hash", sa.String(length=64), nullable=False),
+        sa.Column("token_hash", sa.String(length=64), nullable=True),
+        sa.Column("heartbeats", sa.Integer(), nullable=False),
+        sa.Column("log_bytes", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempt.attempt_id"], name="fk_attempt_credential_attempt_id_attempt", ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("attempt_id", "deferral_number", name="pk_attempt_credential"),
+        **_binary(),
+    )
+    op.create_index("ix_attempt_credential_token_hash", "attempt_credential", ["token_hash"])
+
+
+def _trigger() -> None:
     op.create_table(
         "trigger",
         sa.Column("id", BigKey, autoincrement=True, nullable=False),
@@ -248,10 +317,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_trigger"),
         sa.UniqueConstraint("task_instance_id", name="uq_trigger_task_instance_id"),
         sqlite_autoincrement=True,
-        **binary,
+        **_binary(),
     )
     op.create_index("ix_trigger_deadline", "trigger", ["deadline"])
     op.create_index("ix_trigger_service_id", "trigger", ["service_id"])
+
+
+def _default_pool() -> None:
     pool = sa.table(
         "pool",
         sa.column("name", sa.String),
@@ -266,7 +338,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in (
-        *("trigger", "attempt", "xcom", "task_instance", "dag_run"),
+        *("trigger", "attempt_credential", "attempt", "xcom", "task_instance", "dag_run"),
         *("service", "pool", "notification", "outbox", "import_problem", "dag_version", "dag"),
     ):
         op.drop_table(table)
