@@ -1,14 +1,13 @@
-"""Attempts on other hosts: who is silent while it could be heard is lost, and nobody else."""
+"""Attempts on other hosts: one that is silent while it could be heard is lost, and no other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
-from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
+from tests.support.control_plane import START, ControlPlane
 from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Refused, Start
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_credentials
@@ -20,20 +19,8 @@ LOST_AFTER = 60.0
 
 
 @pytest.fixture
-def plane(tmp_path: Path, database_url: str | None) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path, database_url=database_url) as plane:
-        plane.add_dag("d", empty_task("a"))
-        yield plane
-
-
-@pytest.fixture
-def run(plane: ControlPlane) -> int:
-    return plane.add_run("d")
-
-
-@pytest.fixture
-def work(plane: ControlPlane, run: int) -> ExecuteTask:
-    (work,) = plane.tick()
+def work(plane: ControlPlane, work: ExecuteTask) -> ExecuteTask:
+    """Claimed from afar."""
     with plane.database.transaction() as connection:
         secret = attempt_credentials.issue(connection, work.key)
     plane.service.claim_from_afar(Start(work.key, 1, 1.0, "there"), secret, "t" * 43)

@@ -12,15 +12,13 @@ import socket
 from datetime import timedelta
 from pathlib import Path
 
-import msgspec
-
+from trainflow.actions.execute_workload import read_workload
 from trainflow.clock import Clock
 from trainflow.errors import InputError, TrainflowError
 from trainflow.execution.code_bundles import code_of
 from trainflow.executors.celery import TASK, celery_app, celery_options
 from trainflow.executors.worker_home import worker_home
 from trainflow.executors.worker_thread import WorkerThread
-from trainflow.messages.workload import ExecuteTask
 from trainflow.near_names import did_you_mean
 from trainflow.settings.environment import forget_secrets
 from trainflow.settings.executors import ExecutorEntry, executor_entries
@@ -55,8 +53,10 @@ def run_celery_worker(
         attempts = WorkerThread(home, clock, grace=grace)
 
         def execute_workload(text: str) -> None:
-            workload = _read(text)
-            if workload is None:
+            try:
+                workload = read_workload(text)
+            except InputError as error:
+                log.error("a message is dropped: %s", error)
                 return
             try:
                 end = attempts.execute(workload, code_of(workload, project, started_in))
@@ -82,11 +82,3 @@ def run_celery_worker(
         ).start()
         attempts.request_stop()
         attempts.join()
-
-
-def _read(text: str) -> ExecuteTask | None:
-    try:
-        return msgspec.json.decode(text, type=ExecuteTask)
-    except msgspec.DecodeError:
-        log.error("a message holds no task to execute: dropped")
-        return None

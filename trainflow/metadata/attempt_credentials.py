@@ -20,7 +20,8 @@ from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_,
 from trainflow.errors import StateError
 from trainflow.messages.http_protocol import CLAIM_PREFIX
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.models import AttemptCredentialTable, AttemptTable, DagRunTable, TaskInstanceTable
+from trainflow.metadata.models import AttemptCredentialTable, AttemptTable, DagRunTable, TaskInstanceTable, in_parts
+from trainflow.metadata.queries.task_queries import parameters_of
 from trainflow.states import TaskInstanceState
 
 CREDENTIAL = AttemptCredentialTable.table
@@ -29,8 +30,6 @@ TASK = TaskInstanceTable.table
 RUN = DagRunTable.table
 
 _RANDOM_BYTES = 32
-#: attempts in one statement
-_MOST = 400
 
 
 class CredentialRefused(StateError):
@@ -76,13 +75,13 @@ def exchange(connection: Connection, key: AttemptKey, claim_secret: str, token: 
     Raises CredentialRefused when the secret is not that of the attempt, or the token stands for another one;
     AttemptTaken when the secret was exchanged for another token.
     """
-    row = connection.execute(_OF_KEY, _named(key)).one_or_none()
+    row = connection.execute(_OF_KEY, parameters_of(key)).one_or_none()
     if row is None or not hmac.compare_digest(row.claim_hash, digest(claim_secret)):
         raise CredentialRefused("this claim secret is not that of the attempt")
     token_hash = digest(token)
     if row.token_hash is None and holder(connection, token) is not None:
         raise CredentialRefused("this token stands for another attempt")
-    if connection.execute(_REGISTER, {**_named(key), "token": token_hash, "b_token": token_hash}).rowcount != 1:
+    if connection.execute(_REGISTER, {**parameters_of(key), "token": token_hash, "b_token": token_hash}).rowcount != 1:
         raise AttemptTaken("another process has claimed this attempt")
 
 
@@ -96,10 +95,6 @@ _REGISTER = (
     .where(*_OF_ATTEMPT, or_(CREDENTIAL.c.token_hash.is_(None), CREDENTIAL.c.token_hash == bindparam("token")))
     .values(token_hash=bindparam("b_token"))
 )
-
-
-def _named(key: AttemptKey) -> dict[str, object]:
-    return {"attempt": key.attempt_id, "deferral": key.deferral_number}
 
 
 def holder(connection: Connection, token: str) -> AttemptKey | None:
@@ -125,12 +120,10 @@ class RemoteAttempt(NamedTuple):
 
 def note_heartbeats(connection: Connection, keys: Collection[AttemptKey]) -> set[AttemptKey]:
     """Raise the counters of attempts that say that they live. Returns those of them that run and are waited for."""
-    wanted = sorted({key.attempt_id for key in keys})
     alive: set[AttemptKey] = set()
-    for first in range(0, len(wanted), _MOST):
-        part = {"attempts": wanted[first : first + _MOST]}
-        connection.execute(_BEAT, part)
-        alive |= {AttemptKey(*row) for row in connection.execute(_ALIVE, part)}
+    for part in in_parts(sorted({key.attempt_id for key in keys})):
+        connection.execute(_BEAT, {"attempts": part})
+        alive |= {AttemptKey(*row) for row in connection.execute(_ALIVE, {"attempts": part})}
     return alive & set(keys)
 
 
@@ -188,7 +181,7 @@ class RemoteLog(NamedTuple):
 def lock_log(connection: Connection, key: AttemptKey) -> RemoteLog:
     """How much of a log was taken; no other process adds to it in this transaction. Raises CredentialRefused for an
     attempt that is not remembered any more."""
-    row = connection.execute(_LOG, _named(key)).one_or_none()
+    row = connection.execute(_LOG, parameters_of(key)).one_or_none()
     if row is None:
         raise CredentialRefused("the attempt is not remembered any more")
     return RemoteLog._make(row)
@@ -208,7 +201,7 @@ _LOG = (
 
 def note_log(connection: Connection, key: AttemptKey, size: int) -> None:
     """Remember how much of a log was taken."""
-    connection.execute(_NOTE_LOG, {**_named(key), "b_size": size})
+    connection.execute(_NOTE_LOG, {**parameters_of(key), "b_size": size})
 
 
 _NOTE_LOG = update(CREDENTIAL).where(*_OF_ATTEMPT).values(log_bytes=bindparam("b_size"))

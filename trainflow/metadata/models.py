@@ -32,6 +32,7 @@ from sqlalchemy.types import TypeEngine
 from trainflow.metadata.column_types import BigKey, Float64, Json, LongText, UtcDateTime
 
 _T = TypeVar("_T")
+_Id = TypeVar("_Id", int, str)
 
 METADATA = MetaData(
     naming_convention={
@@ -89,7 +90,7 @@ def bound_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"b_{name}": value for name, value in values.items()}
 
 
-def in_parts(ids: Iterable[int], most: int = 500) -> Iterator[list[int]]:
+def in_parts(ids: Iterable[_Id], most: int = 500) -> Iterator[list[_Id]]:
     """The ids, so many at a time: a statement takes a limited number of parameters."""
     remaining = iter(ids)
     while part := list(islice(remaining, most)):

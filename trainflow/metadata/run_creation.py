@@ -48,7 +48,7 @@ def create(
 
     Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id is taken.
     """
-    check_name(run_id.replace(":", "_").replace("+", "_"), "run")
+    _check_run_id(run_id)
     dag = dag_queries.lock(connection, dag_id)
     check_conf(connection, dag, conf)
     if run_queries.find(connection, dag_id, run_id) is not None:
@@ -101,6 +101,11 @@ _INSERT = insert(RUN)
 _OWN_ROOT = update(RUN).where(RUN.c.id == bindparam("run")).values(root_id=RUN.c.id)
 
 
+def _check_run_id(run_id: str) -> None:
+    # names of runs have moments in them
+    check_name(run_id.replace(":", "_").replace("+", "_"), "run")
+
+
 def check_conf(connection: Connection, dag: Row[Any], conf: dict[str, Any]) -> None:
     """Raise ParamValidationError, naming the DAG, when its params cannot be what `conf` makes them."""
     _check_conf(dag, dag_queries.params_of(connection, dag.version_id), conf)
@@ -134,7 +139,7 @@ def trigger(connection: Connection, run: TriggeredRun, parent: Parent, now: date
         _take_again(connection, found, run, parent, now)
         return
     _check_only_successor(asked_other.one_or_none(), run, parent)
-    check_name(run.run_id.replace(":", "_").replace("+", "_"), "run")
+    _check_run_id(run.run_id)
     _check_conf(dag, asked_params(), run.conf)
     values = {
         "run_type": DagRunType.OPERATOR_TRIGGERED,

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import msgspec
@@ -72,7 +72,7 @@ class StoreRequests:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew, as a process does that was forked."""
+        """Begin anew, as a process does that was forked: not while others count."""
         self._lock = threading.Lock()
         self._counted: dict[tuple[str, str], _Counted] = {}
 
@@ -104,19 +104,23 @@ class StoreRequests:
     def use(self) -> list[StoreUse]:
         """What was counted so far."""
         with self._lock:
-            return [
-                StoreUse(
-                    store, op, each.requests, each.sent, each.received,
-                    round(each.seconds, 6), tuple(each.calls), dict(each.errors),
-                )
-                for (store, op), each in sorted(self._counted.items())
-            ]  # fmt: skip
+            return _uses(self._counted)
 
     def take(self) -> list[StoreUse]:
-        """What was counted since the last time."""
-        found = self.use()
-        self.clear()
-        return found
+        """What was counted since the last time; what other threads count meanwhile is in the next one."""
+        with self._lock:
+            counted, self._counted = self._counted, {}
+        return _uses(counted)
+
+
+def _uses(counted: Mapping[tuple[str, str], _Counted]) -> list[StoreUse]:
+    return [
+        StoreUse(
+            store, op, each.requests, each.sent, each.received,
+            round(each.seconds, 6), tuple(each.calls), dict(each.errors),
+        )
+        for (store, op), each in sorted(counted.items())
+    ]  # fmt: skip
 
 
 #: of this process

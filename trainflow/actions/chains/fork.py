@@ -230,7 +230,7 @@ def _begin(forked: _Forked, asked: BranchRequest, stages: list[ForkedStage], who
         now=now,
     )
     hit(f"fork: {key.stage}")
-    # the branch is registered by now: whoever prunes from here on keeps it
+    # the branch is registered by now: what is pruned from here on keeps it
     if chain.ledger().find(place.id) is None:
         raise CheckpointError(
             f"checkpoint {place.id} of {chain.key} was pruned while {key} was forked from it, so there is nothing to "

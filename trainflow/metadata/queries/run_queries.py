@@ -102,15 +102,11 @@ _BY_ID = select(RUN).where(RUN.c.id == bindparam("run"))
 
 def ask_of_attempt(connection: Connection, key: AttemptKey) -> Callable[[], Row[Any] | None]:
     """The run of the task instance that an attempt holds or held: call what is returned for it."""
-    asked = connection.execute(_OF_ATTEMPT, {"attempt": key.attempt_id, "deferral": key.deferral_number})
+    asked = connection.execute(_OF_ATTEMPT, task_queries.parameters_of(key))
     return asked.one_or_none
 
 
-_OF_ATTEMPT = (
-    select(RUN)
-    .join(TASK, TASK.c.dag_run_id == RUN.c.id)
-    .where(TASK.c.attempt_id == bindparam("attempt"), TASK.c.deferral_number == bindparam("deferral"))
-)
+_OF_ATTEMPT = select(RUN).join(TASK, TASK.c.dag_run_id == RUN.c.id).where(*task_queries.OF_ATTEMPT)
 
 
 def brief(connection: Connection, dag_run_id: int) -> Row[Any]:
