@@ -22,8 +22,9 @@ pytestmark = pytest.mark.slow
 DAYS = 9
 
 
-def fleet(folder: Path, executor: str, samples_of: LiveProject) -> LiveProject:
-    """A project all of whose tasks go to one executor; `executor`: its table."""
+@contextmanager
+def fleet(folder: Path, executor: str, samples_of: LiveProject) -> Iterator[LiveProject]:
+    """A project all of whose tasks go to one executor; `executor`: its table. What is left of it ends with it."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     settings = (
@@ -32,7 +33,10 @@ def fleet(folder: Path, executor: str, samples_of: LiveProject) -> LiveProject:
     )
     project = tiny_project(folder, days=DAYS, settings=settings, samples_of=samples_of)
     project.environ["TRAINFLOW__API__ENABLED"] = "true"  # the port is its own
-    return project
+    try:
+        yield project
+    finally:
+        project.close()
 
 
 @pytest.fixture(scope="module")
@@ -71,30 +75,29 @@ def trains_while(project: LiveProject, kill: Callable[[], bool], times: int) -> 
 
 
 def test_chain_of_supervisors_that_are_killed_is_that_of_one_machine(tmp_path: Path, undisturbed: LiveProject) -> None:
-    project = fleet(tmp_path / "fleet", '{type = "workload", slots = 4}', undisturbed)
+    with fleet(tmp_path / "fleet", '{type = "workload", slots = 4}', undisturbed) as project:
 
-    def kill() -> bool:
-        found = supervisors(project)
-        if found:
-            os.kill(found[0], signal.SIGKILL)
-        return bool(found)
+        def kill() -> bool:
+            found = supervisors(project)
+            if found:
+                os.kill(found[0], signal.SIGKILL)
+            return bool(found)
 
-    trains_while(project, kill, times=2)
-    assert_trained_exactly_once(project, DAYS)
-    assert digest(project) == digest(undisturbed)
-    project.close()
+        trains_while(project, kill, times=2)
+        assert_trained_exactly_once(project, DAYS)
+        assert digest(project) == digest(undisturbed)
 
 
 def test_chain_over_celery_whose_worker_is_killed_is_that_of_one_machine(
     tmp_path: Path, undisturbed: LiveProject
 ) -> None:
     with local_broker(tmp_path / "broker") as broker:
-        project = fleet(tmp_path / "fleet", f'{{type = "celery", slots = 4, broker = "{broker.url}"}}', undisturbed)
-        with celery_worker(project) as worker:
+        # a worker that is killed between taking a message and claiming its attempt: it is sent again
+        executor = f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 3}}'
+        with fleet(tmp_path / "fleet", executor, undisturbed) as project, celery_worker(project) as worker:
             trains_while(project, worker.kill, times=2)
-        assert_trained_exactly_once(project, DAYS)
-        assert digest(project) == digest(undisturbed)
-        project.close()
+            assert_trained_exactly_once(project, DAYS)
+            assert digest(project) == digest(undisturbed)
 
 
 class _Worker:

@@ -52,7 +52,7 @@ class CeleryOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: URL of the broker: redis://…, amqp://…; better kept in the environment: it often holds a password
     broker: str
-    #: seconds after which an attempt that nobody has begun is sent again
+    #: seconds after which an attempt that no worker has begun is sent again
     redeliver_seconds: Annotated[float, msgspec.Meta(gt=0)] = REDELIVER_SECONDS
     #: Celery's `broker_transport_options`
     transport_options: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -18,10 +18,11 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 
 log = logging.getLogger(__name__)
 
-#: an attempt that nobody has begun so long after it was delivered is delivered again
-REDELIVER_SECONDS = 300.0
+#: an attempt that no worker has begun so long after it was delivered is delivered again: what a killed worker had just
+#: taken waits no longer
+REDELIVER_SECONDS = 60.0
 #: times that, at the longest: the time doubles with each delivery
-_LONGEST_WAIT = 8
+_LONGEST_WAIT = 32
 
 
 class _Delivered:

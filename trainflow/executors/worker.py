@@ -311,7 +311,7 @@ class _HandedAttempt:
                 self._refused = reason
             case Start(), Failed(message=message):
                 self._not_claimed = message
-            case Outcome(), Failed(error=error) if error == OUTCOME_REFUSED:
+            case Outcome(), Failed(error=kind) if kind == OUTCOME_REFUSED:
                 self._reported = Done()  # it could not be kept: that is how the attempt has ended
             case Outcome(), _:
                 self._reported = reply
