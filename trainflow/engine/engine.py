@@ -16,6 +16,7 @@ from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
 from trainflow.deadlines import pause_after
 from trainflow.engine import home_cleanup
 from trainflow.engine.api_server_process import ApiServerProcess
+from trainflow.engine.scheduler_host import SchedulerHost
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage
 from trainflow.executors.configured import ConfiguredExecutors
@@ -23,7 +24,7 @@ from trainflow.executors.execution_socket import nudge
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.failpoint import enter
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseProblem, ProcessExit
+from trainflow.messages.workload import ParseProblem
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import AppliedChange, ExecutionService
@@ -88,35 +89,6 @@ class Engine:
         #: whether the next tick looks at everything; how long the last such one took
         self._swept, self._sweep_seconds = False, 0.0
 
-    # -- host of the executor --------------------------------------------------------------------------------------
-
-    @property
-    def api(self) -> ExecutionService:
-        """Answers attempts."""
-        return self.service
-
-    def has_begun(self, key: AttemptKey) -> bool:
-        """See `ExecutorHost.has_begun`."""
-        return self.service.has_begun(key)
-
-    def has_reported(self, key: AttemptKey) -> bool:
-        """See `ExecutorHost.has_reported`."""
-        return self.service.has_reported(key)
-
-    def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
-        """See `ExecutorHost.exited`."""
-        self.service.exited(key, exit)
-
-    def not_taken(self, workload: ExecuteTask, reason: str) -> None:
-        """See `ExecutorHost.not_taken`."""
-        assert self.executor is not None
-        self.executor.not_taken(workload, reason)
-
-    def taken(self, executor: str) -> None:
-        """See `ExecutorHost.taken`."""
-        assert self.executor is not None
-        self.executor.taken(executor)
-
     # -- life ------------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -133,7 +105,10 @@ class Engine:
             on_failure.callback(self.database.close)
             if self.executor is not None:
                 # before the database is made: the warm worker imports meanwhile
-                self.executor.start(self)
+                host = SchedulerHost(
+                    self.project, self.settings, self.clock, self.reactor, self.executor, lambda: self.service
+                )
+                self.executor.start(host)
                 on_failure.callback(self.executor.end, timedelta())
             schema.ensure_schema(self.database)
             self._make_service()

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from trainflow.clock import Clock
 from trainflow.executors.configured import ConfiguredExecutors
+from trainflow.executors.reactor import Reactor
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
-
-if TYPE_CHECKING:
-    from trainflow.engine.engine import Engine
+from trainflow.metadata.execution_service import ExecutionService
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
 
 
 class SchedulerHost:
-    """The `ExecutorHost` of an engine whose database is open."""
+    """The `ExecutorHost` of an engine. Executors start before its database is there, and ask nothing until it is."""
 
-    def __init__(self, engine: Engine, executors: ConfiguredExecutors) -> None:
-        self.project, self.settings = engine.project, engine.settings
-        self.clock, self.reactor = engine.clock, engine.reactor
-        #: answers attempts
-        self.api = engine.service
-        self._executors = executors
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        clock: Clock,
+        reactor: Reactor,
+        executors: ConfiguredExecutors,
+        service: Callable[[], ExecutionService],
+    ) -> None:
+        self.project, self.settings, self.clock, self.reactor = project, settings, clock, reactor
+        self._executors, self._service = executors, service
+
+    @property
+    def api(self) -> ExecutionService:
+        """Answers attempts."""
+        return self._service()
 
     def has_begun(self, key: AttemptKey) -> bool:
         """See `ExecutorHost.has_begun`."""
