@@ -4,8 +4,8 @@ Reading order: `startup` (what is needed before the engine is imported: parts, s
 `lock` (one engine a home), `engine` (its parts, and the loop), `scheduling` (scheduler and executor),
 `scheduler_host` (what executors ask and tell), `api_server_process`, `home_cleanup` (logs and leftovers),
 `outbox_dispatcher` (what leaves the project), `mlflow_deliveries` and `mlflow_dispatcher` (outbox → MLflow), `notifier`
-(notices → webhook and command). What a person does with an engine is in `trainflow.actions`, what a person asks in
-`trainflow.insight`.
+(notices → webhook, command, services). What a person does with an engine is in `trainflow.actions`, what a person asks
+in `trainflow.insight`.
 
 Invariants
 - Everything turns on one reactor in one thread; only what talks to MLflow and to webhooks has a thread of its own.

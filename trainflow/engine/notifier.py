@@ -1,4 +1,4 @@
-"""Tell people what happened: the table of notices' way to webhook and command, in a thread of its own."""
+"""Tell people what happened: the table of notices' way to webhook, command and services, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -51,8 +51,7 @@ class Notifier(OutboxDispatcher[_NoticeJob, _Answer]):
     ) -> None:
         super().__init__(database, reactor, clock)
         self._project = project
-        wanted = settings.notifications
-        self._targets: list[Target] = targets(wanted.webhook, wanted.command, project.root)
+        self._targets: list[Target] = targets(settings.notifications, project.root)
 
     # -- the table of notices --------------------------------------------------------------------------------------
 

@@ -360,7 +360,7 @@ class NotificationTable(TableModel, name="notification"):
     notice = required(Json())
     created_at = required(UtcDateTime())
     #: names of the targets that have it
-    taken_by = required(String(100), default="")
+    taken_by = required(String(1000), default="")
     failures = required(Integer(), default=0)
     next_attempt_at = required(UtcDateTime())
     delivered_at = optional(UtcDateTime())

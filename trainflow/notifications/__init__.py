@@ -1,13 +1,13 @@
 """Notifications: tell the world outside what happened to a chain. Never in the way of training.
 
-    task, scheduler or command ── Notice ──▶ table `notification` ──▶ the engine's notifier ──▶ webhook, command
+    task, scheduler or command ── Notice ──▶ table `notification` ──▶ the engine's notifier ──▶ webhook, command …
 
 A notice is written in the transaction that makes it true, and delivered later by the process that runs the mirror (an
 engine, or the scheduler alone), at least once: a receiver tells a repetition by its `id`. A delivery that fails is
 tried again with a growing pause, also by the next engine, and given up after about a day.
 
 What is delivered is one JSON object (`targets.payload`): the body of a POST to `[notifications] webhook`, and the
-standard input of `[notifications] command`.
+standard input of `[notifications] command`. A service of Apprise gets a title and the sentence.
 
     format      1; raised when a key changes its meaning
     id          the same for the same fact

@@ -1,10 +1,13 @@
-"""What a receiver gets, a notice as one JSON object, and who receives it: a webhook (POST) or a command.
+"""What a receiver gets, a notice as one JSON object, and who receives it: a webhook (POST), a command, or a service
+that Apprise speaks to (chats, mail, pagers), which gets a title and the sentence.
 
 Delivering blocks: it belongs in a thread of its own.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +15,11 @@ from typing import Any, Protocol
 
 import msgspec
 
-from trainflow.errors import NotificationRefused
+from trainflow.errors import EngineError, NotificationRefused
 from trainflow.identifiers import canonical_json, digest
-from trainflow.messages.notice import Notice
+from trainflow.messages.notice import Event, Notice
 from trainflow.observability.redaction import redact, redact_text
+from trainflow.settings.model import NotificationSettings
 
 FORMAT = 1
 HTTP_SECONDS = 10.0
@@ -134,12 +138,73 @@ class Command(Target):
             raise NotificationRefused(f"the command {program} ended with {ended.returncode}{_last_line(ended.stderr)}")
 
 
+class AppriseService(Target):
+    """A service named by one of Apprise's URLs, such as `slack://…`, `mailto://…` or `feishu://…`. All of the URL but
+    its scheme is treated as a secret."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._scheme = url.partition("://")[0]
+        #: services are told apart: what one has taken is not told it again because another refused
+        self.name = f"apprise-{digest(url.encode()).removeprefix('sha256:')[:12]}"
+
+    def tell(self, message: dict[str, Any]) -> None:
+        # slow to import, and reads a hundred modules of its own: only where there is something to tell
+        import logging
+
+        from apprise import Apprise, LogCapture
+
+        # what it logs may hold parts of the URL
+        logging.getLogger("apprise").propagate = False
+        service = Apprise()
+        with LogCapture(level=logging.WARNING, fmt="%(message)s") as said:  # type: ignore[no-untyped-call]
+            if not service.add(self._url):
+                raise NotificationRefused(f"Apprise knows no such URL: {self._scheme}://…")
+            taken = service.notify(
+                title=title(message), body=str(message["sentence"]), notify_type=_APPRISE_TYPES[Event(message["event"])]
+            )
+            lines = said.getvalue().strip().splitlines()
+        if not taken:
+            why = f": {self._without_secrets(lines[-1])[:_STDERR_CHARACTERS]}" if lines else ""
+            raise NotificationRefused(f"{self._scheme}://… (Apprise) did not take it{why}")
+
+    def _without_secrets(self, text: str) -> str:
+        for part in sorted(set(_PARTS.split(self._url)), key=len, reverse=True):
+            if len(part) >= _SECRET_CHARACTERS:
+                text = text.replace(part, "***")
+        return redact_text(text)
+
+
+#: what a URL's parts are separated by, and from which length on they are cut out of messages
+_PARTS = re.compile(r"[/:@?&=,#]+")
+_SECRET_CHARACTERS = 4
+
+_APPRISE_TYPES = {
+    Event.STOPPED: "failure",
+    Event.AFTER_COMMIT_FAILED: "failure",
+    Event.NEVER_CATCHES_UP: "warning",
+    Event.REPUBLISHED: "warning",
+    Event.RESUMED: "info",
+    Event.PROMOTED: "success",
+}
+
+
+def title(message: dict[str, Any]) -> str:
+    """The subject line of a message: which chain of which project, and what happened."""
+    chain = [message["pipeline"], *(each for each in (message["stage"], message["branch"]) if each != "main")]
+    return f"{'/'.join(chain)}: {message['event'].replace('_', ' ')} ({message['project']})"
+
+
 def _last_line(stderr: bytes) -> str:
     lines = redact_text(stderr.decode(errors="replace")).strip().splitlines()
     return f": {lines[-1][:_STDERR_CHARACTERS]}" if lines else ""
 
 
-def targets(webhook: str | None, command: Sequence[str], folder: Path) -> list[Target]:
-    """Where a project's messages go."""
-    found: list[Target] = [Webhook(webhook)] if webhook else []
-    return [*found, Command(command, folder)] if command else found
+def targets(settings: NotificationSettings, folder: Path) -> list[Target]:
+    """Where a project's messages go. Raises EngineError without Apprise where it is asked for."""
+    found: list[Target] = [Webhook(settings.webhook)] if settings.webhook else []
+    if settings.command:
+        found.append(Command(settings.command, folder))
+    if settings.apprise and importlib.util.find_spec("apprise") is None:
+        raise EngineError("notifications.apprise: Apprise is not installed here: pip install 'trainflow[apprise]'")
+    return [*found, *map(AppriseService, dict.fromkeys(settings.apprise))]

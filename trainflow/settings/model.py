@@ -260,12 +260,18 @@ class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     webhook: str | None = None
     #: program and arguments that get the same JSON on standard input
     command: list[str] = msgspec.field(default_factory=list)
+    #: Apprise's URLs of chats, mail and pagers (`slack://…`, `mailto://…`), which get a title and a sentence; better
+    #: kept in the environment, as JSON: they hold secrets
+    apprise: list[str] = msgspec.field(default_factory=list)
     #: how long a `start` that has finished waits for the last of them to be taken
     drain_seconds: Seconds = 10.0
 
     def __post_init__(self) -> None:
         if self.webhook is not None and not self.webhook.startswith(("http://", "https://")):
             raise ValueError("webhook: does not begin with http:// or https://")
+        for number, url in enumerate(self.apprise):
+            if "://" not in url:
+                raise ValueError(f"apprise: entry {number + 1} is no URL: write one such as mailto://USER:PASSWORD@HOST")
 
 
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.support.webhook import SECRET, webhook
-from trainflow.errors import NotificationRefused
-from trainflow.notifications.targets import Command, Webhook, targets
+from trainflow.errors import EngineError, NotificationRefused
+from trainflow.notifications.targets import AppriseService, Command, Webhook, targets
+from trainflow.settings.model import NotificationSettings
+
+# one of the modules that Apprise loads
+pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
 
 MESSAGE = {"event": "stopped", "sentence": "Grüße"}
 
@@ -82,5 +86,50 @@ def test_command_that_hangs_is_ended(tmp_path: Path) -> None:
 
 
 def test_targets_follow_settings(tmp_path: Path) -> None:
-    assert targets(None, [], tmp_path) == []
-    assert [each.name for each in targets("http://x/", ["true"], tmp_path)] == ["webhook", "command"]
+    assert targets(NotificationSettings(), tmp_path) == []
+    service = "json://receiver.example/s3cr3t"
+    settings = NotificationSettings(webhook="http://x/", command=["true"], apprise=[service, service])
+    assert [each.name.partition("-")[0] for each in targets(settings, tmp_path)] == ["webhook", "command", "apprise"]
+
+
+def test_services_without_apprise_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(EngineError, match="pip install 'trainflow"):
+        targets(NotificationSettings(apprise=["json://x"]), tmp_path)
+
+
+TOLD = {
+    **MESSAGE,
+    "pipeline": "flights",
+    "stage": "main",
+    "branch": "lower-rate",
+    "project": "models",
+    "event": "never_catches_up",
+}
+
+
+def test_service_gets_title_and_sentence() -> None:
+    with webhook() as receiver:
+        AppriseService(receiver.url.replace("http://", "json://")).tell(TOLD)
+    (message,) = receiver.messages
+    assert (message["title"], message["message"], message["type"]) == (
+        "flights/lower-rate: never catches up (models)",
+        "Grüße",
+        "warning",
+    )
+
+
+@pytest.mark.parametrize("url", ["json://127.0.0.1:1/", f"nosuch://user:{SECRET}@host/", "mailto://"])
+def test_service_that_does_not_take_it_is_one_line_without_secrets(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(NotificationRefused, match="Apprise") as caught:
+        AppriseService(url + SECRET).tell(TOLD)
+    assert SECRET not in str(caught.value) + caplog.text
+    assert "\n" not in str(caught.value)
+
+
+def test_service_that_refuses_says_what_it_answered() -> None:
+    with webhook() as receiver:
+        receiver.refuse = [503]
+        with pytest.raises(NotificationRefused, match="503") as caught:
+            AppriseService(receiver.url.replace("http://", "json://")).tell(TOLD)
+    assert SECRET not in str(caught.value)

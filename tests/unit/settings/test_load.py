@@ -82,6 +82,7 @@ def test_settings_variables_override_file(
         ("[database]\nurl = 'sqlite:/x.db'\n", r"database.url: is no URL; it begins with one of sqlite://, "),
         ("[notifications]\nwebhook = 'htp://h/topsecret'\n", r"notifications.webhook: does not begin with http://"),
         ("[checkpoints]\nstore = 's3:/b/x'\n", r"checkpoints.store: .*; did you mean 's3://b/x'\?"),
+        ("[notifications]\napprise = ['mailto:topsecret@h']\n", r"notifications.apprise: entry 1 is no URL"),
         ("[checkpoints]\nstore = 's3://K:topsecret@b/x'\n", r"checkpoints.store: the store s3://K:\*\*\*@b/x has cred"),
         ("[engine\n", r"not valid TOML.*line 1"),
     ],

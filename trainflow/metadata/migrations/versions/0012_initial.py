@@ -119,7 +119,7 @@ def _notification() -> None:
         sa.Column("key", sa.String(length=80), nullable=False),
         sa.Column("notice", LongText, nullable=False),
         sa.Column("created_at", Moment, nullable=False),
-        sa.Column("taken_by", sa.String(length=100), nullable=False),
+        sa.Column("taken_by", sa.String(length=1000), nullable=False),
         sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("next_attempt_at", Moment, nullable=False),
         sa.Column("delivered_at", Moment, nullable=True),
