@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sample_files import described_file
-from trainflow.samples.rows.batches import overlaps
 from trainflow.samples.rows.order import Window, permutation
+from trainflow.samples.rows.shares import RankRows, rows_of_step, share
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import SampleFile, partition_of
 from trainflow.storage.urls import open_storage
@@ -81,9 +81,10 @@ def test_ranks_share_stream_and_every_row_comes_once_epoch(
         assert sorted(once) == rows(split)
         assert seed is not None or once == rows(split)
     assert all(len(batch) == batch_size for batch in whole[:-1])
-    for rank in range(world_size):
-        mine = [b.column(0).to_pylist() for b in split.batches(None, batch_size, seed, rank, world_size, None, epochs)]
-        assert mine == whole[rank::world_size]
+    readers = [split.batches(None, batch_size, seed, rank, world_size, None, epochs) for rank in range(world_size)]
+    steps = list(zip(*readers, strict=True))  # all ranks take as many
+    assert [row for step in steps for batch in step for row in batch.column(0).to_pylist()] == found
+    assert all(batch.num_rows == batch_size for step in steps[:-2] for batch in step)
 
 
 @quiet
@@ -118,11 +119,36 @@ def test_window_is_permuted(rows: int, key: int) -> None:
     assert sorted(permutation(Window(0, rows, (), key)).tolist()) == list(range(rows))
 
 
-@given(st.integers(0, 300), st.integers(1, 60), st.integers(0, 50), st.integers(1, 40), st.integers(1, 5))
+@given(st.integers(0, 300), st.integers(0, 100), st.integers(1, 12), st.integers(1, 5), st.data())
 def test_windows_of_rank_are_those_it_needs(
-    offset: int, rows: int, first: int, batch_size: int, world_size: int
+    total: int, first: int, batch_size: int, ranks: int, data: st.DataObject
 ) -> None:
-    step = batch_size * world_size
-    mine = {row for low in range(first, 400, step) for row in range(low, low + batch_size)}
+    first = min(first, total)
+    rank = data.draw(st.integers(0, ranks - 1))
+    offset, rows = data.draw(st.integers(0, 310)), data.draw(st.integers(1, 60))
+    mine: set[int] = set()
+    row = first
+    while row < total:
+        step = rows_of_step(total - row, batch_size, ranks)
+        low, high = share(step, rank, ranks)
+        mine |= set(range(row + low, row + high))
+        row += step
     needed = bool(mine & set(range(offset, offset + rows)))
-    assert overlaps(Window(offset, rows, ()), first, batch_size, step) is needed
+    assert RankRows(first, total, batch_size, rank, ranks).overlaps(Window(offset, rows, ())) is needed
+
+
+@given(st.integers(0, 500), st.integers(1, 40), st.integers(1, 9))
+def test_steps_share_out_all_rows_and_no_rank_is_without_while_there_are_enough(
+    left: int, batch_size: int, ranks: int
+) -> None:
+    taken = 0
+    while taken < left:
+        rows = rows_of_step(left - taken, batch_size, ranks)
+        parts = [share(rows, rank, ranks) for rank in range(ranks)]
+        assert [row for low, high in parts for row in range(low, high)] == list(range(rows))
+        sizes = [high - low for low, high in parts]
+        assert 0 < max(sizes) <= batch_size
+        assert max(sizes) - min(sizes) <= 1
+        assert min(sizes) > 0 or left < ranks or batch_size == 1
+        taken += rows
+    assert taken == left

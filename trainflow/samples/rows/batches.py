@@ -1,8 +1,8 @@
 """Reading a split as Arrow record batches: a few windows in memory, a position that resumes exactly, ranks that share.
 
 The stream of rows is `order.windows`, epoch after epoch; a batch is `batch_size` rows of it, wherever windows and
-epochs begin and end. Batch n, counted from where this reading began, belongs to rank n modulo `world_size`. A position
-is the number of rows that all ranks together have read, so it means the same to one rank as to eight.
+epochs begin and end, and at the end of the stream what is left (`shares` deals the rows out to ranks). A position is
+the number of rows that all ranks together have read, so it means the same to one rank as to eight.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 from trainflow.errors import InputError
 from trainflow.samples.rows.order import Window, windows
 from trainflow.samples.rows.reading import ReadAhead, Source
+from trainflow.samples.rows.shares import RankRows, rows_of_step, share
 from trainflow.samples.splits.split_content import SplitContent
 
 
@@ -44,11 +45,9 @@ class Batches(Iterator[Any]):
         #: rows of the whole split, as often as there are epochs
         self.total_rows = stream.epoch_rows * epochs
         self._read = first = self._row_of(position)
-        self._batch_size, self._before = batch_size, rank * batch_size
-        self._step = batch_size * world_size
-        self._next = first + self._before
-        low = self._next
-        wanted = (window for window in stream.windows(low) if overlaps(window, low, batch_size, self._step))
+        self._batch_size, self._rank, self._ranks = batch_size, rank, world_size
+        mine = RankRows(first, self.total_rows, batch_size, rank, world_size)
+        wanted = (window for window in stream.windows(first) if mine.overlaps(window))
         self._windows = ReadAhead(Source(split, columns), wanted)
         self._window: tuple[Window, list[Any]] | None = None
 
@@ -60,7 +59,8 @@ class Batches(Iterator[Any]):
 
     @property
     def position(self) -> dict[str, Any]:
-        """Where to go on after the batch that was given last; JSON. Right when every rank has had as many batches."""
+        """Where to go on after the batch that was given last; JSON. The same on every rank after as many
+        batches."""
         return {**self._stamp, "row": self._read}
 
     @property
@@ -69,14 +69,14 @@ class Batches(Iterator[Any]):
         return self._read // self._epoch_rows if self._epoch_rows else 0
 
     def __next__(self) -> Any:
-        low = self._next
-        if low >= self.total_rows:
-            self._read = self.total_rows
+        begin = self._read
+        if begin >= self.total_rows:
             self.close()
             raise StopIteration
-        batch = self._rows(low, min(low + self._batch_size, self.total_rows))
-        self._next = low + self._step
-        self._read = min(self._next - self._before, self.total_rows)
+        rows = rows_of_step(self.total_rows - begin, self._batch_size, self._ranks)
+        low, high = share(rows, self._rank, self._ranks)
+        batch = self._rows(begin + low, begin + high)
+        self._read = begin + rows
         return batch
 
     def close(self) -> None:
@@ -109,6 +109,8 @@ class Batches(Iterator[Any]):
             stop = min(high, window.end)
             pieces += _slices(batches, low - window.offset, stop - window.offset)
             low = stop
+        if not pieces:
+            return _without_rows(self.schema)
         return pieces[0] if len(pieces) == 1 else _join(pieces)
 
 
@@ -130,12 +132,6 @@ class _Stream:
                 yield replace(window, offset=window.offset + epoch * self.epoch_rows)
 
 
-def overlaps(window: Window, first: int, batch_size: int, step: int) -> bool:
-    """Whether a window has rows of one of the batches that start at `first`, `first + step` and so on."""
-    number = max(0, (window.offset - batch_size - first) // step + 1)
-    return first + number * step < window.end
-
-
 def _slices(batches: list[Any], low: int, high: int) -> Iterator[Any]:
     """Rows `[low, high)` of batches laid end to end, without copying."""
     for batch in batches:
@@ -145,6 +141,12 @@ def _slices(batches: list[Any], low: int, high: int) -> Iterator[Any]:
             start = max(low, 0)
             yield batch.slice(start, min(high, batch.num_rows) - start)
         low, high = low - batch.num_rows, high - batch.num_rows
+
+
+def _without_rows(schema: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def _join(pieces: list[Any]) -> Any:

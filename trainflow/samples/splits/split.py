@@ -35,10 +35,11 @@ class Split(SplitContent, frozen=True, omit_defaults=True, dict=True):
         """Arrow record batches over the Parquet files, `batch_size` rows each.
 
         The order of the rows depends only on the split and `seed`: chronological for None, shuffled otherwise, in
-        another order in each of the `epochs`. Batches are dealt to the ranks in turn; over all ranks every row comes
-        exactly once an epoch. `.position` of the returned
-        iterator (JSON, the same on every rank after the same number of batches) resumes exactly, also with another
-        `world_size` or `batch_size`.
+        another order in each of the `epochs`. At each step every rank gets a batch, and all ranks take as many steps:
+        the rows that are left at the end are shared out, so the last two batches may be smaller, and one has no rows
+        where fewer are left than there are ranks. Over all ranks every row comes exactly once an epoch. `.position` of
+        the returned iterator (JSON, the same on every rank after the same number of batches) resumes exactly, also
+        with another `world_size` or `batch_size`.
 
         Raises InputError for a position of another split or seed, SampleUnreadable for a file that cannot be read or
         is no longer what the split says.

@@ -125,6 +125,13 @@ def test_rank_reads_only_what_it_needs(split: Split, daily) -> None:
     assert values(split.batches(batch_size=10, rank=0, world_size=3)) == CHRONOLOGICAL[:10]
 
 
+def test_rank_without_rows_gets_batch_with_columns_of_split(split: Split) -> None:
+    first = split.batches(batch_size=100, rank=0, world_size=40)
+    (batch,) = first
+    assert (batch.num_rows, batch.schema) == (0, split.batches().schema)
+    assert first.position["row"] == 30
+
+
 @pytest.mark.parametrize("more", [{"rank": 2, "world_size": 2}, {"rank": -1}, {"batch_size": 0}])
 def test_arguments_that_mean_nothing(split: Split, more: dict[str, int]) -> None:
     with pytest.raises(InputError):
