@@ -168,7 +168,7 @@ class TestToken:
         (other,) = plane.tick()
         assert api.start(other, api.issue(other), OTHER_TOKEN).status == 200
         before = everything(plane)
-        for key in (claimed.key, AttemptKey(other.key.attempt_id, 1), AttemptKey("nobody")):
+        for key in (claimed.key, AttemptKey(other.key.attempt_id, 1), AttemptKey("missing")):
             assert api.post(_said_by(key)[number], OTHER_TOKEN).status == 403
         assert everything(plane) == before
 

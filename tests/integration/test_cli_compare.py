@@ -81,8 +81,8 @@ def test_compare_two_checkpoints(history: History, a: str, b: str) -> None:
     said = history.json("checkpoints", "compare", "flights", a, b)
 
     assert (said["a"]["partitions"], said["b"]["partitions"], said["common"]) == (1, 3, 1)
-    code, out = history.run("checkpoints", "compare", "flights", "main", "nobody")
-    assert (code, "never had a checkpoint nobody" in out) == (2, True)
+    code, out = history.run("checkpoints", "compare", "flights", "main", "missing")
+    assert (code, "never had a checkpoint missing" in out) == (2, True)
 
 
 def test_lineage_follows_weights_to_origin_of_branch(history: History) -> None:

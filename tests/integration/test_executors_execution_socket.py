@@ -116,7 +116,7 @@ def test_nudge_wakes_engine(home_socket: Socket) -> None:
 
 
 def test_nudge_without_engine_does_nothing(tmp_path: Path) -> None:
-    nudge(tmp_path / "nobody.sock")
+    nudge(tmp_path / "missing.sock")
 
 
 def test_folder_is_private(home_socket: Socket) -> None:
@@ -196,7 +196,7 @@ def test_change_by_an_api_server_is_told_exactly(home_socket: Socket) -> None:
 def test_line_of_api_server_finds_the_next_engine(clock: ManualClock, tmp_path: Path) -> None:
     path = tmp_path / "private" / "s.sock"
     line = SchedulerLine(path)
-    # nobody is there: nothing is told, and nothing fails
+    # no engine is there: nothing is told, and nothing fails
     line.tell(AppliedChange(1))
     for number in (2, 3):
         reactor = Reactor(clock)

@@ -193,7 +193,7 @@ def test_messages_before_end_of_peer_are_heard_although_writing_fails(lines: lis
     line.reactor.turn(0)
     line.reactor.turn(0)
     assert (line.heard, line.ends) == ([b"launched"], 1)
-    line.peer.send(b"nobody")
+    line.peer.send(b"unheard")
 
 
 def test_nonsense_closes_line(lines: list[Line]) -> None:

@@ -80,7 +80,7 @@ def listener_of(project: Project) -> Any:
 
 
 def keep(engine: ContractEngine, workload: ExecuteTask) -> bool:
-    """As if it had been delivered, and nobody had taken it yet."""
+    """As if it had been delivered, and no worker had taken it yet."""
     executor = engine.executor
     assert isinstance(executor, WorkloadExecutor)
     executor._delivered[workload.key] = _Delivered(None, 0.0)
@@ -125,7 +125,7 @@ def test_attempt_goes_on_while_api_is_away_and_reports_late(project: Project) ->
             run = engine.trigger("contract_waits")
             engine.until(lambda: engine.is_running(run))
         (engine.root / "go").touch()
-        # longer than it takes to be lost: silence that nobody could hear says nothing
+        # longer than it takes to be lost: silence that no server could hear says nothing
         engine.turn(4.0)
         assert engine.task(run).state == "running"
         with contract_api(project, listener_of(project)):

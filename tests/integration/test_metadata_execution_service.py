@@ -54,7 +54,7 @@ class TestClaim:
         assert everything(plane) == before
 
     def test_unknown_attempt_loses(self, plane: ControlPlane, work: ExecuteTask) -> None:
-        assert isinstance(plane.service.handle(Start(AttemptKey("nobody"), 1, 1.0, "here")), Refused)
+        assert isinstance(plane.service.handle(Start(AttemptKey("missing"), 1, 1.0, "here")), Refused)
         assert isinstance(plane.service.handle(Start(AttemptKey(work.key.attempt_id, 1), 1, 1.0, "here")), Refused)
 
 
@@ -247,7 +247,7 @@ class TestXComs:
         plane.play(work, xcoms=[xcom("k", "a"), xcom("k", "a again"), xcom("other", 1)][1:])
         (dependent,) = plane.tick()
         plane.play(dependent, xcoms=[xcom("k", "b")])
-        assert list(pulled(plane, work, "k", "b", "nobody", "a").items()) == [("b", "b"), ("a", "a again")]
+        assert list(pulled(plane, work, "k", "b", "missing", "a").items()) == [("b", "b"), ("a", "a again")]
         assert pulled(plane, work, "k", "a") == {"a": "a again"}
 
     def test_xcoms_of_earlier_runs_are_read(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
@@ -355,7 +355,7 @@ def test_states_and_tracking_of_runs(plane: ControlPlane, run: int, work: Execut
     with plane.database.transaction() as connection:
         run_queries.remember_mlflow(connection, run, "sqlite:///m.db", "abc")
     assert plane.service.handle(GetTrackingRun(work.key)) == TrackingRun("sqlite:///m.db", "abc")
-    assert isinstance(plane.service.handle(GetTrackingRun(AttemptKey("nobody"))), Refused)
+    assert isinstance(plane.service.handle(GetTrackingRun(AttemptKey("missing"))), Refused)
 
 
 def test_run_started_repeatedly_has_one_row_per_task(plane: ControlPlane, run: int, work: ExecuteTask) -> None:

@@ -63,7 +63,7 @@ def test_restart_again_and_again_fails_for_good(plane: ControlPlane) -> None:
     assert f"ran again {MOST_RESTARTS} times for it in this run" in plane.task(run, "second").problem
 
 
-@pytest.mark.parametrize("task_id", ["third", "nobody"])
+@pytest.mark.parametrize("task_id", ["third", "missing"])
 def test_restart_task_that_this_one_does_not_follow_is_refused(plane: ControlPlane, task_id: str) -> None:
     run = three_in_a_row(plane)
     (first,) = plane.tick()

@@ -176,7 +176,7 @@ def _know_each_other(*planes: ControlPlane) -> None:
 
 
 def test_work_is_shared_by_free_slots(planes: list[ControlPlane]) -> None:
-    """The scheduler that began runs leaves the others their share, whoever looks first."""
+    """The scheduler that began runs leaves the others their share, in whatever order they look."""
     one, other, _ = planes
     one.add_dag("many", empty_task("a"))
     for number in range(6):

@@ -239,7 +239,7 @@ class Invariants:
     def _check_xcom(self, change: Observed) -> None:
         authors = [self.workloads[key].task_id for key in self.reports.outcomes]
         if change.name not in authors:
-            raise Violation("fenced", f"an XCom of {change.name} was written by {authors or 'nobody'}")
+            raise Violation("fenced", f"an XCom of {change.name} was written by {authors or 'no attempt'}")
 
     def _states(self, change: Observed) -> dict[str, str | None]:
         rows = self._database.rows("SELECT task_id, state FROM task_instance WHERE dag_run_id = ?", change.id)

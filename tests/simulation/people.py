@@ -85,7 +85,7 @@ def decide(world: World, choice: float) -> str:
         elif decision == 3:
             retry_refused(ledger, refused, by=Author(), now=now)
         else:
-            accept(ledger, refused, person="somebody", now=now)
+            accept(ledger, refused, person="operator", now=now)
             if world.scenario.shape is Shape.PROMOTED:
                 # what gates refused is not promoted by itself
                 promote(ledger, refused, "champion", by=Author(), now=now)

@@ -136,7 +136,7 @@ class ConfiguredExecutors(Executor):
             if part.executor is not None and part.started:
                 lost += part.executor.adopt(mine)
             else:
-                # nobody can say how they are; they go on, and report by themselves
+                # there is no executor to ask; they go on, and report by themselves
                 part.unadopted.update((attempt.key, attempt) for attempt in mine)
         return lost
 

@@ -76,7 +76,7 @@ class RemoteExecutor(Executor):
         self._host.taken(workload.executor)
 
     def sync(self) -> None:
-        """Deliver again what nobody has begun: a message that was lost, a worker that ended before it claimed."""
+        """Deliver again what no worker has begun: a message that was lost, a worker that ended before it claimed."""
         now = self._host.clock.monotonic()
         for key, each in list(self._delivered.items()):
             if each.workload is None or now - each.at < each.wait:

@@ -52,7 +52,7 @@ _LAST_SECONDS = 10.0
 
 
 class WorkloadEnd(NamedTuple):
-    """What became of a workload. `done`: its outcome was delivered, or somebody else has the attempt."""
+    """What became of a workload. `done`: its outcome was delivered, or another worker has the attempt."""
 
     key: AttemptKey
     done: bool
@@ -60,7 +60,7 @@ class WorkloadEnd(NamedTuple):
 
 
 class Worker:
-    """Attempts on this host, of schedulers elsewhere. One thread, one reactor; whoever makes it turns it."""
+    """Attempts on this host, of schedulers elsewhere. One thread, one reactor; its maker turns it."""
 
     def __init__(
         self, home: Path, clock: Clock, on_end: Callable[[WorkloadEnd], None], *, forks: bool | None = None
@@ -120,7 +120,7 @@ class Worker:
     # -- what the processes of attempts say ------------------------------------------------------------------------
 
     def handle(self, request: Request) -> Reply:
-        """See `ExecutionApi`: of an outcome that a process wrote down, because nobody heard it. It is not waited
+        """See `ExecutionApi`: of an outcome that a process wrote down, because no server took it. It is not waited
         for."""
         attempt = self._attempts.get(request.key)
         if attempt is None:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 class WorkloadOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a table of type `workload` holds besides `type` and `slots`."""
 
-    #: seconds after which an attempt that nobody has begun is delivered again
+    #: seconds after which an attempt that no worker has begun is delivered again
     redeliver_seconds: Annotated[float, msgspec.Meta(gt=0)] = REDELIVER_SECONDS
 
 

@@ -15,7 +15,7 @@ _BACKLOG = 2048
 
 
 def check_address(api: ApiSettings) -> None:
-    """Raise SettingsError for an address that others reach, and that nobody would have to prove anything at."""
+    """Raise SettingsError for an address that others reach, and that asks for no proof of who they are."""
     if api.token is not None or is_loopback(api.host):
         return
     raise SettingsError(

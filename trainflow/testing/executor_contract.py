@@ -328,7 +328,7 @@ class ExecutorContract:
         assert [exit.signal for _, exit in host.exits] == [signal.SIGKILL]
 
     def test_an_unknown_one_is_ignored(self, host: Host, executor: Executor) -> None:
-        executor.terminate(AttemptKey("nobody"))
+        executor.terminate(AttemptKey("missing"))
 
     def test_the_end_leaves_nobody_behind(self, host: Host, executor: Executor) -> None:
         attempts = [workload(host, "waits"), workload(host, "stubborn")]

@@ -113,7 +113,7 @@ class ExecutorEngineContract:
         engine.intercept = keep
         run = engine.trigger("contract_says")
         engine.until(lambda: kept)
-        # nobody has it: it is queued anew, at no cost
+        # no worker has it: it is queued anew, at no cost
         assert engine.finish(run) == "success"
         assert engine.outcomes(run) == ["undelivered", "success"]
         before = engine.task(run)
@@ -124,7 +124,7 @@ class ExecutorEngineContract:
 
     def test_backend_that_is_away_keeps_tasks_queued(self, engine: ContractEngine) -> None:
         def away(_workload: ExecuteTask) -> bool:
-            raise ExecutorUnavailable("nobody is at home")
+            raise ExecutorUnavailable("the backend is away")
 
         engine.intercept = away
         run = engine.trigger("contract_says")

@@ -135,7 +135,7 @@ def test_try_after_failed_run_clears_it_and_waits_again(lab: Any, dag: Any) -> N
 def test_reset_comes_before_wait_which_is_on_same_run_id(lab: Any, dag: Any) -> None:
     """A second parent resets the run that the first one triggered: what it waits for is the run from then on."""
     lab.runs.states["other", "fixed"] = "success"
-    lab.runs.parents["other", "fixed"] = ("somebody", "else", "x")
+    lab.runs.parents["other", "fixed"] = ("another", "run", "x")
     build = trigger(dag, trigger_run_id="fixed", reset_dag_run=True, wait_for_completion=True, deferrable=True)
     deferred = lab.deferral(build, "t")
     assert lab.runs.resets == ["fixed"]
@@ -145,7 +145,7 @@ def test_reset_comes_before_wait_which_is_on_same_run_id(lab: Any, dag: Any) -> 
 
 def test_trigger_of_foreign_run_is_error_or_skip(lab: Any, dag: Any) -> None:
     lab.runs.states["other", "taken"] = "success"
-    lab.runs.parents["other", "taken"] = ("somebody", "else", "x")
+    lab.runs.parents["other", "taken"] = ("another", "run", "x")
     with pytest.raises(DagRunAlreadyExists):
         lab.run(trigger(dag, trigger_run_id="taken", wait_for_completion=True), "t")
     with pytest.raises(SkipException, match="exists already"):

@@ -178,12 +178,12 @@ def test_forged_duplicate_is_found(writer: ChainWriter) -> None:
 
 
 def test_forged_parent_is_found(writer: ChainWriter) -> None:
-    forge(writer, 3, lambda raw: raw.update(parent_id="nobody"))
+    forge(writer, 3, lambda raw: raw.update(parent_id="missing"))
 
     report = audit(Ledger(writer.store, writer.chain), SAMPLES)
 
     assert not report.ledger_ok
-    assert any("is a child of nobody" in problem for problem in report.problems)
+    assert any("is a child of missing" in problem for problem in report.problems)
 
 
 def test_samples_that_begin_before_chain_did_are_gap(writer: ChainWriter) -> None:
@@ -256,8 +256,8 @@ def test_audit_covers_every_kind_of_entry(writer: ChainWriter) -> None:
 @pytest.mark.parametrize(
     ("sequence", "change", "message"),
     [
-        (4, {"checkpoint_id": "nobody"}, "promotes nobody, which is not on the line"),
-        (5, {"parent_id": "nobody"}, "skips after nobody"),
+        (4, {"checkpoint_id": "missing"}, "promotes missing, which is not on the line"),
+        (5, {"parent_id": "missing"}, "skips after missing"),
         (5, {"start": "2013-01-08T00:00:00Z"}, "which is not where the chain ended"),
         (5, {"end": "2013-01-12T00:00:00Z"}, "as a hole, which was skipped before"),
         (6, {"watermark": "2013-01-09T00:00:00Z"}, "fills a hole and moves the watermark"),

@@ -220,7 +220,7 @@ def test_rewind_leaves_chain_alone_that_has_moved_on(writer: ChainWriter) -> Non
     with pytest.raises(ChainMoved, match="nothing was rewound"):
         rewind(writer.ledger, made[0].id, expected_head=made[1].id, by=Author(), now=day(4))
     with pytest.raises(CheckpointError, match="not a kept checkpoint"):
-        rewind(writer.ledger, "nobody", expected_head=made[2].id, by=Author(), now=day(4))
+        rewind(writer.ledger, "missing", expected_head=made[2].id, by=Author(), now=day(4))
 
     assert fresh(writer).state().head == made[2]
     rewind(writer.ledger, None, expected_head=made[2].id, by=Author(), now=day(4), reason="new features")

@@ -59,8 +59,8 @@ def test_ledger_kept_checkpoint_is_read_in_full(writer: ChainWriter) -> None:
     assert [fresh(writer).checkpoint(each.id) for each in made] == made
     assert fresh(writer).checkpoint() == made[-1]
     assert list(fresh(writer).entries()) == made
-    with pytest.raises(CheckpointNotFound, match="has no checkpoint nobody"):
-        fresh(writer).checkpoint("nobody")
+    with pytest.raises(CheckpointNotFound, match="has no checkpoint missing"):
+        fresh(writer).checkpoint("missing")
 
 
 def test_snapshots_keep_reading_head_cheap(writer: ChainWriter) -> None:
@@ -160,7 +160,7 @@ def test_ledger_long_is_read_in_pages(long_store: MemoryStore) -> None:
     assert [each.sequence for each in line] == list(range(1, 3_001))
     assert len(counted.calls) <= 7
     assert ledger.checkpoint(line[0].id).sequence == 1
-    assert ledger.find("nobody") is None
+    assert ledger.find("missing") is None
 
 
 @pytest.mark.parametrize("damage", ["gone", "torn", "other"])

@@ -137,7 +137,7 @@ def test_copy_is_fetched_checked_and_used_again(tmp_path: Path) -> None:
     adopted = adoption(tmp_path)
     copy = fetch(adopted, {}, tmp_path, tmp_path / "scratch")
     assert (copy / "sub/opt.bin").read_text() == "sub/opt.bin of 20240104"
-    (copy / "model.bin").write_text("somebody wrote into it")
+    (copy / "model.bin").write_text("overwritten since")
     assert fetch(adopted, {}, tmp_path, tmp_path / "scratch") == copy
     assert (copy / "model.bin").read_text() == "model.bin of 20240104"
     os.rename(folder, tmp_path / "gone")

@@ -114,7 +114,7 @@ def test_promotion_asked_for_again_is_written_once(writer: ChainWriter) -> None:
     assert promote(fresh(writer), second, "champion", by=ME, now=day(6)) is not None
     assert fresh(writer).state().promoted == {"champion": second}
     with pytest.raises(CheckpointError, match="not a kept checkpoint"):
-        promote(writer.ledger, "nobody", "champion", by=ME, now=day(6))
+        promote(writer.ledger, "missing", "champion", by=ME, now=day(6))
 
 
 def test_rewind_moves_aliases_back(tmp_path: Path) -> None:

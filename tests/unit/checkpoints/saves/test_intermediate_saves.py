@@ -253,12 +253,12 @@ def test_commit_clears_what_does_not_start_from_new_head(store: Store, attempt: 
     next_one = training_name(attempt_id(91), "next split")
     for name in (NAME, training_name(None, "first split"), next_one):
         save(attempt(1, name), 10)
-    store.create_exclusive(f"{CHAIN.partials}/of-somebody-else/file", b"")
+    store.create_exclusive(f"{CHAIN.partials}/of-another-attempt/file", b"")
     assert clear_saves(store, CHAIN, attempt_id(91)) == 2
-    assert store.folders(CHAIN.partials) == sorted([next_one, "of-somebody-else"])
+    assert store.folders(CHAIN.partials) == sorted([next_one, "of-another-attempt"])
     assert clear_saves(store, CHAIN, attempt_id(91)) == 0
     drop_training(store, CHAIN, attempt_id(91))
-    assert store.folders(CHAIN.partials) == ["of-somebody-else"]
+    assert store.folders(CHAIN.partials) == ["of-another-attempt"]
 
 
 def test_sweep_finds_what_killed_commit_left(tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_sweep_finds_what_killed_commit_left(tmp_path: Path) -> None:
     old, current = training_name(None, "old"), training_name(attempt_id(91), "current")
     for name in (old, current):
         save(IntermediateSaves(store, CHAIN, name, attempt_id(1), tmp_path / "scratch"), 10)
-    store.create_exclusive(f"{CHAIN.partials}/of-somebody-else/file", b"")
+    store.create_exclusive(f"{CHAIN.partials}/of-another-attempt/file", b"")
     modified = store.files(f"{CHAIN.partials}/{old}")[0].modified
     assert modified is not None
     assert list(old_saves(store, CHAIN, attempt_id(91), modified - timedelta(days=7))) == []

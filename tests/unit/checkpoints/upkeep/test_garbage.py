@@ -209,14 +209,14 @@ def test_garbage_splits_handed_over_before_head_go(writer: ChainWriter) -> None:
     path = spill(writer, spent, committed_at - timedelta(days=1))
     spill(writer, current, committed_at + timedelta(seconds=1))
     spill(writer, young, NOW)
-    spill(writer, "of-somebody-else.parquet", committed_at - timedelta(days=1))
+    spill(writer, "of-another-attempt.parquet", committed_at - timedelta(days=1))
 
     (found,) = sweep_garbage(writer.ledger, NOW, dry_run=True)
 
     assert (found.kind, found.path, found.size) == ("split", f"{writer.chain.splits}/{spent}", 2)
     assert path.exists()
     assert sweep_garbage(writer.ledger, NOW) == [found]
-    assert sorted(each.name for each in path.parent.iterdir()) == ["of-somebody-else.parquet", current, young]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["of-another-attempt.parquet", current, young]
     assert sweep_garbage(writer.ledger, committed_at + timedelta(days=2)) == []
 
 

@@ -131,7 +131,7 @@ def test_task_test_overrides_are_applied(project, cli):
 def test_broken_file_hides_no_other(project, cli):
     (project / "pipelines" / "aaa.py").write_text("import nothing_of_that_name\n")
     assert cli("tasks", "test", "alone", "skip").code == 0
-    said = cli("tasks", "test", "nobody", "skip")
+    said = cli("tasks", "test", "missing", "skip")
     assert said.code == 2
     assert "nothing_of_that_name" in said.err
 
