@@ -131,6 +131,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     ]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """What a test has started ends before its folder goes. A project that several tests share has nothing running
+    between them."""
+    if (support := sys.modules.get("tests.support.live_project")) is not None:
+        support.close_all()
+
+
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -36,17 +37,13 @@ def flights(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
 
 
 @pytest.fixture
-def projects(tmp_path: Path) -> Iterator[Callable[..., LiveProject]]:
-    """Make live projects; whatever runs in them at the end is ended."""
-    made: list[LiveProject] = []
+def projects(tmp_path: Path) -> Callable[..., LiveProject]:
+    """Make live projects."""
 
     def make(name: str = "project", **options: str) -> LiveProject:
-        made.append(LiveProject(tmp_path / name, **options))
-        return made[-1]
+        return LiveProject(tmp_path / name, **options)
 
-    yield make
-    for project in made:
-        project.close()
+    return make
 
 
 @pytest.fixture
@@ -65,22 +62,17 @@ def example(projects: Callable[..., LiveProject], flights: Path) -> LiveProject:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path) -> Iterator[LiveProject]:
+def tiny(tmp_path: Path) -> LiveProject:
     """Nine days of forty rows in three splits, nothing trained yet."""
-    project = tiny_project(tmp_path / "tiny", days=9)
-    yield project
-    project.close()
+    return tiny_project(tmp_path / "tiny", days=9)
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Made]:
+def made(tmp_path: Path) -> Made:
     """Lay out a project whose pipeline has these stages."""
-    projects: list[LiveProject] = []
+    number = itertools.count()
 
     def make(stages: str, shared: str = ONE_A_RUN, days: int = DAYS) -> LiveProject:
-        projects.append(tiny_project(tmp_path / f"p{len(projects)}", days=days, pipeline=f"{shared}stages:\n{stages}"))
-        return projects[-1]
+        return tiny_project(tmp_path / f"p{next(number)}", days=days, pipeline=f"{shared}stages:\n{stages}")
 
-    yield make
-    for project in projects:
-        project.close()
+    return make

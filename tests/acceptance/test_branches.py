@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,8 @@ DAYS = 9
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[LiveProject]:
-    project = tiny_project(tmp_path / "branches", days=DAYS)
-    yield project
-    project.close()
+def project(tmp_path: Path) -> LiveProject:
+    return tiny_project(tmp_path / "branches", days=DAYS)
 
 
 def rows_of(ledger: Ledger) -> list[int]:
@@ -85,36 +82,33 @@ def test_stages_of_branch_start_from_each_other(tmp_path: Path, form: str) -> No
     late = "  late: {init_from: {stage: first}, samples: {start: 2024-01-03}}\n" if form == "forwards" else ""
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}")
     project = tiny_project(tmp_path / form, days=4, pipeline=f"{pipeline}stages:\n{STAGES[form]}{late}")
-    try:
-        assert project.start(NAME, "--plain").code == 0
-        fork = ["checkpoints", "fork", NAME, "--before", "2024-01-03", "--branch", "hot"]
-        forked = project.run(*fork, "--set", "params.rate=2")
-        assert forked.code == 0, forked.output
+    assert project.start(NAME, "--plain").code == 0
+    fork = ["checkpoints", "fork", NAME, "--before", "2024-01-03", "--branch", "hot"]
+    forked = project.run(*fork, "--set", "params.rate=2")
+    assert forked.code == 0, forked.output
 
-        done = project.start(NAME, "--branch", "hot", "--plain")
+    done = project.start(NAME, "--branch", "hot", "--plain")
 
-        assert done.code == 0, done.output
-        store = project.ledger(NAME).store
-        found = {stage: Ledger(store, ChainKey(NAME, stage, "hot")) for stage in ("first", "second", "late")}
-        again = {stage: Ledger(store, ChainKey(NAME, stage)) for stage in found}
-        for stage in ("first", "second"):
-            line = [found[stage].checkpoint(each.id) for each in found[stage].line()]
-            assert [entry.params["rate"] for entry in line] == [2, 2]
-            # from the same weights on the same days as the chains that it was forked from
-            assert [days_of(found[stage], number) for number in (0, 1)] == [
-                days_of(again[stage], number) for number in (2, 3)
-            ]
-            # each judged by the weights it has itself, also the first one
-            assert all(entry.evaluation for entry in line)
-        origins = [found["first"].checkpoint(each.id).origin for each in found["first"].line()]
-        if form == "circle":
-            # the first one from where the other stage was forked, the next one from the branch
-            assert origins == [
-                CheckpointRef(again["second"].chain, again["second"].line()[1].id),
-                CheckpointRef(found["second"].chain, found["second"].line()[0].id),
-            ]
-        else:
-            assert [days_of(found["late"], number) for number in (0, 1)] == [[0, 1, 2, 2], [0, 1, 2, 3, 3]]
-        assert project.run("audit", NAME, "--all", "--no-samples").code == 0
-    finally:
-        project.close()
+    assert done.code == 0, done.output
+    store = project.ledger(NAME).store
+    found = {stage: Ledger(store, ChainKey(NAME, stage, "hot")) for stage in ("first", "second", "late")}
+    again = {stage: Ledger(store, ChainKey(NAME, stage)) for stage in found}
+    for stage in ("first", "second"):
+        line = [found[stage].checkpoint(each.id) for each in found[stage].line()]
+        assert [entry.params["rate"] for entry in line] == [2, 2]
+        # from the same weights on the same days as the chains that it was forked from
+        assert [days_of(found[stage], number) for number in (0, 1)] == [
+            days_of(again[stage], number) for number in (2, 3)
+        ]
+        # each judged by the weights it has itself, also the first one
+        assert all(entry.evaluation for entry in line)
+    origins = [found["first"].checkpoint(each.id).origin for each in found["first"].line()]
+    if form == "circle":
+        # the first one from where the other stage was forked, the next one from the branch
+        assert origins == [
+            CheckpointRef(again["second"].chain, again["second"].line()[1].id),
+            CheckpointRef(found["second"].chain, found["second"].line()[0].id),
+        ]
+    else:
+        assert [days_of(found["late"], number) for number in (0, 1)] == [[0, 1, 2, 2], [0, 1, 2, 3, 3]]
+    assert project.run("audit", NAME, "--all", "--no-samples").code == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def chasing(tmp_path: Path) -> Iterator[LiveProject]:
+def chasing(tmp_path: Path) -> LiveProject:
     """Four days are there, and the table has no end."""
     pipeline = PIPELINE.replace("pipeline: tiny", "pipeline: tiny\nmode: latest").replace("  end: 2024-01-31\n", "")
-    project = tiny_project(tmp_path / "chasing", days=4, pipeline=pipeline)
-    yield project
-    project.close()
+    return tiny_project(tmp_path / "chasing", days=4, pipeline=pipeline)
 
 
 def wait_for_commits(project: LiveProject, number: int, running: Running) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +13,9 @@ import pytest
 
 from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
 from tests.support.local_brokers import local_broker
+from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
-from trainflow.testing.processes import wait_for
+from trainflow.testing.processes import MARK, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -25,10 +25,8 @@ DAYS = 9
 @contextmanager
 def fleet(folder: Path, executor: str, samples_of: LiveProject) -> Iterator[LiveProject]:
     """A project all of whose tasks go to one executor; `executor`: its table. What is left of it ends with it."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     settings = (
-        f'{WITHOUT_MLFLOW}[executor]\ndefault = "away"\n[executors]\naway = {executor}\n[api]\nport = {port}\n'
+        f'{WITHOUT_MLFLOW}[executor]\ndefault = "away"\n[executors]\naway = {executor}\n[api]\nport = {free_port()}\n'
         "[workers]\nheartbeat_seconds = 0.5\nlost_after_seconds = 4\n[engine]\nheartbeat_seconds = 0.5\n"
     )
     project = tiny_project(folder, days=DAYS, settings=settings, samples_of=samples_of)
@@ -107,8 +105,14 @@ class _Worker:
 
     def _begin(self) -> subprocess.Popen[bytes]:
         with (self._project.root / "worker.log").open("ab") as log:
-            words = [COMMAND, "celery", "worker", "--slots", "2"]
-            return subprocess.Popen(words, cwd=self._project.root, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(
+                [COMMAND, "celery", "worker", "--slots", "2"],
+                cwd=self._project.root,
+                env={**os.environ, MARK: self._project.mark},  # ends with the project, whatever fails
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def kill(self) -> bool:
         """Kill it, and start another one."""

@@ -50,21 +50,16 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def project(tmp_path: Path, receiver: Receiver) -> Iterator[Callable[[str], LiveProject]]:
-    made: list[LiveProject] = []
-
+def project(tmp_path: Path, receiver: Receiver) -> Callable[[str], LiveProject]:
     def lay_out(gate: str) -> LiveProject:
         settings = WITHOUT_MLFLOW + f'[notifications]\nwebhook = "{receiver.url}"\n'
         project = tiny_project(tmp_path / "p", days=4, pipeline=PIPELINE.replace("GATE", gate))
         project.write("configs/trainflow.toml", settings)
         project.write("operators/good.py", GOOD)
         project.write("quality.json", json.dumps(BAD_DAY))
-        made.append(project)
         return project
 
-    yield lay_out
-    for each in made:
-        each.close()
+    return lay_out
 
 
 def kinds(project: LiveProject) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +30,6 @@ stages:
   first: {init_from: {stage: second}}
   second: {init_from: {stage: first}}
 """
-
-
-@pytest.fixture
-def projects() -> Iterator[list[LiveProject]]:
-    """Those of a test."""
-    made: list[LiveProject] = []
-    yield made
-    for project in made:
-        project.close()
 
 
 def line(project: LiveProject, stage: str) -> list[Checkpoint]:
@@ -75,9 +65,8 @@ def assert_each_row(project: LiveProject, stage: str, times: list[int]) -> None:
     assert counts.tolist() == [[each] * ROWS_A_DAY for each in times]
 
 
-def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Path, projects: list[LiveProject]) -> None:
+def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Path) -> None:
     project = tiny_project(tmp_path / "replayed", days=DAYS, pipeline=ONE_A_RUN + FAMILY)
-    projects.append(project)
     assert project.start(FILE).code == 0
     shutil.rmtree(folder_of(project, 1))
     publish(project, 1, edition=1)
@@ -95,7 +84,6 @@ def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Pat
     assert rewinds(project, "base") == ["replay"]
     assert rewinds(project, "fine") == rewinds(project, "once") == ["upstream"]
     undisturbed = tiny_project(tmp_path / "undisturbed", days=DAYS, pipeline=ONE_A_RUN + FAMILY, samples_of=project)
-    projects.append(undisturbed)
     assert undisturbed.start(FILE).code == 0
     for stage in ("base", "fine", "once"):
         assert contents(project, stage) == contents(undisturbed, stage)
@@ -108,9 +96,8 @@ def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Pat
     assert project.committed(NAME) == entries
 
 
-def test_stage_of_circle_is_rewound_and_circle_goes_round_again(tmp_path: Path, projects: list[LiveProject]) -> None:
+def test_stage_of_circle_is_rewound_and_circle_goes_round_again(tmp_path: Path) -> None:
     project = tiny_project(tmp_path / "circle", days=DAYS, pipeline=ONE_A_RUN + CIRCLE)
-    projects.append(project)
     assert project.start(FILE).code == 0
     before = [contents(project, stage) for stage in ("first", "second")]
     refused = project.run("checkpoints", "rewind", FILE, "--stage", "second", "--to", "2")
@@ -126,17 +113,15 @@ def test_stage_of_circle_is_rewound_and_circle_goes_round_again(tmp_path: Path, 
     assert_each_row(project, "second", [2, 2, 2, 2])
 
 
-def test_replay_in_circle_of_stages_ends(tmp_path: Path, projects: list[LiveProject]) -> None:
+def test_replay_in_circle_of_stages_ends(tmp_path: Path) -> None:
     shared = ONE_A_RUN.replace("  checks:", "  republished: replay\n  checks:")
     project = tiny_project(tmp_path / "circle", days=DAYS, pipeline=shared + CIRCLE)
-    projects.append(project)
     assert project.start(FILE).code == 0
     shutil.rmtree(folder_of(project, 1))
     publish(project, 1, edition=1)
     assert project.start(FILE).code == 0
 
     undisturbed = tiny_project(tmp_path / "undisturbed", days=DAYS, pipeline=shared + CIRCLE, samples_of=project)
-    projects.append(undisturbed)
     assert undisturbed.start(FILE).code == 0
     for stage in ("first", "second"):
         assert contents(project, stage) == contents(undisturbed, stage)

@@ -106,25 +106,21 @@ def test_kills_of_everything_end_with_model_of_undisturbed_run(tmp_path: Path) -
     undisturbed = tiny_project(tmp_path / "undisturbed", days=20)
     project = tiny_project(tmp_path / "killed", days=20, settings=PATIENT, samples_of=undisturbed)
     one_a_run = (FILE, "--set", "split.partitions=1")
-    try:
-        killer = Killer(project, NAME, one_a_run, seed=2)
-        kinds = [ProcessKind.COMMAND] * 4 + [ProcessKind.WARM_WORKER] * 5 + [ProcessKind.CHILD] * 9
-        killer.random.shuffle(kinds)
-        for number, kind in enumerate(kinds):
-            killer.kill_after(commits=number * 20 // (2 * len(kinds)), kind=kind)
-        killer.finish()
-        assert len(killer.killed) == len(kinds)
-        assert undisturbed.start(*one_a_run).code == 0
+    killer = Killer(project, NAME, one_a_run, seed=2)
+    kinds = [ProcessKind.COMMAND] * 4 + [ProcessKind.WARM_WORKER] * 5 + [ProcessKind.CHILD] * 9
+    killer.random.shuffle(kinds)
+    for number, kind in enumerate(kinds):
+        killer.kill_after(commits=number * 20 // (2 * len(kinds)), kind=kind)
+    killer.finish()
+    assert len(killer.killed) == len(kinds)
+    assert undisturbed.start(*one_a_run).code == 0
 
-        report = project.audit(NAME)
-        assert (report.problems, report.gaps, report.duplicates) == ([], [], [])
-        assert project.boundaries(NAME) == undisturbed.boundaries(NAME) == expected_boundaries(days=20, each=1)
-        rows, _ = model(project)
-        assert sorted(rows.tolist()) == list(range(20 * ROWS_A_DAY))
-        assert digest(project) == digest(undisturbed)
-    finally:
-        project.close()
-        undisturbed.close()
+    report = project.audit(NAME)
+    assert (report.problems, report.gaps, report.duplicates) == ([], [], [])
+    assert project.boundaries(NAME) == undisturbed.boundaries(NAME) == expected_boundaries(days=20, each=1)
+    rows, _ = model(project)
+    assert sorted(rows.tolist()) == list(range(20 * ROWS_A_DAY))
+    assert digest(project) == digest(undisturbed)
 
 
 STAGES = """\
@@ -142,26 +138,22 @@ def test_kills_in_stages_that_fan_out_end_with_models_of_undisturbed_run(tmp_pat
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + STAGES
     undisturbed = tiny_project(tmp_path / "undisturbed", days=days, pipeline=pipeline)
     project = tiny_project(tmp_path / "killed", pipeline=pipeline, settings=PATIENT, days=days, samples_of=undisturbed)
-    try:
-        killer = Killer(project, NAME, (FILE,), seed=3)
-        kinds = [
-            killer.random.choice([ProcessKind.COMMAND, ProcessKind.WARM_WORKER, ProcessKind.CHILD, ProcessKind.CHILD])
-            for _ in range(kills)
-        ]
-        for number, kind in enumerate(kinds):
-            # the last one when half is trained: each has something to strike
-            killer.kill_after(commits=number * 3 * days // (2 * kills), kind=kind)
-        killer.finish()
-        assert len(killer.killed) == kills
-        assert undisturbed.start(FILE).code == 0
+    killer = Killer(project, NAME, (FILE,), seed=3)
+    kinds = [
+        killer.random.choice([ProcessKind.COMMAND, ProcessKind.WARM_WORKER, ProcessKind.CHILD, ProcessKind.CHILD])
+        for _ in range(kills)
+    ]
+    for number, kind in enumerate(kinds):
+        # the last one when half is trained: each has something to strike
+        killer.kill_after(commits=number * 3 * days // (2 * kills), kind=kind)
+    killer.finish()
+    assert len(killer.killed) == kills
+    assert undisturbed.start(FILE).code == 0
 
-        for stage in ("base", "fine", "once"):
-            report = project.audit(NAME, stage=stage)
-            assert (report.problems, report.gaps, report.duplicates, report.partitions) == ([], [], [], days)
-            assert contents(project, stage) == contents(undisturbed, stage)
-    finally:
-        project.close()
-        undisturbed.close()
+    for stage in ("base", "fine", "once"):
+        report = project.audit(NAME, stage=stage)
+        assert (report.problems, report.gaps, report.duplicates, report.partitions) == ([], [], [], days)
+        assert contents(project, stage) == contents(undisturbed, stage)
 
 
 CIRCLE = "stages:\n  first: {init_from: {stage: second}}\n  second: {init_from: {stage: first}}\n"
@@ -185,26 +177,22 @@ def test_kills_of_everything_in_stages_end_with_models_of_undisturbed_run(
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + stages
     undisturbed = tiny_project(tmp_path / "undisturbed", days=days, pipeline=pipeline)
     project = tiny_project(tmp_path / "killed", pipeline=pipeline, settings=PATIENT, days=days, samples_of=undisturbed)
-    try:
-        killer = Killer(project, NAME, (FILE,), seed=5)
-        kinds = [
-            killer.random.choice([ProcessKind.COMMAND, ProcessKind.WARM_WORKER, ProcessKind.CHILD, ProcessKind.CHILD])
-            for _ in range(kills)
-        ]
-        for number, kind in enumerate(kinds):
-            # the base may be far ahead of the others, and done
-            killer.kill_after(commits=number * days // kills, kind=kind)
-        killer.finish()
-        assert len(killer.killed) == kills
-        for stage in chains:
-            report = project.audit(NAME, stage=stage)
-            assert (report.problems, report.gaps, report.duplicates, report.partitions) == ([], [], [], days)
-        if stages == CIRCLE:  # the others go on from what is the newest when they get to it
-            assert undisturbed.start(FILE).code == 0
-            assert [contents(project, stage) for stage in chains] == [contents(undisturbed, stage) for stage in chains]
-    finally:
-        project.close()
-        undisturbed.close()
+    killer = Killer(project, NAME, (FILE,), seed=5)
+    kinds = [
+        killer.random.choice([ProcessKind.COMMAND, ProcessKind.WARM_WORKER, ProcessKind.CHILD, ProcessKind.CHILD])
+        for _ in range(kills)
+    ]
+    for number, kind in enumerate(kinds):
+        # the base may be far ahead of the others, and done
+        killer.kill_after(commits=number * days // kills, kind=kind)
+    killer.finish()
+    assert len(killer.killed) == kills
+    for stage in chains:
+        report = project.audit(NAME, stage=stage)
+        assert (report.problems, report.gaps, report.duplicates, report.partitions) == ([], [], [], days)
+    if stages == CIRCLE:  # the others go on from what is the newest when they get to it
+        assert undisturbed.start(FILE).code == 0
+        assert [contents(project, stage) for stage in chains] == [contents(undisturbed, stage) for stage in chains]
 
 
 def contents(project: LiveProject, stage: str) -> list[tuple[Any, ...]]:

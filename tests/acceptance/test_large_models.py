@@ -96,10 +96,7 @@ def large(tmp_path: Path) -> Iterator[Callable[[str], Large]]:
             project.write("large", "")
             return Large(project, s3, tmp_path / "s3")
 
-        try:
-            yield made
-        finally:
-            project.close()
+        yield made
 
 
 def test_kill_in_the_upload_of_what_was_trained_costs_no_training(large: Callable[[str], Large]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,24 +19,23 @@ LATE = PIPELINE.replace("  checks:", "  gaps: {then: skip}\n  republished: repla
 
 
 @pytest.fixture
-def late(tmp_path: Path) -> Iterator[LiveProject]:
+def late(tmp_path: Path) -> LiveProject:
     """Seven days, of which the fourth and the sixth are missing."""
-    yield from _project(tmp_path, LATE)
+    return _project(tmp_path, LATE)
 
 
 @pytest.fixture
-def chasing(tmp_path: Path) -> Iterator[LiveProject]:
+def chasing(tmp_path: Path) -> LiveProject:
     """The same, and the table has no end."""
     text = LATE.replace("pipeline: tiny", "pipeline: tiny\nmode: latest").replace("  end: 2024-01-31\n", "")
-    yield from _project(tmp_path, text)
+    return _project(tmp_path, text)
 
 
-def _project(tmp_path: Path, pipeline: str) -> Iterator[LiveProject]:
+def _project(tmp_path: Path, pipeline: str) -> LiveProject:
     project = tiny_project(tmp_path / "late", days=7, pipeline=pipeline)
     for day in (3, 5):
         shutil.rmtree(folder_of(project, day))
-    yield project
-    project.close()
+    return project
 
 
 def kill_while_it_trains(project: LiveProject, running: Running) -> None:

@@ -8,7 +8,6 @@ import shutil
 import socket
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,47 +27,41 @@ def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
     days = 15
     project = tiny_project(tmp_path / "lost", days=days)
     undisturbed = tiny_project(tmp_path / "undisturbed", days=days, samples_of=project)
-    try:
-        running = project.begin_start(FILE)
-        wait_for(lambda: project.committed(NAME) >= 3, lambda: running.output)
-        # an attempt of the lost database is alive, and holds, when the next engine begins anew
-        project.write("hold", "")
-        wait_for(lambda: any(words[0] == "holding" for words in project.journal()), lambda: running.output)
-        running.kill()
-        orphans = project.processes(ProcessKind.CHILD)
-        before = project.audit(NAME)
-        if what == "the database":
-            for file in project.home.path.glob("trainflow.db*"):
-                file.unlink()
-        else:
-            shutil.rmtree(project.home.path)
-        assert project.audit(NAME).partitions == before.partitions
-        assert project.run("audit", FILE).code == 0
+    running = project.begin_start(FILE)
+    wait_for(lambda: project.committed(NAME) >= 3, lambda: running.output)
+    # an attempt of the lost database is alive, and holds, when the next engine begins anew
+    project.write("hold", "")
+    wait_for(lambda: any(words[0] == "holding" for words in project.journal()), lambda: running.output)
+    running.kill()
+    orphans = project.processes(ProcessKind.CHILD)
+    before = project.audit(NAME)
+    if what == "the database":
+        for file in project.home.path.glob("trainflow.db*"):
+            file.unlink()
+    else:
+        shutil.rmtree(project.home.path)
+    assert project.audit(NAME).partitions == before.partitions
+    assert project.run("audit", FILE).code == 0
 
-        (project.root / "hold").unlink()
-        ended = project.start(FILE)
-        assert ended.code == 0, ended.output
+    (project.root / "hold").unlink()
+    ended = project.start(FILE)
+    assert ended.code == 0, ended.output
 
-        assert_trained_exactly_once(project, days)
-        assert project.audit(NAME).head_sequence == days / 3
-        if what == "the database":
-            assert undisturbed.start(FILE).code == 0
-            assert digest(project) == digest(undisturbed)
-        wait_for(lambda: not any(orphan.alive for orphan in orphans), "the orphan to see that it is not waited for")
-    finally:
-        project.close()
-        undisturbed.close()
+    assert_trained_exactly_once(project, days)
+    assert project.audit(NAME).head_sequence == days / 3
+    if what == "the database":
+        assert undisturbed.start(FILE).code == 0
+        assert digest(project) == digest(undisturbed)
+    wait_for(lambda: not any(orphan.alive for orphan in orphans), "the orphan to see that it is not waited for")
 
 
 # -- MLflow --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def mirrored(tmp_path: Path) -> Iterator[LiveProject]:
+def mirrored(tmp_path: Path) -> LiveProject:
     """Six days in two splits, with MLflow."""
-    project = tiny_project(tmp_path / "mirrored", days=6, settings="[tracking]\ndrain_seconds = 60\n")
-    yield project
-    project.close()
+    return tiny_project(tmp_path / "mirrored", days=6, settings="[tracking]\ndrain_seconds = 60\n")
 
 
 def mlflow_runs(project: LiveProject) -> Counter[str]:

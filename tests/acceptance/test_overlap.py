@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,11 +30,10 @@ TAIL = 'after_commit:\n  - {name: export, function: "operators.tiny:export"}\n'
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[LiveProject]:
+def project(tmp_path: Path) -> LiveProject:
     project = tiny_project(tmp_path / "tail", days=18, pipeline=PIPELINE + TAIL)
     project.write("operators/tiny.py", FUNCTIONS + EXPORT)
-    yield project
-    project.close()
+    return project
 
 
 def noted(project: LiveProject, what: str) -> list[list[str]]:

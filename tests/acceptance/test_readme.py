@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from tests import documents
 from tests.support.live_project import Ended, LiveProject
+from tests.support.ports import free_port
 from tests.support.tiny_project import FILE as TINY_FILE
 from tests.support.tiny_project import NAME as TINY
 from tests.support.tiny_project import tiny_project
@@ -103,36 +103,29 @@ def test_commands_about_history_do_on_finished_chain_what_their_text_says(tmp_pa
     section = text.partition("## Rewind, fork, compare\n")[2].partition("\n## ")[0]
     commands = documents.commands(section)
     project = tiny_project(tmp_path / "tiny")
-    try:
-        assert project.start(TINY_FILE).code == 0
-        said = {}
-        for command in commands:
-            ended = project.run(*shlex.split(command.replace("PIPELINE", TINY))[1:])
-            assert ended.code == 0, f"{command}\n{ended.output}"
-            said[command.replace(" PIPELINE", "")] = ended.output
+    assert project.start(TINY_FILE).code == 0
+    said = {}
+    for command in commands:
+        ended = project.run(*shlex.split(command.replace("PIPELINE", TINY))[1:])
+        assert ended.code == 0, f"{command}\n{ended.output}"
+        said[command.replace(" PIPELINE", "")] = ended.output
 
-        assert "would be rewound from checkpoint 10 to checkpoint 6" in said.pop(
-            "trainflow checkpoints rewind --before 2024-01-20 --dry-run"
-        )
-        assert "2 checkpoints undone" in said.pop("trainflow checkpoints rewind --to 8")
-        assert "2 checkpoints committed" in said.pop("trainflow start")
-        assert "from checkpoint 6" in said.pop("trainflow checkpoints fork --from 6 --branch hot --set params.rate=0.1")
-        assert "from checkpoint 6" in said.pop("trainflow checkpoints fork --before 2024-01-20 --branch cold")
-        assert "4 checkpoints committed" in said.pop("trainflow start --branch hot")
-        assert "30 partitions in common" in said.pop("trainflow checkpoints compare main hot")
-        assert "18 partitions" in said.pop("trainflow audit --lineage 6")
-        assert said == {}
-        assert project.audit(TINY).partitions == 30
-    finally:
-        project.close()
+    assert "would be rewound from checkpoint 10 to checkpoint 6" in said.pop(
+        "trainflow checkpoints rewind --before 2024-01-20 --dry-run"
+    )
+    assert "2 checkpoints undone" in said.pop("trainflow checkpoints rewind --to 8")
+    assert "2 checkpoints committed" in said.pop("trainflow start")
+    assert "from checkpoint 6" in said.pop("trainflow checkpoints fork --from 6 --branch hot --set params.rate=0.1")
+    assert "from checkpoint 6" in said.pop("trainflow checkpoints fork --before 2024-01-20 --branch cold")
+    assert "4 checkpoints committed" in said.pop("trainflow start --branch hot")
+    assert "30 partitions in common" in said.pop("trainflow checkpoints compare main hot")
+    assert "18 partitions" in said.pop("trainflow audit --lineage 6")
+    assert said == {}
+    assert project.audit(TINY).partitions == 30
 
 
 def test_mlflow_control_c_while_it_starts_ends_all_of_it(tiny: LiveProject) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    serving = tiny.begin("mlflow", "--port", str(port), environ={"TRAINFLOW__TRACKING__ENABLED": "true"})
+    serving = tiny.begin("mlflow", "--port", str(free_port()), environ={"TRAINFLOW__TRACKING__ENABLED": "true"})
     wait_for(lambda: len(marked(tiny.mark)) > 1, "the process that makes MLflow's store")
     serving.control_c()
 

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -90,15 +90,14 @@ def train_alone(ctx):
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[LiveProject]:
+def project(tmp_path: Path) -> LiveProject:
     project = LiveProject(tmp_path / "bound", WITHOUT_MLFLOW)
     project.write(FILE, PIPELINE)
     project.write("operators/__init__.py", "")
     project.write("operators/bound.py", TRAINER)
     for number in range(DAYS):
         publish(project, number)
-    yield project
-    project.close()
+    return project
 
 
 def path_of(project: LiveProject, number: int) -> Path:
@@ -244,13 +243,10 @@ def test_touched_copied_and_moved_samples_are_same(project: LiveProject, tmp_pat
     assert project.start(FILE, "--plain").code == 0
     assert [type(entry) for entry in project.ledger(NAME).entries()] == [Checkpoint, Checkpoint]
     assert project.audit_command(NAME)["republished"] == []
-    try:
-        ended = copied.start(FILE, "--plain")
-        assert ended.code == 0, ended.output
-        assert model(copied) == trained  # in the same order: the seed is of the content
-        assert copied.checkpoints(NAME)[0].split.digest == first.split.digest
-    finally:
-        copied.close()
+    ended = copied.start(FILE, "--plain")
+    assert ended.code == 0, ended.output
+    assert model(copied) == trained  # in the same order: the seed is of the content
+    assert copied.checkpoints(NAME)[0].split.digest == first.split.digest
 
     publish(project, 0, edition=1)
     project.write(FILE, longer.replace("end: 2024-01-04", "end: 2024-01-05"))

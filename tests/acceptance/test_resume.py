@@ -147,11 +147,8 @@ def undisturbed(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Call
     @cache
     def trained(shuffle: str) -> list[int]:
         project = lay_out(LiveProject(tmp_path_factory.mktemp("undisturbed") / "project"), samples)
-        try:
-            ended = project.start(FILE, "--set", f"params.shuffle={shuffle}")
-            assert ended.code == 0, ended.output
-        finally:
-            project.close()
+        ended = project.start(FILE, "--set", f"params.shuffle={shuffle}")
+        assert ended.code == 0, ended.output
         found = model(project)
         assert sorted(found) == ROW_IDS
         assert (found == ROW_IDS) == (shuffle == "false")

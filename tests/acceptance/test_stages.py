@@ -83,16 +83,13 @@ def test_stages_written_in_python_train_same_models(tmp_path: Path, made: Made) 
     in_yaml = made(EVERY_DAY)
     start(in_yaml)
     project = tiny_project(tmp_path / "python", days=DAYS, samples_of=in_yaml)
-    try:
-        project.write("pipelines/stages.py", IN_PYTHON)
-        ended = project.start("pipelines/stages.py")
-        assert ended.code == 0, ended.output
-        for stage in ("base", "fine"):
-            files = [[each.artifacts.files for each in one.checkpoints("tiny", stage)] for one in (project, in_yaml)]
-            assert files[0] == files[1]
-            assert len(files[0]) == DAYS
-    finally:
-        project.close()
+    project.write("pipelines/stages.py", IN_PYTHON)
+    ended = project.start("pipelines/stages.py")
+    assert ended.code == 0, ended.output
+    for stage in ("base", "fine"):
+        files = [[each.artifacts.files for each in one.checkpoints("tiny", stage)] for one in (project, in_yaml)]
+        assert files[0] == files[1]
+        assert len(files[0]) == DAYS
 
 
 def test_stages_pre_train_then_fine_tune_once(made: Made) -> None:

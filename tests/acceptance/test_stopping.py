@@ -231,11 +231,8 @@ def test_start_detached_then_stop_ends_engine(tiny: LiveProject) -> None:
 
 def test_start_detached_with_wrong_file_fails_at_once(tmp_path: Path) -> None:
     project = tiny_project(tmp_path / "wrong", days=0, pipeline="pipeline: tiny\nsampels: {}\n")
-    try:
-        ended = project.start(FILE, "--detach")
-        assert ended.code == 2, ended.output
-        assert "sampels" in ended.output
-        assert project.run("stop").code != 130
-        project.wait_until_quiet()
-    finally:
-        project.close()
+    ended = project.start(FILE, "--detach")
+    assert ended.code == 2, ended.output
+    assert "sampels" in ended.output
+    assert project.run("stop").code != 130
+    project.wait_until_quiet()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ class Remote:
 @pytest.fixture
 def remote(
     tmp_path: Path, store_server: StoreServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Remote]:
+) -> Remote:
     url, options = store_server.make_url(), store_server.storage_options
     settings = settings_of(f"{url}/store", options)
     life = (
@@ -95,8 +94,7 @@ def remote(
         np.save(buffer, array)
         open_store(url, storage_options=options).replace(f"models/20240102/{name}.npy", buffer.getvalue())
     monkeypatch.chdir(project.root)
-    yield Remote(project, open_store(f"{url}/store", storage_options=options), capsys)
-    project.close()
+    return Remote(project, open_store(f"{url}/store", storage_options=options), capsys)
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # of aiohttp, which drivers give all of a file to
@@ -177,4 +175,3 @@ def test_start_bucket_that_is_missing_is_told_before_any_run(tmp_path: Path, s3:
     assert ended.code == 2
     assert "the setting checkpoints.store: s3://bucket-nowhere/x cannot be used: its bucket" in ended.output
     assert json.loads(project.run("runs", "list", "--json").output) == []
-    project.close()

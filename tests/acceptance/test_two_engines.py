@@ -5,7 +5,6 @@ The ledger is all they share. Exactly one of them commits each split; the other 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +19,12 @@ DAYS = 6
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> Iterator[tuple[LiveProject, LiveProject]]:
+def two(tmp_path: Path) -> tuple[LiveProject, LiveProject]:
     """Two projects, each with a home of its own, over the same samples and the same store."""
     first = tiny_project(tmp_path / "first", days=DAYS)
     settings = f'[checkpoints]\nstore = "{first.root / "checkpoints"}"\n'
     second = tiny_project(tmp_path / "second", settings=settings, days=DAYS, samples_of=first)
-    yield first, second
-    first.close()
-    second.close()
+    return first, second
 
 
 def _trains(project: LiveProject, running: Running) -> None:

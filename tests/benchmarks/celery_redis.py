@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from tests.benchmarks.fan_out import PIPELINE as WIDE
 from tests.benchmarks.transition import PIPELINE as CHAIN
 from tests.benchmarks.workbench import Bench, bench, show
 from tests.support.local_brokers import local_broker
+from tests.support.ports import free_port
 from trainflow.bootstrap import interpreter
 from trainflow.metadata.queries.task_queries import TASK
 
@@ -46,10 +46,8 @@ def main(rounds: int = 5) -> None:
     """Print the latency of a transition in milliseconds, and tasks a second."""
     with tempfile.TemporaryDirectory() as folder, local_broker(Path(folder)) as broker:
         _bare(broker.url, Path(folder))
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
         settings = (
-            f'[api]\nport = {port}\n[executor]\ndefault = "fleet"\n'
+            f'[api]\nport = {free_port()}\n[executor]\ndefault = "fleet"\n'
             f'[executors]\nfleet = {{type = "celery", slots = {SLOTS}, broker = "{broker.url}"}}\n'
         )
         with bench(settings, serves=True, chain_of_30=CHAIN, fan_out=WIDE) as made, _worker(made):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
 from datetime import timedelta
@@ -14,6 +13,7 @@ from sqlalchemy import select
 from tests.benchmarks.transition import PIPELINE
 from tests.benchmarks.workbench import bench, show
 from tests.support.local_databases import local_postgres
+from tests.support.ports import free_port
 from trainflow.bootstrap import interpreter
 from trainflow.executors import plugins
 from trainflow.executors.executor import ExecutorHost
@@ -50,9 +50,7 @@ def main(rounds: int = 5) -> None:
 
 
 def _measure(kind: str, settings: str, rounds: int) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    settings += f'[api]\nport = {port}\n[executor]\ndefault = "warm"\n[executors]\nwarm = {{slots = 4}}\n'
+    settings += f'[api]\nport = {free_port()}\n[executor]\ndefault = "warm"\n[executors]\nwarm = {{slots = 4}}\n'
     with bench(settings, serves=True, chain_of_30=PIPELINE) as made:
         gaps: list[float] = []
         for number in range(rounds + 1):

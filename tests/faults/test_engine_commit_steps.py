@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -93,12 +92,11 @@ DAYS = 3 * len(POINTS)
 
 
 @pytest.fixture
-def dying(tmp_path: Path) -> Iterator[LiveProject]:
+def dying(tmp_path: Path) -> LiveProject:
     project = tiny_project(tmp_path / "dying", days=DAYS)
     (project.root / "pipelines/tiny.yaml").unlink()
     project.write(FILE, PIPELINE)
-    yield project
-    project.close()
+    return project
 
 
 def test_attempt_killed_after_each_step_of_its_commit(dying: LiveProject) -> None:

@@ -38,13 +38,10 @@ with DAG("one"):
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[LiveProject]:
+def project(tmp_path: Path) -> LiveProject:
     project = LiveProject(tmp_path / "project")
     project.write("pipelines/some.py", PIPELINE)
-    try:
-        yield project
-    finally:
-        project.close()
+    return project
 
 
 def rows(project: LiveProject, *arguments: str) -> list[dict[str, object]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -87,12 +86,11 @@ def _documented() -> dict[str, Keys]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveProject]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
     project = tiny_project(tmp_path_factory.mktemp("json"), days=4)
     ended = project.start(FILE)
     assert ended.code == 0, ended.output
-    yield project
-    project.close()
+    return project
 
 
 def test_reference_every_listing_is_tried() -> None:

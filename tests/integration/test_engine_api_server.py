@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.api import ask
 from tests.support.live_project import LiveProject
+from tests.support.ports import free_port
 from trainflow.testing.processes import wait_for
 
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Iterator[LiveProject]:
-    project = LiveProject(tmp_path / "project")
-    try:
-        yield project
-    finally:
-        project.close()
+def project(tmp_path: Path) -> LiveProject:
+    return LiveProject(tmp_path / "project")
 
 
 def _servers(project: LiveProject) -> list[int]:

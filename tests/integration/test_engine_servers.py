@@ -20,20 +20,17 @@ def test_chain_is_trained_over_server(server: str, request: pytest.FixtureReques
     running: LocalServer = request.getfixturevalue(server)
     url = running.new_database()
     project = tiny_project(tmp_path / "tiny", days=9, settings=f'[database]\nurl = "{url}"\n')
-    try:
-        planned = json.loads(project.run("plan", FILE, "--json").output)
-        ended = project.start(FILE)
-        assert ended.code == 0, ended.output
-        # a plan shows exactly what will run
-        assert [
-            (datetime.fromisoformat(run["start"]), datetime.fromisoformat(run["end"])) for run in planned["runs"]
-        ] == project.boundaries(NAME)
-        assert project.audit(NAME).partitions == 9
-        assert_trained_exactly_once(project, days=9)
-        assert not project.home.database.exists()
-        assert make_url(url).database in project.run("config", "list").output
-    finally:
-        project.close()
+    planned = json.loads(project.run("plan", FILE, "--json").output)
+    ended = project.start(FILE)
+    assert ended.code == 0, ended.output
+    # a plan shows exactly what will run
+    assert [
+        (datetime.fromisoformat(run["start"]), datetime.fromisoformat(run["end"])) for run in planned["runs"]
+    ] == project.boundaries(NAME)
+    assert project.audit(NAME).partitions == 9
+    assert_trained_exactly_once(project, days=9)
+    assert not project.home.database.exists()
+    assert make_url(url).database in project.run("config", "list").output
     database = Database(url)
     with database.reading() as connection:
         assert run_queries.counts(connection) == {NAME: {"success": 4}}
@@ -41,12 +38,9 @@ def test_chain_is_trained_over_server(server: str, request: pytest.FixtureReques
 
 
 def test_server_that_is_not_there_is_said(tmp_path: Path) -> None:
-    url = f"postgresql+psycopg://somebody:hidden@/nothing?host={tmp_path}"
+    url = f"postgresql+psycopg://trainer:hidden@/nothing?host={tmp_path}"
     project = tiny_project(tmp_path / "tiny", days=3, settings=f'[database]\nurl = "{url}"\n')
-    try:
-        ended = project.start(FILE)
-    finally:
-        project.close()
+    ended = project.start(FILE)
     assert ended.code != 0
     assert "cannot open the metadata database" in ended.output
     assert "hidden" not in ended.output

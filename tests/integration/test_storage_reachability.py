@@ -99,7 +99,6 @@ def test_store_check_names_line_of_pipeline(tmp_path: Path, s3: LocalS3) -> None
 
     line = line_of(path, "url: s3")
     assert str(refused.value).startswith(f"{FILE}:{line}: store: s3://bucket-nowhere/x cannot be used: its bucket")
-    project.close()
 
 
 def test_store_check_of_local_places_begins_no_process(tmp_path: Path) -> None:
@@ -108,7 +107,6 @@ def test_store_check_of_local_places_begins_no_process(tmp_path: Path) -> None:
     with StoreCheck(project_at(project.root), settings, project.root / FILE, {}) as check:
         check.raise_if_refused(["", "data/{start:%F}"])
         assert check._process is None
-    project.close()
 
 
 def test_problems_store_of_settings_and_samples_are_told_apart(tmp_path: Path, s3: LocalS3) -> None:
@@ -134,7 +132,6 @@ def test_problems_store_of_settings_and_samples_are_told_apart(tmp_path: Path, s
     path.write_text(f"{path.read_text()}\nprepare: {{function: 'operators.tiny:train'}}\n")
     assert parse(request).problem is None
     assert problems(request) == []
-    project.close()
 
 
 def test_problems_store_is_given_the_time_that_the_setting_says(tmp_path: Path, silent: str) -> None:
@@ -157,4 +154,3 @@ def test_problems_store_is_given_the_time_that_the_setting_says(tmp_path: Path, 
     with StoreCheck(project_at(project.root), settings, project.root / FILE, {}) as check:
         check.raise_if_refused(["s3://bucket/x"])
         assert check._process is None
-    project.close()

@@ -25,6 +25,14 @@ from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, ProcessKi
 COMMAND = Path(sys.executable).with_name("trainflow")
 #: no MLflow: most tests are about training, and importing it costs seconds of processor time in each engine
 WITHOUT_MLFLOW = "[tracking]\nenabled = false\n"
+#: those of this process that may have something running
+_begun: set[LiveProject] = set()
+
+
+def close_all() -> None:
+    """End everything that runs in any project of this process: whatever fails, nothing outlives its test."""
+    while _begun:
+        _begun.pop().close()
 
 
 class Ended(NamedTuple):
@@ -139,6 +147,7 @@ class LiveProject:
             )
         running = Running(process, output)
         self._commands.append(running)
+        _begun.add(self)
         return running
 
     def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
@@ -187,7 +196,8 @@ class LiveProject:
                 found.kill()
 
     def close(self) -> None:
-        """End everything that is left."""
+        """End everything that is left. After each test that is done for all (tests/conftest.py)."""
+        _begun.discard(self)
         self.kill_everything()
         with contextlib.suppress(OSError):
             self.home.socket_path.unlink(missing_ok=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.ports import free_port
 
 
 class LocalBroker:
@@ -46,10 +47,7 @@ class LocalBroker:
 @contextmanager
 def local_broker(folder: Path) -> Iterator[LocalBroker]:
     """A broker on a free port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    broker = LocalBroker(port, folder)
+    broker = LocalBroker(free_port(), folder)
     broker.start()
     try:
         yield broker

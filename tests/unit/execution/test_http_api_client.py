@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 
+from tests.support.ports import free_port
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError, InputError
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
@@ -214,17 +215,7 @@ def test_authorities_that_cannot_be_read_are_told(clock: ManualClock) -> None:
         HttpApiClient("https://x", SECRET, clock=clock, sleep=lambda _seconds: None, ca_file="/nowhere")
 
 
-def test_unreachable_server_is_told(clock: ManualClock, unused_port: Callable[[], int]) -> None:
-    client = HttpApiClient(f"http://127.0.0.1:{unused_port()}", SECRET, clock=clock, sleep=lambda _seconds: None)
+def test_unreachable_server_is_told(clock: ManualClock) -> None:
+    client = HttpApiClient(f"http://127.0.0.1:{free_port()}", SECRET, clock=clock, sleep=lambda _seconds: None)
     with pytest.raises(ApiUnreachable, match="ConnectionRefusedError"):
         client.ask_once(Heartbeat(KEY))
-
-
-@pytest.fixture
-def unused_port() -> Callable[[], int]:
-    def port() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
-
-    return port
