@@ -9,6 +9,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
+def bytes_text(count: int) -> str:
+    """`18 kB`: three digits at the most."""
+    value, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB", "PB"):
+        if value < 999.5:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.3g} {unit}" if value < 99.95 else f"{value:.0f} {unit}"
+
+
 def agreeing(number: int, one: str, many: str) -> str:
     """The word that goes with the number: `agreeing(1, "is", "are")` is "is"."""
     return one if number == 1 else many

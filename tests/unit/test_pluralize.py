@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainflow
-from trainflow.pluralize import agreeing, counted, plural
+from trainflow.pluralize import agreeing, bytes_text, counted, plural
 
 _ROOT = Path(trainflow.__file__).parent
 _NOUNS = ["partition", "run", "hole", "file", "checkpoint", "delivery", "task", "entry", "attempt", "chain", "DAG"]
@@ -37,6 +37,22 @@ _PLURAL_BEHIND_A_NUMBER = re.compile(
 )
 def test_number_of_things(number: int, noun: str, said: str) -> None:
     assert counted(number, noun) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1 kB"),
+        (18_400, "18.4 kB"),
+        (99_960, "100 kB"),
+        (999_600, "1 MB"),
+        (10**18, "1000 PB"),
+    ],
+)
+def test_bytes_text_has_three_digits(count: int, said: str) -> None:
+    assert bytes_text(count) == said
 
 
 def test_pluralize_verb_agrees() -> None:

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from trainflow.pluralize import counted
+from trainflow.pluralize import bytes_text, counted
 
 #: what may be asked: services price the first four as writes, the next two as reads, and delete for nothing
 LIST, CREATE, WRITE, UPLOAD = "list", "create", "write", "upload"
@@ -196,13 +196,3 @@ def sentence_of(found: Totals) -> str:
     bytes_ = bytes_text(found.bytes_sent + found.bytes_received)
     refused = f", {counted(found.errors, 'refusal')}" if found.errors else ""
     return f"{counted(found.requests, 'request')}, {bytes_}, {found.seconds:.2f} s{refused}"
-
-
-def bytes_text(count: int) -> str:
-    """`18 kB`: three digits at the most."""
-    value, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB", "PB"):
-        if value < 999.5:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.3g} {unit}" if value < 99.95 else f"{value:.0f} {unit}"

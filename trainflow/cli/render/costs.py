@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.render.output import print_facts
-from trainflow.observability.store_requests import bytes_text
-from trainflow.pluralize import counted
+from trainflow.pluralize import bytes_text, counted
 
 if TYPE_CHECKING:
     from trainflow.insight.chains.chain_cost import ChainCost
