@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.mlflow_runs import AT, FIRST, finish_of, run_of, runs_of
+from tests.support.http_servers import serving_application
+from trainflow.actions.mlflow_server import MlflowServer
 from trainflow.tracking.deliveries import (
     AliasMoved,
     Demoted,
@@ -21,6 +23,7 @@ from trainflow.tracking.deliveries import (
     TrackedRun,
 )
 from trainflow.tracking.names import milliseconds
+from trainflow.tracking.ui import ServerCommand, chain_url, server_url
 
 if TYPE_CHECKING:
     from mlflow.tracking.client import MlflowClient
@@ -32,6 +35,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi"),
 ]
 
 
@@ -90,6 +94,28 @@ def test_chain_is_one_parent_with_one_child_run_and_curve(mirror: Mirror, client
     assert parent.data.tags["trainflow.watermark"] == "2013-01-04T00:00:00Z"
     assert parent.info.status == "FINISHED"
     assert [len(client.get_run(child.info.run_id).inputs.dataset_inputs) for child in children] == [1, 1, 1]
+
+
+def test_experiments_are_of_training(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:
+    client.create_experiment(pipeline)
+    for name in (pipeline, f"{pipeline} made here"):
+        mirror.apply(RunStarted(run_of(name, 1)))
+        assert client.get_experiment_by_name(name).tags["mlflow.experimentKind"] == "custom_model_development"
+
+
+def test_server_names_the_page_of_each_chain(
+    mirror: Mirror, client: MlflowClient, pipeline: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_MLFLOW_SERVER_FILE_STORE", f"sqlite:///{store}")
+    from mlflow.server import app
+
+    mirror.apply(RunStarted(run_of(pipeline, 1)))
+    (parent,) = runs_of(client, pipeline, "chain")
+    with serving_application(app) as port:
+        url = server_url("127.0.0.1", port)
+        pages = MlflowServer(ServerCommand([], {}, url), "127.0.0.1", port, store).chain_pages()
+    (page,) = (page for page in pages if page.name.startswith(f"{pipeline}/"))
+    assert page.url == chain_url(url, parent.info.experiment_id, parent.info.run_id)
 
 
 def test_delivering_everything_again_changes_nothing(

@@ -10,18 +10,32 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from trainflow.errors import InputError
 from trainflow.observability.process_lifetime import end_group
 from trainflow.observability.redaction import redact_text
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project
-from trainflow.tracking.ui import ServerCommand, server_command
+from trainflow.tracking.names import CHAIN, KIND
+from trainflow.tracking.ui import ServerCommand, chain_url, server_command, server_url
 
 _LOOK_SECONDS = 0.2
 _STOP_SECONDS = 10.0
 _LAST_BYTES = 2000
+_ASK_SECONDS = 10.0
+#: as many as MLflow gives at once; as many as a terminal shows
+_MOST_EXPERIMENTS = 1000
+_MOST_PAGES = 40
+
+
+class ChainPage(NamedTuple):
+    """The page of MLflow that shows the curves of a chain, which is called `name`."""
+
+    name: str
+    url: str
 
 
 class MlflowServer(NamedTuple):
@@ -56,6 +70,41 @@ class MlflowServer(NamedTuple):
             else:
                 return True
         return False
+
+    def chain_pages(self) -> list[ChainPage]:
+        """The page of each chain it has, the one that was heard of last first; none where it cannot be asked."""
+        try:
+            experiments = self._ask("experiments/search", {"max_results": _MOST_EXPERIMENTS}).get("experiments", [])
+            if not experiments:
+                return []
+            asked = {
+                "experiment_ids": [each["experiment_id"] for each in experiments],
+                "filter": f"tags.`{KIND}` = '{CHAIN}'",
+                "max_results": _MOST_PAGES,
+                "order_by": ["attributes.end_time DESC"],
+            }
+            runs = [each["info"] for each in self._ask("runs/search", asked).get("runs", [])]
+            return [
+                ChainPage(run["run_name"], chain_url(self.command.url, run["experiment_id"], run["run_id"]))
+                for run in runs
+            ]
+        except (OSError, ValueError, LookupError):
+            return []
+
+    def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        import urllib.request
+
+        request = urllib.request.Request(
+            f"{server_url(self.host, self.port)}/api/2.0/mlflow/{what}",
+            data=msgspec.json.encode(body),
+            headers={"Content-Type": "application/json"},
+            method="POST",
+        )
+        # an address of this machine: no proxy has to do with it
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=_ASK_SECONDS) as answer:
+            found: dict[str, Any] = msgspec.json.decode(answer.read())
+        return found
 
     def last_words(self) -> str:
         """The end of its log, without secrets."""

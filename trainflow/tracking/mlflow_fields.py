@@ -22,8 +22,11 @@ from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact, redact_text
 from trainflow.tracking.deliveries import Delivery, Metrics, RunFinished, TrackedRun, TrackedSplit, encode, kind
 from trainflow.tracking.names import (
+    CHAIN,
     DELIVERED,
+    KIND,
     MAX_TAG_VALUE,
+    RUN,
     RUN_KEY,
     chain_key,
     flatten,
@@ -35,6 +38,9 @@ from trainflow.tracking.names import (
 )
 
 Tags = dict[str, str]
+
+#: what some of MLflow's pages go by: they would show an experiment as one about language models, without runs
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 
 
 class Point(NamedTuple):
@@ -68,7 +74,7 @@ def params(run: TrackedRun) -> dict[str, str]:
 
 def chain_tags(run: TrackedRun) -> Tags:
     """Tags of a chain's parent run, from its first run."""
-    return _clean({RUN_KEY: chain_key(run.chain), "trainflow.kind": "chain", **_shared(run)})
+    return _clean({RUN_KEY: chain_key(run.chain), KIND: CHAIN, **_shared(run)})
 
 
 def run_tags(run: TrackedRun) -> Tags:
@@ -77,7 +83,7 @@ def run_tags(run: TrackedRun) -> Tags:
     return _clean(
         {
             RUN_KEY: run_key(run),
-            "trainflow.kind": "run",
+            KIND: RUN,
             "trainflow.run_id": run.run_id,
             "trainflow.run_number": str(run.run_number) if run.run_number else "",
             "trainflow.started_at": iso(run.started_at),

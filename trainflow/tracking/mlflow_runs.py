@@ -11,7 +11,7 @@ import getpass
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from mlflow.entities import Dataset, DatasetInput, Experiment, InputTag, Metric, Param, RunTag
 from mlflow.entities import Run as MlflowRun
@@ -146,7 +146,8 @@ class Mirror:
         if experiment is None:
             location = None if self._artifact_root is None else f"{self._artifact_root.rstrip('/')}/{name}"
             try:
-                return str(self._client.create_experiment(name, artifact_location=location))
+                tags: dict[str, Any] = {**mlflow_fields.EXPERIMENT_TAGS}
+                return str(self._client.create_experiment(name, artifact_location=location, tags=tags))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -154,6 +155,9 @@ class Mirror:
                 assert experiment is not None
         if experiment.lifecycle_stage == "deleted":  # the pipeline lives on, so does its mirror
             self._client.restore_experiment(experiment.experiment_id)
+        for key, value in mlflow_fields.EXPERIMENT_TAGS.items():
+            if key not in experiment.tags:
+                self._client.set_experiment_tag(experiment.experiment_id, key, value)
         return str(experiment.experiment_id)
 
     def _chain(self, experiment_id: str, run: TrackedRun) -> _Chain:

@@ -14,6 +14,8 @@ from trainflow.tracking.deliveries import TrackedChain, TrackedRun
 
 #: MLflow makes run ids itself; this tag is how a run is found again
 RUN_KEY = "trainflow.run_key"
+#: whether a run is a chain's parent run or that of one DagRun
+KIND, CHAIN, RUN = "trainflow.kind", "chain", "run"
 #: what was delivered to a run last, set after everything else: "<kind> <digest of the payload>"
 DELIVERED = "trainflow.delivered"
 

@@ -58,6 +58,8 @@ def server_command(settings: TrackingSettings, home: Home, *, host: str, port: i
         # background jobs serve MLflow's judges of language models; with them the server is 10 processes and 2.2 GiB
         # instead of 2 and 0.5
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        # as the deliverer
+        "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     own = target(settings, home)
     make = None
@@ -65,6 +67,11 @@ def server_command(settings: TrackingSettings, home: Home, *, host: str, port: i
         arguments = [own.tracking_uri, own.artifact_root, own.lock_file]
         make = interpreter("trainflow.tracking.local_store_init", *arguments)
     return ServerCommand(argv, environment, server_url(host, port), make)
+
+
+def chain_url(server: str, experiment_id: str, run_id: str) -> str:
+    """The page with the curves of a chain, by its parent run; the page of training, not that of language models."""
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}/model-metrics?workflowType=machine_learning"
 
 
 def server_url(host: str, port: int) -> str:

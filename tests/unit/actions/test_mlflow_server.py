@@ -1,4 +1,4 @@
-"""What a signal finds while the server's process is being created."""
+"""What a signal finds while the server's process is being created; a server that does not say what it has."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.http_servers import serving_application
 from trainflow.actions import mlflow_server
 from trainflow.actions.mlflow_server import MlflowServer
 from trainflow.tracking.ui import ServerCommand
@@ -38,3 +39,10 @@ def test_server_interrupted_while_its_process_is_created_leaves_none(
         signal.signal(signal.SIGTERM, before)
     assert [process.poll() for process in created] == [-signal.SIGTERM]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_server_that_cannot_be_asked_names_no_page(tmp_path: Path) -> None:
+    with serving_application(lambda _environ, start: (start("403 Forbidden", []), [b"<html>"])[1]) as port:
+        server = MlflowServer(ServerCommand([], {}, ""), "127.0.0.1", port, tmp_path / "log")
+        assert server.chain_pages() == []
+    assert server.chain_pages() == []

@@ -9,7 +9,7 @@ import pytest
 from trainflow.errors import InputError
 from trainflow.settings.home import Home
 from trainflow.settings.model import TrackingSettings
-from trainflow.tracking.ui import server_command, server_url, target, tracking_uri
+from trainflow.tracking.ui import chain_url, server_command, server_url, target, tracking_uri
 
 POSTGRES = "postgresql://me:geheim@db/mlflow"
 
@@ -31,9 +31,15 @@ def test_ui_command_hides_store_url(tmp_path: Path) -> None:
     command = server_command(TrackingSettings(uri=POSTGRES), Home(tmp_path), host="127.0.0.1", port=5001)
     assert command.environment["MLFLOW_BACKEND_STORE_URI"] == POSTGRES
     assert command.environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert command.environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert "geheim" not in " ".join(command.argv)
     assert command.url == "http://127.0.0.1:5001"
     assert (tmp_path / "mlflow").is_dir()
+
+
+def test_page_of_chain_is_that_of_training() -> None:
+    url = "http://h/#/experiments/1/runs/ab/model-metrics?workflowType=machine_learning"
+    assert chain_url("http://h", "1", "ab") == url
 
 
 def test_server_is_not_served_again(tmp_path: Path) -> None:

@@ -171,6 +171,10 @@ def mlflow(
         with server.running() as process:
             if server.answers(process):
                 typer.echo(f"MLflow: {server.command.url}  (Ctrl-C ends it)")
+                pages = server.chain_pages()
+                width = max((len(page.name) for page in pages), default=0)
+                for page in pages:
+                    typer.echo(f"  {page.name:<{width}}  {page.url}")
             code = process.wait()
             typer.echo(f"MLflow ended by itself (exit code {code}):\n{server.last_words()}", err=True)
             return EXIT_FAILED
