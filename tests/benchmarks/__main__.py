@@ -10,6 +10,7 @@ NAMES = (
     "celery_redis",
     "store_requests",
     "databases",
+    "two_schedulers",
 )
 
 

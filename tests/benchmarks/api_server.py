@@ -97,7 +97,7 @@ def _prepare(root: Path) -> None:
             made = connection.execute(insert(task), {**of_task, "pool": "default_pool", **_DEFAULTS})
             (task_instance_id,) = made.inserted_primary_key
             of_attempt = {"attempt_id": f"a{number}", "task_instance_id": task_instance_id, "try_number": 1}
-            connection.execute(insert(attempt), {**of_attempt, "queued_at": now, "log_path": f"{number}.log"})
+            connection.execute(insert(attempt), {**of_attempt, "queued_at": now, "log_name": f"{number}.log"})
             of_token = {"attempt_id": f"a{number}", "deferral_number": 0, "claim_hash": "", "heartbeats": 0}
             of_token |= {"token_hash": digest(f"{TOKEN}{number}"), "log_bytes": 0}
             connection.execute(insert(credential), of_token)

@@ -140,13 +140,13 @@ def result(plane: ControlPlane) -> Result:
         def rows(*columns: Any) -> list[Any]:
             return sorted((tuple(row) for row in connection.execute(select(*columns))), key=repr)
 
-        paths = sorted(connection.execute(select(attempt.c.queued_at, attempt.c.log_path)))
+        names = sorted(connection.execute(select(attempt.c.queued_at, attempt.c.log_name)))
         return Result(
             rows(*(run.c[name] for name in ("dag_id", "run_id", "state", "number"))),
             rows(*(task.c[name] for name in of_tasks)),
             rows(*(xcom.c[name] for name in ("dag_run_id", "task_id", "key", "value"))),
             rows(*(attempt.c[name] for name in ("task_instance_id", "try_number", "outcome", "problem"))),
-            [Path(path).read_text() for _, path in paths],
+            [(plane.project.home.logs / name).read_text() for _, name in names],
         )
 
 

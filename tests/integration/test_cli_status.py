@@ -55,7 +55,7 @@ def test_status_of_pipeline_at_work(home: Home) -> None:
                 queued_at=NOW,
                 ended_at=NOW,
                 problem="ValueError: nan",
-                log_path="l",
+                log_name="l",
             )
         )
 

@@ -26,8 +26,8 @@ def test_log_limits_apply_to_engine_and_running_attempts_only(tmp_path: Path) ->
         plane.claim(runs)
         plane.play(ends)
         with plane.database.reading() as connection:
-            logs = [attempt_queries.log_path(connection, each.key.attempt_id) for each in (runs, ends)]
-        running, ended = (filled(Path(path or "")) for path in logs)
+            logs = [attempt_queries.log_name(connection, each.key.attempt_id) for each in (runs, ends)]
+        running, ended = (filled(plane.project.home.logs / (name or "")) for name in logs)
         engine = filled(plane.project.home.engine_log)
 
         assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == [engine, running]
@@ -40,5 +40,5 @@ def test_apply_log_that_cannot_be_rotated_stops_nothing(tmp_path: Path) -> None:
     with control_plane(tmp_path) as plane:
         log = filled(plane.project.home.engine_log)
         log.with_name("engine.log.1").mkdir()
-        mlflow = filled(plane.project.home.path / "logs" / "mlflow.log")
+        mlflow = filled(plane.project.home.logs / "mlflow.log")
         assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == [mlflow]

@@ -56,6 +56,7 @@ def test_failure_of_sqlite_has_its_meaning(error: Exception, conflict: bool, out
         ("08006", False, True),
         ("57P01", False, True),
         ("53100", False, True),
+        ("25P03", False, True),
         ("42P01", False, False),
     ],
 )
@@ -69,7 +70,7 @@ def test_failure_of_postgresql_has_its_meaning(state: str, conflict: bool, outag
     ("code", "conflict", "outage"),
     [
         *((code, True, False) for code in (1213, 1205, 3572, 1062)),
-        *((code, False, True) for code in (2006, 2013, 1021)),
+        *((code, False, True) for code in (2006, 2013, 1021, 1927, 4031)),
         (1146, False, False),
     ],
 )

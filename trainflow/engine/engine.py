@@ -18,7 +18,7 @@ from trainflow.engine import home_cleanup
 from trainflow.engine.api_server_process import ApiServerProcess
 from trainflow.engine.scheduler_host import SchedulerHost
 from trainflow.engine.scheduling import Scheduling
-from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage
+from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage, kind_of
 from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import nudge
 from trainflow.executors.reactor import Reactor, Timer
@@ -129,7 +129,7 @@ class Engine:
             on_change=self._changed,
         )
         self._leases = Leases(self.clock.monotonic, self.settings.engine.dead_after_seconds)
-        kind = "engine" if len(self.parts) > 1 else next(iter(self.parts)).value
+        kind = kind_of(self.parts)
         self.service_id = self.database.write(
             lambda connection: service_queries.register_this_process(connection, kind, self.clock.now())
         )

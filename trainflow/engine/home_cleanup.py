@@ -76,7 +76,7 @@ def limit_logs(home: Home, database: Database, settings: LoggingSettings) -> lis
 
     A log that cannot be rotated is left alone and named: it is no reason to stop anything.
     """
-    attempts = [Path(path) for path in database.read(attempt_queries.logs_under_way) if path]
+    attempts = [home.logs / name for name in database.read(attempt_queries.logs_under_way)]
     rotated = []
     for path in (*home.process_logs, *attempts):
         try:

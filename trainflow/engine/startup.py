@@ -38,6 +38,12 @@ class Part(StrEnum):
 ALL_PARTS = frozenset(Part)
 
 
+def kind_of(parts: frozenset[Part]) -> str:
+    """What a process with these parts is called in the database: an engine only with all that a run needs."""
+    needed = parts - {Part.MIRROR}
+    return next(iter(needed)).value if len(needed) == 1 else "engine"
+
+
 class EarlyStart(NamedTuple):
     """A forkserver that is importing, and the pipeline file that it reads; None: nothing is forked in this project."""
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from trainflow.engine.mlflow_deliveries import results_by_role
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
-from trainflow.metadata.queries import attempt_queries, status_queries, xcom_queries
+from trainflow.metadata.queries import status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunState, TaskInstanceState
@@ -38,7 +38,6 @@ class RunLine(msgspec.Struct, frozen=True):
     #: what its checkpoint task read: where the chain was before it
     head: dict[str, Any] | None = None
     problem: str | None = None
-    log_path: str | None = None
     failed_task: str | None = None
     #: tasks that failed although the run ended well: nothing that decides about it came after them
     failed_beside: tuple[str, ...] = ()
@@ -118,7 +117,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         holes=split.get("holes", 0),
         again=None if failed else row.note,
         late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
-        **(_failure(connection, tasks) if failed else {"failed_beside": _failed(tasks)}),
+        **(_failure(tasks) if failed else {"failed_beside": _failed(tasks)}),
     )
 
 
@@ -135,14 +134,13 @@ def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items() if isinstance(value, int | float)}
 
 
-def _failure(connection: Connection, tasks: Sequence[Any]) -> dict[str, Any]:
-    """What failed first, and where that is written."""
+def _failure(tasks: Sequence[Any]) -> dict[str, Any]:
+    """What failed first."""
     failed = [task for task in tasks if task.state == TaskInstanceState.FAILED]
     if not failed:
         return {}
     first = min(failed, key=lambda task: task.ended_at)
-    log_path = attempt_queries.log_path(connection, first.attempt_id) if first.attempt_id else None
-    return {"failed_task": first.task_id, "problem": first.problem, "log_path": log_path}
+    return {"failed_task": first.task_id, "problem": first.problem}
 
 
 def _busy_seconds(tasks: Sequence[Any]) -> float:

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from trainflow.engine.lock import running_engine
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import (
-    attempt_queries,
     in_flight,
     pool_queries,
     run_queries,
@@ -69,7 +68,6 @@ class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     waits_for_run: int | None = None
     past_state: str | None = None
     #: of one that failed: where its last attempt wrote its log
-    log_path: str | None = None
 
 
 class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -261,9 +259,6 @@ def _task(connection: Connection, row: Any, document: DagDocument, around: _Arou
         executor=row.executor,
         queued_at=row.queued_at,
         listened_queue=row.queue if row.executor in around.with_queues else None,
-        log_path=attempt_queries.log_path(connection, row.attempt_id)
-        if row.state == TaskInstanceState.FAILED and row.attempt_id
-        else None,
     )
 
 

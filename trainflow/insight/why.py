@@ -238,7 +238,8 @@ def _failed(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) 
         return AnswerKind.FAILED, f"run {last.number} failed: {short(last.note)}; {again}"
     return (
         AnswerKind.FAILED,
-        f"run {last.number} failed: task '{task.task_id}': {short(task.problem)}{_log(task)}; when that is put right, "
+        f"run {last.number} failed: task '{task.task_id}': {short(task.problem)} ({_log(snapshot, last, task)}); "
+        "when that is put right, "
         f"{again}",
     )
 
@@ -304,8 +305,8 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def _log(task: TaskSnapshot) -> str:
-    return f" (log: {task.log_path})" if task.log_path else ""
+def _log(snapshot: DagSnapshot, run: RunSnapshot, task: TaskSnapshot) -> str:
+    return f"log: trainflow tasks logs {snapshot.dag_id} {run.run_id} {task.task_id}"
 
 
 def _progress(task: TaskSnapshot) -> str:

@@ -57,12 +57,12 @@ def _take(connection: Connection, request: Start, now: datetime) -> task_queries
 
 def _note(connection: Connection, row: Row[Any], request: Start, now: datetime) -> None:
     if row.next_method is not None:
-        attempt_queries.note(connection, request.key.attempt_id, outcome=None, ended_at=None)
+        attempt_queries.note(connection, request.key.attempt_id, outcome=None, ended_at=None, hostname=request.hostname)
         return
     if row.had_problem or row.reschedules:
         # a new try starts clean; one that resumes after a wait keeps what it pushed before
         xcom_queries.forget(connection, row.dag_run_id, row.task_id, row.map_index)
-    attempt_queries.note(connection, request.key.attempt_id, started_at=now)
+    attempt_queries.note(connection, request.key.attempt_id, started_at=now, hostname=request.hostname)
 
 
 def _started(row: Row[Any], run: Row[Any], now: datetime, elapsed_seconds: float, *, is_first: bool) -> Started:

@@ -23,12 +23,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
 from trainflow.metadata.fast_path import FastConnection, Plans
-from trainflow.metadata.silent_servers import postgres_options, watch_mysql
+from trainflow.metadata.silent_servers import limit_idle_mysql, postgres_options, watch_mysql
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
 BUSY_TIMEOUT_SECONDS = 30
+#: how long a transaction may stand still on a server, where nothing else is said
+IDLE_SECONDS = 30.0
 _SWITCH_PAUSE_SECONDS = 0.01
 
 _T = TypeVar("_T")
@@ -37,11 +39,14 @@ _T = TypeVar("_T")
 class Database:
     """A metadata database. Cheap to make; connects when first used."""
 
-    def __init__(self, url: str) -> None:
-        """Raises SettingsError for a URL that is none, or whose driver is not installed."""
+    def __init__(self, url: str, *, idle_seconds: float = IDLE_SECONDS) -> None:
+        """`idle_seconds`: how long a transaction may stand still on a server before it is ended there.
+
+        Raises SettingsError for a URL that is none, or whose driver is not installed.
+        """
         try:
             self.url = make_url(url)
-            self.engine = _engine(url)
+            self.engine = _engine(url, idle_seconds)
         except ArgumentError as error:
             raise SettingsError(f"database.url cannot be used: {error}") from None
         except ModuleNotFoundError as error:
@@ -65,7 +70,8 @@ class Database:
     @classmethod
     def of(cls, home: Home, settings: Settings) -> Database:
         """The database in force for a home."""
-        return cls(settings.database.url or f"sqlite:///{home.database}")
+        url = settings.database.url or f"sqlite:///{home.database}"
+        return cls(url, idle_seconds=settings.engine.dead_after_seconds)
 
     @property
     def is_sqlite(self) -> bool:
@@ -196,13 +202,14 @@ class Database:
 _PACKET_LIMIT, _PACKET_MARGIN = "trainflow_packet_limit", 1024
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, idle_seconds: float) -> Engine:
     if not url.startswith("sqlite"):
         if url.startswith("postgresql+psycopg:"):
-            return _pipelined(url)
+            return _pipelined(url, idle_seconds)
         engine = create_engine(url, pool_pre_ping=True)
         if engine.dialect.name in ("mysql", "mariadb"):
             event.listen(engine, "connect", watch_mysql)
+            event.listen(engine, "connect", lambda connection, _record: limit_idle_mysql(connection, idle_seconds))
             event.listen(engine, "connect", _note_packet_limit)
             event.listen(engine, "before_cursor_execute", _refuse_too_large)
         return engine
@@ -222,10 +229,10 @@ def _plans(engine: Engine) -> Plans | None:
     return Plans(dialect(paramstyle="numeric_dollar", dbapi=engine.dialect.loaded_dbapi))
 
 
-def _pipelined(url: str) -> Engine:
+def _pipelined(url: str, idle_seconds: float) -> Engine:
     from trainflow.metadata.postgres_pipeline import PipelinedConnection, Preparing
 
-    options = {"client_encoding": "utf8", **postgres_options(make_url(url).query)}
+    options = {"client_encoding": "utf8", **postgres_options(make_url(url).query, idle_seconds)}
     # hstore: it would be asked for with each new engine
     engine = create_engine(url, use_native_hstore=False, connect_args=options)
     preparing = Preparing()

@@ -241,11 +241,14 @@ class AttemptTable(TableModel, name="attempt"):
     started_at = optional(UtcDateTime())
     ended_at = optional(UtcDateTime())
     problem = optional(LongText())
-    log_path = required(String(1000))
+    #: relative to the logs of a home: another host reads the row too
+    log_name = required(String(1000))
     #: what its processes asked of stores: list of `trainflow.observability.store_requests.StoreUse`
     store_use = optional(Json())
     #: the scheduler that handed it out
     service_id = optional(BigKey)
+    #: where it ran the last time
+    hostname = optional(String(250))
 
 
 class AttemptCredentialTable(TableModel, name="attempt_credential"):

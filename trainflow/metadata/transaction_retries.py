@@ -28,12 +28,14 @@ _LONGEST_PAUSE_SECONDS = 2.0
 #: is another's, or that is older than its tables (`postgres_pipeline` begins anew then)
 _POSTGRESQL_CONFLICTS = frozenset({"40P01", "40001", "23505", "26000", "42P05"})
 _STALE_PLAN = "cached plan must not change result type"
-#: PostgreSQL: connection lost, resources used up (disk, memory, connections), shut down or starting, failed disk
-_POSTGRESQL_OUTAGES = ("08", "53", "57P", "58")
+#: PostgreSQL: connection lost, resources used up (disk, memory, connections), shut down or starting, failed disk; a
+#: transaction that stood still for too long
+_POSTGRESQL_OUTAGES = ("08", "53", "57P", "58", "25P03")
 #: MySQL and MariaDB: deadlock, lock wait timeout (what NOWAIT answers on MariaDB), NOWAIT on MySQL, duplicate entry
 _MYSQL_CONFLICTS = frozenset({1213, 1205, 3572, 1062})
-#: MySQL and MariaDB: disk full, too many connections, shutting down, cannot connect, gone away, lost
-_MYSQL_OUTAGES = frozenset({0, 1021, 1040, 1053, 2002, 2003, 2006, 2013, 2055})
+#: MySQL and MariaDB: disk full, too many connections, shutting down, cannot connect, gone away, lost; a
+#: connection that stood still for too long
+_MYSQL_OUTAGES = frozenset({0, 1021, 1040, 1053, 1927, 2002, 2003, 2006, 2013, 2055, 4031})
 _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SQLITE_OUTAGES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}

@@ -22,6 +22,7 @@ from trainflow.scheduler.error_containment import Each
 from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose, resumes_after_wait, workload_of
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.executors import executor_entries
+from trainflow.settings.home import log_name
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import TaskInstanceState
@@ -172,7 +173,7 @@ class TaskQueue:
                 task_instance_id=candidate.id,
                 try_number=candidate.failures + 1,
                 now=now,
-                log_path=workload.log_path,
+                log_name=log_name(workload.dag_id, workload.run_id, workload.task_id, workload.key.attempt_id),
                 service_id=self._service_id,
             )
         if self.is_remote(executor):

@@ -33,7 +33,7 @@ class Home:
     @property
     def engine_log(self) -> Path:
         """The log of the engine."""
-        return self.path / "logs" / "engine.log"
+        return self.logs / "engine.log"
 
     @property
     def mlflow_database(self) -> Path:
@@ -96,11 +96,16 @@ class Home:
     @property
     def process_logs(self) -> tuple[Path, ...]:
         """Logs of processes that are no attempts."""
-        return self.engine_log, self.path / "logs" / "start.log", self.path / "logs" / "mlflow.log"
+        return self.engine_log, self.logs / "start.log", self.logs / "mlflow.log"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of this host: of attempts, below what `log_name` says, and of processes."""
+        return self.path / "logs"
 
     def attempt_log(self, dag_id: str, run_id: str, task_id: str, attempt_id: str) -> Path:
-        """The log of one attempt."""
-        return self.path / "logs" / _file_name(dag_id) / _file_name(run_id) / _file_name(task_id) / f"{attempt_id}.log"
+        """The log of one attempt, where it is written on this host."""
+        return self.logs / log_name(dag_id, run_id, task_id, attempt_id)
 
     @cached_property
     def socket_path(self) -> Path:
@@ -120,7 +125,7 @@ class Home:
             if self.path.stat().st_uid == os.getuid():
                 # logs, XComs and params are for this user alone; what lies below is as private as this
                 self.path.chmod(0o700)
-            for folder in (self.outcomes, self.path / "logs"):
+            for folder in (self.outcomes, self.logs):
                 folder.mkdir(exist_ok=True)
             ignore = self.path / ".gitignore"
             if not ignore.exists():
@@ -143,6 +148,11 @@ def _sockets() -> Path:
     import tempfile
 
     return Path(tempfile.gettempdir())
+
+
+def log_name(dag_id: str, run_id: str, task_id: str, attempt_id: str) -> str:
+    """The name of the log of one attempt, relative to the logs of a home: the same on every host."""
+    return "/".join([*(_file_name(each) for each in (dag_id, run_id, task_id)), f"{attempt_id}.log"])
 
 
 def _file_name(identifier: str) -> str:

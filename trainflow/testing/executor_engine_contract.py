@@ -65,7 +65,7 @@ class ExecutorEngineContract:
         run = engine.trigger("contract_fails")
         assert engine.finish(run) == "failed"
         assert engine.task(run).problem == "ValueError: on purpose"
-        log = Path(engine.attempts(run)[0].log_path)
+        log = engine.engine.project.home.logs / engine.attempts(run)[0].log_name
         engine.until(lambda: log.is_file() and "ValueError: on purpose" in log.read_text())
 
     def test_exit_code_0_without_outcome_is_a_failure(self, engine: ContractEngine) -> None:

@@ -171,10 +171,10 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     ),
     (
         "a task failed, and where it says more",
-        snapshot(last=run(task("train", "failed", problem="boom", log_path="/logs/train/a.log"), state="failed")),
+        snapshot(last=run(task("train", "failed", problem="boom"), state="failed")),
         None,
         AnswerKind.FAILED,
-        "run 5 failed: task 'train': boom (log: /logs/train/a.log); when that is put right, "
+        "run 5 failed: task 'train': boom (log: trainflow tasks logs days run-5 train); when that is put right, "
         "'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
@@ -292,8 +292,8 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         snapshot(last=run(task("train", "failed", problem="ValueError: nan"), state="failed")),
         None,
         AnswerKind.FAILED,
-        "run 5 failed: task 'train': ValueError: nan; when that is put right, "
-        "'trainflow start pipelines/days.yaml' goes on at the head",
+        "run 5 failed: task 'train': ValueError: nan (log: trainflow tasks logs days run-5 train); "
+        "when that is put right, 'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
         "a run failed without a failed task",

@@ -52,6 +52,14 @@ def test_postgres_options_in_url_are_kept(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked["keepalives_interval"] == 10
 
 
+def test_postgres_transaction_that_stands_still_is_ended_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert options_of(POSTGRES, monkeypatch)["options"] == "-c idle_in_transaction_session_timeout=30000"
+    given = options_of(f"{POSTGRES}?options=-c%20search_path%3Dours", monkeypatch)["options"]
+    assert given == "-c search_path=ours -c idle_in_transaction_session_timeout=30000"
+    own = "-c idle_in_transaction_session_timeout=0"
+    assert options_of(f"{POSTGRES}?options={own}", monkeypatch)["options"] == own
+
+
 def test_mysql_host_that_is_silent_is_asked() -> None:
     with socket.socket(socket.AF_INET) as line:
         watch_mysql(SimpleNamespace(_sock=line))

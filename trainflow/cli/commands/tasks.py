@@ -43,7 +43,7 @@ def show_task(
 
     JSON: the keys of `tasks list`, and {upstream, trigger_rule, pool, pool_slots, priority_weight, queue, retry_at,
     hostname, pid, xcoms (key: value), attempts: [{attempt_id, try_number, outcome, queued_at, started_at, ended_at,
-    seconds, problem, log_path}]}, oldest attempt first.
+    seconds, problem, hostname, service_id, log_path}]}, oldest attempt first.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight.runs import tasks as insight
@@ -85,7 +85,7 @@ def logs(
                 break
             runs.pause()
     if not position and not rotated:
-        typer.echo(f"nothing was printed or logged: {path}", err=True)
+        typer.echo(f"nothing was printed or logged{log.elsewhere}: {path}", err=True)
 
 
 @tasks.command("clear")

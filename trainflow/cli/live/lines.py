@@ -141,6 +141,7 @@ def outcome(last: RunLine | None) -> str:
     if last.stopped is not None:
         return f"stopped: {last.stopped}"
     if last.state == "failed":
-        where = f" (log: {last.log_path})" if last.log_path else ""
+        logs = f"trainflow tasks logs {last.dag_id} {last.run_id} {last.failed_task}"
+        where = f" (log: {logs})" if last.failed_task else ""
         return f"failed in {last.failed_task or 'the run'}: {last.problem or last.note or ''}{where}"
     return last.note or "done"

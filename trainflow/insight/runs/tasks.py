@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -53,7 +54,8 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """One try of a task; `outcome`: None while it runs."""
+    """One try of a task; `outcome`: None while it runs; `hostname`: where it ran the last time, `service_id`: the
+    scheduler that handed it out."""
 
     attempt_id: str
     try_number: int
@@ -62,6 +64,8 @@ class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None
     ended_at: datetime | None
     problem: str | None
+    hostname: str | None
+    service_id: int | None
     log_path: str
     seconds: float | None
 
@@ -83,11 +87,19 @@ class TaskDetail(TaskSummary, frozen=True, kw_only=True):
 
 
 class AttemptLog(msgspec.Struct, frozen=True):
-    """Where an attempt of a task writes its log."""
+    """The log of an attempt of a task. `hostname`: where the attempt ran, `path`: its log, if that was this host."""
 
     task_instance_id: int
     attempt_id: str
+    hostname: str | None
     path: str
+
+    @property
+    def elsewhere(self) -> str:
+        """Where else its log may be: the end of a sentence which says that there is none here."""
+        if self.hostname in (None, socket.gethostname()):
+            return ""
+        return f" here (the attempt ran on {self.hostname}: its log is in the home of the engine there)"
 
 
 def list_tasks(workspace: Workspace, dag: str, run: str, now: datetime) -> list[TaskSummary]:
@@ -187,14 +199,20 @@ def task_detail(workspace: Workspace, dag: str, run: str, task: str, now: dateti
         upstream=described.upstream if described else [],
         trigger_rule=described.trigger_rule if described else None,
         xcoms={key: value for (task_id, key), value in values.items() if task_id == task},
-        attempts=[_attempt(attempt, found.id, time) for attempt in attempts],
+        attempts=[_attempt(workspace, attempt, found.id, time) for attempt in attempts],
     )
 
 
-def _attempt(row: Row[Any], run: int, time: WorkingTime) -> AttemptSummary:
-    names = [name for name in AttemptSummary.__struct_fields__ if name != "seconds"]
+def _attempt(workspace: Workspace, row: Row[Any], run: int, time: WorkingTime) -> AttemptSummary:
+    names = [name for name in AttemptSummary.__struct_fields__ if name not in ("seconds", "log_path")]
     seconds = time.of_task(row, run, row.task_instance_id)
-    return AttemptSummary(**{name: getattr(row, name) for name in names}, seconds=seconds)
+    facts = {name: getattr(row, name) for name in names}
+    return AttemptSummary(**facts, seconds=seconds, log_path=_log_path(workspace, row))
+
+
+def _log_path(workspace: Workspace, attempt: Row[Any]) -> str:
+    """Where the log lies, when its attempt was handed out by an engine of this home."""
+    return str(workspace.project.home.logs / attempt.log_name)
 
 
 def _task_row(connection: Connection, run: Row[Any], task_id: str) -> Row[Any]:
@@ -217,7 +235,7 @@ def attempt_log(workspace: Workspace, dag: str, run: str, task: str, attempt: st
         found = run_named(connection, workspace.project, dag, run)
         row = _task_row(connection, found, task)
         chosen = _choose_attempt(connection, row, attempt)
-    return AttemptLog(row.id, chosen.attempt_id, chosen.log_path)
+    return AttemptLog(row.id, chosen.attempt_id, chosen.hostname, _log_path(workspace, chosen))
 
 
 def _choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) -> Row[Any]:

@@ -34,7 +34,7 @@ def record(
     task_instance_id: int,
     try_number: int,
     now: datetime,
-    log_path: str,
+    log_name: str,
     service_id: int,
 ) -> None:
     """Remember that an attempt was handed out."""
@@ -45,7 +45,7 @@ def record(
             "task_instance_id": task_instance_id,
             "try_number": try_number,
             "queued_at": now,
-            "log_path": log_path,
+            "log_name": log_name,
             "service_id": service_id,
         },
     )
@@ -64,9 +64,9 @@ def _update_statement(columns: tuple[str, ...]) -> Update:
     return update(ATTEMPT).where(ATTEMPT.c.attempt_id == bindparam("k_attempt")).values(bound_columns(ATTEMPT, columns))
 
 
-def log_path(connection: Connection, attempt_id: str) -> str | None:
-    """Where the attempt writes its log."""
-    return connection.execute(select(ATTEMPT.c.log_path).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+def log_name(connection: Connection, attempt_id: str) -> str | None:
+    """What the log of the attempt is called: relative to the logs of a home."""
+    return connection.execute(select(ATTEMPT.c.log_name).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
 
 
 def started_at(connection: Connection, attempt_id: str) -> datetime | None:
@@ -203,9 +203,9 @@ _DONE_IN_ONE_GO = (
 
 
 def logs_under_way(connection: Connection) -> list[str]:
-    """The log of every attempt that has a process or is about to have one."""
+    """The name of the log of every attempt that has a process or is about to have one."""
     held = select(TASK.c.attempt_id).where(TASK.c.state.in_(sorted(EXECUTION_STATES)))
-    return list(connection.execute(select(ATTEMPT.c.log_path).where(ATTEMPT.c.attempt_id.in_(held))).scalars())
+    return list(connection.execute(select(ATTEMPT.c.log_name).where(ATTEMPT.c.attempt_id.in_(held))).scalars())
 
 
 def under_way(connection: Connection) -> set[str]:

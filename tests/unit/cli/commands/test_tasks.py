@@ -38,6 +38,8 @@ ATTEMPT_KEYS = {
     "ended_at",
     "seconds",
     "problem",
+    "hostname",
+    "service_id",
     "log_path",
 }
 
@@ -139,8 +141,9 @@ class TestLogs:
         with plane.database.reading() as connection:
             attempts = attempt_queries.of_task(connection, plane.task(retrying, "x").id)
         for number, attempt in enumerate(attempts, 1):
-            Path(attempt.log_path).parent.mkdir(parents=True, exist_ok=True)
-            Path(attempt.log_path).write_text(f"attempt {number}: größer\n", encoding="utf-8")
+            log = plane.project.home.logs / attempt.log_name
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(f"attempt {number}: größer\n", encoding="utf-8")
         return [attempt.attempt_id for attempt in attempts]
 
     @pytest.mark.parametrize(

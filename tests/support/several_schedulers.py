@@ -1,0 +1,107 @@
+"""Projects with homes of their own over one database, and what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
+from trainflow.clock import SystemClock
+from trainflow.metadata import run_creation, schema
+from trainflow.metadata.database import Database
+from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
+from trainflow.metadata.queries import dag_queries, service_queries
+from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
+from trainflow.testing.processes import wait_for
+
+RUN, TASK, ATTEMPT = DagRunTable.table, TaskInstanceTable.table, AttemptTable.table
+
+
+class SharedDatabase:
+    """What several schedulers share, as a test sees it."""
+
+    def __init__(self, url: str, projects: Sequence[LiveProject]) -> None:
+        self.url = url
+        self.projects = projects
+        self.database = Database(url)
+        schema.ensure_schema(self.database)
+
+    def rows(self, ask: Callable[[Connection], Any]) -> Any:
+        """What is there now."""
+        return self.database.read(ask)
+
+    def wait_for_dag(self, dag_id: str) -> None:
+        """Wait until a pipeline was read."""
+        wait_for(lambda: dag_id in {row.dag_id for row in self.rows(dag_queries.everything)}, f"{dag_id} to be read")
+
+    def add_runs(self, dag_id: str, count: int = 1) -> list[int]:
+        """Queue runs; their ids."""
+        now = SystemClock().now()
+
+        def create(connection: Connection) -> list[int]:
+            return [
+                run_creation.create(
+                    connection,
+                    dag_id=dag_id,
+                    run_id=f"{dag_id}-{now:%H%M%S%f}-{number:04d}",
+                    run_type=DagRunType.MANUAL,
+                    triggered_by=TriggeredBy.TEST,
+                    conf={},
+                    now=now,
+                )
+                for number in range(count)
+            ]
+
+        return self.database.write(create)
+
+    def runs(self, ids: Sequence[int]) -> list[Row[Any]]:
+        """Rows of runs, in order."""
+        asked = select(RUN).where(RUN.c.id.in_(ids)).order_by(RUN.c.number)
+        return list(self.rows(lambda connection: connection.execute(asked).all()))
+
+    def wait_for_end(self, ids: Sequence[int]) -> list[Row[Any]]:
+        """Wait until all of these runs have ended."""
+        wait_for(
+            lambda: all(row.state in RUN_FINISHED for row in self.runs(ids)),
+            lambda: f"the end of {[(row.run_id, row.state) for row in self.runs(ids)]}",
+        )
+        return self.runs(ids)
+
+    def attempts(self, ids: Sequence[int]) -> list[Row[Any]]:
+        """The attempts of runs, in the order in which they were handed out."""
+        asked = (
+            select(ATTEMPT, TASK.c.state, TASK.c.dag_run_id, TASK.c.task_id)
+            .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+            .where(TASK.c.dag_run_id.in_(ids))
+            .order_by(ATTEMPT.c.queued_at, ATTEMPT.c.attempt_id)
+        )
+        return list(self.rows(lambda connection: connection.execute(asked).all()))
+
+    def services(self, kind: str | None = None) -> list[Row[Any]]:
+        """The parts that have not ended in good order, oldest first."""
+        rows = self.rows(service_queries.not_stopped)
+        return [row for row in rows if kind in (None, row.kind)]
+
+
+@contextmanager
+def shared_database(folder: Path, url: str, pipeline: str, settings: str = "") -> Iterator[SharedDatabase]:
+    """Two projects with the same pipeline and homes of their own over the database at `url`."""
+    text = (
+        f'{WITHOUT_MLFLOW}[database]\nurl = "{url}"\n'
+        "[engine]\nheartbeat_seconds = 0.3\ndead_after_seconds = 2\npoll_seconds = 0.5\nstop_grace_seconds = 5\n"
+        f"[executors.local]\nslots = 4\n{settings}"
+    )
+    projects = [LiveProject(folder / name / "project", settings=text) for name in ("first", "second")]
+    for project in projects:
+        project.write("pipelines/work.py", pipeline)
+    shared = SharedDatabase(url, projects)
+    try:
+        yield shared
+    finally:
+        for project in projects:
+            project.close()
+        shared.database.close()
