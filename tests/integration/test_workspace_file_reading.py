@@ -14,6 +14,7 @@ import pytest
 
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import InputError
+from trainflow.executors.spawn import spawn_forkserver
 from trainflow.messages.workload import DagSource, ParseFile, ParseResult
 from trainflow.observability.processes import started_at
 from trainflow.serialization.document import decode
@@ -200,6 +201,7 @@ BY_WORKER = """
 import signal, sys
 from pathlib import Path
 from trainflow.executors.spawn import spawn_forkserver
+from trainflow.executors.spawn import spawn_forkserver
 from trainflow.messages.workload import DagSource, ParseFile
 spawned = spawn_forkserver(Path(sys.argv[1]))
 answer = spawned.parse(ParseFile(DagSource("pipelines/p.py"), sys.argv[1], sys.argv[1] + "/.trainflow"))
@@ -217,6 +219,20 @@ def test_read_file_that_never_ends_dies_with_reader(write_project: WriteProject,
     process.kill()
     process.wait()
     wait_for(lambda: not _is_there(reader), "the end of what reads the file")
+
+
+def test_warm_worker_has_imported_what_reads_yaml_before_it_forks_a_reader(write_project: WriteProject) -> None:
+    project = write_project({"pipelines/p.yaml": "pipeline: p\n"})
+    spawned = spawn_forkserver(project.root)
+    try:
+        source = DagSource("pipelines/p.yaml")
+        with spawned.parse(ParseFile(source, str(project.root), str(project.home.path))) as answer:
+            assert answer.recv(1) != b""  # the first of what the reader says
+            # otherwise it imports all that beside its parent, which needs the same for the attempts that follow
+            assert "_pydantic_core" in Path(f"/proc/{spawned.process.pid}/maps").read_text()
+    finally:
+        spawned.discard()
+        spawned.process.wait()
 
 
 def test_file_that_never_ends_has_limit_of_processor_time(write_project: WriteProject) -> None:

@@ -28,7 +28,7 @@ import msgspec
 from trainflow import failpoint
 from trainflow.bootstrap import freeze_imports
 from trainflow.execution.code_bundles import version_here
-from trainflow.execution.dag_files import DagFiles
+from trainflow.execution.dag_files import DagFiles, import_reader
 from trainflow.execution.leftover_processes import BROKEN, CleanEnds, exit_process
 from trainflow.execution.parse import parse
 from trainflow.execution.prefork import KEEP_SECONDS, SpareChild, rehearse, wait_for_workload
@@ -262,6 +262,7 @@ class Forkserver:
             # another worker reads it, one that has no threads
             answer.close()
             return
+        self._import_reader(request.request.source)
 
         worker = os.getpid()
 
@@ -280,6 +281,12 @@ class Forkserver:
         self._answers[pid] = answer
         if request.load:
             self._read_by[pid] = request.request.source
+
+    def _import_reader(self, source: DagSource) -> None:
+        with contextlib.suppress(Exception), self._threads.importing():
+            if import_reader(source.path):
+                self._drop_spare()
+                self._settle()
 
     # -- processes -------------------------------------------------------------------------------------------------
 
