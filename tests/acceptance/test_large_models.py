@@ -21,7 +21,7 @@ from trainflow.testing.processes import wait_for
 pytestmark = pytest.mark.slow
 
 DAYS = 3
-#: parts of an upload are 16 MiB; one file that never changes, one that always does
+#: parts of an upload are 8 MiB; one file that never changes, one that always does
 LARGE = """\
     if (ROOT / "large").exists():
         (to / "embedding.bin").write_bytes(bytes(9 << 20))

@@ -73,7 +73,7 @@ def test_large_files_travel_in_parts_both_ways(
     content = random.Random(size).randbytes(size)
     (tmp_path / "from").write_bytes(content)
     store.put_file(tmp_path / "from", "a")
-    monkeypatch.setattr(obstore_driver, "PART_BYTES", 1024)
+    monkeypatch.setattr(obstore_driver, "RANGE_BYTES", 1024)
     (tmp_path / "to").write_bytes(b"what was there" * 1000)
     store.get_file("a", tmp_path / "to")
     assert (tmp_path / "to").read_bytes() == content
@@ -86,7 +86,7 @@ def test_file_that_is_replaced_while_it_is_fetched_is_not_a_mixture(
     meddled: tuple[Meddled, LocalS3], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, s3 = meddled
-    monkeypatch.setattr(obstore_driver, "PART_BYTES", 1024)
+    monkeypatch.setattr(obstore_driver, "RANGE_BYTES", 1024)
     store = store_of(s3)
     store.replace("a", b"1" * 5000)
     replaced = [True]

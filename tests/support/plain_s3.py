@@ -54,6 +54,13 @@ class Bucket:
         self.held = 0
         self.lock = threading.Lock()
 
+    def put(self, key: str, parts: list[tuple[Path, int]], tag: str) -> None:
+        """Put an object there, in the place of what was."""
+        before = self.objects.get(key)
+        self.objects[key] = Stored(parts, tag, datetime.now(UTC))
+        for path, _ in before.parts if before else ():
+            path.unlink(missing_ok=True)
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -109,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             elif self.headers.get("If-None-Match") == "*" and key in self.bucket.objects:
                 tag = ""
             else:
-                self.bucket.objects[key] = Stored([part], tag, datetime.now(UTC))
+                self.bucket.put(key, [part], tag)
         if tag:
             self._answer(200, ETag=tag)
         else:
@@ -137,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             parts = self.bucket.uploads.pop(query["uploadId"])
             tag = f'"{uuid.uuid4().hex}-{len(parts)}"'
             with self.bucket.lock:
-                self.bucket.objects[key] = Stored([parts[number] for number in sorted(parts)], tag, datetime.now(UTC))
+                self.bucket.put(key, [parts[number] for number in sorted(parts)], tag)
             self._answer(200, _document("CompleteMultipartUploadResult", f"{place}<ETag>{escape(tag)}</ETag>"))
 
     def do_HEAD(self) -> None:

@@ -1,7 +1,8 @@
 """Files on their way to a store and from it, and their digests, each taken once.
 
-A large file is sent and fetched in parts by the store, several at a time, so it goes alone; small ones go several at a
-time. A thread takes the digests meanwhile: of the next file while one is uploaded, of the last while one is downloaded.
+A large file is sent and fetched in parts by the store, several at a time, so two of them fill a line: the parts of the
+next one are on their way while the last ones of a file are waited for. Of small ones more go at a time. A thread takes
+the digests meanwhile: of the next files while some are uploaded, of the last while others are downloaded.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ T = TypeVar("T")
 SMALL_BYTES = 64 << 20
 #: a file of at most so many bytes is one request, and goes together with others
 SMALL_FILE_BYTES = 4 << 20
+#: larger ones that are under way at a time: what is in memory of each does not depend on its size
+_LARGE_AT_ONCE = 2
 
 
 def digest_file(path: Path) -> tuple[int, str]:
@@ -111,7 +114,7 @@ def fetch_files(store: Store, artifacts: Artifacts, into: Path) -> list[str]:
 
 
 def _each(store: Store, items: Sequence[T], size_of: Callable[[T], int], move: Callable[[T], object]) -> Iterator[T]:
-    """Move all of them, small ones together; each when it was moved."""
+    """Move all of them, several at a time; each when it was moved."""
     large = [item for item in items if size_of(item) > SMALL_FILE_BYTES]
     small = [item for item in items if size_of(item) <= SMALL_FILE_BYTES]
 
@@ -119,5 +122,5 @@ def _each(store: Store, items: Sequence[T], size_of: Callable[[T], int], move: C
         move(item)
         return item
 
-    yield from map(moved, large)
+    yield from concurrent_map(min(_LARGE_AT_ONCE, store.requests_at_once), moved, large)
     yield from concurrent_map(store.requests_at_once, moved, small)

@@ -26,6 +26,8 @@ _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 #: protocols whose drivers raise the same for a missing bucket as for a missing folder
 _SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
 
+#: of a file that is sent in parts: bytes of one, how many are on their way, and how many a service takes
+_PART_BYTES, _PARTS_AT_ONCE, _MOST_PARTS = 8 << 20, 6, 10_000
 #: how near, of 1, the name of an option that is meant is to one that is written
 _NEARLY = 0.8
 #: handed on by file systems whose signature does not name them
@@ -108,7 +110,7 @@ class FsspecDriver(Driver):
         return ""
 
     def upload(self, source: Path, path: str) -> None:
-        self.filesystem.put_file(str(source), path)
+        self.filesystem.put_file(str(source), path, **_in_small_parts(self.filesystem, source.stat().st_size))
 
     def download(self, path: str, target: Path, retry: Retry) -> None:
         retry(lambda: self.filesystem.get_file(path, str(target)))
@@ -226,6 +228,15 @@ def _in_one_request(filesystem: Any) -> dict[str, Any]:
     whole here is small: that would double the requests, and treble those for a file that is not there."""
     read = getattr(filesystem, "_cat_file", None)
     return {"max_concurrency": 1} if read and "max_concurrency" in signature(read).parameters else {}
+
+
+def _in_small_parts(filesystem: Any, size: int) -> dict[str, int]:
+    """s3fs has ten parts of 50 MB of a file in memory while it is sent, unless it is told otherwise."""
+    send = getattr(filesystem, "_put_file", None)
+    if send is None or not {"chunksize", "max_concurrency"} <= signature(send).parameters.keys():
+        return {}
+    part = max(_PART_BYTES, -(-size // _MOST_PARTS))
+    return {"chunksize": part, "max_concurrency": max(1, _PART_BYTES * _PARTS_AT_ONCE // part)}
 
 
 def _moment(value: Any) -> datetime | None:

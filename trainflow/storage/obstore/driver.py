@@ -20,8 +20,10 @@ from trainflow.storage.reasons import error_kind
 from trainflow.storage.store import REQUESTS_AT_ONCE, StoreFile
 
 T = TypeVar("T")
-#: of a file that is sent or fetched in parts: bytes of one, and how many are on their way
-PART_BYTES, PARTS_AT_ONCE = 16 << 20, 6
+#: of a file that is sent in parts: bytes of one, and how many are on their way; all of these are in memory
+PART_BYTES, PARTS_AT_ONCE = 8 << 20, 6
+#: the same of one that is fetched, of which no more than a piece of each part is in memory
+RANGE_BYTES, RANGES_AT_ONCE = 16 << 20, 6
 #: what of a part is in memory while it is fetched
 PIECE_BYTES = 1 << 20
 #: in one answer to a listing
@@ -161,8 +163,11 @@ class ObstoreDriver(Driver):
         size = source.stat().st_size
         part = max(PART_BYTES, -(-size // _MOST_PARTS))
 
+        # larger parts, of which there are as many as a service takes: fewer at a time, in the same memory
+        at_once = max(1, PART_BYTES * PARTS_AT_ONCE // part)
+
         def put(store: Any, key: str) -> None:
-            store.put(key, source, chunk_size=part, max_concurrency=PARTS_AT_ONCE, use_multipart=size > part)
+            store.put(key, source, chunk_size=part, max_concurrency=at_once, use_multipart=size > part)
 
         # of many parts: the first request and the last one beside them
         requests = 1 if size <= part else -(-size // part) + 2
@@ -176,18 +181,18 @@ class ObstoreDriver(Driver):
         os.truncate(target, first.size)
 
         def fetch(start: int) -> None:
-            end = min(start + PART_BYTES, first.size)
+            end = min(start + RANGE_BYTES, first.size)
             options = {"range": (start, end), **({"if_match": first.tag} if first.tag else {})}
             part: _FetchedPart = retry(lambda: self._call(path, _copying(target, options, start)))
             if part.received != end - start:
                 raise ConnectionError(f"{path} ended after {start + part.received} of {first.size} bytes")
 
-        for _ in concurrent_map(PARTS_AT_ONCE, fetch, range(first.received, first.size, PART_BYTES)):
+        for _ in concurrent_map(RANGES_AT_ONCE, fetch, range(first.received, first.size, RANGE_BYTES)):
             pass
 
     def _first_part(self, path: str, target: Path) -> _FetchedPart:
         try:
-            return self._call(path, _copying(target, {"range": (0, PART_BYTES)}))
+            return self._call(path, _copying(target, {"range": (0, RANGE_BYTES)}))
         except StoreRefusal as error:
             if not _has_no_part(error):
                 raise

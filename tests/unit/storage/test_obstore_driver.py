@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainflow.storage.obstore import driver as obstore_driver
+from trainflow.storage.obstore.buckets import Buckets
+from trainflow.storage.obstore.driver import ObstoreDriver
+
+
+class Taken:
+    """A bucket that takes anything."""
+
+    def put(self, key: str, source: Path, **words: Any) -> None:
+        self.key, self.words = key, words
+
+
+@pytest.mark.parametrize(
+    ("size", "part", "at_once"),
+    [(1, 100, 6), (100, 100, 6), (101, 100, 6), (1000, 100, 6), (1001, 101, 5), (3000, 300, 2), (100_000, 10_000, 1)],
+)
+def test_upload_of_any_size_has_the_same_bytes_on_their_way(
+    size: int, part: int, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(obstore_driver, "PART_BYTES", 100)
+    monkeypatch.setattr(obstore_driver, "_MOST_PARTS", 10)
+    taken = Taken()
+    monkeypatch.setattr(ObstoreDriver, "_open", lambda *_: taken)
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(size)
+
+    ObstoreDriver(Buckets("S3Store", {}, {}, None), str).upload(tmp_path / "large", "bucket/large")
+
+    in_parts = size > part
+    assert taken.words == {"chunk_size": part, "max_concurrency": at_once, "use_multipart": in_parts}
+    assert part * at_once <= 600 or at_once == 1
