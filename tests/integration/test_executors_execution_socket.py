@@ -21,7 +21,7 @@ from trainflow.executors.reactor import Reactor
 from trainflow.messages import frames
 from trainflow.messages.execution_api import Done, Failed, GetTrackingRun, Progress, Reply, Request
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.execution_service import AppliedChange
+from trainflow.metadata.applied_change import AppliedChange
 
 KEY = AttemptKey("a1")
 

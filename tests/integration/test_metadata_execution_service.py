@@ -71,8 +71,9 @@ class TestOutcome:
             with plane.database.reading() as connection:
                 return attempt_queries.of_unfinished_runs(connection)
 
-        plane.play(work)
+        plane.claim(work)
         assert living() == {work.key.attempt_id}
+        plane.report(work)
         (then,) = plane.tick()
         assert living() == {work.key.attempt_id, then.key.attempt_id}
         plane.play(then)

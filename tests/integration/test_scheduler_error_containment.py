@@ -103,10 +103,10 @@ def test_queue_document_unreadable_sets_run_aside(plane: ControlPlane) -> None:
     bad = plane.add_run("bad")
     add_good(plane, 1)
     [workload] = [each for each in plane.tick() if each.dag_id == "bad"]
-    plane.play(workload)
+    plane.claim(workload)
     damage_document(plane, "bad")
     plane.versions._documents.clear()
-    plane.scheduler.sweep()
+    plane.report(workload)
     plane.tick()
     assert plane.run(bad).state == DagRunState.FAILED
     assert plane.states(bad) == {"a": "success", "b": "skipped"}

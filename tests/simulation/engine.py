@@ -17,7 +17,8 @@ from tests.simulation.violation import Violation
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import Done, Outcome, Reply, Request, Start
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
-from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.applied_change import AppliedChange
+from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import in_flight, service_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.service_queries import Leases
@@ -180,6 +181,7 @@ class SimulatedEngine:
             settings=SETTINGS,
             service_id=self.service_id,
         )
+        self.service.follow_up = self.scheduler
         self.scheduler.isolation.tell = _nothing_is_set_aside
         self.scheduler.task_queue.is_remote = lambda _executor: self._remote
         self.is_registered = True

@@ -16,8 +16,9 @@ from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState, Reply, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
 from trainflow.metadata import run_creation, schema
+from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import dag_queries, run_queries, service_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.service_queries import Leases
@@ -108,6 +109,7 @@ class ControlPlane:
             settings=self.settings,
             service_id=self.service_id,
         )
+        self.service.follow_up = self.scheduler
 
     def _changed(self, change: AppliedChange) -> None:
         self.changes.append(change)

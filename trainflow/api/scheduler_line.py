@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from trainflow.executors.execution_socket import changed_frame
-from trainflow.metadata.execution_service import AppliedChange
+from trainflow.metadata.applied_change import AppliedChange
 
 log = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.failpoint import enter
 from trainflow.messages.workload import ParseProblem
 from trainflow.metadata import schema
+from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import in_flight, service_queries, trigger_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.service_queries import Leases

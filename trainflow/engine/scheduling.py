@@ -12,8 +12,9 @@ from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.workload import AttemptKey, ProcessExit
+from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import service_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.service_queries import ExecutorState, Leases, executors_of, note_executors
@@ -63,6 +64,7 @@ class Scheduling:
             settings=settings,
             service_id=service_id,
         )
+        service.follow_up = self._scheduler
         self._scheduler.on_notice = on_notice
         self._scheduler.task_queue.problems = lambda: executor.problems
         self._scheduler.task_queue.is_remote = executor.is_remote

@@ -22,7 +22,7 @@ from trainflow.executors.reactor import Reactor
 from trainflow.messages import frames
 from trainflow.messages.execution_api import ExecutionApi, Failed, Outcome, Progress, Reply, Request, RowsSaved
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.execution_service import AppliedChange
+from trainflow.metadata.applied_change import AppliedChange
 from trainflow.settings.home import Home
 
 log = logging.getLogger(__name__)

@@ -3,11 +3,13 @@ it."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, TaskError
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata import retry_policy, run_creation
@@ -46,11 +48,25 @@ class AttemptOutcomes:
             return None
         return _leave(connection, outcome, _T(outcome.state.value), ended_at=now, lost=0)
 
+    def apply_or_refuse(
+        self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime, left: task_queries.Move | None
+    ) -> tuple[Outcome, task_queries.Move | None]:
+        """Like `apply`, and where a run that it triggers is refused, have the attempt fail instead. Returns the outcome
+        that counts as well."""
+        try:
+            # only a triggered run can be refused, the first before anything is written
+            with connection.begin_nested() if len(outcome.triggered_runs) > 1 else nullcontext():
+                return outcome, self.apply(connection, row, outcome, now, left)
+        except (InputError, DagRunAlreadyExists, TaskError) as error:
+            outcome = _refused_trigger(outcome.key, error)
+            return outcome, self.apply(connection, row, outcome, now, None)
+
     def apply(
         self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime, left: task_queries.Move | None
-    ) -> None:
-        """What the attempt said of its end, for which `begin` has `left` its state or not. Raises LostTransition for a
-        stale one, and what `run_creation.trigger` raises: nothing is written then, unless it triggered several runs."""
+    ) -> task_queries.Move | None:
+        """What the attempt said of its end, for which `begin` has `left` its state or not; returns the move of its
+        state, if that is still to be checked. Raises LostTransition for a stale one, and what `run_creation.trigger`
+        raises: nothing is written then, unless it triggered several runs."""
         for run in outcome.triggered_runs:
             run_creation.trigger(connection, run, parent_of(row), now)
         xcom_queries.put(connection, row.dag_run_id, row.task_id, row.map_index, outcome.xcoms, now)
@@ -58,7 +74,7 @@ class AttemptOutcomes:
             notification_queries.add(connection, notice, now)
         match outcome.state:
             case OutcomeState.SUCCESS | OutcomeState.SKIPPED:
-                (left or _leave(connection, outcome, _T(outcome.state.value), ended_at=now, lost=0)).check()
+                return left or _leave(connection, outcome, _T(outcome.state.value), ended_at=now, lost=0)
             case OutcomeState.FAILED:
                 problem = outcome.problem or AttemptFailure("failed without saying why")
                 self._fail(connection, row, outcome.key, problem, now, saved_rows=outcome.saved_rows)
@@ -78,6 +94,7 @@ class AttemptOutcomes:
                 verdict = retry_policy.after_preemption(_retry_counts(row, saved_rows))
                 message = outcome.problem.message if outcome.problem else retry_policy.TOLD_TO_STOP
                 _settle(connection, row, outcome.key, verdict, message, saved_rows, now)
+        return None
 
     def _restart(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
         """An earlier task runs again, and all that follows it: this one too. What they handed over is forgotten."""
@@ -223,3 +240,12 @@ def _leave(connection: Connection, outcome: Outcome, to: TaskInstanceState, **va
     if outcome.note is not None:
         values["note"] = outcome.note
     return task_queries.begin_move(connection, None, leaving={_T.RUNNING}, to=to, key=outcome.key, **values)
+
+
+def _refused_trigger(key: AttemptKey, error: Exception) -> Outcome:
+    if type(error).__name__ == "SkipException":
+        return Outcome(key, OutcomeState.SKIPPED, note=str(error))
+    # a DAG may be read later, a run be deleted; anything else would be refused again
+    retryable = isinstance(error, DagNotFound | DagRunAlreadyExists)
+    problem = AttemptFailure(str(error), kind=type(error).__name__, retryable=retryable)
+    return Outcome(key, OutcomeState.FAILED, problem=problem)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
 from trainflow.clock import Clock
-from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, LostTransition, TaskError, describe
+from trainflow.errors import DagRunAlreadyExists, InputError, LostTransition, TaskError, describe
 from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
-    AttemptFailure,
     DagRunInfo,
     Done,
     Failed,
@@ -36,12 +34,13 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import attempt_claims, attempt_credentials, run_creation
+from trainflow.metadata.applied_change import AppliedChange, FollowUp, change_of
 from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import judge_exit
-from trainflow.metadata.transaction_retries import is_refusal
+from trainflow.metadata.transaction_retries import is_conflict, is_own_fault, is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.states import TaskInstanceState
 
@@ -55,20 +54,8 @@ _MOST_REPORTED = 1_000
 _REPORTED = frozenset(state.value for state in OutcomeState)
 
 
-class AppliedChange(NamedTuple):
-    """What a request changed, for the scheduler."""
-
-    dag_run_id: int
-    #: a task instance reached its end or is to be tried again: its run has to be looked at
-    ended: bool = False
-    #: something is to be tried again at a time of its own
-    later: bool = False
-    #: a wait was handed over
-    deferred: bool = False
-    #: a run may have been created
-    triggered: bool = False
-    #: a notice is to be delivered
-    told: bool = False
+#: outcomes that may have the next task of their run queued
+_FOLLOWED = frozenset({OutcomeState.SUCCESS, OutcomeState.SKIPPED})
 
 
 class ExecutionService:
@@ -87,6 +74,8 @@ class ExecutionService:
         self._clock = clock
         self._ends = AttemptOutcomes(versions, lost_attempts)
         self._on_change = on_change
+        #: the scheduler, where it is in this process
+        self.follow_up: FollowUp | None = None
         #: attempts that said here how they ended and whose process has not ended yet; only saves asking the database
         self._reported: deque[AttemptKey] = deque(maxlen=_MOST_REPORTED)
 
@@ -254,10 +243,25 @@ class ExecutionService:
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _outcome(self, outcome: Outcome) -> Reply:
+        follow_up = self.follow_up
+        if follow_up is None or outcome.state not in _FOLLOWED or not follow_up.ready:
+            return self._end(outcome, None)
+        try:
+            return self._end(outcome, follow_up)
+        except BaseException as error:
+            follow_up.take_back()
+            if not isinstance(error, Exception) or not (is_own_fault(error) or is_conflict(error)):
+                raise
+            log.info("attempt %s: its end and what follows are written apart: %s", outcome.key.attempt_id, error)
+        # a run that cannot be decided is set aside by the scheduler: its outcome is kept
+        return self._end(outcome, None)
+
+    def _end(self, outcome: Outcome, follow_up: FollowUp | None) -> Reply:
         now = self._clock.now()
         with self._database.transaction() as connection:
             asked = in_flight.ask_by_key(connection, outcome.key)
             left = self._ends.begin(connection, outcome, now)
+            decide = follow_up.begin(connection, outcome.key) if follow_up is not None and left is not None else None
             row = asked()
             if row is None or row.state != _T.RUNNING:
                 ended = attempt_queries.outcome(connection, outcome.key.attempt_id)
@@ -265,14 +269,7 @@ class ExecutionService:
                 if ended == OutcomeState.RESTARTED or (row is not None and ended in _REPORTED):
                     return Done()
                 raise _not_running(outcome.key)
-            try:
-                # only a triggered run can be refused, the first before anything is written
-                with connection.begin_nested() if len(outcome.triggered_runs) > 1 else nullcontext():
-                    self._ends.apply(connection, row, outcome, now, left)
-            except (InputError, DagRunAlreadyExists, TaskError) as error:
-                # the triggered run was refused: nothing of the outcome is kept, the attempt failed instead
-                outcome = _refused_trigger(outcome.key, error)
-                self._ends.apply(connection, row, outcome, now, None)
+            outcome, moved = self._ends.apply_or_refuse(connection, row, outcome, now, left)
             attempt_queries.note(
                 connection,
                 outcome.key.attempt_id,
@@ -281,18 +278,15 @@ class ExecutionService:
                 problem=outcome.problem.message if outcome.problem else None,
                 **attempt_queries.store_use_of(connection, outcome),
             )
+            if follow_up is not None and decide is None and outcome.state in _FOLLOWED:
+                decide = follow_up.begin(connection, outcome.key)
+            if moved is not None:
+                moved.check()
+            change = change_of(row.dag_run_id, outcome)
+            if decide is not None:
+                decide(change, now)
         self._reported.append(outcome.key)
-        deferred = outcome.state is OutcomeState.DEFERRED
-        self._on_change(
-            AppliedChange(
-                row.dag_run_id,
-                ended=not deferred,
-                later=outcome.state in (OutcomeState.FAILED, OutcomeState.RESCHEDULED),
-                deferred=deferred,
-                triggered=bool(outcome.triggered_runs),
-                told=bool(outcome.notices),
-            )
-        )
+        self._on_change(change)
         return Done()
 
     def has_begun(self, key: AttemptKey) -> bool:
@@ -352,12 +346,3 @@ def _in_words(error: Exception) -> str:
 
 def _not_running(key: AttemptKey) -> LostTransition:
     return LostTransition(f"attempt {key.attempt_id}.{key.deferral_number} does not run any more")
-
-
-def _refused_trigger(key: AttemptKey, error: Exception) -> Outcome:
-    if type(error).__name__ == "SkipException":
-        return Outcome(key, OutcomeState.SKIPPED, note=str(error))
-    # a DAG may be read later, a run be deleted; anything else would be refused again
-    retryable = isinstance(error, DagNotFound | DagRunAlreadyExists)
-    problem = AttemptFailure(str(error), kind=type(error).__name__, retryable=retryable)
-    return Outcome(key, OutcomeState.FAILED, problem=problem)

@@ -20,8 +20,9 @@ from trainflow.deadlines import MonotonicDeadlines, seconds_left
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.failpoint import hit
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import AppliedChange
 from trainflow.metadata.queries import (
     attempt_queries,
     notification_queries,
@@ -95,6 +96,10 @@ class Scheduler:
         #: running runs that may not take for ever, by id and start; those that have taken too long
         self._time_outs: MonotonicDeadlines[tuple[int, datetime]] = MonotonicDeadlines(clock)
         self._too_long: set[tuple[int, datetime]] = set()
+        #: what was decided together with an outcome, and counts once `notice` is told of it
+        self._decided: AppliedChange | None = None
+        #: it is not known what of the last transaction counts
+        self._is_unsure = False
         #: stops queueing, so that an engine can end
         self.draining = False
         #: called when a notice is to be delivered
@@ -103,7 +108,12 @@ class Scheduler:
     # -- what others tell it ---------------------------------------------------------------------------------------
 
     def notice(self, change: AppliedChange) -> None:
-        """Look there in the next tick: something changed."""
+        """Look there in the next tick: something changed. What was decided with it is handed over."""
+        if change is self._decided:
+            self._decided = None
+            self.run(self._hand_over, self._clock.now())
+            hit(f"scheduler: {self._hand_over.name}")
+            return
         if change.ended:
             self._hints.runs.add(change.dag_run_id)
         if change.later:
@@ -117,7 +127,7 @@ class Scheduler:
         self._hints.runs.update(self._database.read(run_queries.running))
         self._hints.runs -= self.isolation.untouchable
         self._hints.may_start = self._hints.may_queue = True
-        self._next_look = None
+        self._next_look, self._is_unsure = None, False
 
     def look_for_others(self) -> None:
         """Look whether another scheduler has left something to this one, which nothing else tells."""
@@ -132,8 +142,12 @@ class Scheduler:
         return (
             Phase("reschedule what is due", self._reschedule_due),
             Phase("decide and queue", self._decide_and_queue),
-            Phase("hand over", self.task_queue.hand_over),
+            self._hand_over,
         )
+
+    @property
+    def _hand_over(self) -> Phase:
+        return Phase("hand over", self.task_queue.hand_over)
 
     def tick(self) -> None:
         """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
@@ -157,7 +171,7 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether there is something to do right now."""
         hinted = bool(self._hints.runs) or self._hints.may_start or (self._hints.may_queue and not self.draining)
-        return hinted or ((left := self.seconds_left) is not None and left <= 0)
+        return hinted or self._is_unsure or ((left := self.seconds_left) is not None and left <= 0)
 
     @property
     def seconds_left(self) -> float | None:
@@ -185,6 +199,8 @@ class Scheduler:
 
     def _decide_and_queue(self, now: datetime) -> None:
         """All that is decided is decided in one transaction: one commit between the end of a task and the next."""
+        if self._is_unsure:
+            self.sweep()
         over = self._time_outs.take_over()
         self._too_long.update(over)
         hints = self._hints
@@ -201,6 +217,46 @@ class Scheduler:
             self._queue_tasks(now, connection, each)
 
         self.isolation.each(work, now)
+
+    # -- what follows from an outcome, in its transaction: see `trainflow.metadata.execution_service.FollowUp` ---------
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing else is to be looked at, which the next tick would do at once."""
+        queue = self.task_queue
+        return not (self.draining or self._hints.runs or self._hints.may_start or queue.waits or queue.is_unsure)
+
+    def begin(self, connection: Connection, key: AttemptKey) -> Callable[[AppliedChange, datetime], None]:
+        """Ask for what deciding about the run of an attempt needs, whose end is written. Call what is returned."""
+        asked, tasks = (
+            run_queries.ask_running_of_attempt(connection, key),
+            task_queries.of_run_of_attempt(connection, key),
+        )
+        return partial(self._follow, connection, asked, tasks)
+
+    def _follow(
+        self,
+        connection: Connection,
+        asked: Callable[[], Any],
+        tasks: TasksOfRuns,
+        change: AppliedChange,
+        now: datetime,
+    ) -> None:
+        self._decided, self._hints = change, Hints(may_start=change.triggered, may_queue=True)
+        row = asked()
+        if row is not None and row.id not in self.isolation.untouchable:
+            self._decide_or_look_again(connection, row, tasks, now)
+        if not (self._hints.runs or self._hints.may_start):
+            self._queue_tasks(now, connection, lambda _run, step: step())
+        if row is not None and not self._database.is_sqlite and tasks.is_any_active(row.id):
+            # another one of them may be ending in another process: neither transaction has seen the other's end
+            self._hints.runs.add(row.id)
+
+    def take_back(self) -> None:
+        """It is not known whether what was decided counts: the next tick looks."""
+        self._decided = None
+        self.task_queue.start_over()
+        self._is_unsure = True
 
     # -- runs ------------------------------------------------------------------------------------------------------
 

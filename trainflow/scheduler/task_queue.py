@@ -10,6 +10,7 @@ from functools import partial
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import attempt_credentials
@@ -44,9 +45,8 @@ class TaskQueue:
         self._settings = settings
         self._service_id = service_id
         self._executors = executor_entries(settings)
-        self._handover: list[ExecuteTask] = []
-        #: of what is being queued
-        self._moves: list[task_queries.Move] = []
+        #: what was queued and is not handed over: whether it was is known once its transaction is committed
+        self._handover: list[tuple[ExecuteTask, task_queries.Move | None]] = []
         #: slots that were free the last time: how many tasks are worth looking at
         self._free = 0
         #: what a transaction queued of which it is not known whether it counts
@@ -67,20 +67,25 @@ class TaskQueue:
         """Whether something is queued that was not handed over."""
         return bool(self._handover)
 
+    @property
+    def is_unsure(self) -> bool:
+        """Whether it is not known of something whether it was queued."""
+        return bool(self._unsure)
+
     def start_over(self) -> None:
         """A transaction lost against another one, and nothing of it has happened; or all of it has, unheard of."""
-        self._unsure, self._handover = [*self._unsure, *self._handover], []
+        self._unsure += [workload for workload, _ in self._handover]
+        self._handover = []
 
     def forget(self) -> None:
         """Forget what was queued since the last `hand_over`: it has not happened."""
         self._handover.clear()
-        self._moves.clear()
 
     def queue_all(self, now: datetime, without_runs: Collection[int], connection: Connection, each: Each) -> None:
         """Queue what may be queued; each run by itself."""
         if self._unsure:
             held = {row.attempt_id for row in in_flight.in_flight_of_services(connection, [self._service_id])}
-            self._handover = [workload for workload in self._unsure if workload.key.attempt_id in held]
+            self._handover = [(workload, None) for workload in self._unsure if workload.key.attempt_id in held]
         refused: dict[int, str] = {}
         full_runs = set(without_runs)
         # asked together: the lock of the pools, and what other schedulers have queued before it was had, and, as if as
@@ -110,9 +115,6 @@ class TaskQueue:
                 without_runs=full_runs,
                 without_ids=refused,
             )
-        for move in self._moves:
-            move.check()
-        self._moves.clear()
         self._free, self.refused = limits.executors.free, refused
 
     def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
@@ -178,8 +180,7 @@ class TaskQueue:
             )
         if self.is_remote(executor):
             workload = self._for_another_host(connection, workload, candidate.version_id)
-        self._moves.append(move)
-        self._handover.append(workload)
+        self._handover.append((workload, move))
 
     def _for_another_host(self, connection: Connection, workload: ExecuteTask, version_id: int) -> ExecuteTask:
         """Add what a worker needs that has no engine: where to claim it and with what, its code, and which version."""
@@ -191,9 +192,14 @@ class TaskQueue:
     def hand_over(self, _now: datetime) -> None:
         """Hand over what was queued."""
         handover, self._handover, self._unsure = self._handover, [], []
-        for workload in handover:
+        for workload, move in handover:
             try:
+                if move is not None:
+                    # its row was locked: it is there. Asked after the commit, it costs no question of its own
+                    move.check()
                 self._executor.queue_workload(workload)
+            except LostTransition as lost:
+                log.error("%s", lost)
             except Exception as error:
                 # it is queued in the database: comparing the two puts it back, the others are handed over
                 log.error("the executor does not take attempt %s", workload.key.attempt_id, exc_info=error)

@@ -25,8 +25,9 @@ from trainflow.messages.triggerer import (
     Unwatch,
     Watch,
 )
+from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import AppliedChange, ExecutionService
+from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import service_queries, trigger_queries
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.metadata.transaction_retries import is_refusal

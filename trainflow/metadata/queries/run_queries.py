@@ -109,6 +109,15 @@ def ask_of_attempt(connection: Connection, key: AttemptKey) -> Callable[[], Row[
 _OF_ATTEMPT = select(RUN).join(TASK, TASK.c.dag_run_id == RUN.c.id).where(*task_queries.OF_ATTEMPT)
 
 
+def ask_running_of_attempt(connection: Connection, key: AttemptKey) -> Callable[[], Row[Any] | None]:
+    """The running run of the task instance that an attempt holds or held, without its conf: call what is returned."""
+    asked = connection.execute(_RUNNING_OF_ATTEMPT, task_queries.parameters_of(key))
+    return asked.one_or_none
+
+
+_RUNNING_OF_ATTEMPT = select(*BRIEF).where(RUN.c.id == task_queries.RUN_OF_ATTEMPT, RUN.c.state == DagRunState.RUNNING)
+
+
 def brief(connection: Connection, dag_run_id: int) -> Row[Any]:
     """The row of a run by its key, without its conf."""
     return connection.execute(_BRIEF_BY_ID, {"run": dag_run_id}).one()

@@ -231,6 +231,10 @@ class TasksOfRuns:
             for number, task_id, map_index, state, retry_at in self._found.get(dag_run_id, [])
         ]
 
+    def is_any_active(self, dag_run_id: int) -> bool:
+        """Whether one of the run's tasks was on its way to its end when they were read."""
+        return any(task.state in UNFINISHED for task in self.of(dag_run_id))
+
 
 def of_runs(connection: Connection, dag_run_ids: Collection[int]) -> TasksOfRuns:
     """Every task instance of these runs, asked for in one statement."""
@@ -240,6 +244,21 @@ def of_runs(connection: Connection, dag_run_ids: Collection[int]) -> TasksOfRuns
 _OF_RUNS = select(TASK.c.dag_run_id, TASK.c.id, TASK.c.task_id, TASK.c.map_index, TASK.c.state, TASK.c.retry_at).where(
     TASK.c.dag_run_id.in_(bindparam("runs", expanding=True))
 )
+
+
+def of_run_of_attempt(connection: Connection, key: AttemptKey) -> TasksOfRuns:
+    """Every task instance of the run of the one that an attempt holds or held."""
+    return TasksOfRuns(connection.execute(_OF_RUN_OF_ATTEMPT, parameters_of(key)))
+
+
+_HELD = TASK.alias("held")
+#: the run of the task instance that an attempt holds or held
+RUN_OF_ATTEMPT = (
+    select(_HELD.c.dag_run_id)
+    .where(_HELD.c.attempt_id == bindparam("attempt"), _HELD.c.deferral_number == bindparam("deferral"))
+    .scalar_subquery()
+)
+_OF_RUN_OF_ATTEMPT = select(*_OF_RUNS.selected_columns).where(TASK.c.dag_run_id == RUN_OF_ATTEMPT)
 
 
 def states_in_run(connection: Connection, dag_run_id: int) -> dict[str, State]:
