@@ -22,6 +22,12 @@ _.do_POST
 _.do_PUT
 _.do_HEAD
 _.do_DELETE
+_.do_GET
+_.do_PATCH
+_.allow_reuse_address
+_.request_queue_size
+_.process_request
+_.shutdown_request
 _.daemon_threads
 _.handle_error
 _.protocol_version
