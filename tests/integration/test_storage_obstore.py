@@ -37,7 +37,7 @@ from trainflow.storage.drivers import load_before_fork
 from trainflow.storage.urls import open_store
 
 url, options, when = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
-load_before_fork(url)
+load_before_fork(url, options)
 assert len(os.listdir("/proc/self/task")) == 1
 store = open_store(url, storage_options=options)
 assert len(os.listdir("/proc/self/task")) == 1

@@ -22,7 +22,12 @@ from trainflow.operators.chain.init_from import parse_init_from, parse_pin
 from trainflow.operators.chain.notices import note_gate_stop, promotion_notice, push_moved_aliases
 from trainflow.operators.chain.run_conf import CONF_INIT_FROM
 from trainflow.operators.chain.start_weights import adopt_checkpoint, first_start, with_fork_point, with_upstream
-from trainflow.operators.chain.storage_options import open_chain_store, probe_store, store_url
+from trainflow.operators.chain.storage_options import (
+    checkpoint_options,
+    open_chain_store,
+    probe_store,
+    store_url,
+)
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
@@ -110,8 +115,9 @@ class CheckpointOperator(BaseOperator):
         from trainflow.settings.project import project_at
 
         super().warm_up(project_root)
+        settings = load_settings(project_at(project_root))
         # all tasks of the chain use that store
-        load_before_fork(self.store or load_settings(project_at(project_root)).checkpoints.store)
+        load_before_fork(self.store or settings.checkpoints.store, checkpoint_options(self.storage_options, settings))
 
     def chain_facts(self) -> dict[str, Any]:
         pipeline = self.pipeline or self.dag_id

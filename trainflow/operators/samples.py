@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 
 import msgspec
@@ -27,11 +28,12 @@ from trainflow.operators.chain.chain_operator import ChainOperator, author_of
 from trainflow.operators.chain.head import Head, after_skips
 from trainflow.operators.chain.notices import lag_after, note_bad_samples
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
-from trainflow.operators.chain.storage_options import with_options, without_options
+from trainflow.operators.chain.storage_options import sample_options, with_options, without_options
 from trainflow.pluralize import counted
 from trainflow.samples.grid import check_table, grid_of
 from trainflow.samples.partitions import after_watermark, label
 from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.storage.drivers import load_before_fork
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -116,6 +118,14 @@ class DataCheckerOperator(ChainOperator):
         self.in_circle = in_circle
         self.poke_interval = poke_interval.total_seconds() if isinstance(poke_interval, timedelta) else poke_interval
         self.timeout = timeout
+
+    def warm_up(self, project_root: Path) -> None:
+        from trainflow.settings.load import load_settings
+        from trainflow.settings.project import project_at
+
+        super().warm_up(project_root)
+        settings = load_settings(project_at(project_root))
+        load_before_fork(self.samples.path, sample_options(self.samples.storage_options, settings))
 
     def chain_facts(self) -> dict[str, Any]:
         return {"samples": without_options(self.samples), "limits": self.limits, "mode": self.mode}

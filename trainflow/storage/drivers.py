@@ -121,6 +121,8 @@ def load_driver(url: str, options: Mapping[str, Any]) -> None:
     """Import what reaches the files of a URL, which may take a second. Raises InputError as `open_driver` does."""
     reason = _obstore(url, options)
     if not isinstance(reason, str):
+        for name in ("obstore.store", "obstore.exceptions"):
+            import_module(name)
         return
     _before_import(driver_of(url), options)
     with _refusing(url, options, reason):
@@ -143,15 +145,13 @@ def _before_import(driver: str, options: Mapping[str, Any]) -> None:
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
-def load_before_fork(url: str) -> None:
-    """Import what reaches the files of a URL, where forked processes can share it: that starts no thread, and makes no
-    request. Never raises: who uses the store is told what is wrong with it."""
+def load_before_fork(url: str, options: Mapping[str, Any]) -> None:
+    """Import what reaches the files of a URL with these options, where forked processes can share it: of drivers that
+    start no thread by that, and make no request. Never raises: who uses the store is told what is wrong with it."""
+    if driver_of(url) not in EXTRAS:
+        return
     try:
-        if protocol_of(url) in SFTP_PROTOCOLS:
-            load_driver(url, {})
-        elif protocol_of(url) in _OF_OBSTORE:
-            for name in ("obstore.store", "obstore.exceptions", "trainflow.storage.obstore.urls"):
-                import_module(name)
+        load_driver(url, options)
     except Exception as error:
         log.debug("what reaches %s cannot be imported before a fork: %s", redact_text(url), error)
 

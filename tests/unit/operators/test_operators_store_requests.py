@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.simulation.memory_store import MemoryStore
@@ -148,3 +149,28 @@ def test_train_that_was_begun_before_looks_for_saves(training: Any, lab: Any, as
     asked()
     lab.run(build, "train", first_attempt=False)
     assert asked() == {"files_if_few": 1, "put_file": 1}
+
+
+def test_warming_up_imports_what_reaches_the_stores_with_their_options(
+    lab: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver that is not imported by the warm process is imported by every attempt of every run."""
+    loaded: list[tuple[str, dict[str, Any]]] = []
+    for module in ("checkpoint", "samples"):
+        monkeypatch.setattr(
+            f"trainflow.operators.{module}.load_before_fork", lambda url, options: loaded.append((url, dict(options)))
+        )
+    (lab.root / "configs").mkdir(exist_ok=True)
+    (lab.root / "configs" / "trainflow.toml").write_text(
+        '[checkpoints.storage_options]\nendpoint_url = "http://a"\n[samples.storage_options]\nanon = true\n'
+    )
+    samples = msgspec.structs.replace(lab.samples, path="s3://rows/{start:%Y-%m-%d}", storage_options={"key": "k"})
+    with DAG("model"):
+        head = CheckpointOperator(pipeline="model", store="gs://bucket/x", storage_options={"token": "anon"})
+        checker = DataCheckerOperator(samples=samples, checkpoint=head.output)
+    head.warm_up(lab.root)
+    checker.warm_up(lab.root)
+    assert loaded == [
+        ("gs://bucket/x", {"endpoint_url": "http://a", "token": "anon"}),
+        ("s3://rows/{start:%Y-%m-%d}", {"anon": True, "key": "k"}),
+    ]

@@ -126,19 +126,14 @@ def _of_the_environment(environ: Mapping[str, str]) -> Callable[[], Any] | None:
     """What fetches credentials; None where obstore does: of a service principal, a workload, or the machine."""
     if environ.get("AZURE_FEDERATED_TOKEN_FILE") or environ.get("AZURE_CLIENT_SECRET"):
         return None
-    from importlib.util import find_spec
-
-    try:
-        if find_spec("azure.identity") is None:
-            return None
-    except ModuleNotFoundError:
+    try:  # here, and not when it is asked: a process that is forked after this does not import it
+        from azure.identity import DefaultAzureCredential
+    except ImportError:
         return None
     known: list[Any] = []
 
     def fetch() -> dict[str, Any]:
         if not known:
-            from azure.identity import DefaultAzureCredential
-
             known.append(DefaultAzureCredential())
         token = known[0].get_token(_SCOPE)
         return {"token": token.token, "expires_at": datetime.fromtimestamp(token.expires_on, UTC)}
