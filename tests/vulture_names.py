@@ -121,3 +121,14 @@ _.CeleryExecutor
 
 # called by executors that find out later that they could not deliver
 _.not_delivered
+
+# what the templates of the pages read, and their scripts
+_.metric_names
+_.x_ticks
+_.y_ticks
+_.help
+_.choices
+_.wait_x
+_.node_width
+_.node_height
+_.html

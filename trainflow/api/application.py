@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route, request_response
+from starlette.routing import BaseRoute, Route, request_response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trainflow.api.execution import ExecutionApplication
@@ -32,11 +32,11 @@ def compose(
     *,
     token: str | None,
     metrics: Callable[[], str] = lambda: "",
-    others: Mapping[str, ASGIApp] | None = None,
+    pages: Mapping[str, ASGIApp] | None = None,
 ) -> Starlette:
-    """One application of all. `metrics`: the text that Prometheus is given, waited for by a thread. `others`: those for
-    people and programs, by the path below which they stand; like all that is not for attempts or load balancers, they
-    are asked by those alone who show `token`, where there is one."""
+    """One application of all. `metrics`: the text that Prometheus is given, waited for by a thread. `pages`: for
+    people, by path; like all that is not for attempts or load balancers, they are asked by those alone who show
+    `token`, where there is one."""
 
     async def health(_request: Request) -> Response:
         return _json({"status": "ok"})
@@ -64,7 +64,7 @@ def compose(
         Route("/version", _Proven(request_response(version), token), methods=["GET"]),
         Route("/metrics", _Proven(request_response(for_prometheus), token), methods=["GET"]),
         Route("/openapi.json", _Proven(request_response(document), token), methods=["GET"]),
-        *(Mount(path, app=_Proven(app, token)) for path, app in (others or {}).items()),
+        *(Route(path, _Proven(app, token)) for path, app in (pages or {}).items()),
     ]
     application = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _broken})
     # a redirect would name the host that the request names, and lead a worker away from here

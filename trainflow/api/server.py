@@ -26,9 +26,11 @@ from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.pages.lazy import PATHS, LazyPages
 from trainflow.settings.api_address import is_loopback
 from trainflow.settings.model import ApiSettings, Settings
 from trainflow.settings.project import Project
+from trainflow.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +61,14 @@ class ApiServer:
         self._execution = ExecutionApplication(
             service, self._database, project.home, threads=settings.api.execution_threads
         )
+        self._pages = LazyPages(Workspace(project, settings, self._database), clock)
         store_metrics = StoreMetrics()
         self._application = compose(
             self._execution,
             self._presence,
             token=settings.api.token,
             metrics=lambda: store_metrics.text(self._database),
+            pages=dict.fromkeys(PATHS, self._pages),
         )
         self._server = _Server(_configuration(self._application, settings.api, project.root))
 
@@ -78,12 +82,15 @@ class ApiServer:
             asyncio.run(self._server.serve([self._listener]))
             self._presence.end()
         finally:
+            self._pages.close()
             self._execution.close()
             self._line.close()
             self._database.close()
 
     def request_stop(self) -> None:
         """Stop in good order. Fit for a signal handler and for any thread."""
+        # a page that is open would keep its stream for as long as one may wait
+        self._pages.close()
         self._server.request_stop()
 
 

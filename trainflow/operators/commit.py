@@ -99,6 +99,9 @@ class CommitCheckpointOperator(SplitOperator):
         self.retention: tuple[Policy, ...] = _policies(retention)
         self.dependents: tuple[Dependent, ...] = tuple(dependents)
 
+    def chain_facts(self) -> dict[str, Any]:
+        return {"gates": [gate.require for gate in self.gates]}
+
     def execute(self, context: Context) -> dict[str, Any] | None:
         """Returns what was committed (see the class)."""
         from trainflow.checkpoints.ledger.entries import Checkpoint, Skip

@@ -72,6 +72,8 @@ class ChainDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     adopt: Adopt | None = None
     #: the chain whose checkpoints its runs start from
     init_from: InitFrom | None = None
+    #: conditions that a checkpoint must meet to be committed, as they are written
+    gates: list[str] = []
 
     @property
     def places(self) -> list[str]:

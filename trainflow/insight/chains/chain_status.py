@@ -190,7 +190,7 @@ def _reached(
     reached = _chain_status(chain, now, head_only=head_only)
     if reached.problem is None:
         return reached
-    access = _access(dag_id, stored, workspace.project)
+    access = chain_access(dag_id, stored, workspace.project)
     return reached if access is None else _chain_status(chain._replace(access=access), now, head_only=head_only)
 
 
@@ -204,7 +204,7 @@ def _chain_status(chain: PipelineChain, now: datetime, *, head_only: bool) -> Ch
     return with_upstream(chain_status_of(ledger, chain.samples, chain.root, now), chain.document, ledger)
 
 
-def _access(dag_id: str, stored: str, project: Project) -> ChainAccess | None:
+def chain_access(dag_id: str, stored: str, project: Project) -> ChainAccess | None:
     """The options in the pipeline's file, as they stand there; None where it has none, or only its code knows."""
     try:
         found = [each.access for each in dags_named_in(project.absolute(stored)) if each.dag_id == dag_id]

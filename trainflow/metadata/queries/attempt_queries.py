@@ -183,6 +183,14 @@ def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
     )
 
 
+def of_tasks(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """The attempts of task instances, oldest first."""
+    found: list[Row[Any]] = []
+    for part in in_parts(ids):
+        found += connection.execute(select(ATTEMPT).where(ATTEMPT.c.task_instance_id.in_(part)))
+    return sorted(found, key=lambda row: (row.queued_at, row.attempt_id))
+
+
 def done_in_one_go(connection: Connection, runs: Sequence[int]) -> list[Row[Any]]:
     """(dag_run_id, task_instance_id, started_at, ended_at) of the attempts in these runs that came to their own end and
     never waited in the triggerer."""

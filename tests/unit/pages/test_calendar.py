@@ -1,0 +1,58 @@
+"""Partitions as a browser is sent them."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainflow.insight.chains.partition_ranges import PartitionRanges
+from trainflow.pages.calendar import STATES, compact, counts, wire
+from trainflow.samples.spec import Samples
+from trainflow.testing.chains import day
+
+SAMPLES = Samples("d/{start:%Y-%m-%dT%H%M}/", day(0), length_seconds=300)
+
+
+def _ranges(lengths: list[tuple[int, int, int]]) -> list[tuple[int, int, str]]:
+    found, reached = [], 0
+    for gap, length, state in lengths:
+        found.append((reached + gap, length, STATES[state].value))
+        reached += gap + length
+    return found
+
+
+def _found(ranges: list[tuple[int, int, str]], count: int) -> PartitionRanges:
+    return PartitionRanges(
+        pipeline="p",
+        stage="main",
+        branch="main",
+        sequence=3,
+        head=2,
+        watermark=None,
+        first=day(0),
+        length="5m",
+        count=count,
+        ranges=ranges,
+        marks=[],
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9), st.integers(0, len(STATES) - 1)), max_size=30))
+def test_ranges_are_read_as_they_were_written(lengths: list[tuple[int, int, int]]) -> None:
+    ranges = _ranges(lengths)
+    numbers, place, read = compact(ranges), 0, []
+    for at in range(0, len(numbers), 3):
+        gap, length, code = numbers[at : at + 3]
+        read.append((place + gap, length, STATES[code].value))
+        place += gap + length
+    assert read == ranges
+    count = place + 5
+    assert sum(counts(_found(ranges, count)).values()) == count
+
+
+def test_two_hundred_thousand_partitions_are_less_than_fifty_kilobytes() -> None:
+    ranges = _ranges([(0, 360, 6), (0, 3, 7), (0, 1, 9)] * 550)
+    marks = [(day(place), "promotion", "promoted checkpoint 7 to champion", "") for place in range(40)]
+    body = msgspec.json.encode(wire(_found(ranges, 200_200), SAMPLES, marks))
+    assert len(body) < 50 * 1024

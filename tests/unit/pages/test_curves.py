@@ -1,0 +1,46 @@
+"""Lines as drawings."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainflow.pages.curves import HEIGHT, WIDTH, chart, sparkline
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def _points(values: list[float]) -> list[tuple[datetime, float, int]]:
+    return [(START + timedelta(days=place), value, place + 1) for place, value in enumerate(values)]
+
+
+def test_chart_of_nothing_finite_is_none() -> None:
+    assert chart("auc", {"main": _points([math.nan, math.inf])}) is None
+    assert chart("auc", {}) is None
+
+
+def test_chart_shows_limits_that_are_near_and_no_others() -> None:
+    made = chart("auc", {"main": _points([0.6, 0.7])}, [(0.55, "auc >= 0.55"), (9.0, "auc >= 9")])
+    assert made is not None
+    assert [limit.text for limit in made.limits] == ["auc >= 0.55"]
+    assert made.lines[0].points[0].number == 1
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=2000))
+def test_chart_of_any_values_stays_inside_and_keeps_extremes(values: list[float]) -> None:
+    made = chart("auc", {"main": _points(values)})
+    assert made is not None
+    points = made.lines[0].points
+    assert all(0 <= each.x <= WIDTH and 0 <= each.y <= HEIGHT for each in points)
+    assert {min(values), max(values)} <= {each.value for each in points}
+    assert len(points) <= 620
+    assert [each.x for each in points] == sorted(each.x for each in points)
+
+
+@given(st.lists(st.floats(allow_nan=True), max_size=80))
+def test_sparkline_of_any_values_is_points_or_nothing(values: list[float]) -> None:
+    drawn = sparkline(values)
+    assert drawn == "" or all(len(point.split(",")) == 2 for point in drawn.split(" "))

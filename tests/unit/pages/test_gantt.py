@@ -1,0 +1,40 @@
+"""Attempts over time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from trainflow.pages.gantt import WIDTH, AttemptSpan, gantt
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+def _at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def _span(task: str, start: float, end: float | None, number: int = 1) -> AttemptSpan:
+    ended = None if end is None else _at(end)
+    return AttemptSpan(task, number, "success" if ended else "running", _at(start - 1), _at(start), ended)
+
+
+def test_gantt_of_what_has_not_begun_is_none() -> None:
+    assert gantt([AttemptSpan("a", 1, "queued", START, None, None)], ["a"], START) is None
+
+
+def test_long_wait_is_compressed_and_order_is_kept() -> None:
+    drawn = gantt([_span("a", 0, 10), _span("b", 86_400, 86_420), _span("b", 86_430, None, 2)], ["a", "b"], _at(86_440))
+    assert drawn is not None
+    assert [wait.seconds for wait in drawn.waits] == [86_390, 10]
+    assert [task for task, _ in drawn.labels] == ["a", "b"]
+    xs = [bar.x for bar in drawn.bars]
+    assert xs == sorted(xs)
+    assert drawn.bars[-1].x + drawn.bars[-1].width <= WIDTH
+    assert drawn.bars[1].width > drawn.bars[0].width
+    assert drawn.bars[1].y == drawn.bars[2].y
+
+
+def test_attempt_of_no_time_is_still_seen() -> None:
+    drawn = gantt([_span("a", 0, 0)], ["a"], START)
+    assert drawn is not None
+    assert drawn.bars[0].width >= 2

@@ -1,0 +1,76 @@
+"""What is under way, in as few rows as tell whether something has changed. Read only, and nothing is locked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from trainflow.metadata.models import (
+    DagRunTable,
+    DagTable,
+    ImportProblemTable,
+    PoolTable,
+    TaskInstanceTable,
+    in_parts,
+)
+from trainflow.states import DagRunState
+
+RUN = DagRunTable.table
+TASK = TaskInstanceTable.table
+DAG = DagTable.table
+PROBLEM = ImportProblemTable.table
+POOL = PoolTable.table
+
+#: runs that are queued behind others are many at times: so many are told apart
+_MOST_RUNS = 500
+
+_RUNS = (
+    select(RUN.c.id, RUN.c.dag_id, RUN.c.run_id, RUN.c.state, RUN.c.released_at, RUN.c.clear_number, RUN.c.note)
+    .where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
+    .order_by(RUN.c.state.desc(), RUN.c.id)
+    .limit(_MOST_RUNS)
+)
+
+
+def unfinished_runs(connection: Connection) -> list[Row[Any]]:
+    """Runs that have not ended, those that run first."""
+    return list(connection.execute(_RUNS))
+
+
+def unfinished_tasks(connection: Connection, runs: Sequence[int]) -> list[Row[Any]]:
+    """What can change of the tasks of these runs."""
+    columns = (
+        *(TASK.c.dag_run_id, TASK.c.task_id, TASK.c.map_index, TASK.c.state, TASK.c.attempt_id),
+        *(TASK.c.deferral_number, TASK.c.failures, TASK.c.note, TASK.c.retry_at),
+        TASK.c.progress,
+    )
+    rows: list[Row[Any]] = []
+    for part in in_parts(runs):
+        rows += connection.execute(select(*columns).where(TASK.c.dag_run_id.in_(part)).order_by(TASK.c.id))
+    return rows
+
+
+def newest_run(connection: Connection) -> int:
+    """Id of the newest run; 0: there is none."""
+    return connection.execute(select(func.max(RUN.c.id))).scalar() or 0
+
+
+def dags(connection: Connection) -> list[Row[Any]]:
+    """Every DAG, as far as it can change."""
+    return list(
+        connection.execute(
+            select(DAG.c.dag_id, DAG.c.version_id, DAG.c.is_paused, DAG.c.missing_since).order_by(DAG.c.dag_id)
+        )
+    )
+
+
+def problems(connection: Connection) -> list[tuple[Any, ...]]:
+    """Files that give no DAG."""
+    return [tuple(row) for row in connection.execute(select(PROBLEM.c.path, PROBLEM.c.at).order_by(PROBLEM.c.path))]
+
+
+def pools(connection: Connection) -> list[Row[Any]]:
+    """Every pool, as far as it can change."""
+    return list(connection.execute(select(POOL.c.name, POOL.c.slots, POOL.c.include_deferred).order_by(POOL.c.name)))

@@ -1,0 +1,283 @@
+"""What stands at which path, and what every answer says to browsers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import mimetypes
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from importlib import resources
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trainflow.clock import Clock
+from trainflow.errors import (
+    CheckpointNotFound,
+    DagNotFound,
+    DagRunNotFound,
+    InputError,
+    TrainflowError,
+)
+from trainflow.observability.redaction import redact_text
+from trainflow.pages import chain, checkpoint, dag, decisions, fleet, run, waits
+from trainflow.pages.rendering import render
+from trainflow.pages.site import Answer, Handler, NotThere, Site
+from trainflow.workspace.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+#: threads that make pages: apart from those that answer attempts
+_THREADS = 4
+#: pages that are kept for those who ask next, and for how many seconds: a page says how long ago something was
+_MOST_KEPT, _KEPT_SECONDS = 256, 10.0
+#: a form is small
+_LARGEST_FORM = 256 * 1024
+
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+_CHAIN = "/chains/{pipeline}/{stage}/{branch}"
+_RUN = "/dags/{dag_id}/runs/{run_id}"
+#: pages: they answer with what a template shows
+PAGES: tuple[tuple[str, Handler], ...] = (
+    ("/", fleet.fleet),
+    (_CHAIN, chain.chain),
+    (f"{_CHAIN}/partitions/{{start}}", chain.partition),
+    (f"{_CHAIN}/checkpoints", checkpoint.checkpoints),
+    (f"{_CHAIN}/checkpoints/{{which}}", checkpoint.checkpoint),
+    ("/dags", dag.dags),
+    ("/dags/{dag_id}", dag.dag),
+    ("/runs", run.runs),
+    (_RUN, run.run),
+    (f"{_RUN}/tasks/{{task_id}}", run.task),
+    ("/waits", waits.waits),
+)
+#: what scripts and downloads ask for: they answer with a response
+OTHERS: tuple[tuple[str, Handler], ...] = (
+    (f"{_CHAIN}/calendar.json", chain.calendar),
+    (f"{_CHAIN}/borders.json", chain.borders),
+    (f"{_CHAIN}/checkpoints/{{which}}/files/{{path:path}}", checkpoint.file),
+    (f"{_RUN}/tasks/{{task_id}}/log", run.log),
+)
+
+
+class _Kept(NamedTuple):
+    version: tuple[int, ...]
+    until: float
+    answer: Answer
+    body: bytes
+
+
+class PagesApplication:
+    """The pages of one project, as an ASGI application."""
+
+    def __init__(self, workspace: Workspace, clock: Clock) -> None:
+        self.site = Site(workspace, clock)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pages")
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._static = _Static()
+        routes = [
+            Route("/events", self._events),
+            Route("/static/{name}", self._static_file),
+            *(Route(path, self._route(handler, page=True)) for path, handler in PAGES),
+            *(Route(path, self._route(handler, page=False)) for path, handler in OTHERS),
+            *(Route(f"/do/{name}", self._form(handler), methods=["POST"]) for name, handler in decisions.FORMS.items()),
+        ]
+        handlers: Any = {HTTPException: self._refused, Exception: self._broken}
+        self._app = Starlette(routes=routes, exception_handlers=handlers)
+        self._app.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _with_headers(self._app)(scope, receive, send)
+
+    def close(self) -> None:
+        """End all streams, and what is being asked."""
+        self.site.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def _route(self, handler: Handler, *, page: bool) -> Any:
+        async def endpoint(request: Request) -> Response:
+            make = self._page if page else self._other
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, make, handler, request)
+
+        return endpoint
+
+    def _page(self, handler: Handler, request: Request) -> Response:
+        place = (request.url.path, request.url.query)
+        kept = self._kept.get(place)
+        now = self.site.clock.monotonic()
+        # asked before the page is made: what changes meanwhile makes it another one
+        numbers = self.site.feed.numbers()
+        if kept is None or kept.until < now or kept.version != _of(numbers, kept.answer.topics):
+            kept = self._made(handler, request, numbers)
+            if kept.answer.status == 200:
+                self._kept[place] = kept
+                while len(self._kept) > _MOST_KEPT:
+                    self._kept.popitem(last=False)
+        return Response(kept.body, kept.answer.status, {"Cache-Control": "no-cache"}, "text/html")
+
+    def _made(self, handler: Handler, request: Request, numbers: Mapping[str, int]) -> _Kept:
+        try:
+            answer = handler(self.site, request)
+        except TrainflowError as error:
+            answer = _problem(error)
+        until = self.site.clock.monotonic() + _KEPT_SECONDS
+        return _Kept(_of(numbers, answer.topics), until, answer, self._rendered(answer, request))
+
+    def _rendered(self, answer: Answer, request: Request) -> bytes:
+        values = {"topics": answer.topics, "base": base_of(request), "path": request.url.path, **answer.values}
+        values |= {
+            "engine": self.site.feed.engine,
+            "project": self.site.workspace.project.root.name,
+            "files": self._static.version,
+        }
+        return render(answer.template, values).encode("utf-8", "replace")
+
+    def _other(self, handler: Handler, request: Request) -> Response:
+        try:
+            response: Response = handler(self.site, request)
+            return response
+        except TrainflowError as error:
+            answer = _problem(error)
+            return _json({"error": type(error).__name__, "message": answer.values["message"]}, answer.status)
+
+    def _form(self, handler: Handler) -> Any:
+        async def endpoint(request: Request) -> Response:
+            if (problem := _foreign(request)) is not None:
+                return Response(problem, 403, media_type="text/plain")
+            body = b""
+            async for part in request.stream():
+                body += part
+                if len(body) > _LARGEST_FORM:
+                    return Response("the form is too large", 413, media_type="text/plain")
+            request.state.form = decisions.form_of(body)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, self._done, handler, request)
+
+        return endpoint
+
+    def _done(self, handler: Handler, request: Request) -> Response:
+        try:
+            answer = handler(self.site, request)
+        except TrainflowError as error:
+            answer = _problem(error)
+        self._kept.clear()
+        self.site.forget_overview()
+        if isinstance(answer, str):
+            return Response(status_code=303, headers={"Location": base_of(request) + answer})
+        return Response(self._rendered(answer, request), answer.status, {"Cache-Control": "no-store"}, "text/html")
+
+    async def _events(self, request: Request) -> Response:
+        topics = request.query_params.getlist("topic")[:64]
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self.site.feed.events(topics), headers=headers, media_type="text/event-stream")
+
+    async def _static_file(self, request: Request) -> Response:
+        return self._static.answer(request)
+
+    async def _refused(self, request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return self._error_page(request, error.status_code, error.detail, f"there is nothing at {request.url.path}")
+
+    async def _broken(self, request: Request, _error: Exception) -> Response:
+        return self._error_page(request, 500, "Internal error", "the page could not be made: see the log of the server")
+
+    def _error_page(self, request: Request, status: int, title: str, message: str) -> Response:
+        if "text/html" not in request.headers.get("accept", ""):
+            return _json({"error": title.replace(" ", ""), "message": message}, status)
+        answer = Answer("problem.html", {"title": title, "message": message}, (), status)
+        return Response(self._rendered(answer, request), status, media_type="text/html")
+
+
+def _of(numbers: Mapping[str, int], topics: Sequence[str]) -> tuple[int, ...]:
+    return tuple(numbers.get(topic, 0) for topic in topics)
+
+
+def base_of(request: Request) -> str:
+    """The way from a path to the root of the pages, for relative links: whatever prefix stands before it."""
+    return "../" * (request.scope["path"].removeprefix(request.scope.get("root_path", "")).count("/") - 1) or "./"
+
+
+def _problem(error: TrainflowError) -> Answer:
+    missing = isinstance(error, NotThere | DagNotFound | DagRunNotFound | CheckpointNotFound)
+    status = 404 if missing else 400 if isinstance(error, InputError) else 503
+    title = "Not found" if missing else "This cannot be" if status == 400 else "This cannot be read now"
+    return Answer("problem.html", {"title": title, "message": redact_text(str(error))}, (), status)
+
+
+def _foreign(request: Request) -> str | None:
+    """Why a form does not come from a page of ours; None: it does. A browser says where it comes from; what is no
+    browser has to say it as well."""
+    site = request.headers.get("sec-fetch-site")
+    if site not in (None, "same-origin"):
+        return "this form was not sent by a page of this server"
+    origin = request.headers.get("origin")
+    if origin is None and site is None:
+        return "say by the header Origin which page sent this; programs use the REST API"
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        return "this form was sent by a page of another server"
+    return None
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+class _Static:
+    """The files that ship with the package. They are few and small, and are read once."""
+
+    def __init__(self) -> None:
+        folder = resources.files("trainflow.pages").joinpath("static")
+        self._files = {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+        self._tags = {name: f'"{sha256(data).hexdigest()[:16]}"' for name, data in self._files.items()}
+        #: of all of them: a page names it, so that a browser need not ask whether a file has changed
+        self.version = sha256("".join(sorted(self._tags.values())).encode()).hexdigest()[:12]
+
+    def answer(self, request: Request) -> Response:
+        """A file, or that it is the one which the browser has."""
+        name = request.path_params["name"]
+        if name not in self._files:
+            raise HTTPException(404)
+        lasting = request.query_params.get("v") == self.version
+        headers = {"ETag": self._tags[name], "Cache-Control": "max-age=31536000, immutable" if lasting else "no-cache"}
+        if request.headers.get("if-none-match") == self._tags[name]:
+            return Response(status_code=304, headers=headers)
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(self._files[name], 200, headers, "text/javascript" if name.endswith(".js") else kind)
+
+
+def _with_headers(app: ASGIApp) -> ASGIApp:
+    extra: Sequence[tuple[bytes, bytes]] = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return wrapped

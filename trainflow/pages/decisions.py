@@ -1,0 +1,249 @@
+"""Forms that act: each calls the function that the command line calls. What destroys or decides is shown first, as what
+it would do, and done when that is confirmed."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+
+from trainflow.actions import runs as run_actions
+from trainflow.actions.chains.promote import plan_promote, promote
+from trainflow.actions.chains.resume import ResumeRequest, plan_resume, resume
+from trainflow.actions.chains.rewind import RewindDone, plan_rewind, rewind
+from trainflow.actions.dags import set_paused
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import Author
+from trainflow.errors import InputError
+from trainflow.insight.runs.dags import dag_detail
+from trainflow.pages.dag import conf_of
+from trainflow.pages.rendering import segment
+from trainflow.pages.site import Answer, Handler, Site
+from trainflow.pluralize import counted
+from trainflow.states import TriggeredBy
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
+
+Form = Mapping[str, str]
+
+
+def form_of(body: bytes) -> dict[str, str]:
+    """The fields of a form; of one that is there twice the last."""
+    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=500)
+    return {name: values[-1] for name, values in fields.items()}
+
+
+class ActionPlan(NamedTuple):
+    """What would be done. `command`: what does the same on a command line; `back`: where it was asked for."""
+
+    title: str
+    lines: list[str]
+    command: str
+    back: str
+
+
+def _form(act: Callable[[Site, Form], ActionPlan | str]) -> Handler:
+    """A form whose function plans without `confirmed`, and returns where to go once it is done."""
+
+    def handler(site: Site, request: Request) -> Answer | str:
+        form: Form = request.state.form
+        check_engine(site)
+        found = act(site, form)
+        if isinstance(found, str):
+            return found
+        again = {name: value for name, value in form.items() if name != "confirmed"}
+        action = request.url.path.rpartition("/")[2]
+        return Answer("confirm.html", {"title": found.title, "plan": found, "fields": again, "action": action})
+
+    return handler
+
+
+def check_engine(site: Site) -> None:
+    """Refuse while no engine is alive: a page that is only looked at changes nothing. Raises InputError."""
+    site.feed.numbers()
+    if site.feed.engine.state in ("none", "database"):
+        raise InputError(
+            "nothing is done from here while no engine is alive: 'trainflow standalone' or 'trainflow start PIPELINE' "
+            "starts one, and each command works without"
+        )
+
+
+def author() -> Author:
+    """Who acts: the person whose server this is."""
+    host = socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return Author(hostname=host, person=f"{user}@{host} (page)")
+
+
+def _confirmed(form: Form) -> bool:
+    return form.get("confirmed") == "yes"
+
+
+def _field(form: Form, name: str) -> str:
+    """A field that has to be there. Raises InputError."""
+    value = form.get(name, "").strip()
+    if not value:
+        raise InputError(f"the form lacks '{name}'")
+    return value
+
+
+# -- chains ------------------------------------------------------------------------------------------------------------
+
+
+class _Chosen(NamedTuple):
+    file: OpenedPipeline
+    chain: PipelineChain
+    key: ChainKey
+    page: str
+
+
+def _chosen(site: Site, form: Form) -> _Chosen:
+    """The chain of a form, its file read anew."""
+    key = ChainKey(_field(form, "pipeline"), _field(form, "stage"), _field(form, "branch"))
+    snapshot = site.snapshot_of(key)
+    if snapshot is None:
+        raise InputError(f"no pipeline of this project trains a chain {key}")
+    path = site.workspace.project.absolute(snapshot.path)
+    file = read_pipeline(site.workspace, path, {})
+    page = f"chains/{key.pipeline}/{key.stage}/{key.branch}"
+    return _Chosen(file, file.one_chain(key.stage, key.branch), key, page)
+
+
+def _resume(site: Site, form: Form) -> ActionPlan | str:
+    chosen = _chosen(site, form)
+    decision = _field(form, "decision")
+    if decision not in ("accept", "skip", "rewind", "again"):
+        raise InputError(f"there is no decision '{decision}'")
+    back = _count(form.get("rewind") or "1", "rewind") if decision == "rewind" else 0
+    asked = ResumeRequest(
+        decision=decision,  # type: ignore[arg-type]
+        rewind=back,
+        stage=chosen.key.stage,
+        branch=chosen.key.branch,
+        only_record=True,
+    )
+    option = {"again": "", "rewind": f" --rewind {back}"}.get(decision, f" --{decision}")
+    command = f"trainflow resume {chosen.key.arguments}{option}"
+    if not _confirmed(form):
+        planned = plan_resume(chosen.file, asked, now=site.now)
+        said = planned.sentence if planned else "the next run looks at the samples again"
+        lines = [said, "then a run is queued, which goes on from there"]
+        return ActionPlan(f"Resume {chosen.key}", lines, command, chosen.page)
+    resume(chosen.file, asked, who=author(), now=site.now, reason=form.get("reason", ""))
+    site.watch.forget(chosen.chain.dag_id)
+    request = run_actions.RunRequest(triggered_by=TriggeredBy.CLI, note="after a decision on the page")
+    if not site.workspace.active_runs(chosen.chain.dag_id):
+        run_actions.trigger(site.workspace, chosen.chain.dag_id, request, site.now)
+    return chosen.page
+
+
+def _promote(site: Site, form: Form) -> ActionPlan | str:
+    chosen = _chosen(site, form)
+    which, alias = _field(form, "which"), _field(form, "alias")
+    back = f"{chosen.page}/checkpoints/{segment(which)}"
+    if not _confirmed(form):
+        planned = plan_promote(chosen.file, chosen.chain, which, alias, now=site.now)
+        lines = [f"checkpoint {planned.sequence} gets the alias {planned.alias}; what had it loses it"]
+        lines += [f"{each.dag_id} starts from it" for each in planned.dependents]
+        command = f"trainflow checkpoints promote {chosen.key.arguments} {which} --alias {alias}"
+        return ActionPlan(f"Promote checkpoint {planned.sequence}", lines, command, back)
+    promote(chosen.file, chosen.chain, which, alias, who=author(), now=site.now, reason=form.get("reason", ""))
+    return back
+
+
+def _rewind(site: Site, form: Form) -> ActionPlan | str:
+    chosen = _chosen(site, form)
+    to, cascade = _field(form, "to"), form.get("cascade") == "yes"
+    plan = plan_rewind(chosen.chain, to=to, before=None, cascade=cascade)
+    if not _confirmed(form):
+        lines = _rewound(plan.outcome(dry_run=True))
+        command = f"trainflow checkpoints rewind {chosen.key.arguments} --to {to}{' --cascade' if cascade else ''}"
+        return ActionPlan(f"Rewind {chosen.key}", lines, command, chosen.page)
+    rewind(chosen.file, chosen.chain, plan, who=author(), now=site.now, reason=form.get("reason", ""))
+    site.watch.forget(chosen.chain.dag_id)
+    return chosen.page
+
+
+def _rewound(planned: RewindDone) -> list[str]:
+    lines = []
+    for each in planned.rewound:
+        where = f"checkpoint {each.to}" if each.to else "before its first checkpoint"
+        lines.append(
+            f"{each.chain}: from checkpoint {each.from_} back to {where}; {counted(each.undone, 'checkpoint')}"
+        )
+        lines += [f"alias {alias} moves with it" for alias in each.aliases]
+    return [*lines, "no file is deleted; what is undone is trained again by the next run"]
+
+
+# -- runs and DAGs -----------------------------------------------------------------------------------------------------
+
+
+def _run_page(form: Form) -> str:
+    return f"dags/{segment(_field(form, 'dag'))}/runs/{segment(_field(form, 'run'))}"
+
+
+def _clear(site: Site, form: Form) -> ActionPlan | str:
+    dag, run, task = _field(form, "dag"), _field(form, "run"), form.get("task", "")
+    asked = run_actions.ClearRequest(runs=[run], tasks=[task] if task else [], failed=form.get("failed") == "yes")
+    if not _confirmed(form):
+        (planned,) = run_actions.plan_clear(site.workspace, dag, asked)
+        lines = [f"run {planned.number} runs again: {', '.join(planned.cleared)}"]
+        command = f"trainflow runs clear {dag} {run}{f' --task {task}' if task else ''}"
+        return ActionPlan(f"Clear run {planned.number} of {dag}", lines, command, _run_page(form))
+    run_actions.clear(site.workspace, dag, asked, site.now)
+    return _run_page(form)
+
+
+def _cancel(site: Site, form: Form) -> ActionPlan | str:
+    dag, run = _field(form, "dag"), _field(form, "run")
+    if not _confirmed(form):
+        planned = run_actions.plan_cancel(site.workspace, dag, run, site.now)
+        lines = [f"run {planned.run.number} ends as failed"]
+        lines += [f"told to stop: {', '.join(planned.failing)}"] if planned.failing else []
+        lines += [f"never run: {', '.join(planned.skipped)}"] if planned.skipped else []
+        command = f"trainflow runs cancel {dag} {run}"
+        return ActionPlan(f"Cancel run {planned.run.number} of {dag}", lines, command, _run_page(form))
+    run_actions.cancel(site.workspace, dag, run, site.now, note=f"cancelled by {author().person}")
+    return _run_page(form)
+
+
+def _trigger(site: Site, form: Form) -> ActionPlan | str:
+    dag = _field(form, "dag")
+    detail = dag_detail(site.workspace, dag)
+    try:
+        conf = conf_of(detail.document["params"], form)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    note = form.get("note", "").strip() or None
+    asked = run_actions.RunRequest(conf=conf, note=note, run_id=form.get("run_id", "").strip() or None)
+    done = run_actions.trigger(site.workspace, dag, asked, site.now)
+    return f"dags/{segment(dag)}/runs/{segment(done.run.run_id)}"
+
+
+def _pause(site: Site, form: Form) -> ActionPlan | str:
+    dag = _field(form, "dag")
+    set_paused(site.workspace, dag, paused=form.get("paused") == "yes")
+    return f"dags/{segment(dag)}"
+
+
+def _count(text: str, name: str) -> int:
+    if not text.isdecimal() or not 0 < int(text[:9]) < 1_000_000:
+        raise InputError(f"{name}: {text!r} is no number of checkpoints")
+    return int(text)
+
+
+FORMS: dict[str, Any] = {
+    "resume": _form(_resume),
+    "promote": _form(_promote),
+    "rewind": _form(_rewind),
+    "clear": _form(_clear),
+    "cancel": _form(_cancel),
+    "trigger": _form(_trigger),
+    "pause": _form(_pause),
+}

@@ -1,0 +1,219 @@
+"""One run: its tasks as a graph and over time, a task with its attempts, what one printed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from trainflow.errors import InputError
+from trainflow.insight.runs.runs import RunDetail, list_runs, run_detail
+from trainflow.insight.runs.tasks import TaskDetail, TaskSummary, attempt_log, has_ended, task_detail
+from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.observability.redaction import redact
+from trainflow.pages.gantt import AttemptSpan, gantt
+from trainflow.pages.graph import graph
+from trainflow.pages.log_text import log_markup
+from trainflow.pages.site import Answer, NotThere, Site
+from trainflow.serialization.document import DagDocument
+from trainflow.states import FINISHED
+
+#: runs in a page
+_RUNS = 100
+#: of a log, so many bytes are shown and sent at a time: the end of a longer one
+_LOG_BYTES = 128 * 1024
+
+
+def runs(site: Site, request: Request) -> Answer:
+    """Runs of all DAGs, the newest first, in a state or of a DAG."""
+    dag_id, state = request.query_params.get("dag") or None, request.query_params.get("state") or None
+    listing = list_runs(site.workspace, dag_id, site.now, state=state, limit=_RUNS)
+    values = {"title": "Runs", "runs": listing.runs, "dag": dag_id or "", "state": state or "", "most": _RUNS}
+    return Answer("runs.html", values, ("runs",))
+
+
+class RunFacts(NamedTuple):
+    """A run, the document it is pinned to, and all its attempts."""
+
+    detail: RunDetail
+    document: DagDocument
+    spans: list[AttemptSpan]
+
+
+def _facts(site: Site, dag_id: str, run_id: str) -> RunFacts:
+    detail = run_detail(site.workspace, dag_id, run_id, site.now)
+    with site.workspace.database.reading() as connection:
+        row = run_queries.get(connection, dag_id, detail.run_id)
+        document, _ = Versions().get(connection, row.version_id)
+        tasks = {each.id: each.task_id for each in task_queries.rows_of_run(connection, row.id)}
+        attempts = attempt_queries.of_tasks(connection, list(tasks))
+    spans = [
+        AttemptSpan(
+            tasks[each.task_instance_id],
+            each.try_number,
+            each.outcome or "running",
+            each.queued_at,
+            each.started_at,
+            each.ended_at,
+        )
+        for each in attempts
+    ]
+    return RunFacts(detail, document, spans)
+
+
+def run(site: Site, request: Request) -> Answer:
+    """The page of a run."""
+    dag_id, run_id = request.path_params["dag_id"], request.path_params["run_id"]
+    facts = _facts(site, dag_id, run_id)
+    detail, document = facts.detail, facts.document
+    order = [task.task_id for task in document.tasks]
+    values = {
+        "title": f"Run {detail.number} of {detail.dag_id}",
+        "run": detail,
+        "finished": detail.state in ("success", "failed"),
+        "graph": run_graph(document, detail.tasks),
+        "gantt": gantt(facts.spans, order, site.now),
+        "checkpoint": _committed(site, detail),
+    }
+    return Answer("run.html", values, (f"run:{detail.dag_id}/{detail.run_id}", f"dag:{detail.dag_id}"))
+
+
+def run_graph(document: DagDocument, tasks: Sequence[TaskSummary]) -> Any:
+    """The tasks of a run, each in its state."""
+    states = {task.task_id: task.state for task in tasks}
+    return graph(
+        {task.task_id: task.upstream for task in document.tasks},
+        states,
+        {task.task_id: task.operator for task in document.tasks},
+    )
+
+
+def _committed(site: Site, detail: RunDetail) -> Any:
+    """The chain and the number of the checkpoint that a run committed."""
+    from trainflow.insight.ended_runs import run_line
+
+    with site.workspace.database.reading() as connection:
+        row = run_queries.get(connection, detail.dag_id, detail.run_id)
+        versions = Versions()
+        document, _ = versions.get(connection, row.version_id)
+        line = run_line(connection, row, versions)
+    if document.chain is None:
+        return None
+    return {"chain": document.chain, "line": line}
+
+
+# -- a task ------------------------------------------------------------------------------------------------------------
+
+
+def task(site: Site, request: Request) -> Answer:
+    """The page of a task of a run."""
+    names = request.path_params
+    detail = task_detail(site.workspace, names["dag_id"], names["run_id"], names["task_id"], site.now)
+    chosen = request.query_params.get("attempt") or (detail.attempts[-1].attempt_id if detail.attempts else None)
+    attempt = next((each for each in detail.attempts if each.attempt_id == chosen), None)
+    values = {
+        "title": f"{detail.task_id} of run {detail.run_id}",
+        "task": detail,
+        "attempt": attempt,
+        "log": _log(site, detail, attempt.log_path, None) if attempt is not None else None,
+        "fields": _fields(site, detail),
+        "xcoms": redact(detail.xcoms),
+        "progress": _progress(detail),
+        "live": detail.state not in FINISHED,
+    }
+    return Answer("task.html", values, (f"run:{detail.dag_id}/{detail.run_id}", f"dag:{detail.dag_id}"))
+
+
+def _fields(site: Site, detail: TaskDetail) -> dict[str, Any]:
+    """The template fields as they are written: only the process of an attempt renders them."""
+    with site.workspace.database.reading() as connection:
+        row = run_queries.get(connection, detail.dag_id, detail.run_id)
+        document, _ = Versions().get(connection, row.version_id)
+    described = document.task(detail.task_id)
+    shown: dict[str, Any] = redact(described.template_fields if described is not None else {})
+    return shown
+
+
+def _progress(detail: TaskDetail) -> dict[str, Any]:
+    """How far it is: share, words, and what else it reported."""
+    progress = dict(detail.progress or {})
+    done, total = progress.pop("done", None), progress.pop("total", None)
+    unit, note = progress.pop("unit", None) or "", progress.pop("note", None) or ""
+    share = min(1.0, done / total) if total and done is not None else None
+    numbers = {key: value for key, value in progress.items() if isinstance(value, int | float)}
+    numbers |= {
+        key: value
+        for each in progress.values()
+        if isinstance(each, dict)
+        for key, value in each.items()
+        if isinstance(value, int | float)
+    }
+    return {"done": done, "total": total, "unit": unit, "note": note, "share": share, "metrics": numbers}
+
+
+# -- what it printed ---------------------------------------------------------------------------------------------------
+
+
+class LogPart(msgspec.Struct, frozen=True):
+    """Some of a log, as HTML; `position`: where it goes on; `cut`: there is more before it."""
+
+    html: str
+    position: int
+    cut: bool
+    ended: bool
+
+
+def _log(site: Site, detail: TaskDetail, path: str, position: int | None) -> LogPart:
+    found = readable_log(site, path)
+    if found is None:
+        return LogPart("", 0, False, detail.state in FINISHED)
+    return log_part(found, position, ended=detail.state in FINISHED)
+
+
+def readable_log(site: Site, path: str) -> Path | None:
+    """The file of a log, where it is there; never one outside of the home's folder of logs. Raises NotThere."""
+    logs = (site.workspace.project.home.path / "logs").resolve()
+    found = Path(path).resolve()
+    if not found.is_relative_to(logs):
+        raise NotThere(f"the log is not in {logs}")
+    return found if found.is_file() else None
+
+
+def log_part(path: Path, position: int | None, *, ended: bool) -> LogPart:
+    """What was written from `position` on; None: the end of it, as much as a page shows."""
+    size = path.stat().st_size
+    if position is None or position > size:  # it was rotated: what is there is new
+        position = max(0, size - _LOG_BYTES) if position is None else 0
+    with path.open("rb") as file:
+        file.seek(position)
+        data = file.read(_LOG_BYTES)
+    cut = position > 0
+    if cut and position == max(0, size - _LOG_BYTES) and b"\n" in data:
+        data = data.partition(b"\n")[2]
+        position = size - len(data)
+    whole = data if ended else data[: data.rfind(b"\n") + 1]
+    return LogPart(str(log_markup(whole.decode("utf-8", "replace"))), position + len(whole), cut, ended)
+
+
+def log(site: Site, request: Request) -> Response:
+    """More of a log as JSON from `position` on; or, without it, all of it as a file."""
+    names = request.path_params
+    dag_id, run_id, task_id = names["dag_id"], names["run_id"], names["task_id"]
+    chosen = attempt_log(site.workspace, dag_id, run_id, task_id, request.query_params.get("attempt"))
+    path = readable_log(site, chosen.path)
+    position = request.query_params.get("position")
+    if position is None:
+        if path is None:
+            raise NotThere("nothing was printed or logged")
+        return FileResponse(path, media_type="text/plain; charset=utf-8", filename=path.name)
+    if not position.isdecimal() or len(position) > 15:
+        raise InputError(f"position={position} is no number of bytes")
+    # in this order: what was written before the attempt ended is read then
+    ended = has_ended(site.workspace, chosen)
+    part = log_part(path, int(position), ended=ended) if path is not None else LogPart("", 0, False, ended)
+    return Response(msgspec.json.encode(part), media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -1,0 +1,162 @@
+"""What all pages share: the project, what is watched of it, and what a page is made of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+
+from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.clock import Clock
+from trainflow.errors import InputError, TrainflowError
+from trainflow.insight import live
+from trainflow.insight.chains.chain_status import chain_access
+from trainflow.insight.chains.history import ChainHistory
+from trainflow.insight.snapshot import DagSnapshot
+from trainflow.insight.status import Overview, overview_of
+from trainflow.messages.parsed_file import ChainAccess
+from trainflow.pages.feed import Feed
+from trainflow.pages.watch import ChainWatch
+from trainflow.workspace.locate import Selection
+from trainflow.workspace.pipelines import PipelineChain
+from trainflow.workspace.workspace import Workspace
+
+#: overviews are good for so many seconds: one request asks several times
+_OVERVIEW_SECONDS = 1.0
+
+
+class Answer(NamedTuple):
+    """A page: its template, what it shows, and the topics on whose change it is another one."""
+
+    template: str
+    values: Mapping[str, Any]
+    topics: tuple[str, ...] = ()
+    status: int = 200
+
+
+class NotThere(TrainflowError):
+    """What was asked for is not there."""
+
+
+class OpenedChain:
+    """A chain that pages have asked about; ledger and history are read on. One thread at a time: `lock`."""
+
+    def __init__(self, chain: PipelineChain, ledger: Ledger) -> None:
+        self.chain = chain
+        self.ledger = ledger
+        self.lock = threading.RLock()
+        self._history = ChainHistory()
+
+    def history(self) -> ChainHistory:
+        """The history up to now. Raises LedgerCorrupt, StoreFailure."""
+        with self.lock:
+            try:
+                self._history.read(self.ledger)
+            except TrainflowError:
+                # a ledger that was restored is read anew
+                self._history = ChainHistory()
+                self._history.read(self.ledger)
+            return self._history
+
+
+class Site:
+    """One project, for all pages. Fit for several threads."""
+
+    def __init__(self, workspace: Workspace, clock: Clock) -> None:
+        self.workspace = workspace
+        self.clock = clock
+        self.feed = Feed(self._look, clock, beside=self._beside)
+        self.watch = ChainWatch(workspace, clock, self._status_changed)
+        self._chains: dict[ChainKey, OpenedChain] = {}
+        self._lock = threading.Lock()
+        self._overview: tuple[float, Overview] | None = None
+
+    @property
+    def now(self) -> datetime:
+        """Time at this moment."""
+        return self.clock.now()
+
+    def overview(self) -> Overview:
+        """All DAGs of the project, as the database and the files have them."""
+        with self._lock:
+            if self._overview is None or self.clock.monotonic() - self._overview[0] > _OVERVIEW_SECONDS:
+                self._overview = self.clock.monotonic(), overview_of(Selection(self.workspace), self.now)
+            return self._overview[1]
+
+    def snapshot_of(self, key: ChainKey) -> DagSnapshot | None:
+        """The DAG that trains a chain; of a branch that no DAG is known of, that of its stage."""
+        found = [each for each in self.overview().snapshots if each.chain is not None]
+        names = {(each.chain.pipeline, each.chain.stage, each.chain.branch): each for each in found if each.chain}
+        exact = names.get((key.pipeline, key.stage, key.branch))
+        return exact or next((each for name, each in names.items() if name[:2] == (key.pipeline, key.stage)), None)
+
+    def chain(self, key: ChainKey) -> OpenedChain:
+        """A chain by its name. Raises NotThere, and what its store raises."""
+        with self._lock:
+            opened = self._chains.get(key)
+        if opened is not None:
+            return opened
+        snapshot = self.snapshot_of(key)
+        if snapshot is None or snapshot.chain is None:
+            raise NotThere(f"no pipeline of this project trains a chain {key}")
+        document = msgspec.structs.replace(snapshot.chain, branch=key.branch)
+        chain = PipelineChain(snapshot.dag_id, document, ChainAccess(), self.workspace)
+        opened = OpenedChain(*_reached(chain, snapshot))
+        with self._lock:
+            return self._chains.setdefault(key, opened)
+
+    def seen_of(self, opened: OpenedChain, look: Callable[[OpenedChain, datetime], Any]) -> Any:
+        """What a look at the samples of a chain found last; an old one is taken anew beside. Pages that show the chain
+        are told when that has come."""
+        return self.watch.seen(opened.chain.dag_id, opened.ledger.chain, lambda: look(opened, self.now))
+
+    def forget_overview(self) -> None:
+        """Look anew: something was done."""
+        with self._lock:
+            self._overview = None
+
+    def close(self) -> None:
+        """End what was begun."""
+        self.feed.close()
+        self.watch.close()
+
+    def _look(self) -> live.Look:
+        return live.look(self.workspace.project, self.workspace.settings, self.workspace.database, self.now)
+
+    def _beside(self) -> None:
+        if any(topic == "fleet" or topic.startswith("dag:") for topic in self.feed.watched):
+            self.watch.keep_fresh(self.now)
+
+    def _status_changed(self, dag_id: str) -> None:
+        self.feed.changed(("fleet", f"dag:{dag_id}"))
+
+
+def _reached(chain: PipelineChain, snapshot: DagSnapshot) -> tuple[PipelineChain, Ledger]:
+    """The chain with the settings of the project; where these do not do, with what stands in its file."""
+    try:
+        ledger = chain.ledger()
+        ledger.state()
+    except TrainflowError:
+        access = chain_access(snapshot.dag_id, snapshot.path, chain.workspace.project)
+        if access is None:
+            raise
+        chain = chain._replace(access=access)
+        ledger = chain.ledger()
+    return chain, ledger
+
+
+Handler = Callable[[Site, Request], Any]
+
+
+def key_of(request: Request) -> ChainKey:
+    """The chain that a path names. Raises NotThere."""
+    names = request.path_params
+    try:
+        return ChainKey(names["pipeline"], names["stage"], names["branch"])
+    except InputError as error:
+        raise NotThere(str(error)) from None
