@@ -81,6 +81,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-store", action="store_true", help="also tests of stores whose drivers take long")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # each worker collects for itself, and refuses to begin where the names differ
     unsteady = [item.nodeid for item in items if " at 0x" in item.nodeid]
@@ -91,15 +92,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("every_store"):
                 item.add_marker(left_out)
+    items[:] = _slow_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _slow_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """The tests in the order in which they are shared out: each worker gets as many in a row, and begins with its share
+    of the slow ones. What is left at the end, and taken over by a worker that has done its own, takes no time."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    if workers == 1 or not slow:
+        return items
+    return [
+        item
+        for worker in range(workers)
+        for kind in (slow, others)
+        for item in kind[len(kind) * worker // workers : len(kind) * (worker + 1) // workers]
+    ]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """The whole suite on all processors. A person who names a path or a word wants an answer before workers have
-    begun."""
+    """The whole suite on all processors, and one worker more: most of what is slow waits for other processes. A person
+    who names a path or a word wants an answer before workers have begun."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
         return 0
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return min(len(processors), MOST_WORKERS) if len(processors) > 1 else 0
+    return min(len(processors) + 1, MOST_WORKERS) if len(processors) > 1 else 0
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,15 @@ def pinned_to(processor: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+def processor_now() -> int:
+    """The one this process runs on; 0 where the system does not say."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[36])
+
+
 def processors() -> list[int]:
     """Those this process may use."""
     if hasattr(os, "sched_getaffinity"):
