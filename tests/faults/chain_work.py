@@ -10,7 +10,7 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.promote import promote

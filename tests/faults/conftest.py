@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.storage.local import LocalStore
 
 #: the instructions of the worker; it dies after a step of the commit, beside the creation of its entry, or when a gate
@@ -21,7 +21,7 @@ import os, signal, sys
 import msgspec
 from pathlib import Path
 from trainflow.checkpoints.commit.commit import STEPS, Commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.storage.local import LocalStore
 from trainflow.errors import ChainStopped

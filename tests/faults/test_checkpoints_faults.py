@@ -12,7 +12,7 @@ import pytest
 
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import STEPS, commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import StoreFailure

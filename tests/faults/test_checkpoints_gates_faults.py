@@ -10,7 +10,7 @@ import pytest
 
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.promote import Promote

@@ -17,7 +17,7 @@ from tests.support.command_line import CommandLine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest, summary_of
+from trainflow.checkpoints.commit.commit_decision import CommitRequest, summary_of
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.identifiers import digest, new_attempt_id

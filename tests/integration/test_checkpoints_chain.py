@@ -12,7 +12,7 @@ import pytest
 from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune

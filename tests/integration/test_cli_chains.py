@@ -12,7 +12,7 @@ from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest, summary_of
+from trainflow.checkpoints.commit.commit_decision import CommitRequest, summary_of
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.errors import InputError
 from trainflow.identifiers import new_attempt_id

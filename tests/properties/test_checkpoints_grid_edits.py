@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.checkpoints.commit.conclusion import summary_of
+from trainflow.checkpoints.commit.commit_decision import summary_of
 from trainflow.checkpoints.ledger.entries import (
     ArtifactFile,
     Artifacts,

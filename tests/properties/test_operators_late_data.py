@@ -13,7 +13,7 @@ from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import CommitRequest, commit
-from trainflow.checkpoints.commit.conclusion import summary_of
+from trainflow.checkpoints.commit.commit_decision import summary_of
 from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest, trained_since
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, HoleRecord
 from trainflow.checkpoints.ledger.ledger import Ledger

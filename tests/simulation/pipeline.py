@@ -17,7 +17,7 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.execution.dag_files import DagFiles, LoadedFile
 from trainflow.messages.workload import DagSource
-from trainflow.operators.samples import DataCheckerOperator
+from trainflow.operators.data_checker import DataCheckerOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.serialization.document import DagDocument, encode
 

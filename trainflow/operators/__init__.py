@@ -3,7 +3,7 @@
     from trainflow.operators import CheckpointOperator, DataCheckerOperator, TrainOperator, TriggerDagRunOperator
 
 One run of a chain is `checkpoint → samples → [evaluate →] train → commit → next`. Each operator is one module, named
-after its task; what they hand to each other is small JSON, and none of it is secret.
+after its class; what they hand to each other is small JSON, and none of it is secret.
 
 Invariants
 - `execute` may be killed at any point and run again by another attempt: a commit gives the same checkpoint, a trigger
@@ -14,10 +14,10 @@ Invariants
 A change breaks this when importing a name loads pyarrow, fsspec, mlflow or jinja2, when an operator keeps state outside
 of the ledger and the outcome of its attempt, or when a default depends on the time of day.
 
-Reading order: `checkpoint`, `samples`, `train`, `evaluate`, `commit`, `after_commit`, `trigger_dagrun`; then what they
-stand on: `chain` (the head, the way into its chain, where weights come from, what is told), `training` (what a function
-or program is given, and its saves), `function_reference`, `process_group`, `triggers` (what is waited for). `python`
-and `bash` chain nothing.
+Reading order: `checkpoint`, `data_checker`, `train`, `evaluate`, `commit`, `after_commit`, `trigger_dagrun`; then what
+they stand on: `chain` (the head, the way into its chain, where weights come from, what is told), `training` (what a
+function or program is given, and its saves), `function_reference`, `process_group`, `triggers` (what is waited for).
+`python` and `bash` chain nothing.
 
 Names are loaded when they are first asked for.
 """
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from trainflow.operators.bash import BashOperator
     from trainflow.operators.checkpoint import CheckpointOperator
     from trainflow.operators.commit import CommitCheckpointOperator
+    from trainflow.operators.data_checker import DataCheckerOperator
     from trainflow.operators.evaluate import EvaluateOperator
     from trainflow.operators.python import EmptyOperator, PythonOperator
-    from trainflow.operators.samples import DataCheckerOperator
     from trainflow.operators.train import TrainOperator
     from trainflow.operators.training.command import training_task
     from trainflow.operators.training.training_context import EvaluateContext, ParentCheckpoint, TrainContext
@@ -79,7 +79,7 @@ _MODULES = {
     "CheckpointOperator": "operators.checkpoint",
     "Checks": "samples.spec",
     "CommitCheckpointOperator": "operators.commit",
-    "DataCheckerOperator": "operators.samples",
+    "DataCheckerOperator": "operators.data_checker",
     "EmptyOperator": "operators.python",
     "EvaluateContext": "operators.training.training_context",
     "EvaluateOperator": "operators.evaluate",

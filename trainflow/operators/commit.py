@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.commit import Done
-    from trainflow.checkpoints.commit.conclusion import CommitRequest, NamedMetric
+    from trainflow.checkpoints.commit.commit_decision import CommitRequest, NamedMetric
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.init_from import Dependent
@@ -186,7 +186,7 @@ class CommitCheckpointOperator(SplitOperator):
         return aliases
 
     def _request(self, head: Head, split: Split, ti: TaskInstance) -> CommitRequest:
-        from trainflow.checkpoints.commit.conclusion import CommitRequest, summary_of
+        from trainflow.checkpoints.commit.commit_decision import CommitRequest, summary_of
         from trainflow.checkpoints.ledger.entries import Artifacts
 
         trained = self._trained()
@@ -213,7 +213,7 @@ class CommitCheckpointOperator(SplitOperator):
         )
 
     def _named_metrics(self, ti: TaskInstance) -> tuple[NamedMetric, ...]:
-        from trainflow.checkpoints.commit.conclusion import named_metrics
+        from trainflow.checkpoints.commit.commit_decision import named_metrics
 
         found = named_metrics(self.gates, self.promote, self.retention)
         return tuple(msgspec.structs.replace(each, place=self.place_of(each.key, ti)) for each in found)

@@ -19,9 +19,9 @@ from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
 from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
+from trainflow.operators.data_checker import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.evaluate import EvaluateOperator
 from trainflow.operators.python import PythonOperator
-from trainflow.operators.samples import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
 from trainflow.pipeline_spec.model import PipelineSpec, StageSpec

@@ -14,7 +14,7 @@ from typing import Any
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger.entries import (
     ArtifactFile,
     Artifacts,

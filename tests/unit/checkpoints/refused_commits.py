@@ -8,7 +8,7 @@ import msgspec
 
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import STEPS
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import (
     Author,

@@ -14,8 +14,8 @@ from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.operators.checkpoint import CheckpointOperator
 from trainflow.operators.commit import CommitCheckpointOperator
+from trainflow.operators.data_checker import DataCheckerOperator
 from trainflow.operators.evaluate import EvaluateOperator
-from trainflow.operators.samples import DataCheckerOperator
 from trainflow.operators.train import TrainOperator
 from trainflow.operators.training.training_context import EvaluateContext, TrainContext
 from trainflow.samples.spec import SplitLimits

@@ -1,6 +1,6 @@
 """Commit a checkpoint: from the files a trainer wrote to the ledger entry that makes them the head.
 
-Reading order: `output_checks` (what a trainer left), `artifacts` (its files, taken over), `conclusion` (what a run
+Reading order: `output_checks` (what a trainer left), `artifacts` (its files, taken over), `commit_decision` (what a run
 wants, what gates say of it, and the entry that comes to), `gates` (conditions, and what happens when one is not met),
 `commit` (the named steps, and the fence: is it next on the chain?).
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.conclusion import CommitRequest, Conclusion, ledger_entry_of, verdict_of
+from trainflow.checkpoints.commit.commit_decision import CommitRequest, Conclusion, ledger_entry_of, verdict_of
 from trainflow.checkpoints.commit.gates import (
     CommitCheckpoint,
     RewindBy,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from trainflow.checkpoints.commit.conclusion import accepted_checkpoint
+from trainflow.checkpoints.commit.commit_decision import accepted_checkpoint
 from trainflow.checkpoints.ledger.entries import (
     Acceptance,
     Author,

@@ -38,7 +38,7 @@ WARM_MODULES = (
     "trainflow.checkpoints.ledger.ledger",
     "trainflow.checkpoints.saves.intermediate_saves",
     "trainflow.checkpoints.ledger_changes.prune",
-    "trainflow.checkpoints.commit.conclusion",
+    "trainflow.checkpoints.commit.commit_decision",
     "trainflow.operators.training.background_saves",
     "trainflow.operators.training.ended_training",
     "trainflow.samples.rows.batches",

@@ -20,8 +20,8 @@ from trainflow.samples.partitions import after_watermark, at_or_after, containin
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.split import ColumnUnifier, Split, SplitBuilder
 from trainflow.samples.splits.split_content import Columns, Hole, SplitPartition
+from trainflow.samples.table.empty_table import describe_folders, unmarked
 from trainflow.samples.table.inventory import Inventory, open_inventory
-from trainflow.samples.table.missing_samples import describe_folders, unmarked
 from trainflow.samples.table.readiness import PartitionState, Readiness
 from trainflow.samples.table.table_formats import refuse_above, refuse_at
 

@@ -3,7 +3,7 @@
 Nothing is remembered between two questions; a question costs what is new, in listings and footers.
 
 Reading order: `readiness` and `checks` (rules over what was listed and read), `inventory` (list and read, once each),
-`table_formats` (tables whose files alone do not say what is in them are refused), `missing_samples` (what is said where
+`table_formats` (tables whose files alone do not say what is in them are refused), `empty_table` (what is said where
 nothing is found), `probe` (is something new there? for triggers, without Arrow).
 
 A change breaks this when a question lists or reads what lies before the watermark in proportion to its number.

@@ -18,7 +18,7 @@ from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.commit import artifacts as artifacts_module
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import CommitRequest
+from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune

@@ -259,7 +259,7 @@ def test_stopping_after_any_step_and_committing_again_commits_once(writer: Chain
 
 def test_commit_to_local_store_imports_nothing_heavy() -> None:
     code = (
-        "import sys; import trainflow.checkpoints.commit.commit, trainflow.checkpoints.commit.conclusion\n"
+        "import sys; import trainflow.checkpoints.commit.commit, trainflow.checkpoints.commit.commit_decision\n"
         "import trainflow.checkpoints.ledger_changes.prune\n"
         "from trainflow.storage.urls import open_store; open_store('/tmp/x')\n"
         "print([name for name in ('fsspec', 'asyncio', 'pyarrow', 'numpy', 'pydantic') if name in sys.modules])"

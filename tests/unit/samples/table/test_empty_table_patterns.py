@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainflow.samples.pattern import path_pattern
-from trainflow.samples.table.missing_samples import suggest_segment
+from trainflow.samples.table.empty_table import suggest_segment
 
 
 @pytest.mark.parametrize(

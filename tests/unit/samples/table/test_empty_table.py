@@ -11,7 +11,7 @@ import pytest
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.splits.next_split import CaughtUp, Waiting, next_split
-from trainflow.samples.table.missing_samples import describe_folders
+from trainflow.samples.table.empty_table import describe_folders
 from trainflow.storage.urls import open_storage
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.commit.commit import commit
-from trainflow.checkpoints.commit.conclusion import named_metrics
+from trainflow.checkpoints.commit.commit_decision import named_metrics
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger_changes.manual_decisions import accept
