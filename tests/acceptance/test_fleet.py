@@ -15,7 +15,7 @@ from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
 from tests.support.local_brokers import local_broker
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
-from trainflow.testing.processes import MARK, wait_for
+from trainflow.testing.processes import DEADLINE_SECONDS, MARK, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -130,4 +130,4 @@ def celery_worker(project: LiveProject) -> Iterator[_Worker]:
         yield worker
     finally:
         worker.process.terminate()
-        worker.process.wait(30)
+        worker.process.wait(DEADLINE_SECONDS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from tests.support.command_line import CommandLine
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 YAML = """
 pipeline: flights
@@ -35,7 +36,7 @@ def test_path_given_to_start_passes_few_files_and_rarely_climbs(inside: Callable
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
         check=True,
     ).stdout
 

@@ -35,7 +35,7 @@ from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.queries import attempt_queries, service_queries
 from trainflow.scheduler.remote_attempts import RemoteAttempts
-from trainflow.testing.processes import wait_for
+from trainflow.testing.processes import DEADLINE_SECONDS, wait_for
 
 QUICK = 0.02
 
@@ -157,7 +157,7 @@ def test_outage_is_trained_through_and_outcome_is_delivered_late(
     assert api.plane.task(run, "a").state == "running"
     assert (supervisor.refusals, reported) == ([], [])
     supervisor.network.heal()
-    reporting.join(20)
+    reporting.join(DEADLINE_SECONDS)
     assert reported == [Done()]
     assert api.plane.task(run, "a").state == "success"
 
@@ -200,7 +200,7 @@ def test_cleared_attempt_is_told_by_its_next_heartbeat(
     supervisor = supervise(work)
     with api.plane.database.transaction() as connection:
         run_queries.clear(connection, run, api.plane.clock.now())
-    assert supervisor.refused.wait(20)
+    assert supervisor.refused.wait(DEADLINE_SECONDS)
     assert "not waited for any more" in supervisor.refusals[0]
     assert isinstance(supervisor.session.handle(Progress(work.key, 1.0)), Refused)
 
@@ -240,7 +240,7 @@ def test_partitioned_attempt_changes_nothing_when_it_comes_back(
     assert first.session.handle(RowsSaved(work.key, 99)) == Done()
     assert first.refusals == []
     first.network.heal()
-    assert first.refused.wait(20)
+    assert first.refused.wait(DEADLINE_SECONDS)
     late = Outcome(work.key, OutcomeState.SUCCESS, xcoms=[xcom("return_value", "first")], saved_rows=99)
     assert isinstance(first.session.handle(late), Refused)
     assert _but_for_leases(plane) == before

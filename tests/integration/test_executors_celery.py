@@ -53,7 +53,7 @@ class CeleryWorker:
         """Tell it to stop; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(20)
+            return self.process.wait(DEADLINE_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(self._log.read_text()) from None

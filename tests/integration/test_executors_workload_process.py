@@ -20,9 +20,16 @@ from trainflow.executors.workload_process import WorkloadExecutor
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask
 from trainflow.observability import processes
 from trainflow.settings.project import Project
-from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
+from trainflow.testing.contract_engine import (
+    LOST_AFTER_SECONDS,
+    ContractEngine,
+    contract_api,
+    contract_engine,
+    lay_out_project,
+    listening,
+)
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
-from trainflow.testing.processes import MARK, marked
+from trainflow.testing.processes import DEADLINE_SECONDS, MARK, marked
 
 #: real supervisors and workers, each an interpreter
 pytestmark = pytest.mark.slow
@@ -63,7 +70,7 @@ def supervise(workload: ExecuteTask, *words: str, **environment: str) -> subproc
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
     )
 
 
@@ -126,7 +133,7 @@ def test_attempt_goes_on_while_api_is_away_and_reports_late(project: Project) ->
             engine.until(lambda: engine.is_running(run))
         (engine.root / "go").touch()
         # longer than it takes to be lost: silence that no server could hear says nothing
-        engine.turn(4.0)
+        engine.turn(LOST_AFTER_SECONDS + 1)
         assert engine.task(run).state == "running"
         with contract_api(project, listener_of(project)):
             assert engine.finish(run) == "success"

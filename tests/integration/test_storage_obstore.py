@@ -20,6 +20,7 @@ from trainflow.errors import StoreFailure, StoreNotExclusive
 from trainflow.storage.drivers import probe
 from trainflow.storage.obstore import runtime
 from trainflow.storage.urls import open_store
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ print(sorted(file.path for file in store.files("")))
 def test_forked_process_never_makes_a_request_by_what_its_parent_had_begun(s3: LocalS3, when: str, driver: str) -> None:
     url = f"s3://{s3.make_bucket()}/x"
     words = [sys.executable, "-c", FORKS, url, json.dumps(s3.storage_options), when]
-    ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     files = ["of-child", "of-parent"] if when == "after" else ["of-child"]
     assert ended.stdout.splitlines() == [f"{driver} b'2'", str(files)]

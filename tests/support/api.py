@@ -19,6 +19,7 @@ from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.settings.model import Settings
 from trainflow.testing.contract_engine import api_in_thread, listening
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 TOKEN = TOKEN_PREFIX + "a" * 43
 OTHER_TOKEN = TOKEN_PREFIX + "b" * 43
@@ -34,7 +35,7 @@ class Answer(NamedTuple):
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
     """One request on a connection of its own. Of `headers`, `_` stands for `-`."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_SECONDS)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()

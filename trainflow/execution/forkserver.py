@@ -262,8 +262,9 @@ class Forkserver:
             # another worker reads it, one that has no threads
             answer.close()
             return
-        self._import_reader(request.request.source)
-
+        if import_reader(request.request.source.path):
+            self._drop_spare()
+            self._settle()
         worker = os.getpid()
 
         def child() -> int:
@@ -281,12 +282,6 @@ class Forkserver:
         self._answers[pid] = answer
         if request.load:
             self._read_by[pid] = request.request.source
-
-    def _import_reader(self, source: DagSource) -> None:
-        with contextlib.suppress(Exception), self._threads.importing():
-            if import_reader(source.path):
-                self._drop_spare()
-                self._settle()
 
     # -- processes -------------------------------------------------------------------------------------------------
 

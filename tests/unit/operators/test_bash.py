@@ -16,6 +16,7 @@ from trainflow.errors import FailException, SkipException, TaskError
 from trainflow.operators import BashOperator
 from trainflow.operators.process_group import ParentDeathWatch, ProcessGroup
 from trainflow.task_signals import TaskTerminated
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 
 def bash(dag: Any, **options: Any) -> Any:
@@ -169,7 +170,9 @@ ProcessGroup(["bash", "-c", sys.argv[1]], cwd="/", env=dict(os.environ), on_line
 
 def test_program_ends_when_its_owner_is_killed(until_gone: Any, tmp_path: Path) -> None:
     script = f"trap 'echo saved > {tmp_path / 'saved'}; exit 0' TERM; echo $$; sleep 100 & echo $!; echo ready; wait"
-    result = subprocess.run([sys.executable, "-c", OWNER, script], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [sys.executable, "-c", OWNER, script], capture_output=True, text=True, timeout=DEADLINE_SECONDS
+    )
     assert result.returncode == -signal.SIGKILL
     program, child, ready = result.stdout.split()
     assert ready == "ready"

@@ -15,5 +15,7 @@ Reading order: `status` (errors), `resources`, `schemas`, `selectors`, `versione
 as processes), `pod_status`, `pod_logs`, `faults`, `watch`, `tables`, `requests` (what is asked), `exec_stream`,
 `discovery`, `server`.
 
+A change breaks this when an object is taken that a cluster would refuse, or when a pod's process outlives the server.
+
 Needs the package kubernetes-validate, which brings the schemas.
 """
