@@ -26,7 +26,7 @@ from trainflow.testing.contract_tasks import CODE, PIPELINE
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 #: attempts are lost after this long without a heartbeat, in seconds
-LOST_AFTER_SECONDS = 6.0
+LOST_AFTER_SECONDS = 3.0
 
 
 class ContractEngine:
