@@ -6,6 +6,7 @@ not swallow them.
     BaseException
     ├── TaskDeferred                    the wait was handed to the triggerer
     ├── TaskTimeout                     execution_timeout passed
+    ├── TaskPartLost                    a process of the task was ended from outside
     └── TaskTerminated                  the task was told to stop
         └── TaskPreempted               and has saved how far it is
 """
@@ -17,6 +18,10 @@ from typing import Any
 
 class TaskTimeout(BaseException):
     """`execution_timeout` passed. It never ends as success after this (Airflow: AirflowTaskTimeout)."""
+
+
+class TaskPartLost(BaseException):
+    """One of the processes that train together was ended from outside, and the others with it. Uses up no retry."""
 
 
 class TaskTerminated(BaseException):

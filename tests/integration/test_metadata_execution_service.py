@@ -80,7 +80,9 @@ class TestOutcome:
         plane.tick()
         assert living() == set()
 
-    @pytest.mark.parametrize("state", [O.SUCCESS, O.SKIPPED, O.FAILED, O.DEFERRED, O.RESCHEDULED, O.PREEMPTED])
+    @pytest.mark.parametrize(
+        "state", [O.SUCCESS, O.SKIPPED, O.FAILED, O.DEFERRED, O.RESCHEDULED, O.PREEMPTED, O.PART_LOST]
+    )
     def test_outcome_sent_twice_counts_once(self, plane: ControlPlane, work: ExecuteTask, state: OutcomeState) -> None:
         """The reply to the first one was lost."""
         outcome = Outcome(
@@ -142,6 +144,19 @@ class TestOutcome:
             row = plane.task(run, "a")
             assert (row.state, row.failures, row.lost) == ("scheduled", 0, 0)
             (work,) = plane.tick()
+
+    def test_outcome_part_lost_counts_as_loss_and_uses_up_no_try(
+        self, plane: ControlPlane, run: int, work: ExecuteTask
+    ) -> None:
+        problem = AttemptFailure("rank 1 of 2 was killed")
+        for lost in (1, 2):
+            plane.play(work, O.PART_LOST, problem=problem)
+            row = plane.task(run, "a")
+            assert (row.state, row.failures, row.lost, row.problem) == ("scheduled", 0, lost, problem.message)
+            (work,) = plane.tick()
+        plane.play(work, O.PART_LOST, problem=problem)
+        row = plane.task(run, "a")
+        assert (row.state, row.problem) == ("failed", f"lost 3 times in a row, given up: {problem.message}")
 
     def test_failure_after_new_progress_uses_up_no_try(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
         for rows in (10, 20, 30):

@@ -10,6 +10,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, training_name
 from trainflow.clock import ManualClock
-from trainflow.operators.training.save_points import SavePoints, StoredSaves
+from trainflow.operators.training.save_points import OtherRankSaves, SavePoints, StoredSaves
 from trainflow.operators.training.training_context import TrainContext
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import partition_of
@@ -123,10 +124,11 @@ class Training:
                 raise Killed
             (folder / "rows.json").write_text(json.dumps(model))
 
-        ranks = [
-            ctx.batches(batch_size=BATCH, shuffle=self.shuffle, rank=rank, world_size=end.world_size)
+        contexts = [
+            replace(ctx, rank=rank, world_size=end.world_size, _saves=OtherRankSaves(ctx.saved) if rank else ctx._saves)
             for rank in range(end.world_size)
         ]
+        ranks = [each.batches(batch_size=BATCH, shuffle=self.shuffle) for each in contexts]
         try:
             while True:
                 # what the ranks do at the same time is one step
@@ -138,7 +140,9 @@ class Training:
                 self._meet(end, told, len(model))
                 if not step:
                     return model
-                ctx.save(ranks[0].position, write, every=0)
+                # the first one comes last: it ends them all where it was told to stop
+                for each, reader in zip(reversed(contexts), reversed(ranks), strict=True):
+                    assert each.save(reader.position, write, every=0) or each.rank or not model
         finally:
             for reader in ranks:
                 reader.close()

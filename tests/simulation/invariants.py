@@ -24,6 +24,7 @@ _LEADS_TO = {
     OutcomeState.SKIPPED: {_T.SKIPPED},
     OutcomeState.DEFERRED: {_T.DEFERRED},
     OutcomeState.PREEMPTED: {_T.SCHEDULED},
+    OutcomeState.PART_LOST: {_T.SCHEDULED, _T.FAILED},
     OutcomeState.FAILED: {_T.UP_FOR_RETRY, _T.FAILED},
     OutcomeState.RESTARTED: {_T.SCHEDULED, _T.FAILED},
 }

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainflow.clock import Clock
     from trainflow.messages.execution_api import RunInfo, TrackingRun, TriggeredRun
     from trainflow.messages.notice import Notice
+    from trainflow.messages.workload import DagSource
     from trainflow.settings.home import Home
     from trainflow.settings.model import Settings
 
@@ -65,6 +66,10 @@ class TaskInstance(Protocol):
     first_attempt: bool
     #: how often it gave its slot back so far
     reschedule_count: int
+    #: whether it has said or saved how far it is
+    has_progressed: bool
+    #: where the code of its DAG is
+    source: DagSource
     project_root: Path
     home: Home
     settings: Settings

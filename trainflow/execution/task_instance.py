@@ -93,6 +93,7 @@ class RuntimeTaskInstance(TaskInstance):
         self.cleared_at: datetime | None = started.cleared_at
         self.first_attempt = started.first_attempt
         self.reschedule_count = started.reschedule_count
+        self.source = workload.source
         self.hostname = socket.gethostname()
         self.project_root = project_root
         self.home = home

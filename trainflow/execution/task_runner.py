@@ -47,7 +47,7 @@ from trainflow.observability.store_requests import REQUESTS, sentence_about
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.storage.throttling import tell_waits
-from trainflow.task_signals import TaskDeferred, TaskTerminated, TaskTimeout
+from trainflow.task_signals import TaskDeferred, TaskPartLost, TaskTerminated, TaskTimeout
 
 log = logging.getLogger("trainflow.task")
 
@@ -56,7 +56,7 @@ FAILED_EXIT_CODE = 1
 #: of what an exception says, this much is kept beside the task; the log has all of it
 _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 #: what no further try could get over: a ledger that was edited stays so until a person restores it
-_FOR_GOOD = (FailException, LedgerCorrupt, SampleCheckFailed, SampleGap)
+FOR_GOOD = (FailException, LedgerCorrupt, SampleCheckFailed, SampleGap)
 
 
 class Prepared(NamedTuple):
@@ -270,6 +270,10 @@ class _Attempt:
                 message = _shown(str(error), _MESSAGE_CHARACTERS)
                 problem = AttemptFailure(message, kind=type(error).__name__, retryable=False)
                 return self._ended(OutcomeState.RESTARTED, restart=error.task_id, problem=problem)
+            case TaskPartLost():
+                log.error("%s", error)
+                problem = AttemptFailure(_shown(str(error), _MESSAGE_CHARACTERS), kind=type(error).__name__)
+                return self._ended(OutcomeState.PART_LOST, problem=problem)
             case TaskTerminated():
                 self._kill()
                 return self._ended(OutcomeState.PREEMPTED, problem=AttemptFailure(str(error), kind="TaskTerminated"))
@@ -285,7 +289,7 @@ class _Attempt:
         message = describe(error)
         if (ran_out := exhausted_resource(error)) is not None:
             message = f"{message}: {ran_out}"
-        return self._failed(error, message, retryable=not isinstance(error, _FOR_GOOD))
+        return self._failed(error, message, retryable=not isinstance(error, FOR_GOOD))
 
     def _failed(self, error: BaseException, message: str, *, retryable: bool) -> Outcome:
         log.error("the task failed: %s", message, exc_info=error)

@@ -28,6 +28,8 @@ class OutcomeState(StrEnum):
     RESCHEDULED = "rescheduled"
     #: was told to stop and stopped; consumes no retry
     PREEMPTED = "preempted"
+    #: a process of it was ended from outside, and the others with it; consumes no retry, as an attempt that is lost
+    PART_LOST = "part_lost"
     #: an earlier task of the run has to run again, and all that follows it; consumes no retry
     RESTARTED = "restarted"
 

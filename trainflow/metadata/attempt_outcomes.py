@@ -94,6 +94,9 @@ class AttemptOutcomes:
                 verdict = retry_policy.after_preemption(_retry_counts(row, saved_rows))
                 message = outcome.problem.message if outcome.problem else retry_policy.TOLD_TO_STOP
                 _settle(connection, row, outcome.key, verdict, message, saved_rows, now)
+            case OutcomeState.PART_LOST:
+                message = outcome.problem.message if outcome.problem else "a part of it was ended from outside"
+                self._lose(connection, row, outcome.key, message, _furthest(row.saved_rows, outcome.saved_rows), now)
         return None
 
     def _restart(self, connection: Connection, row: Row[Any], outcome: Outcome, now: datetime) -> None:
@@ -129,12 +132,22 @@ class AttemptOutcomes:
             verdict = retry_policy.after_preemption(_retry_counts(row, row.saved_rows))
             _settle(connection, row, key, verdict, retry_policy.TOLD_TO_STOP, row.saved_rows, now)
             return OutcomeState.PREEMPTED.value
-        verdict = retry_policy.after_loss(_retry_counts(row, row.saved_rows), self._lost_attempts)
-        message = judgement.message
+        self._lose(connection, row, key, judgement.message, row.saved_rows, now)
+        return "lost"
+
+    def _lose(
+        self,
+        connection: Connection,
+        row: Row[Any],
+        key: AttemptKey,
+        message: str,
+        saved_rows: int | None,
+        now: datetime,
+    ) -> None:
+        verdict = retry_policy.after_loss(_retry_counts(row, saved_rows), self._lost_attempts)
         if verdict.state is _T.FAILED:
             message = f"lost {verdict.lost} times in a row, given up: {message}"
-        _settle(connection, row, key, verdict, message, row.saved_rows, now)
-        return "lost"
+        _settle(connection, row, key, verdict, message, saved_rows, now)
 
     @staticmethod
     def fail_for_good(connection: Connection, task_instance_id: int, key: AttemptKey, why: str, now: datetime) -> None:

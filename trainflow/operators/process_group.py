@@ -106,6 +106,7 @@ class ProcessGroup:
         self._process: subprocess.Popen[bytes] | None = None
         self._death_watch: ParentDeathWatch | None = None
         self._terminated = False
+        self._code: int | None = None
 
     def run(self) -> int:
         """Start, follow to the end, return the exit code (negative: killed by that signal).
@@ -121,6 +122,31 @@ class ProcessGroup:
             raise
         finally:
             self._forget()
+
+    def start(self) -> None:
+        """Start the program, which is to be followed by `follow` then. Raises OSError when it cannot be started."""
+        self._start()
+
+    def follow(self) -> int:
+        """Follow what `start` has started to the end, in whatever thread; the exit code as `run` returns it."""
+        process = self._process
+        assert process is not None
+        try:
+            self._follow(process)
+            return process.returncode
+        finally:
+            self._forget()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code of the program, as soon as it has one."""
+        process = self._process
+        return self._code if process is None else process.poll()
+
+    def close(self) -> None:
+        """End what was started and is followed by no thread."""
+        self.stop()
+        self._forget()
 
     def stop(self) -> None:
         """End the whole group: SIGTERM, wait for the grace, SIGKILL. Safe to call at any time and again.
@@ -184,9 +210,10 @@ class ProcessGroup:
 
     def _forget(self) -> None:
         """End what is left; from then on the process id may belong to another process."""
-        process, self._process = self._process, None
+        process = self._process
         if process is None:
             return
+        self._code, self._process = process.poll(), None
         signal_group(process.pid, signal.SIGKILL)
         if process.stdout is not None:
             process.stdout.close()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
-from trainflow.errors import ArtifactsRefused, FailException
+from trainflow.bootstrap import interpreter
+from trainflow.errors import ArtifactsRefused, FailException, InputError
 from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
 from trainflow.operators.chain.chain_operator import SplitOperator
@@ -23,6 +24,7 @@ from trainflow.operators.chain.parent import (
     fetch_parent,
 )
 from trainflow.operators.chain.run_conf import params_of
+from trainflow.operators.chain.storage_options import sample_options
 from trainflow.operators.training.save_points import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.training.training_context import (
     ParentCheckpoint,
@@ -42,6 +44,12 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
     from trainflow.operators.training.command import TrainingCommand
     from trainflow.samples.splits.split import Split
+    from trainflow.settings.model import Settings
+
+#: what runs a rank that calls a function
+RANK_MODULE = "trainflow.execution.rank_main"
+#: processes of one host
+MOST_NODES = 1024
 
 
 class TrainOperator(SplitOperator):
@@ -66,6 +74,12 @@ class TrainOperator(SplitOperator):
     into a store elsewhere it is uploaded while training goes on. An attempt that is killed while what was trained is
     uploaded is not trained again in the same run and home: the next one uploads what is missing.
 
+    With `nodes` = N it is N processes of one host that train together, each an interpreter of its own: `ctx.rank` and
+    `ctx.world_size` say which one it is (as RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT do),
+    `ctx.batches` gives each its share of the split, `output` is one folder for all. Rank 0 saves and reports, its
+    metrics count. When a rank ends badly all of them end, and the attempt with them; when rank 0 has stopped as it was
+    told, too.
+
     Returns {"artifacts", "metrics", "rows", "attempt_id", "parent", "origin", "split", "params", "saves",
     "local_saves"} for the CommitCheckpointOperator.
     """
@@ -81,11 +95,13 @@ class TrainOperator(SplitOperator):
         split: Any,
         function: TrainFunction | str | None = None,
         command: Sequence[str] | None = None,
+        nodes: int = 1,
         storage_options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
         function_reference.check_either(self.task_id, function, command)
+        self.nodes = _checked_nodes(nodes, self.task_id)
         self.function = function
         self.command = None if command is None else list(command)
         #: what trains, before anything is rendered: the same for every run
@@ -147,9 +163,9 @@ class TrainOperator(SplitOperator):
         }
 
     def _train(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float | str]:
-        if self.function is not None:
+        if self.function is not None and self.nodes == 1:
             return metrics_to_xcom(self._run_function(training, ti))
-        return metrics_to_xcom(self._run_command(training, saves, ti))
+        return metrics_to_xcom(self._run_processes(training, saves, ti))
 
     def on_kill(self) -> None:
         if self._running is not None:
@@ -200,18 +216,47 @@ class TrainOperator(SplitOperator):
         )
 
     def _run_function(self, training: TrainContext, ti: TaskInstance) -> dict[str, float]:
-        assert self.function is not None
-        function = function_reference.resolve_for_good(self.function, ti.project_root)
+        function = self.resolved_function(ti.project_root)
         if uses_mlflow():
             enter_tracking_run(ti)
         metrics = function(training)
         ti.release_stop()
-        return checked_metrics(metrics, f"the training function {function_reference.reference_of(self.function)}")
+        return checked_metrics(metrics, f"the training function {function_reference.reference_of(function)}")
 
-    def _run_command(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float]:
+    def resolved_function(self, root: Path) -> TrainFunction:
+        """The function. Raises FailException where there is none of its name, and what importing its module raises."""
+        assert self.function is not None
+        found: TrainFunction = function_reference.resolve_for_good(self.function, root)
+        return found
+
+    def options_of_samples(self, settings: Settings) -> dict[str, Any]:
+        """The options that reach the samples."""
+        return sample_options(self._sample_options, settings)
+
+    def _run_processes(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float]:
+        """Train with a program, or with a function in several processes."""
         from trainflow.operators.training.command import TrainingCommand
+        from trainflow.operators.training.rank_words import RankFunction
 
-        assert self.command is not None
-        chain = self.head().chain.prefix
-        self._running = TrainingCommand(self.command, training, saves, chain, attempt_scratch(ti), ti)
-        return self._running.run(tracking_variables(ti))
+        argv, function, logs_to_mlflow = self.command, None, True
+        if self.function is not None:
+            self.resolved_function(ti.project_root)  # what is wrong with its name is said once
+            argv, function, logs_to_mlflow = interpreter(RANK_MODULE), RankFunction(ti.source), uses_mlflow()
+        assert argv is not None
+        self._running = TrainingCommand(
+            argv,
+            training,
+            saves,
+            self.head().chain.prefix,
+            attempt_scratch(ti),
+            ti,
+            nodes=self.nodes,
+            function=function,
+        )
+        return self._running.run(tracking_variables(ti) if logs_to_mlflow else {})
+
+
+def _checked_nodes(nodes: int, task_id: str) -> int:
+    if not 1 <= nodes <= MOST_NODES:
+        raise InputError(f"task {task_id!r}: nodes: {nodes}: it must be from 1 to {MOST_NODES}")
+    return nodes

@@ -159,6 +159,7 @@ def _train(spec: StageSpec, head: XComArg, split: XComArg, evaluated: XComArg | 
         task_id="train",
         function=spec.train.function,
         command=spec.train.command,
+        nodes=spec.train.nodes,
         checkpoint=head,
         split=split,
         **_attempts(spec, spec.train),

@@ -26,6 +26,7 @@ from trainflow.checkpoints.ledger_changes.promote import Promote, check_alias
 from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly, Policy
 from trainflow.errors import InputError
 from trainflow.operators.chain.init_from import parse_init_from, parse_pin
+from trainflow.operators.train import MOST_NODES
 from trainflow.pipeline_spec.fields import (
     Count,
     Duration,
@@ -90,6 +91,9 @@ class TrainSection(TaskSection):
     command: Annotated[list[str], Field(min_length=1)] | None = None
     """Program and arguments. The variable TRAINFLOW_TASK names a JSON file that tells it what the function is told; see
     `trainflow.operators.training.command`."""
+    nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
+    """How many processes of one host train the split together, as one attempt: each reads its share of the rows, the
+    first one saves and reports."""
 
     _one_of = model_validator(mode="after")(_function_or_command)
 

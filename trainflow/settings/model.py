@@ -271,7 +271,9 @@ class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
             raise ValueError("webhook: does not begin with http:// or https://")
         for number, url in enumerate(self.apprise):
             if "://" not in url:
-                raise ValueError(f"apprise: entry {number + 1} is no URL: write one such as mailto://USER:PASSWORD@HOST")
+                raise ValueError(
+                    f"apprise: entry {number + 1} is no URL: write one such as mailto://USER:PASSWORD@HOST"
+                )
 
 
 class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

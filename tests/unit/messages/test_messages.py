@@ -62,6 +62,7 @@ REQUESTS: list[Any] = [
     Progress(KEY, 1.5, 3.0, "rows", {"loss": 0.5, "lost": None}, "half"),
     RowsSaved(KEY, 5),
     Outcome(KEY, OutcomeState.PREEMPTED),
+    Outcome(KEY, OutcomeState.PART_LOST),
     Outcome(
         KEY,
         OutcomeState.DEFERRED,

@@ -19,6 +19,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.clock import ManualClock
 from trainflow.errors import DagRunAlreadyExists
 from trainflow.messages.execution_api import RunInfo, TrackingRun
+from trainflow.messages.workload import DagSource
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -73,6 +74,8 @@ class FakeTaskInstance:
         self.reschedule_count = 0
         self.cleared_at: datetime | None = facts.get("cleared_at")
         self.log = logging.getLogger("trainflow.task")
+        self.has_progressed = False
+        self.source = facts.get("source", DagSource("pipelines/model.py"))
         self.project_root = project.root
         self.home = project.home
         self.settings = settings

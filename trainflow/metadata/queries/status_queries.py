@@ -71,7 +71,7 @@ def last_failure(connection: Connection, dag_id: str) -> Row[Any] | None:
             .join(RUN, RUN.c.id == TASK.c.dag_run_id)
             .where(
                 RUN.c.dag_id == dag_id,
-                ATTEMPT.c.outcome.in_(["failed", "lost"]),
+                ATTEMPT.c.outcome.in_(["failed", "lost", "part_lost"]),
                 TASK.c.state.is_distinct_from(TaskInstanceState.SUCCESS),
             )
             .order_by(ATTEMPT.c.ended_at.desc())

@@ -13,7 +13,8 @@ The variable TRAINFLOW_TASK names a JSON file:
      "progress": file to append lines to, each {"done": 5, "total": 10, "unit": "rows", "metrics": {…}} (optional),
      "saved":    {"position", "path": local folder with its files, "state"} of the newest save of earlier attempts at
                  this very training, or null,
-     "saves":    folder to leave saves in (optional, see `trainflow.operators.training.saves_folder`)}
+     "saves":    folder to leave saves in (optional, see `trainflow.operators.training.saves_folder`),
+     "rank", "world_size": which process this is of how many that train together (`nodes`)}
 
 For shell scripts TRAINFLOW_OUTPUT, TRAINFLOW_PARENT and TRAINFLOW_SAVED (empty when there is none), TRAINFLOW_SAVES,
 TRAINFLOW_METRICS and TRAINFLOW_PROGRESS hold the paths alone; for Python `training_task()` makes a TrainContext of it
@@ -22,13 +23,18 @@ all. Options for storage are not in the file: the program has the project's sett
 Exit code 0 and at least one file in `output` is success. When the task is told to stop, the program and all it started
 get SIGTERM once, and SIGKILL when most of the grace is over: until then it can save. However it ends then, the task is
 preempted, and its next attempt goes on from the newest save.
+
+With `nodes: N` the program is started N times on the host, each time with a file of its own and the variables that
+`ranks.rank_environment` lists. `split`, `parent`, `saved` and `output` are the same for all; what the others than rank
+0 leave in `metrics`, `progress` and `saves` is not looked at.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +44,9 @@ from trainflow.clock import SystemClock
 from trainflow.errors import InputError, TaskError
 from trainflow.operators.bash import failure_message
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.training.save_points import Saved, SavePoints, StoredSaves
+from trainflow.operators.training.rank_words import RankFunction, check_readings, failure_of, note_reading
+from trainflow.operators.training.ranks import RankGroups, free_port, rank_environment
+from trainflow.operators.training.save_points import OtherRankSaves, Saved, SavePoints, StoredSaves
 from trainflow.operators.training.saves_folder import FolderSaves, SavesFolder, SignalStopRequest
 from trainflow.operators.training.training_context import ParentCheckpoint, TrainContext, checked_metrics
 from trainflow.task_signals import TaskPreempted
@@ -47,6 +55,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
 
 TASK_VARIABLE = "TRAINFLOW_TASK"
+TASK_FILE = "task.json"
 VERSION = 1
 
 
@@ -70,10 +79,18 @@ class TrainingTask(msgspec.Struct, frozen=True, kw_only=True):
     progress: str
     saved: dict[str, Any] | None
     saves: str
+    rank: int = 0
+    world_size: int = 1
+    #: where one of several notes how it reads the split, and says why it failed
+    reading: str = ""
+    problem: str = ""
+    #: where the function is that it calls; None: a program
+    function: RankFunction | None = None
 
 
 class TrainingCommand:
-    """One run of a training program. `folder` is for its task file and its answers; made here."""
+    """One run of a training program, or of `nodes` of them. `folder` is for their task files and answers; made here.
+    `function`: each rank calls it, and `argv` runs `trainflow.execution.rank_main`."""
 
     def __init__(
         self,
@@ -83,61 +100,96 @@ class TrainingCommand:
         chain: str,
         folder: Path,
         ti: TaskInstance,
+        *,
+        nodes: int = 1,
+        function: RankFunction | None = None,
     ) -> None:
         self._argv = [str(part) for part in argv]
         self._ti = ti
-        self._task_file = folder / "task.json"
-        self._task = _task_of(training, chain, folder, ti)
+        folders = [folder if rank == 0 else folder / f"rank_{rank}" for rank in range(nodes)]
+        self._folders = folders
+        self._tasks = [_task_of(training, chain, each, ti, rank, nodes, function) for rank, each in enumerate(folders)]
+        self._task = self._tasks[0]
         self._progress = ProgressFile(Path(self._task.progress))
         self._saves = SavesFolder(Path(self._task.saves), saves, ti.log)
-        self._group: ProcessGroup | None = None
+        self._group: ProcessGroup | RankGroups | None = None
 
     def run(self, extra_environment: Mapping[str, str]) -> dict[str, float]:
         """Run it to the end; its metrics.
 
-        Raises TaskError when it fails, with the end of its output, TaskPreempted when the task was told to stop and it
-        ended within the grace.
+        Raises TaskError when it fails, with the end of its output, TaskPartLost when one of several was ended from
+        outside, TaskPreempted when the task was told to stop and it ended within the grace.
         """
-        Path(self._task.saves).mkdir(parents=True, exist_ok=True)
-        self._task_file.write_bytes(msgspec.json.encode(self._task))
-        self._group = ProcessGroup(
-            self._argv,
-            cwd=self._task.project,
-            env={**os.environ, **self._environment(), **extra_environment},
-            on_line=lambda line: self._ti.log.info("%s", line),
-            on_idle=self._look_after,
-        )
-        self._ti.hold_stop(self._group.terminate)
+        for folder, task in zip(self._folders, self._tasks, strict=True):
+            Path(task.saves).mkdir(parents=True, exist_ok=True)
+            (folder / TASK_FILE).write_bytes(msgspec.json.encode(task))
+        group = self._group = self._groups(extra_environment)
+        self._ti.hold_stop(group.terminate)
         try:
-            code = self._group.run()
+            code = group.run()
         except OSError as error:
             raise TaskError(f"the training command {self._argv[0]!r} cannot be started: {error.strerror}") from error
         if self._ti.terminated:
             raise TaskPreempted(f"was told to stop; the training command {self._argv[0]!r} did")
         self._ti.release_stop()
-        if code != 0:
-            raise TaskError(failure_message(f"the training command {self._argv[0]!r}", code, self._group.tail))
+        if isinstance(group, RankGroups):
+            if group.failed is not None:
+                raise failure_of(
+                    group.failed,
+                    code,
+                    len(self._tasks),
+                    self._tasks[group.failed].problem,
+                    group.tail,
+                    retries_mistakes=self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors,
+                )
+        elif code != 0:
+            raise TaskError(failure_message(f"the training command {self._argv[0]!r}", code, group.tail))
         return self._metrics()
+
+    def _groups(self, extra_environment: Mapping[str, str]) -> ProcessGroup | RankGroups:
+        if len(self._tasks) == 1:
+            log = self._ti.log
+            return self._program(0, extra_environment, lambda line: log.info("%s", line), self._look_after)
+        nodes, port = len(self._tasks), free_port()
+        log = self._ti.log
+        return RankGroups(
+            [
+                self._program(
+                    rank,
+                    {**extra_environment, **rank_environment(rank, nodes, port)},
+                    partial(log.info, "rank %d: %s", rank),
+                )
+                for rank in range(nodes)
+            ],
+            self._look_after,
+        )
+
+    def _program(
+        self,
+        rank: int,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
+        on_idle: Callable[[], None] = lambda: None,
+    ) -> ProcessGroup:
+        task = self._tasks[rank]
+        return ProcessGroup(
+            self._argv,
+            cwd=task.project,
+            env={**os.environ, **_environment(task, self._folders[rank]), **environment},
+            on_line=on_line,
+            on_idle=on_idle,
+        )
 
     def stop(self) -> None:
         """End it and all it started. Safe to call at any time."""
         if self._group is not None:
             self._group.stop()
 
-    def _environment(self) -> dict[str, str]:
-        return {
-            TASK_VARIABLE: str(self._task_file),
-            "TRAINFLOW_OUTPUT": self._task.output,
-            "TRAINFLOW_PARENT": self._task.parent["path"] if self._task.parent else "",
-            "TRAINFLOW_SAVED": self._task.saved["path"] if self._task.saved else "",
-            "TRAINFLOW_SAVES": self._task.saves,
-            "TRAINFLOW_METRICS": self._task.metrics,
-            "TRAINFLOW_PROGRESS": self._task.progress,
-        }
-
     def _look_after(self) -> None:
         if self._ti.terminated and self._group is not None:
             self._group.terminate()  # it was told before there was anybody to tell
+        if len(self._tasks) > 1:
+            check_readings([Path(task.reading) for task in self._tasks])
         self._report()
         self._saves.collect()
 
@@ -190,27 +242,49 @@ class ProgressFile:
         return [line for line in whole.splitlines() if line.strip()]
 
 
+def _environment(task: TrainingTask, folder: Path) -> dict[str, str]:
+    return {
+        TASK_VARIABLE: str(folder / TASK_FILE),
+        "TRAINFLOW_OUTPUT": task.output,
+        "TRAINFLOW_PARENT": task.parent["path"] if task.parent else "",
+        "TRAINFLOW_SAVED": task.saved["path"] if task.saved else "",
+        "TRAINFLOW_SAVES": task.saves,
+        "TRAINFLOW_METRICS": task.metrics,
+        "TRAINFLOW_PROGRESS": task.progress,
+    }
+
+
 def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
     """The TrainContext that a training function would be given, in a training program written in Python.
 
     Metrics are answered by writing `json` into the file TRAINFLOW_METRICS names. Raises InputError outside of a task.
     """
-    import logging
-
-    from trainflow.samples.splits.split import Split
     from trainflow.settings.load import load_settings
     from trainflow.settings.project import project_at
 
-    location = (os.environ if environ is None else environ).get(TASK_VARIABLE)
+    task = read_task(os.environ if environ is None else environ)
+    return context_of(task, load_settings(project_at(Path(task.project))).samples.storage_options)
+
+
+def read_task(environ: Mapping[str, str]) -> TrainingTask:
+    """What a training program is told. Raises InputError outside of a task."""
+    location = environ.get(TASK_VARIABLE)
     if not location:
         raise InputError(f"{TASK_VARIABLE} is not set: training_task() works only in the command of a TrainOperator")
-    task = msgspec.json.decode(Path(location).read_bytes(), type=TrainingTask)
-    root = Path(task.project)
-    options = load_settings(project_at(root)).samples.storage_options
-    logger = logging.getLogger("trainflow.task")
-    saves = FolderSaves(Path(task.saves), _saved_of(task.saved))
+    return msgspec.json.decode(Path(location).read_bytes(), type=TrainingTask)
+
+
+def context_of(task: TrainingTask, sample_options: Mapping[str, Any]) -> TrainContext:
+    """The TrainContext of a process that is told `task`. `sample_options` reach the samples."""
+    import logging
+
+    from trainflow.samples.splits.split import Split
+
+    root, logger = Path(task.project), logging.getLogger("trainflow.task")
+    saved = _saved_of(task.saved)
+    saves = FolderSaves(Path(task.saves), saved)
     return TrainContext(
-        split=msgspec.convert(task.split, Split).reached_by(root=root, storage_options=options),
+        split=msgspec.convert(task.split, Split).reached_by(root=root, storage_options=sample_options),
         parent=_parent_of(task.parent),
         params=task.params,
         seed=task.seed,
@@ -219,8 +293,11 @@ def training_task(environ: Mapping[str, str] | None = None) -> TrainContext:
         attempt_id=task.attempt_id,
         logger=logger,
         project_root=root,
+        rank=task.rank,
+        world_size=task.world_size,
         _report=_ProgressWriter(Path(task.progress)),
-        _saves=SavePoints(saves, SignalStopRequest(), SystemClock(), logger),
+        _saves=OtherRankSaves(saved) if task.rank else SavePoints(saves, SignalStopRequest(), SystemClock(), logger),
+        _reads=note_reading(Path(task.reading)) if task.world_size > 1 else None,
     )
 
 
@@ -236,7 +313,15 @@ class _ProgressWriter:
             file.write(line + b"\n")
 
 
-def _task_of(training: TrainContext, chain: str, folder: Path, ti: TaskInstance) -> TrainingTask:
+def _task_of(
+    training: TrainContext,
+    chain: str,
+    folder: Path,
+    ti: TaskInstance,
+    rank: int,
+    nodes: int,
+    function: RankFunction | None,
+) -> TrainingTask:
     parent, saved = training.parent, training.saved
     return TrainingTask(
         version=VERSION,
@@ -256,6 +341,11 @@ def _task_of(training: TrainContext, chain: str, folder: Path, ti: TaskInstance)
         progress=str(folder / "progress.jsonl"),
         saved=None if saved is None else {**vars(saved), "path": str(saved.path)},
         saves=str(folder / "saves"),
+        rank=rank,
+        world_size=nodes,
+        reading=str(folder / "reading.jsonl"),
+        problem=str(folder / "problem.json"),
+        function=function,
     )
 
 

@@ -223,6 +223,21 @@ class TaskStopRequest(StopRequest):
         return self._ti.terminated
 
 
+class OtherRankSaves:
+    """A rank that is not the first: what was saved it sees, what is to be saved the first rank sees to."""
+
+    stopping = False
+
+    def __init__(self, saved: Saved | None) -> None:
+        self.saved = saved
+
+    def save(self, position: Mapping[str, Any], write: Write, state: Mapping[str, Any] | None, every: float) -> bool:
+        """Check what is given, and do nothing: the first rank decides when to save, and waits for no other one."""
+        rows_of(position)
+        _encoded(position, state or {})
+        return False
+
+
 class NoSaves:
     """Outside of a pipeline, in a trainer's own tests: nothing was saved, nothing is kept, no stop is told."""
 

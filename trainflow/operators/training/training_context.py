@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.errors import TaskError
 from trainflow.identifiers import canonical_json
-from trainflow.operators.training.save_points import SAVE_SECONDS, NoSaves, Saved, SavePoints, Write
+from trainflow.operators.training.save_points import SAVE_SECONDS, NoSaves, OtherRankSaves, Saved, SavePoints, Write
 from trainflow.samples.splits.split import DEFAULT_BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -91,7 +91,18 @@ class TrainContext(_TaskContext):
     parent: ParentCheckpoint | None
     #: an empty folder of this attempt alone
     output: Path
-    _saves: SavePoints | NoSaves = field(default_factory=NoSaves)
+    #: which process this is of how many that train the split together (`nodes`)
+    rank: int = 0
+    world_size: int = 1
+    _saves: SavePoints | OtherRankSaves | NoSaves = field(default_factory=NoSaves)
+    #: told the arguments that decide who reads what
+    _reads: Callable[[int, bool, int, int], None] | None = None
+
+    def progress(self, done: float, total: float | None = None, unit: str = "rows", **metrics: float) -> None:
+        """Say how far it is: `done` (of `total`) in `unit`, with metrics of the moment. Cheap: call it every batch. Of
+        several ranks the first one is heard."""
+        if self.rank == 0:
+            super().progress(done, total, unit, **metrics)
 
     @property
     def saved(self) -> Saved | None:
@@ -112,19 +123,22 @@ class TrainContext(_TaskContext):
         batch_size: int = DEFAULT_BATCH_ROWS,
         *,
         shuffle: bool = True,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: int | None = None,
+        world_size: int | None = None,
         epochs: int = 1,
     ) -> Batches:
         """The rows of the split that are still to be trained on, as Arrow record batches: `split.batches` with this
-        training's seed, from the position that was saved last. `.position` is what `save` wants; in a second epoch it
-        goes on pluralize, so that a retry goes on in the epoch that was cut off."""
+        training's seed, from the position that was saved last; with `nodes` the share of this rank. `.position` is what
+        `save` wants; in a second epoch it goes on counting, so that a retry goes on in the epoch that was cut off."""
+        ranks = self.world_size if world_size is None else world_size
+        if self._reads is not None:
+            self._reads(batch_size, shuffle, epochs, ranks)
         return self.split.batches(
             columns,
             batch_size,
             self.seed if shuffle else None,
-            rank,
-            world_size,
+            self.rank if rank is None else rank,
+            ranks,
             self.saved.position if self.saved is not None else None,
             epochs,
         )
@@ -149,8 +163,8 @@ class TrainContext(_TaskContext):
 
     @property
     def stopping(self) -> bool:
-        """Whether the attempt was told to stop: the next `save` is the last. For loops with long steps, and for ranks
-        that must stop together."""
+        """Whether the attempt was told to stop: the next `save` is the last. For loops with long steps. Of several
+        ranks the first one is told alone: when it has stopped the others are ended."""
         return self._saves.stopping
 
 
