@@ -10,6 +10,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── ParamValidationError        params or conf against their schema
     │   ├── UnexpectedArgument          (TypeError) an argument that a DAG or an operator does not have, or needs
     │   ├── DagDefinitionError          a DAG that cannot be: a cycle, a task id used twice, an edge to elsewhere
+    │   ├── NotFound                    (LookupError) something that is named is not there
     │   ├── DagNotFound                 (LookupError)
     │   ├── DagRunNotFound              (LookupError)
     │   ├── SamplesRefused              a sample table that can never be trained on as it is
@@ -78,8 +79,6 @@ def describe(error: BaseException) -> str:
 
 
 # -- input ---------------------------------------------------------------------------------------------------------
-
-
 class InputError(TrainflowError):
     """What the user gave cannot be used."""
 
@@ -124,6 +123,10 @@ class DagDefinitionError(InputError, ValueError):
         self.task_ids = task_ids
 
 
+class NotFound(InputError, LookupError):
+    """What a person or a program names is not there: a checkpoint, a chain, a task, a pool."""
+
+
 class DagNotFound(InputError, LookupError):
     """No DAG has this id."""
 
@@ -141,8 +144,6 @@ class ProjectError(InputError):
 
 
 # -- samples -------------------------------------------------------------------------------------------------------
-
-
 class SampleError(TrainflowError):
     """A problem with the samples."""
 
@@ -207,8 +208,6 @@ class SampleGap(SampleError):
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------------
-
-
 class CheckpointError(TrainflowError):
     """A problem with checkpoints, their ledger or their store."""
 
@@ -284,8 +283,6 @@ class StoreMissing(StoreFailure):
 
 
 # -- state ---------------------------------------------------------------------------------------------------------
-
-
 class StateError(TrainflowError):
     """A problem with the state of a run or a task instance."""
 
@@ -308,8 +305,6 @@ class DagRunAlreadyExists(StateError, ValueError):
 
 
 # -- processes -----------------------------------------------------------------------------------------------------
-
-
 class ProtocolError(TrainflowError):
     """A frame or a message that cannot be understood."""
 
@@ -343,8 +338,6 @@ class NotificationRefused(EngineError):
 
 
 # -- task code -----------------------------------------------------------------------------------------------------
-
-
 class TaskError(TrainflowError):
     """Raised by or into task code."""
 

@@ -51,6 +51,7 @@ class TriggeredBy(StrEnum):
     """Who asked for a run."""
 
     CLI = "cli"
+    REST_API = "rest_api"
     OPERATOR = "operator"
     TEST = "test"
 

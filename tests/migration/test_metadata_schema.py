@@ -24,8 +24,8 @@ from sqlalchemy.schema import CreateTable
 from tests.support.local_databases import LocalServer
 from trainflow.errors import EngineError
 from trainflow.metadata import schema
+from trainflow.metadata.api_models import METADATA
 from trainflow.metadata.database import Database
-from trainflow.metadata.models import METADATA
 from trainflow.metadata.queries import pool_queries
 
 NewDatabase = Callable[[], str]

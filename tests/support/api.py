@@ -41,7 +41,7 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, **headers:
         response = connection.getresponse()
         content = response.read()
         found = {name.lower(): value for name, value in response.getheaders()}
-        is_json = found.get("content-type", "").startswith("application/json")
+        is_json = found.get("content-type", "").startswith(("application/json", "application/problem+json"))
         return Answer(response.status, msgspec.json.decode(content) if is_json else content or None, found)
     finally:
         connection.close()

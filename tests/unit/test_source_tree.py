@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 
@@ -44,11 +45,15 @@ def test_actions_and_insight_print_nothing_read_no_clock_and_say_no_sql() -> Non
     assert source_tree.effects_of_people() == []
 
 
+#: what clients read
+_FIELD_OF_ANSWER = re.compile(r"trainflow/(api/rest/\w+|insight/[\w/]+)\.py:\d+: unused variable '[a-z]")
+
+
 def _unused(*arguments: str) -> list[str]:
     command = [sys.executable, "-m", "vulture", "--config", "pyproject.toml", *arguments]
     result = subprocess.run(command, cwd=source_tree.ROOT, capture_output=True, text=True, check=False)
     assert result.returncode in (0, 3), result.stderr
-    return result.stdout.splitlines()
+    return [line for line in result.stdout.splitlines() if not _FIELD_OF_ANSWER.match(line)]
 
 
 def test_public_functions_classes_and_methods_have_docstrings() -> None:

@@ -12,26 +12,29 @@ from sqlalchemy import Connection, Row
 
 from trainflow.actions.dags import read_into_database
 from trainflow.engine.lock import running_engine
-from trainflow.errors import InputError
+from trainflow.errors import InputError, LostTransition
 from trainflow.identifiers import manual_run_id
 from trainflow.insight.runs.runs import RunSummary, run_summary
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import check_no_secrets
-from trainflow.states import EXECUTION_STATES, FINISHED, DagRunState, DagRunType, TriggeredBy
+from trainflow.states import EXECUTION_STATES, FINISHED, RUN_FINISHED, DagRunState, DagRunType, TriggeredBy
 from trainflow.workspace.names import check_tasks, dag_named, file_named, is_file, run_named
 from trainflow.workspace.workspace import Workspace
 
 
 class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that is asked for. `conf` satisfies the params of the DAG; `run_id` by default manual__<time>_<random>."""
+    """A run that is asked for. `conf` satisfies the params of the DAG; `run_id` by default manual__<time>_<random>.
+    `or_existing`: a run of this id that was asked for in the same words by the same way is the answer."""
 
     conf: dict[str, Any] = {}
     run_id: str | None = None
     logical_date: datetime | None = None
+    run_after: datetime | None = None
     note: str | None = None
     triggered_by: TriggeredBy = TriggeredBy.CLI
+    or_existing: bool = False
 
 
 class TriggerDone(msgspec.Struct, frozen=True):
@@ -81,8 +84,9 @@ def _create(workspace: Workspace, dag: str, asked: RunRequest, now: datetime) ->
     def create(connection: Connection) -> tuple[Row[Any], Row[Any]]:
         found = dag_named(connection, workspace.project, dag)
         tries.append(1)
-        if len(tries) > 1 and (made := run_queries.find(connection, found.dag_id, run_id)) is not None:
-            return found, made  # by the try before, whose commit was not heard of
+        made = run_queries.find(connection, found.dag_id, run_id) if len(tries) > 1 or asked.or_existing else None
+        if made is not None and (len(tries) > 1 or _is_same(made, asked)):
+            return found, made  # by the try before, whose commit was not heard of, or asked for before
         created = run_creation.create(
             connection,
             dag_id=found.dag_id,
@@ -91,12 +95,19 @@ def _create(workspace: Workspace, dag: str, asked: RunRequest, now: datetime) ->
             triggered_by=asked.triggered_by,
             conf=asked.conf,
             now=now,
+            run_after=asked.run_after,
             logical_date=asked.logical_date,
             note=asked.note,
         )
         return found, run_queries.by_id(connection, created)
 
     return workspace.database.write(create)
+
+
+def _is_same(made: Row[Any], asked: RunRequest) -> bool:
+    """Whether a run is what is asked for: its conf and its date, and by the same way."""
+    same = (made.conf, made.logical_date, made.triggered_by)
+    return same == (asked.conf, asked.logical_date, asked.triggered_by)
 
 
 def _why_not_at_once(workspace: Workspace, dag: Row[Any]) -> str | None:
@@ -130,6 +141,28 @@ def cancel(workspace: Workspace, dag: str, run: str, now: datetime, *, note: str
     row = workspace.database.write(work)
     workspace.wake_engine()
     return run_summary(row, now)
+
+
+def set_note(workspace: Workspace, dag_id: str, run_id: str, note: str | None) -> None:
+    """Say something of a run, instead of what was said before. Raises DagNotFound, DagRunNotFound."""
+
+    def work(connection: Connection) -> None:
+        run_queries.set_note(connection, run_queries.get(connection, dag_id, run_id).id, note)
+
+    workspace.database.write(work)
+
+
+def delete(workspace: Workspace, dag_id: str, run_id: str) -> None:
+    """Forget a run that has ended, with its tasks and what they handed over; what it trained stays in its ledger, its
+    logs stay where they are. Raises DagNotFound, DagRunNotFound; LostTransition where it has not ended."""
+
+    def work(connection: Connection) -> None:
+        row = run_queries.get(connection, dag_id, run_id)
+        if row.state not in RUN_FINISHED:
+            raise LostTransition(f"run '{run_id}' of '{dag_id}' has not ended ({row.state}): cancel it first")
+        run_queries.delete(connection, row.id)
+
+    workspace.database.write(work)
 
 
 class ClearRequest(msgspec.Struct, frozen=True, kw_only=True):

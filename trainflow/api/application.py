@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
@@ -13,13 +12,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, request_response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from trainflow.api.execution import ExecutionApplication
-from trainflow.api.known_tokens import bearer
 from trainflow.api.openapi import openapi_document
 from trainflow.api.presence import Presence
+from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, AIRFLOWS
+from trainflow.api.rest.all_endpoints import PREFIX as REST_PREFIX
+from trainflow.api.rest.application import RestApplication, problem_response
+from trainflow.api.rest.problems import Problem
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 
 #: the format that it asks for
@@ -28,15 +30,14 @@ _PROMETHEUS = "text/plain; version=0.0.4"
 
 def compose(
     execution: ExecutionApplication,
+    rest: RestApplication,
     presence: Presence,
     *,
-    token: str | None,
     metrics: Callable[[], str] = lambda: "",
     pages: Mapping[str, ASGIApp] | None = None,
 ) -> Starlette:
     """One application of all. `metrics`: the text that Prometheus is given, waited for by a thread. `pages`: for
-    people, by path; like all that is not for attempts or load balancers, they are asked by those alone who show
-    `token`, where there is one."""
+    people, by path. Who may ask for what is not for attempts is decided before, by `gate`."""
 
     async def health(_request: Request) -> Response:
         return _json({"status": "ok"})
@@ -52,7 +53,8 @@ def compose(
         return _json({"version": metadata.version("trainflow"), "execution_protocol": protocol})
 
     async def document(_request: Request) -> Response:
-        return _json(openapi_document(metadata.version("trainflow")))
+        content = await run_in_threadpool(openapi_document, metadata.version("trainflow"))
+        return Response(content, media_type="application/json")
 
     async def for_prometheus(_request: Request) -> Response:
         return Response(await run_in_threadpool(metrics), media_type=_PROMETHEUS)
@@ -61,37 +63,17 @@ def compose(
         Route("/health", health),
         Route("/ready", ready),
         *execution.routes(PREFIX),
-        Route("/version", _Proven(request_response(version), token), methods=["GET"]),
-        Route("/metrics", _Proven(request_response(for_prometheus), token), methods=["GET"]),
-        Route("/openapi.json", _Proven(request_response(document), token), methods=["GET"]),
-        *(Route(path, _Proven(app, token)) for path, app in (pages or {}).items()),
+        Route("/version", version),
+        Route("/metrics", for_prometheus),
+        Route("/openapi.json", document),
+        *rest.routes(REST_PREFIX),
+        *rest.routes(AIRFLOW_PREFIX, AIRFLOWS),
+        *(Route(path, app) for path, app in (pages or {}).items()),
     ]
     application = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _broken})
     # a redirect would name the host that the request names, and lead a worker away from here
     application.router.redirect_slashes = False
     return application
-
-
-class _Proven:
-    """An application behind the token of the settings."""
-
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
-        self._app = app
-        self._token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._token is not None and not self._is_shown(Request(scope)):
-            problem = HttpProblem(
-                "Unauthorized", "show the token of this server: 'Authorization: Bearer …' (api.token)"
-            )
-            await _json(problem, 401, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _is_shown(self, request: Request) -> bool:
-        assert self._token is not None
-        shown = bearer(request.headers.get("authorization")) or ""
-        return hmac.compare_digest(shown.encode("utf-8", "surrogatepass"), self._token.encode())
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -100,10 +82,15 @@ def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
     return Response(msgspec.json.encode(body), status, given, media_type="application/json")
 
 
-async def _problem(_request: Request, error: Exception) -> Response:
+async def _problem(request: Request, error: Exception) -> Response:
     """No such path, or not by this method."""
     assert isinstance(error, HTTPException)
-    return _json(HttpProblem(error.detail.replace(" ", ""), error.detail), error.status_code, dict(error.headers or {}))
+    name, headers = error.detail.replace(" ", ""), dict(error.headers or {})
+    if request.url.path.startswith(f"{PREFIX}/"):
+        return _json(HttpProblem(name, error.detail), error.status_code, headers)
+    what_to_do = "/openapi.json lists every path and its methods"
+    problem = Problem(title=name, status=error.status_code, detail=error.detail, what_to_do=what_to_do)
+    return problem_response(problem, headers)
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+from trainflow.api.rest.all_endpoints import ENDPOINTS
+from trainflow.api.rest.all_endpoints import PREFIX as REST_PREFIX
+from trainflow.api.rest.document import paths_of, schemas_of, types_of
 from trainflow.messages.execution_api import Failed, Refused, Reply, Start, SupervisorReply
 from trainflow.messages.http_protocol import (
     OPERATIONS,
@@ -30,14 +33,14 @@ _PROBLEMS = {
 
 
 @cache
-def openapi_document(version: str) -> dict[str, Any]:
-    """Describe everything that the API server answers."""
+def openapi_document(version: str) -> bytes:
+    """Describe everything that the API server answers, as JSON: kept as that, since it is large as objects."""
     requests = [operation.request for operation in OPERATIONS]
-    schemas, components = msgspec.json.schema_components(
-        [*requests, Reply | SupervisorReply, Refused, Failed | HttpProblem, HttpProblem], ref_template=_SCHEMA
-    )
+    others = [Reply | SupervisorReply, Refused, Failed | HttpProblem, HttpProblem]
+    schemas, components = schemas_of([*requests, *others, *types_of(ENDPOINTS)], _SCHEMA)
     bodies = dict(zip(requests, schemas, strict=False))
-    reply, refused, failed, problem = schemas[len(requests) :]
+    reply, refused, failed, problem = schemas[len(requests) : len(requests) + len(others)]
+    of_rest = paths_of(ENDPOINTS, REST_PREFIX, schemas[len(requests) + len(others) :], components)
     answers = {
         "200": _answer("applied, now or before", reply),
         "410": _answer("the attempt is not waited for any more: stop", refused),
@@ -48,12 +51,13 @@ def openapi_document(version: str) -> dict[str, Any]:
         f"{PREFIX}/{each.name}": {"post": _operation(each, bodies[each.request], answers, problem)}
         for each in OPERATIONS
     }
-    return {
+    document = {
         "openapi": "3.1.0",
         "info": {"title": "trainflow", "version": version},
-        "paths": {**_OF_THE_SERVER, **operations},
+        "paths": {**_OF_THE_SERVER, **of_rest, **operations},
         "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }
+    return msgspec.json.encode(document)
 
 
 def _operation(

@@ -14,14 +14,19 @@ from typing import Any
 
 import uvicorn
 
+from trainflow.api.access import Access
 from trainflow.api.application import compose
 from trainflow.api.connections import BoundedConnection, allow_many_connections
 from trainflow.api.execution import ExecutionApplication
+from trainflow.api.gate import AccessGate
 from trainflow.api.presence import Presence
+from trainflow.api.rest.all_endpoints import ENDPOINTS
+from trainflow.api.rest.application import RestApplication
 from trainflow.api.scheduler_line import SchedulerLine
 from trainflow.clock import Clock
 from trainflow.errors import SettingsError
 from trainflow.insight.runs.store_use import StoreMetrics
+from trainflow.messages.http_protocol import PREFIX as EXECUTION_PREFIX
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
@@ -63,14 +68,18 @@ class ApiServer:
         )
         self._pages = LazyPages(Workspace(project, settings, self._database), clock)
         store_metrics = StoreMetrics()
-        self._application = compose(
+        self._workspace = Workspace(project, settings, _own_database(project, settings))
+        self._rest = RestApplication(self._workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)
+        application = compose(
             self._execution,
+            self._rest,
             self._presence,
-            token=settings.api.token,
             metrics=lambda: store_metrics.text(self._database),
             pages=dict.fromkeys(PATHS, self._pages),
         )
-        self._server = _Server(_configuration(self._application, settings.api, project.root))
+        access = Access(self._workspace, clock, settings.api, self._rest.in_thread)
+        gate = AccessGate(application, access, settings.api, EXECUTION_PREFIX)
+        self._server = _Server(_configuration(gate, settings.api, project.root))
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:
         """Answer until SIGINT or SIGTERM; `ready` is called when requests are taken."""
@@ -84,6 +93,8 @@ class ApiServer:
         finally:
             self._pages.close()
             self._execution.close()
+            self._rest.close()
+            self._workspace.close()
             self._line.close()
             self._database.close()
 
@@ -92,6 +103,13 @@ class ApiServer:
         # a page that is open would keep its stream for as long as one may wait
         self._pages.close()
         self._server.request_stop()
+
+
+def _own_database(project: Project, settings: Settings) -> Database:
+    """Connections that attempts do not wait for."""
+    database = Database.of(project.home, settings)
+    database.patience_seconds = _PATIENCE_SECONDS
+    return database
 
 
 def _configuration(application: Any, api: ApiSettings, root: Path) -> uvicorn.Config:

@@ -29,6 +29,7 @@ from trainflow.cli.commands import (
     start,
     status,
     tasks,
+    tokens,
 )
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
@@ -74,6 +75,7 @@ for _group in (
     runs.runs,
     tasks.tasks,
     pools.pools,
+    tokens.tokens,
     project.config,
     db.db,
 ):

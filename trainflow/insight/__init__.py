@@ -8,7 +8,8 @@ Reading order
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
 - `live` (what has changed since the last look, for pages that are open);
 - `progress` (what is new since the last look, while a pipeline trains) and `ended_runs` (a run that has ended);
-- `settings` (those in force, and what is wrong with them), `cost` (what requests to stores cost).
+- `settings` (those in force, and what is wrong with them), `cost` (what requests to stores cost), `tokens` (of the
+  API server).
 
 Invariants
 - An answer is a value that holds all that is to be shown; as JSON it has the keys that the commands document.

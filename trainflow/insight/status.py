@@ -99,7 +99,7 @@ def status(selection: Selection, now: datetime) -> ProjectStatus:
         undelivered_reason=missing.reason,
         refused=missing.refused,
         refused_reason=missing.refused_reason,
-        pipelines=[_line(each, chain_status_in(found.workspace, each, now), now) for each in found.snapshots],
+        pipelines=[line_of(each, chain_status_in(found.workspace, each, now), now) for each in found.snapshots],
     )
 
 
@@ -107,7 +107,8 @@ def status(selection: Selection, now: datetime) -> ProjectStatus:
 _NO_CHAIN = ChainStatus(head_sequence=None, holes=None, holes_arrived=None)
 
 
-def _line(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> PipelineStatus:
+def line_of(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> PipelineStatus:
+    """What is shown of a DAG; `status`: of its chain, None where it has none."""
     chain, last = snapshot.chain, snapshot.last
     run = snapshot.running[0] if snapshot.running else snapshot.queued
     same = ("dag_id", "path", "known", "paused", "missing_since", "import_problem", "last_failure", "undelivered")

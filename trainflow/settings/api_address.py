@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -23,6 +24,13 @@ def check_address(api: ApiSettings) -> None:
         "environment variable TRAINFLOW__API__TOKEN to a secret (openssl rand -hex 24 makes one), or listen on "
         "127.0.0.1"
     )
+
+
+def asks_for_tokens(api: ApiSettings) -> bool:
+    """Whether people and programs have to show who they are: wherever others than users of this host may reach the
+    server, be it through a proxy."""
+    elsewhere = api.url is not None and not is_loopback(urlsplit(api.url).hostname or "")
+    return api.token is not None or not is_loopback(api.host) or elsewhere or bool(api.trusted_proxies)
 
 
 def is_loopback(host: str) -> bool:

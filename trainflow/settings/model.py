@@ -147,6 +147,12 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str | None = None
     #: threads that answer attempts, and nothing else
     execution_threads: Count = 8
+    #: threads that answer people and programs
+    rest_threads: Count = 4
+    #: what a proxy in front puts before every path (`/trainflow`); it may take it away again, or not
+    root_path: str = ""
+    #: addresses and networks of proxies whose X-Forwarded-For, -Proto and -Host are believed (`10.0.0.0/8`)
+    trusted_proxies: list[str] = []
 
     def __post_init__(self) -> None:
         if self.token is not None and len(self.token) < 16:
@@ -156,6 +162,11 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{given}: is given without api.{missing}")
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError("url: does not begin with http:// or https://")
+        if self.root_path and (not self.root_path.startswith("/") or self.root_path.endswith("/")):
+            raise ValueError("root_path: begins with a slash and does not end with one, e.g. /trainflow")
+        for proxy in self.trusted_proxies:
+            if not _is_network(proxy):
+                raise ValueError(f"trusted_proxies: '{proxy}' is no address and no network, e.g. 10.0.0.0/8")
 
     @property
     def address(self) -> str:
@@ -164,6 +175,16 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             return self.url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+
+def _is_network(text: str) -> bool:
+    import ipaddress
+
+    try:
+        ipaddress.ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _code_problem(code: str) -> str | None:

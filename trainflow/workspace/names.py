@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainflow.errors import DagNotFound, InputError
+from trainflow.errors import DagNotFound, InputError, NotFound
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: what a person calls the newest checkpoint of the line
 HEAD = "head"
+#: before the name of an alias that stands for a checkpoint
+ALIAS = "@"
 SUFFIXES = (".yaml", ".yml", ".py")
 
 
@@ -99,33 +101,48 @@ def run_named(connection: Connection, project: Project, dag: str, run: str) -> R
 
 
 def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
-    """Raise InputError, with near matches, for the first task that is not there."""
+    """Raise NotFound, with near matches, for the first task that is not there."""
     from trainflow.near_names import did_you_mean
 
     for name in names:
         if name not in known:
-            raise InputError(f"{where} has no task '{name}'{did_you_mean(name, known)}")
+            raise NotFound(f"{where} has no task '{name}'{did_you_mean(name, known)}")
 
 
 def checkpoint_named(ledger: Ledger, which: str) -> Checkpoint:
-    """The checkpoint of a number, an id, or the head. Raises InputError that names what there is."""
+    """The checkpoint of a number, an id, an alias (`@champion`), or the head. Raises NotFound that names what
+    there is."""
     if which == HEAD:
         return ledger.checkpoint()
+    if which.startswith(ALIAS):
+        return _promoted(ledger, which)
     summary = ledger.find(which)
     kept = ledger.kept() if summary is None else []
     if summary is None and which.isdecimal():
         summary = next((each for each in kept if each.sequence == int(which)), None)
     if summary is None:
         there = f"kept are {', '.join(str(each.sequence) for each in kept[-20:])}" if kept else "there is none yet"
-        raise InputError(
+        raise NotFound(
             f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
             f"(what was pruned is in 'trainflow checkpoints ledger {ledger.chain.arguments}')"
         )
     return ledger.checkpoint(summary.id)
 
 
+def _promoted(ledger: Ledger, which: str) -> Checkpoint:
+    promoted = ledger.state().promoted
+    checkpoint_id = promoted.get(which.removeprefix(ALIAS))
+    if checkpoint_id is None:
+        there = ", ".join(f"{ALIAS}{alias}" for alias in sorted(promoted)) or "none"
+        raise NotFound(
+            f"chain {ledger.chain} in {ledger.store.url} has no alias {which}: there is {there} ('trainflow "
+            f"checkpoints promote {ledger.chain.arguments} head --alias NAME' gives one)"
+        )
+    return ledger.checkpoint(checkpoint_id)
+
+
 def checkpoint_ever(ledger: Ledger, which: str, entries: list[LedgerEntry]) -> Checkpoint:
-    """The checkpoint of a number, an id, or the head; be it pruned or rewound. Raises InputError."""
+    """The checkpoint of a number, an id, or the head; be it pruned or rewound. Raises NotFound."""
     from trainflow.checkpoints.ledger.entries import Checkpoint as Kind
 
     if which == HEAD:
@@ -133,7 +150,7 @@ def checkpoint_ever(ledger: Ledger, which: str, entries: list[LedgerEntry]) -> C
     for entry in entries:
         if isinstance(entry, Kind) and (entry.id == which or (which.isdecimal() and entry.sequence == int(which))):
             return entry
-    raise InputError(
+    raise NotFound(
         f"chain {ledger.chain} in {ledger.store.url} never had a checkpoint {which}: 'trainflow checkpoints ledger "
         f"{ledger.chain.arguments}' shows all that it had"
     )

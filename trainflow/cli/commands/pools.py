@@ -30,8 +30,8 @@ _COLUMNS = {
 def list_pools(as_json: bool = JSON_OPTION) -> None:
     """List the pools and what is in use of them, in slots.
 
-    JSON: [{name, slots, include_deferred, description, running, queued, deferred, open}]; slots -1 and open
-    null: no limit. `deferred` tasks take slots only with include_deferred.
+    JSON: [{name, slots, include_deferred, description, running, queued, scheduled (tasks that wait for a slot),
+    deferred, open}]; slots -1 and open null: no limit. `deferred` tasks take slots only with include_deferred.
     """
     from trainflow.insight.runs import pools as insight
 

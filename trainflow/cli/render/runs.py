@@ -141,27 +141,22 @@ _FOLLOW_SECONDS = 0.25
 
 def print_rotated(path: Path) -> bool:
     """Print the parts of a log that were rotated away, oldest first; returns whether there were any."""
-    from trainflow.observability.log_files import parts
+    from trainflow.insight.runs.logs import rotated
 
-    *older, _ = parts(path)
+    older = rotated(path)
     for each in older:
         print_from(each, 0)
     return bool(older)
 
 
 def print_from(path: Path, position: int) -> int:
-    """Print what was written after `position` (bytes); returns where it ends now. A log that has become shorter was
-    rotated: it is printed from its beginning."""
-    if not path.exists():
-        return position
-    if path.stat().st_size < position:
-        position = 0
+    """Print what was written after `position` (bytes); returns where it ends now."""
+    from trainflow.insight.runs.logs import read_part
+
     sys.stdout.flush()
-    with path.open("rb") as file:
-        file.seek(position)
-        while data := file.read(1 << 16):
-            position += len(data)
-            sys.stdout.buffer.write(data)
+    while (part := read_part(path, position)).data:
+        sys.stdout.buffer.write(part.data)
+        position = part.position
     sys.stdout.buffer.flush()
     return position
 

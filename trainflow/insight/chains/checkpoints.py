@@ -4,10 +4,10 @@ pipelines build on them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import declared_dependents, still_needed
 from trainflow.checkpoints.verified_artifacts import download, verify_many
-from trainflow.errors import InputError, LedgerCorrupt
+from trainflow.errors import InputError, LedgerCorrupt, NotFound
+from trainflow.near_names import did_you_mean
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import PipelineChain
 
@@ -103,6 +104,28 @@ def checkpoint_detail(chain: PipelineChain, which: str) -> CheckpointDetail:
     ledger = chain.ledger()
     checkpoint = checkpoint_named(ledger, which)
     return CheckpointDetail(checkpoint, ledger.store.uri(checkpoint.artifacts.path))
+
+
+class CheckpointFile(NamedTuple):
+    """A file of a checkpoint: its `size` in bytes, its digest as it was committed, and its content in pieces."""
+
+    name: str
+    size: int
+    digest: str
+    parts: Iterator[bytes]
+
+
+def checkpoint_file(chain: PipelineChain, which: str, name: str) -> CheckpointFile:
+    """A file of a checkpoint, by the path that the ledger has for it. Raises NotFound, CheckpointNotFound,
+    LedgerCorrupt, StoreFailure."""
+    ledger = chain.ledger()
+    checkpoint = checkpoint_named(ledger, which)
+    for file in checkpoint.artifacts.files:
+        if file.path == name:
+            parts = ledger.store.chunks(checkpoint.artifacts.place(file))
+            return CheckpointFile(file.path, file.size, file.sha256, parts)
+    hint = did_you_mean(name, [file.path for file in checkpoint.artifacts.files])
+    raise NotFound(f"checkpoint {checkpoint.sequence} of {ledger.chain} has no file '{name}'{hint}")
 
 
 class Export(OfChain, frozen=True, kw_only=True):

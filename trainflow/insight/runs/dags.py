@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Row
@@ -78,11 +78,41 @@ class ImportProblem(ParseProblem, frozen=True, kw_only=True):
         return recorded_problem(self.message, self.at) if self.is_changed else self.message
 
 
+class DagRow(NamedTuple):
+    """A row of `dag`, its document, and whether its file cannot be read now."""
+
+    row: Row[Any]
+    document: DagDocument
+    is_broken: bool
+
+
+def dag_rows(workspace: Workspace) -> list[DagRow]:
+    """All DAGs that an engine has read, by id."""
+    with workspace.database.reading() as connection:
+        broken = {row.path for row in dag_queries.problems(connection)}
+        return [DagRow(row, decode(row.document), row.path in broken) for row in dag_queries.everything(connection)]
+
+
+def dag_row(workspace: Workspace, dag_id: str) -> DagRow:
+    """The DAG of exactly this id. Raises DagNotFound."""
+    with workspace.database.reading() as connection:
+        row = dag_queries.get(connection, dag_id)
+        document, _ = Versions().get(connection, row.version_id)
+        return DagRow(row, document, any(each.path == row.path for each in dag_queries.problems(connection)))
+
+
+def dag_version(workspace: Workspace, dag: DagRow) -> tuple[Row[Any], int]:
+    """The row of its current version, and how many runs of it have not ended."""
+    with workspace.database.reading() as connection:
+        version = dag_queries.version(connection, dag.row.version_id)
+        return version, len(run_queries.unfinished_ids(connection, dag.row.dag_id))
+
+
 def list_dags(workspace: Workspace) -> DagListing:
     """All that an engine has read, by id."""
     with workspace.database.reading() as connection:
         counts = run_queries.counts(connection)
-        rows = [_summary(row, decode(row.document), counts) for row in dag_queries.everything(connection)]
+    rows = [_summary(each.row, each.document, counts) for each in dag_rows(workspace)]
     return DagListing(rows, import_problems(workspace))
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from trainflow.errors import NotFound
 from trainflow.metadata.queries import pool_queries
 from trainflow.metadata.queries.pool_queries import PoolUse
+from trainflow.near_names import did_you_mean
 from trainflow.workspace.workspace import Workspace
 
 #: slots of a pool without a limit
@@ -16,8 +18,8 @@ NO_LIMIT = -1
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit that tasks share; all numbers are slots. `slots` -1 and `open` None: no limit. `deferred` tasks take
-    slots only with `include_deferred`."""
+    """A limit that tasks share; all numbers are slots. `slots` -1 and `open` None: no limit. `scheduled` tasks
+    wait for one; `deferred` tasks take slots only with `include_deferred`."""
 
     name: str
     slots: int
@@ -25,8 +27,18 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     running: int
     queued: int
+    scheduled: int
     deferred: int
     open: int | None
+
+
+def pool_named(workspace: Workspace, name: str) -> Pool:
+    """The pool of a name. Raises NotFound."""
+    found = list_pools(workspace)
+    for each in found:
+        if each.name == name:
+            return each
+    raise NotFound(f"no pool is called '{name}'{did_you_mean(name, [each.name for each in found])}")
 
 
 def list_pools(workspace: Workspace) -> list[Pool]:
@@ -45,6 +57,7 @@ def _pool(row: Row[Any], use: PoolUse) -> Pool:
         description=row.description or "",
         running=use.running,
         queued=use.queued,
+        scheduled=use.scheduled,
         deferred=use.deferred,
         open=None if row.slots == NO_LIMIT else max(0, row.slots - taken),
     )

@@ -102,6 +102,12 @@ def _state(name: str | None) -> DagRunState | None:
     return DagRunState(name)
 
 
+def run_row(workspace: Workspace, dag_id: str, run_id: str) -> Row[Any]:
+    """The row of the run of exactly this id. Raises DagNotFound, DagRunNotFound."""
+    with workspace.database.reading() as connection:
+        return run_queries.get(connection, dag_id, run_id)
+
+
 def run_summary(row: Row[Any], now: datetime) -> RunSummary:
     """What is told of a row of `dag_run` that was made or ended just now."""
     return RunSummary(**_facts(row, WorkingTime([], now)))

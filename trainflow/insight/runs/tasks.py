@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Row
 
-from trainflow.errors import InputError
+from trainflow.errors import InputError, NotFound
 from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.insight.snapshot import engine_state, refusals, with_queues
 from trainflow.insight.why_task import TaskWaitFacts, explain_wait
@@ -24,7 +24,7 @@ from trainflow.metadata.queries import (
 )
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.pluralize import counted
-from trainflow.serialization.document import DagDocument
+from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import FINISHED
 from trainflow.workspace.names import check_tasks, run_named
 from trainflow.workspace.workspace import Workspace
@@ -222,8 +222,49 @@ def _task_row(connection: Connection, run: Row[Any], task_id: str) -> Row[Any]:
     known = [task.task_id for task in document.tasks]
     check_tasks([task_id], [*rows, *known], f"run {run.run_id} of {run.dag_id}")
     if task_id not in rows:
-        raise InputError(f"run {run.run_id} of {run.dag_id} has not started: its tasks are made when it does")
+        raise NotFound(f"run {run.run_id} of {run.dag_id} has not started: its tasks are made when it does")
     return rows[task_id]
+
+
+class TaskRow(NamedTuple):
+    """A task instance with its run: rows of the database; what the DAG says of it, and its attempts, oldest first."""
+
+    run: Row[Any]
+    row: Row[Any]
+    described: TaskDocument | None
+    attempts: list[Row[Any]]
+
+
+def task_row(workspace: Workspace, dag_id: str, run_id: str, task_id: str) -> TaskRow:
+    """A task of the run of exactly these ids. Raises DagNotFound, DagRunNotFound, NotFound."""
+    with workspace.database.reading() as connection:
+        run = run_queries.get(connection, dag_id, run_id)
+        row = _task_row(connection, run, task_id)
+        document, _ = Versions().get(connection, run.version_id)
+        return TaskRow(run, row, document.task(task_id), attempt_queries.of_task(connection, row.id))
+
+
+def described_tasks(
+    workspace: Workspace, rows: Sequence[tuple[int, str]]
+) -> dict[tuple[int, str], TaskDocument | None]:
+    """(version, task id) → what the DAG says of the task."""
+    versions = Versions()
+    with workspace.database.reading() as connection:
+        return {
+            (version, task_id): versions.get(connection, version)[0].task(task_id) for version, task_id in set(rows)
+        }
+
+
+def attempt_counts(workspace: Workspace, task_instance_ids: Sequence[int]) -> dict[int, int]:
+    """Task instance → how many attempts it has had."""
+    with workspace.database.reading() as connection:
+        return attempt_queries.counts_of(connection, task_instance_ids)
+
+
+def xcoms_of_task(workspace: Workspace, task: TaskRow) -> list[Row[Any]]:
+    """What a task handed over: rows with `key`, `value` (JSON), `created_at`."""
+    with workspace.database.reading() as connection:
+        return xcom_queries.of_task(connection, task.run.id, task.row.task_id)
 
 
 def attempt_log(workspace: Workspace, dag: str, run: str, task: str, attempt: str | None) -> AttemptLog:
@@ -241,7 +282,7 @@ def attempt_log(workspace: Workspace, dag: str, run: str, task: str, attempt: st
 def _choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) -> Row[Any]:
     attempts = attempt_queries.of_task(connection, row.id)
     if not attempts:
-        raise InputError(
+        raise NotFound(
             f"task '{row.task_id}' has had no attempt yet: 'trainflow tasks show DAG RUN {row.task_id}' says what it "
             "waits for"
         )
@@ -254,7 +295,7 @@ def _choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) -
         number = int(wanted)
         if number and -len(attempts) <= number <= len(attempts):
             return attempts[number - 1 if number > 0 else number]
-        raise InputError(f"--attempt {wanted}: task '{row.task_id}' has had {counted(len(attempts), 'attempt')}")
+        raise NotFound(f"--attempt {wanted}: task '{row.task_id}' has had {counted(len(attempts), 'attempt')}")
     found = [attempt for attempt in attempts if attempt.attempt_id.startswith(wanted)]
     if len(found) != 1:
         known = ", ".join(attempt.attempt_id for attempt in attempts)

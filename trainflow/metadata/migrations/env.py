@@ -6,7 +6,7 @@ from typing import Any
 from alembic import context
 from sqlalchemy.exc import DBAPIError
 
-from trainflow.metadata.models import METADATA
+from trainflow.metadata.api_models import METADATA
 
 #: MySQL and MariaDB: the table, the column, the index is there already; what is to be dropped is gone
 _DONE_BEFORE = frozenset({1050, 1060, 1061, 1091})

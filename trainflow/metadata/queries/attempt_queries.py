@@ -191,6 +191,16 @@ def of_tasks(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
     return sorted(found, key=lambda row: (row.queued_at, row.attempt_id))
 
 
+def counts_of(connection: Connection, task_instance_ids: Sequence[int]) -> dict[int, int]:
+    """Task instance → how many attempts it has had, for those that had any."""
+    counted = select(ATTEMPT.c.task_instance_id, func.count()).group_by(ATTEMPT.c.task_instance_id)
+    found: dict[int, int] = {}
+    for part in in_parts(task_instance_ids):
+        rows = connection.execute(counted.where(ATTEMPT.c.task_instance_id.in_(part)))
+        found |= {row[0]: row[1] for row in rows}
+    return found
+
+
 def done_in_one_go(connection: Connection, runs: Sequence[int]) -> list[Row[Any]]:
     """(dag_run_id, task_instance_id, started_at, ended_at) of the attempts in these runs that came to their own end and
     never waited in the triggerer."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trainflow.bounds import LARGEST_INTEGER, check_text
-from trainflow.errors import InputError
+from trainflow.errors import InputError, NotFound
 from trainflow.metadata.models import PoolTable
 from trainflow.metadata.queries import in_flight
 from trainflow.metadata.queries.task_queries import TASK
@@ -76,7 +76,7 @@ def check_removable(connection: Connection, name: str) -> None:
         raise InputError(f"{DEFAULT_POOL} cannot be deleted: tasks that name no pool use it")
     known = [row.name for row in listing(connection)]
     if name not in known:
-        raise InputError(f"no pool is called '{name}'{did_you_mean(name, known)}")
+        raise NotFound(f"no pool is called '{name}'{did_you_mean(name, known)}")
 
 
 class PoolUse(NamedTuple):
@@ -84,12 +84,14 @@ class PoolUse(NamedTuple):
 
     running: int = 0
     queued: int = 0
+    #: those that wait for a slot
+    scheduled: int = 0
     deferred: int = 0
 
 
 def use(connection: Connection) -> dict[str, PoolUse]:
     """Pool → what is in use of it; pools without a task at work are left out."""
-    states = ("running", "queued", "deferred")
+    states = ("running", "queued", "scheduled", "deferred")
     rows = connection.execute(
         select(TASK.c.pool, TASK.c.state, func.sum(TASK.c.pool_slots))
         .where(TASK.c.state.in_(states))

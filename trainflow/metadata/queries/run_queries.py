@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
+from sqlalchemy import delete as sql_delete
 
 from trainflow.errors import DagRunNotFound, IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
@@ -161,6 +162,16 @@ def add_note(connection: Connection, dag_run_id: int, sentence: str) -> None:
     """Say something more of a run, for people; the newest first."""
     note = "; ".join(filter(None, (sentence, by_id(connection, dag_run_id).note)))
     connection.execute(_SET_NOTE, {"run": dag_run_id, "b_note": note})
+
+
+def set_note(connection: Connection, dag_run_id: int, note: str | None) -> None:
+    """What people see beside a run."""
+    connection.execute(_SET_NOTE, {"run": dag_run_id, "b_note": note})
+
+
+def delete(connection: Connection, dag_run_id: int) -> None:
+    """Forget a run; what belongs to it goes with it."""
+    connection.execute(sql_delete(RUN).where(RUN.c.id == dag_run_id))
 
 
 _SET_NOTE = update(RUN).where(RUN.c.id == bindparam("run")).values(note=bindparam("b_note"))

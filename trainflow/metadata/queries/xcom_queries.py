@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select
 
 from trainflow.messages.execution_api import XComItem
 from trainflow.metadata.models import DagRunTable, XComTable
@@ -111,6 +111,12 @@ def prior_values(
     )
     found = {task_id: msgspec.Raw(value.encode()) for task_id, value in rows}
     return {task_id: found[task_id] for task_id in task_ids if task_id in found}
+
+
+def of_task(connection: Connection, dag_run_id: int, task_id: str) -> list[Row[Any]]:
+    """What one task handed over, by key."""
+    statement = select(XCOM).where(XCOM.c.dag_run_id == dag_run_id, XCOM.c.task_id == task_id)
+    return list(connection.execute(statement.order_by(XCOM.c.key, XCOM.c.map_index)))
 
 
 def of_run(connection: Connection, dag_run_id: int) -> dict[tuple[str, str], Any]:

@@ -1,0 +1,179 @@
+"""What every request of people and programs passes: the proxy's prefix, the host it names, who asks, and from which
+site a browser was sent.
+
+Attempts do not pass here: they prove themselves with each request, by tokens of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from trainflow.api.access import Access
+from trainflow.api.callers import Caller, Role
+from trainflow.api.forwarded import RequestOrigin, TrustedProxies, within
+from trainflow.api.known_tokens import bearer
+from trainflow.api.rest.application import problem_response
+from trainflow.api.rest.problems import RequestRefused, problem_of
+from trainflow.settings.api_address import is_loopback
+from trainflow.settings.model import ApiSettings
+
+log = logging.getLogger(__name__)
+
+#: where a browser keeps its token
+COOKIE = "trainflow_token"
+#: asked by load balancers, which know nothing
+_OPEN = frozenset({"/health", "/ready"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # scripts and styles of this server alone, none inside of a page
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+class AccessGate:
+    """Lets requests through to the applications behind it, or says why not. `open_paths`: asked without a token, beside
+    those for load balancers: a page where a person gives one."""
+
+    def __init__(
+        self, app: ASGIApp, access: Access, api: ApiSettings, attempts: str, open_paths: Collection[str] = ()
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._attempts = f"{attempts}/"
+        self._open_paths = frozenset(open_paths)
+        self._root_path = api.root_path
+        self._proxies = TrustedProxies(api.trusted_proxies)
+        self._own_host = urlsplit(api.address).netloc.lower()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope = within(scope, self._root_path)
+        path = scope["path"].removeprefix(self._root_path)
+        if path.startswith(self._attempts):
+            await self._app(scope, receive, send)
+            return
+        send = _with_headers(send)
+        try:
+            scope = await self._passed(scope, path)
+        except Exception as error:
+            told = problem_of(error)
+            if told is None:
+                raise
+            await problem_response(*told)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _passed(self, scope: Scope, path: str) -> Scope:
+        """The request with who asks it. Raises RequestRefused."""
+        if path in _OPEN:
+            return scope
+        headers, origin = Headers(scope=scope), self._proxies.origin_of(scope)
+        if not self._access.is_closed:
+            self._check_host(origin)
+        if scope["method"] not in _SAFE:
+            _check_site(headers, origin)
+        scope = {**scope, "scheme": origin.scheme, "trainflow.origin": origin}
+        if path in self._open_paths or any(path.startswith(each) for each in self._open_paths if each.endswith("/")):
+            return scope
+        caller = await self._caller(headers, origin)
+        if scope["method"] not in _SAFE and not path.startswith("/api/"):
+            _check_form(caller)
+        return {**scope, "trainflow.caller": caller}
+
+    def _check_host(self, origin: RequestOrigin) -> None:
+        """Where no token is asked for, a page of another site could have a browser ask under a name of its own that
+        leads here."""
+        name = (urlsplit(f"//{origin.host}").hostname or "") if _is_host(origin.host) else ""
+        if is_loopback(name) or origin.host.lower() == self._own_host:
+            return
+        raise RequestRefused(
+            421,
+            "WrongHost",
+            f"this server is not called '{origin.host[:100]}'",
+            f"ask at {self._own_host}; for other names set api.token, and api.url to how it is reached",
+        )
+
+    async def _caller(self, headers: Headers, origin: RequestOrigin) -> Caller:
+        secret = bearer(headers.get("authorization")) or _cookie(headers)
+        wait = self._access.seconds_to_wait(secret, origin.address)
+        if wait > 0:
+            log.warning("too many wrong tokens from %s", origin.address)
+            raise RequestRefused(
+                429,
+                "TooManyWrongTokens",
+                f"{origin.address} has shown too many tokens that are not known",
+                f"wait {wait:.0f} s, then show the right one",
+                Retry_After=str(int(wait) + 1),
+            )
+        caller = await self._access.caller(secret, origin.address)
+        if caller is None:
+            raise RequestRefused(
+                401,
+                "Unauthorized",
+                "no token was shown" if secret is None else "this token is not known: it was revoked, or expired",
+                "show one: 'Authorization: Bearer …' (api.token, or one that 'trainflow tokens create' made)",
+                WWW_Authenticate="Bearer",
+            )
+        return caller
+
+
+def _check_form(caller: Caller) -> None:
+    """A form of a page acts as an operator does; endpoints of the REST API have roles of their own."""
+    if not caller.may(Role.OPERATOR):
+        raise RequestRefused(
+            403, "Forbidden", f"{caller.name} has the role {caller.role}, and may look", "ask for the role operator"
+        )
+
+
+def _is_host(host: str) -> bool:
+    return all(letter.isalnum() or letter in ".-:[]_" for letter in host)
+
+
+def _check_site(headers: Headers, origin: RequestOrigin) -> None:
+    """A browser says which site had it send a request: only pages of this server may have it change something. What is
+    no browser says nothing of it. Raises RequestRefused."""
+    site, sender = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        fits = site in ("same-origin", "none")
+    else:
+        fits = sender is None or urlsplit(sender).netloc.lower() == origin.host.lower()
+    if not fits:
+        raise RequestRefused(
+            403,
+            "OtherSite",
+            f"a page of another site ({(sender or site or '')[:100]}) had the browser send this",
+            "do it on a page of this server, or with a program",
+        )
+
+
+def _cookie(headers: Headers) -> str | None:
+    try:
+        cookies: SimpleCookie = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        return None
+    found = cookies.get(COOKIE)
+    return None if found is None else found.value or None
+
+
+def _with_headers(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sending

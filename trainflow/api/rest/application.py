@@ -1,0 +1,212 @@
+"""The REST API: requests of people and programs, in threads of their own.
+
+However many of them wait, an attempt's heartbeat does not: what answers it has other threads and another pool of
+connections to the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from trainflow.api.callers import Caller
+from trainflow.api.rest.answers import Parts, Polled
+from trainflow.api.rest.endpoints import JSON, ApiCall, Endpoint
+from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of
+from trainflow.api.rest.reading import read_body, read_query
+from trainflow.api.rest.writes import Writes
+from trainflow.clock import Clock
+from trainflow.workspace.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+#: requests that may wait for a thread; more are told to come again
+MOST_WAITING = 500
+#: answers that may be under way for a long time
+MOST_STREAMS = 1_000
+
+T = TypeVar("T")
+
+
+class RestApplication:
+    """Answers the endpoints that it is given."""
+
+    def __init__(self, workspace: Workspace, clock: Clock, endpoints: Sequence[Endpoint], *, threads: int) -> None:
+        self._workspace = workspace
+        self._clock = clock
+        self._endpoints = endpoints
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._writes = Writes(workspace, clock)
+        self._waiting = 0
+        self._streams = 0
+        self._ended = False
+
+    def routes(self, prefix: str, endpoints: Iterable[Endpoint] | None = None) -> list[Route]:
+        """A route for each path below `prefix`, in the order in which they were declared."""
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for each in self._endpoints if endpoints is None else endpoints:
+            by_path.setdefault(each.path, {})[each.method] = each
+        return [Route(prefix + path, self._route(methods), methods=list(methods)) for path, methods in by_path.items()]
+
+    def close(self) -> None:
+        """Answer nothing more."""
+        self._ended = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _route(self, methods: dict[str, Endpoint]) -> Callable[[Request], Any]:
+        decoders = {each.method: msgspec.json.Decoder(each.body) for each in methods.values() if each.body is not None}
+
+        async def answer(request: Request) -> Response:
+            endpoint = methods["GET" if request.method == "HEAD" else request.method]
+            try:
+                return await self._answer(endpoint, decoders.get(endpoint.method), request)
+            except ClientDisconnect:
+                return Response(status_code=400)
+            except Exception as error:
+                return _problem_response(endpoint, error)
+
+        return answer
+
+    async def _answer(
+        self, endpoint: Endpoint, decoder: msgspec.json.Decoder[Any] | None, request: Request
+    ) -> Response:
+        caller: Caller = request.scope["trainflow.caller"]
+        if not caller.may(endpoint.role):
+            raise RequestRefused(
+                403,
+                "Forbidden",
+                f"{caller.name} has the role {caller.role}, and this needs {endpoint.role}",
+                f"use a token with the role {endpoint.role}: 'trainflow tokens create NAME --role {endpoint.role}'",
+            )
+        call: ApiCall[Any, Any] = ApiCall(
+            self._workspace,
+            self._clock.now(),
+            caller,
+            dict(request.path_params),
+            read_query(endpoint.query, request.query_params.multi_items()),
+            None if decoder is None else await read_body(endpoint, decoder, request),
+            _chosen(endpoint, request.headers.get("accept", "")),
+        )
+        if endpoint.writes:
+            key = request.headers.get("idempotency-key")
+            status, content = await self.in_thread(lambda: self._writes.apply(endpoint, call, key))
+            return _json_response(status, content)
+        found = await self.in_thread(lambda: _read(endpoint, call))
+        if isinstance(found, bytes):
+            return _with_etag(request, found)
+        return await self._streamed(found, request)
+
+    async def _streamed(self, found: Polled | Parts, request: Request) -> Response:
+        headers = {}
+        if isinstance(found, Parts):
+            if found.size is not None:
+                headers["content-length"] = str(found.size)
+            if found.name is not None:
+                headers["content-disposition"] = f'attachment; filename="{found.name}"'
+            if found.etag is not None:
+                headers["etag"] = found.etag
+                if request.headers.get("if-none-match") == found.etag:
+                    return Response(status_code=304, headers={"etag": found.etag})
+            return StreamingResponse(self._counted(self._parts(found.parts)), 200, headers, found.media)
+        if self._streams >= MOST_STREAMS:
+            raise _busy(f"{self._streams} answers are under way")
+        first = await self.in_thread(found.look)
+        return StreamingResponse(self._counted(self._looks(found, first)), 200, headers, found.media)
+
+    async def _counted(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        self._streams += 1
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            self._streams -= 1
+
+    async def _looks(self, polled: Polled, first: tuple[bytes, bool]) -> AsyncIterator[bytes]:
+        part, is_last = first
+        yield part
+        while not is_last and not self._ended:
+            await asyncio.sleep(polled.interval)
+            part, is_last = await self.in_thread(polled.look)
+            if part:
+                yield part
+
+    async def _parts(self, parts: Iterator[bytes]) -> AsyncIterator[bytes]:
+        while (part := await self.in_thread(lambda: next(parts, None))) is not None:
+            yield part
+
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """What `work` returns, in one of the threads of this application."""
+        if self._waiting >= MOST_WAITING:
+            raise _busy(f"{self._waiting} requests wait already")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
+
+
+def _busy(detail: str) -> RequestRefused:
+    return RequestRefused(503, "Busy", detail, "try again in a second", Retry_After="1")
+
+
+def _chosen(endpoint: Endpoint, accepted: str) -> str:
+    """The form of the answer: the first that is asked for, or the usual one."""
+    wanted = [each.partition(";")[0].strip().lower() for each in accepted.split(",")]
+    return next((each for each in wanted if each in endpoint.media), endpoint.media[0])
+
+
+def _read(endpoint: Endpoint, call: ApiCall[Any, Any]) -> bytes | Polled | Parts:
+    """The answer; a value is encoded here, in the thread."""
+    found = endpoint.handler(call)
+    return found if isinstance(found, Polled | Parts) else msgspec.json.encode(found)
+
+
+def _with_etag(request: Request, content: bytes) -> Response:
+    etag = f'"{hashlib.blake2b(content, digest_size=12).hexdigest()}"'
+    headers = {"etag": etag, "cache-control": "private, no-cache"}
+    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+    if etag in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(content, 200, headers, JSON)
+
+
+def _json_response(status: int, content: bytes | None) -> Response:
+    headers = {"cache-control": "no-store"}
+    if content is None:
+        return Response(status_code=204, headers=headers)
+    return Response(content, status, headers, JSON if status < 400 else MEDIA)
+
+
+def _problem_response(endpoint: Endpoint, error: Exception) -> Response:
+    found = problem_of(error)
+    if found is None:
+        log.error("%s could not be answered", endpoint.name, exc_info=error)
+        problem = Problem(
+            title="InternalError",
+            status=500,
+            detail="the request could not be answered",
+            what_to_do="the log of the server says why: please report it",
+        )
+        return problem_response(problem, {})
+    problem, headers = found
+    log.log(logging.WARNING if problem.status >= 500 else logging.INFO, "%s: %d %s", endpoint.name, *_said(problem))
+    return problem_response(problem, headers)
+
+
+def _said(problem: Problem) -> tuple[int, str]:
+    return problem.status, problem.detail
+
+
+def problem_response(problem: Problem, headers: dict[str, str]) -> Response:
+    """A problem as an answer."""
+    given = {"cache-control": "no-store", **headers}
+    return Response(msgspec.json.encode(problem), problem.status, given, MEDIA)

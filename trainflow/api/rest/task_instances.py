@@ -1,0 +1,358 @@
+"""Tasks of runs: where each is, why it does not run, its attempts, its logs, what it handed over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+from sqlalchemy import Row
+
+from trainflow.api.rest import airflow_shapes as shapes
+from trainflow.api.rest.answers import Polled
+from trainflow.api.rest.dag_runs import ANY, moments_of
+from trainflow.api.rest.endpoints import JSON, NDJSON, ApiCall, EndpointGroup, NoQuery
+from trainflow.api.rest.paging import CursorPaged, Text
+from trainflow.api.rest.problems import RequestRefused, not_understood
+from trainflow.insight.runs.dags import dag_row
+from trainflow.insight.runs.logs import LogBytes, log_file, read_part
+from trainflow.insight.runs.pages import tasks_page
+from trainflow.insight.runs.runs import run_row
+from trainflow.insight.runs.tasks import (
+    AttemptLog,
+    TaskRow,
+    attempt_counts,
+    attempt_log,
+    described_tasks,
+    has_ended,
+    list_tasks,
+    task_row,
+    xcoms_of_task,
+)
+from trainflow.metadata.queries.page_queries import MOST_COUNTED, TaskFilter
+from trainflow.observability.redaction import redact
+
+tasks = EndpointGroup("TaskInstance", is_airflows=True)
+
+_RUN = "/dags/{dag_id}/dagRuns/{dag_run_id}"
+_TASK = f"{_RUN}/taskInstances/{{task_id}}"
+_FOLLOW_SECONDS = 0.5
+
+
+class TaskInstanceQuery(CursorPaged, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`state`: `none` are those that were not looked at yet."""
+
+    task_id: Text | None = None
+    state: list[Text] = msgspec.field(default_factory=list)
+    pool: list[Text] = msgspec.field(default_factory=list)
+    queue: list[Text] = msgspec.field(default_factory=list)
+    executor: list[Text] = msgspec.field(default_factory=list)
+    start_date_gte: datetime | None = None
+    start_date_gt: datetime | None = None
+    start_date_lte: datetime | None = None
+    start_date_lt: datetime | None = None
+    end_date_gte: datetime | None = None
+    end_date_gt: datetime | None = None
+    end_date_lte: datetime | None = None
+    end_date_lt: datetime | None = None
+
+
+_MOMENTS = {"start_date": "started_at", "end_date": "ended_at"}
+
+
+@tasks.get(f"{_RUN}/taskInstances")
+def list_task_instances(call: ApiCall[TaskInstanceQuery, None]) -> shapes.TaskInstances:
+    """List the tasks of a run, or of all runs (`~`) of a DAG or of all DAGs (`~`)."""
+    query, dag_id, run_id = call.query, call.path["dag_id"], call.path["dag_run_id"]
+    if dag_id != ANY and run_id != ANY:
+        run_row(call.workspace, dag_id, run_id)
+    elif dag_id != ANY:
+        dag_row(call.workspace, dag_id)
+    which = TaskFilter(
+        dag_id=None if dag_id == ANY else dag_id,
+        run_id=None if run_id == ANY else run_id,
+        task_id=query.task_id,
+        states=query.state,
+        pools=query.pool,
+        queues=query.queue,
+        executors=query.executor,
+        moments=moments_of(query, _MOMENTS),
+    )
+    found = tasks_page(call.workspace, which, query.page)
+    return shapes.TaskInstances(
+        task_instances=_instances(call, found.rows),
+        total_entries=found.total,
+        total_entries_limit=MOST_COUNTED,
+        next_cursor=found.after,
+        previous_cursor=found.before,
+    )
+
+
+def _instances(call: ApiCall[Any, Any], rows: Sequence[Row[Any]]) -> list[shapes.TaskInstanceShape]:
+    described = described_tasks(call.workspace, [(row.run_version_id, row.task_id) for row in rows])
+    counts = attempt_counts(call.workspace, [row.id for row in rows])
+    return [
+        shapes.task_instance_of(
+            row,
+            shapes.TaskRun(row.run_dag_id, row.run_run_id, row.run_run_after, row.run_logical_date),
+            described[row.run_version_id, row.task_id],
+            counts.get(row.id, 0),
+        )
+        for row in rows
+    ]
+
+
+def _found(call: ApiCall[Any, Any]) -> TaskRow:
+    return task_row(call.workspace, call.path["dag_id"], call.path["dag_run_id"], call.path["task_id"])
+
+
+def _instance(task: TaskRow) -> shapes.TaskInstanceShape:
+    run = task.run
+    of_run = shapes.TaskRun(run.dag_id, run.run_id, run.run_after, run.logical_date)
+    return shapes.task_instance_of(task.row, of_run, task.described, len(task.attempts))
+
+
+@tasks.get(_TASK)
+def get_task_instance(call: ApiCall[NoQuery, None]) -> shapes.TaskInstanceShape:
+    """Show a task of a run."""
+    return _instance(_found(call))
+
+
+class TaskDependency(msgspec.Struct, frozen=True):
+    """A reason for which a task does not run."""
+
+    name: str
+    reason: str
+
+
+class TaskDependencies(msgspec.Struct, frozen=True):
+    """Why a task does not run; empty: it does, or it has ended."""
+
+    dependencies: list[TaskDependency]
+
+
+@tasks.get(f"{_TASK}/dependencies")
+def get_task_dependencies(call: ApiCall[NoQuery, None]) -> TaskDependencies:
+    """Say why a task does not run."""
+    task = _found(call)
+    summaries = list_tasks(call.workspace, task.run.dag_id, task.run.run_id, call.now)
+    waiting = [each.waiting for each in summaries if each.task_id == task.row.task_id and each.waiting]
+    return TaskDependencies([TaskDependency(task.row.state or "none", sentence) for sentence in waiting])
+
+
+# -- tries ---------------------------------------------------------------------------------------------------------
+
+
+class TaskTry(shapes.TaskInstanceShape, frozen=True, kw_only=True):
+    """One attempt. `outcome`: how it ended; null while it lasts."""
+
+    attempt_id: str
+    outcome: str | None
+
+
+class TaskTries(msgspec.Struct, frozen=True):
+    """The attempts of a task, oldest first; `try_number` counts them."""
+
+    task_instances: list[TaskTry]
+    total_entries: int
+
+
+@tasks.get(f"{_TASK}/tries")
+def list_tries(call: ApiCall[NoQuery, None]) -> TaskTries:
+    """List the attempts of a task, oldest first: those that infrastructure lost, too."""
+    found = _tries(_found(call))
+    return TaskTries(found, len(found))
+
+
+@tasks.get(f"{_TASK}/tries/{{try_number}}")
+def get_try(call: ApiCall[NoQuery, None]) -> TaskTry:
+    """Show one attempt of a task."""
+    found, number = _tries(_found(call)), _try_number(call)
+    if not 1 <= number <= len(found):
+        raise RequestRefused(
+            404, "NotFound", f"the task has had {len(found)} attempts, not {number}", "GET …/tries lists them"
+        )
+    return found[number - 1]
+
+
+def _try_number(call: ApiCall[Any, Any]) -> int:
+    text = call.path["try_number"]
+    if not text.removeprefix("-").isascii() or not text.removeprefix("-").isdigit() or len(text) > 6:
+        raise not_understood(f"try_number {text!r} is no number: 1 is the first attempt, -1 the last")
+    return int(text)
+
+
+def _tries(task: TaskRow) -> list[TaskTry]:
+    now = msgspec.structs.asdict(_instance(task))
+    return [
+        TaskTry(
+            **{
+                **now,
+                "try_number": number,
+                "state": each.outcome or task.row.state,
+                "queued_when": each.queued_at,
+                "start_date": each.started_at,
+                "end_date": each.ended_at,
+                "duration": shapes.duration_of(each),
+                "problem": each.problem,
+            },
+            attempt_id=each.attempt_id,
+            outcome=each.outcome,
+        )
+        for number, each in enumerate(task.attempts, 1)
+    ]
+
+
+# -- logs ----------------------------------------------------------------------------------------------------------
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """A line of a log."""
+
+    event: str
+
+
+class LogQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`token`: `continuation_token` of the answer before; `full_content`: all that there is at once; `map_index`: -1,
+    nothing is mapped. As NDJSON `follow` goes on until the attempt has ended."""
+
+    token: Annotated[str, Meta(max_length=40)] | None = None
+    full_content: bool = False
+    follow: bool = True
+    map_index: Literal[-1] = -1
+
+
+class TaskLog(msgspec.Struct, frozen=True):
+    """Lines of a log. `continuation_token`: where the next ones begin; null: the attempt has ended, and this was all
+    of it."""
+
+    content: list[LogLine]
+    continuation_token: str | None
+
+
+@tasks.get(f"{_TASK}/logs/{{try_number}}", media=(JSON, NDJSON))
+def get_log(call: ApiCall[LogQuery, None]) -> TaskLog:
+    """Read what an attempt printed and logged, with `Accept: application/x-ndjson` as it is written.
+
+    `try_number`: 1 is the first attempt, -1 the last.
+    """
+    task = _found(call)
+    which = str(_try_number(call))
+    log = attempt_log(call.workspace, task.run.dag_id, task.run.run_id, task.row.task_id, which)
+    path = log_file(call.workspace.project.home, log.path)
+    position = _position(call.query.token)
+    if call.accept == NDJSON:
+        return _followed(call, log, position)  # type: ignore[return-value]
+    ended = has_ended(call.workspace, log)
+    most = _MOST_LOG_BYTES if call.query.full_content else _LOG_BYTES
+    part = _whole_lines(read_part(path, position, most), is_last=ended)
+    is_all = ended and not read_part(path, part.position, 1).data
+    return TaskLog(_lines(part.data), None if is_all else str(part.position))
+
+
+#: of one answer
+_LOG_BYTES, _MOST_LOG_BYTES = 1 << 18, 1 << 24
+
+
+def _position(token: str | None) -> int:
+    if token is None:
+        return 0
+    if not token.isascii() or not token.isdigit() or len(token) > 15:
+        raise not_understood(f"token {token!r} was given out by no answer: take continuation_token of the one before")
+    return int(token)
+
+
+def _whole_lines(part: LogBytes, *, is_last: bool) -> LogBytes:
+    """Without the beginning of a line whose end is not there yet."""
+    kept = part.data.rfind(b"\n") + 1
+    if kept in (0, len(part.data)) or is_last:
+        return part
+    return LogBytes(part.data[:kept], part.position - len(part.data) + kept)
+
+
+def _lines(data: bytes) -> list[LogLine]:
+    return [LogLine(line) for line in data.decode(errors="replace").splitlines()]
+
+
+def _followed(call: ApiCall[LogQuery, None], log: AttemptLog, position: int) -> Polled:
+    path = log_file(call.workspace.project.home, log.path)
+    place = position
+
+    def look() -> tuple[bytes, bool]:
+        nonlocal place
+        # in this order: what was written before the attempt ended has been read then
+        ended = has_ended(call.workspace, log) or not call.query.follow
+        part = _whole_lines(read_part(path, place, _LOG_BYTES), is_last=ended)
+        place = part.position
+        lines = b"".join(msgspec.json.encode(line) + b"\n" for line in _lines(part.data))
+        return lines, ended and not read_part(path, place, 1).data
+
+    return Polled(NDJSON, look, _FOLLOW_SECONDS)
+
+
+# -- XComs ---------------------------------------------------------------------------------------------------------
+
+
+class XCom(msgspec.Struct, frozen=True, kw_only=True):
+    """A value that a task handed over, without the value."""
+
+    key: str
+    timestamp: datetime
+    task_id: str
+    task_display_name: str
+    dag_id: str
+    dag_display_name: str
+    run_id: str
+    map_index: int
+    logical_date: datetime | None
+    run_after: datetime
+
+
+class XComValue(XCom, frozen=True, kw_only=True):
+    """The same with its value, without secrets."""
+
+    value: Any
+
+
+class XComs(msgspec.Struct, frozen=True):
+    """What a task handed over, by key."""
+
+    xcom_entries: list[XCom]
+    total_entries: int
+
+
+@tasks.get(f"{_TASK}/xcomEntries")
+def list_xcom_entries(call: ApiCall[NoQuery, None]) -> XComs:
+    """List what a task handed over, without the values."""
+    task = _found(call)
+    found = [XCom(**_xcom(task, row)) for row in xcoms_of_task(call.workspace, task)]
+    return XComs(found, len(found))
+
+
+@tasks.get(f"{_TASK}/xcomEntries/{{xcom_key}}")
+def get_xcom_entry(call: ApiCall[NoQuery, None]) -> XComValue:
+    """Show a value that a task handed over."""
+    task, key = _found(call), call.path["xcom_key"]
+    for row in xcoms_of_task(call.workspace, task):
+        if row.key == key:
+            return XComValue(**_xcom(task, row), value=redact(msgspec.json.decode(row.value)))
+    raise RequestRefused(
+        404, "NotFound", f"task '{task.row.task_id}' handed over nothing called '{key}'", "GET …/xcomEntries lists it"
+    )
+
+
+def _xcom(task: TaskRow, row: Row[Any]) -> dict[str, Any]:
+    return {
+        "key": row.key,
+        "timestamp": row.created_at,
+        "task_id": row.task_id,
+        "task_display_name": row.task_id,
+        "dag_id": task.run.dag_id,
+        "dag_display_name": task.run.dag_id,
+        "run_id": task.run.run_id,
+        "map_index": row.map_index,
+        "logical_date": task.run.logical_date,
+        "run_after": task.run.run_after,
+    }
