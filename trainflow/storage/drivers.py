@@ -6,7 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -121,17 +121,25 @@ def load_driver(url: str, options: Mapping[str, Any]) -> None:
     """Import what reaches the files of a URL, which may take a second. Raises InputError as `open_driver` does."""
     reason = _obstore(url, options)
     if not isinstance(reason, str):
-        for name in ("obstore.store", "obstore.exceptions"):
-            import_module(name)
+        _import("obstore.store", "obstore.exceptions", "trainflow.storage.object_store")
         return
     _before_import(driver_of(url), options)
     with _refusing(url, options, reason):
         if protocol_of(url) in SFTP_PROTOCOLS:
-            import_module("trainflow.storage.sftp")
+            _import("trainflow.storage.sftp")
             return
         from fsspec import get_filesystem_class
 
         get_filesystem_class(driver_of(url))
+        _import("trainflow.storage.fsspec_driver", "trainflow.storage.counted_driver", "trainflow.storage.object_store")
+        if driver_of(url) in ("gs", "gcs"):
+            with suppress(ImportError):  # imported by its first write; older ones have none
+                _import("gcsfs.extended_gcsfs")
+
+
+def _import(*names: str) -> None:
+    for name in names:
+        import_module(name)
 
 
 def _has_own_gcs(driver: str, options: Mapping[str, Any]) -> bool:
