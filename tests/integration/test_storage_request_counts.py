@@ -76,6 +76,24 @@ def test_large_file_is_several_requests(
     assert (found["upload"].bytes_sent, found["read"].bytes_received) == (large.stat().st_size,) * 2
 
 
+def test_first_files_after_a_name_are_one_request(
+    logged: tuple[LocalS3, RequestLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3, log = logged
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")
+    monkeypatch.setattr(driver, "_PAGE_NAMES", 3)
+    store = open_store(f"s3://{s3.make_bucket()}/some", storage_options=s3.storage_options)
+    for number in range(7):
+        store.create_exclusive(f"many/{number:04d}", b"")
+    found = {}
+    for after in ("0001", "0004", "0006"):
+        log.asked.clear()
+        files, more = store.first_files_after("many", after)
+        found[after] = [file.path[-4:] for file in files], more
+        assert len(log.asked) == 1
+    assert found == {"0001": (["0002", "0003", "0004"], True), "0004": (["0005", "0006"], False), "0006": ([], False)}
+
+
 def test_long_listing_is_several_requests(logged: tuple[LocalS3, RequestLog], monkeypatch: pytest.MonkeyPatch) -> None:
     s3, log = logged
     monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", "3")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from trainflow.storage.store import StoreFile
+from trainflow.storage.store import FilePage, StoreFile
 
 #: makes a request again, where it was refused for a while or failed on its way
 Retry = Callable[[Callable[[], Any]], Any]
@@ -55,6 +55,11 @@ class Driver(ABC):
             if f"{inner}0" > after:  # the next character after the slash: all that is in it sorts before that
                 found += (file for file in self.list_below(inner) if file.path > after)
         return found
+
+    def list_first_below(self, folder: str, after: str) -> FilePage:
+        """The first files of `list_below` after a path, as many as one request shows; all of them where the service
+        begins no listing in the middle."""
+        return FilePage(self.list_below(folder, after=after), more=False)
 
     def list_if_few(self, folder: str) -> list[StoreFile] | None:
         """The same as `list_below`, where about one request shows it; None: there is more."""

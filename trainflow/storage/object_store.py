@@ -24,7 +24,7 @@ from trainflow.storage.drivers import protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
 from trainflow.storage.local_copies import LocalCopies
 from trainflow.storage.reasons import is_not_implemented, is_throttled, is_transient
-from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, Store, StoreFile
+from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, FilePage, Store, StoreFile
 from trainflow.storage.throttling import say_over, say_wait
 
 T = TypeVar("T")
@@ -112,6 +112,11 @@ class ObjectStore(Store):
         base = self._at(folder)
         found = self._listed(folder, lambda: self._driver.list_below(base, after=f"{base}/{name}"))
         return _in_folder(folder, _below(base, found))
+
+    def first_files_after(self, folder: str, name: str) -> FilePage:
+        base = self._at(folder)
+        found = self._listed(folder, lambda: self._driver.list_first_below(base, f"{base}/{name}"))
+        return FilePage(_in_folder(folder, _below(base, found.files)), found.more)
 
     def folders(self, folder: str) -> list[str]:
         listed = self._listed(folder, lambda: self._driver.list_folder(self._at(folder)))

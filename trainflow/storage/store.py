@@ -39,6 +39,13 @@ class StoreFile(msgspec.Struct, frozen=True):
     version: str = ""
 
 
+class FilePage(NamedTuple):
+    """The first files of a listing; `more`: there are others after these."""
+
+    files: list[StoreFile]
+    more: bool
+
+
 class FileStatus(NamedTuple):
     """A file as its system knows it: which one it is, its size, and its times in nanoseconds."""
 
@@ -140,6 +147,11 @@ class Store(Storage):
         """The files below a folder whose path from there sorts after `name`, sorted by path: what comes before may be
         much, and is not looked at where the store can do that."""
         return [file for file in self.files(folder) if file.path > f"{folder}/{name}"]
+
+    def first_files_after(self, folder: str, name: str) -> FilePage:
+        """The first of the files that `files_after` shows, about as many as one request does where the store can begin
+        such a listing anywhere; all of them where it cannot."""
+        return FilePage(self.files_after(folder, name), more=False)
 
     def files_if_few(self, folder: str) -> list[StoreFile] | None:
         """Every file below a folder, sorted by path, where about one request shows them all; None: there are more than

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Literal, TypeVar
 
 from trainflow.errors import StoreFailure
-from trainflow.storage.store import Store, StoreFile
+from trainflow.storage.store import FilePage, Store, StoreFile
 
 T = TypeVar("T")
 When = Literal["before", "half", "after"]
@@ -56,6 +56,9 @@ class FaultyStore(Store):
 
     def files_after(self, folder: str, name: str) -> list[StoreFile]:
         return self._pass("files_after", folder, lambda: self.inner.files_after(folder, name))
+
+    def first_files_after(self, folder: str, name: str) -> FilePage:
+        return self._pass("first_files_after", folder, lambda: self.inner.first_files_after(folder, name))
 
     def files_if_few(self, folder: str) -> list[StoreFile] | None:
         return self._pass("files_if_few", folder, lambda: self.inner.files_if_few(folder))
@@ -188,6 +191,10 @@ class LateListings(FaultyStore):
 
     def files_after(self, folder: str, name: str) -> list[StoreFile]:
         return [file for file in super().files_after(folder, name) if file.path not in self._young]
+
+    def first_files_after(self, folder: str, name: str) -> FilePage:
+        found = super().first_files_after(folder, name)
+        return found._replace(files=[file for file in found.files if file.path not in self._young])
 
     def files_if_few(self, folder: str) -> list[StoreFile] | None:
         found = super().files_if_few(folder)

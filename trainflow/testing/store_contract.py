@@ -15,7 +15,7 @@ import pytest
 
 from trainflow.identifiers import digest
 from trainflow.storage.drivers import probe
-from trainflow.storage.store import Store
+from trainflow.storage.store import FilePage, Store
 
 _RACERS = 8
 
@@ -63,6 +63,7 @@ class StoreContract:
         assert [file.path for file in store.files_after("c", "b/3")] == ["c/b/4", "c/n"]
         assert store.read_listed(found) == [b"12"] * 3
         assert store.files_after("nothing", "a") == []
+        assert store.first_files_after("c", "a0") == FilePage(found, more=False)
 
     def test_few_files_are_shown_at_once_and_as_a_listing_shows_them(self, store: Store) -> None:
         for path in ("c/a/1", "c/b/3", "c/n", "c2/b/5"):

@@ -120,11 +120,11 @@ def test_run_of_a_stage_looks_at_its_upstream_once(lab: Any, asked: Any) -> None
             for task in STEADY:
                 lab.run(build, task, run_id=f"run-{number}", dag_id=f"model.{name}", first_attempt=True)
                 found.setdefault(name, {})[task] = asked()
-    looks = {"files_if_few": 1, "files_after": 1}
+    looks = {"files_if_few": 1, "first_files_after": 1}
     commit = Counter(STEADY["commit"]) + Counter(PRUNE)
     assert found["mobile"] == {**STEADY, "checkpoint": looks, "commit": commit}
     # what the other stage goes on from is looked at before something is deleted, and before its files are
-    assert found["base"] == {**STEADY, "commit": commit + Counter({"files_after": 2})}
+    assert found["base"] == {**STEADY, "commit": commit + Counter({"first_files_after": 2})}
 
 
 @pytest.mark.parametrize("spoiled", [b"", b"other bytes"])

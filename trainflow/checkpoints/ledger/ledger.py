@@ -169,6 +169,10 @@ class Ledger:
         yet. What the mark or a snapshot knows of has to be there."""
         listing = self._look() if self.store.remote else None
         state, snapshot = snapshots.load_snapshot(self.store, self.chain, listing)
+        if listing is not None and (0 if state is None else state.sequence) + 1 in listing.unseen:
+            # the newest snapshot is of no use
+            listing = self._look(every_entry=True)
+            state, snapshot = snapshots.load_snapshot(self.store, self.chain, listing)
         state = state or ChainState()
         self._snapshot_at = state.sequence
         mark = missing_entries.read_newest_entry(self.store, self.chain) if listing is None else self._mark
@@ -191,10 +195,10 @@ class Ledger:
         self._known = state
         return state
 
-    def _look(self) -> ChainListing:
+    def _look(self, *, every_entry: bool = False) -> ChainListing:
         """Take the listing of the chain, and read its mark."""
-        with_artifacts = self.has_few_files and not self._looks_again
-        self._listing = list_chain(self.store, self.chain, with_artifacts=with_artifacts)
+        with_artifacts, every = self.has_few_files and not self._looks_again, every_entry or self._looks_again
+        self._listing = list_chain(self.store, self.chain, with_artifacts=with_artifacts, every_entry=every)
         if with_artifacts:
             self.has_few_files = self._listing.artifacts is not None
         self._mark = missing_entries.read_newest_entry(self.store, self.chain, self._listing)
@@ -242,7 +246,10 @@ class Ledger:
         if not self.store.remote:
             return batches(self.store, self.chain, first, size)
         last = self.state().sequence
-        return listed_batches(self.store, self.chain, first, self._listing or self._look(), last)
+        listing = self._listing or self._look()
+        if first < listing.unseen.stop:
+            listing = self._look(every_entry=True)
+        return listed_batches(self.store, self.chain, first, listing, last)
 
     def read_entries(self, numbers: Sequence[int]) -> list[bytes | None]:
         """The contents of entries by their numbers; None for one that is not there. Raises StoreFailure."""
@@ -305,7 +312,8 @@ class Ledger:
         for number in range(_APPEND_TRIES):
             state = self.state()
             if number == 0:
-                self.raise_unless_whole()
+                # a snapshot vouches for all entries before it
+                self.raise_unless_whole(every_entry=self._saves_with(state.sequence + 1))
             made = make(state)
             if made is None:
                 return made
@@ -328,23 +336,26 @@ class Ledger:
             location=self._location(state.sequence + 1),
         )
 
-    def raise_unless_whole(self) -> None:
+    def raise_unless_whole(self, *, every_entry: bool = False) -> None:
         """Raise LedgerCorrupt when an entry is missing that anything knows of; asked before each append and deletion.
         Lists the ledger and what lies beside it: names only, 60 ms for 100,000 entries on a local disk, a request for
-        each 1,000 in an object store, where the listing that the state was read with does, up to the next append.
-        Raises StoreFailure."""
+        each 1,000 in an object store, where the listing that the state was read with does, up to the next append. For
+        one task, entries of a long ledger there before its newest snapshot are listed with `every_entry` alone: the
+        writer of the snapshot has seen them, and that of the next one does. Raises StoreFailure."""
         state = self.state()
         if not self.store.remote:
             mark = missing_entries.read_newest_entry(self.store, self.chain)
-            beside, found = missing_entries.entry_evidence(self.store, self.chain, mark), None
+            beside, found, unseen = missing_entries.entry_evidence(self.store, self.chain, mark), None, range(0)
         else:
             listing = self.listing()
-            mark, found = self._mark, listing.entries
+            if every_entry and listing.unseen:
+                listing = self._look(every_entry=True)
+            mark, found, unseen = self._mark, listing.entries, listing.unseen
             beside = missing_entries.listed_evidence(self.store, self.chain, mark, listing)
         if mark.sequence == state.sequence:
             # who knows of entries that were given up as lost since must not add to those that came instead
             self._check_mark(mark, state.digest)
-        missing_entries.raise_unless_whole(self.store, self.chain, state.sequence, beside, found)
+        missing_entries.raise_unless_whole(self.store, self.chain, state.sequence, beside, found, unseen)
 
     def _refusal(self, state: ChainState, entry: LedgerEntry) -> str | None:
         try:

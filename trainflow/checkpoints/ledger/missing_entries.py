@@ -117,10 +117,11 @@ def raise_unless_whole(
     known: int,
     beside: Iterable[EntryEvidence],
     found: Collection[int] | None = None,
+    unseen: range = range(0),
 ) -> None:
     """Raise LedgerCorrupt when an entry is missing that anything knows of: `beside`, a later entry, or the reader, who
-    came as far as entry `known`. Lists the ledger once, unless the numbers that a listing showed are `found`. Raises
-    StoreFailure."""
+    came as far as entry `known`. Lists the ledger once, unless the numbers that a listing showed are `found`, which was
+    not asked about the `unseen` ones. Raises StoreFailure."""
     if found is None:
         found = listed(store, chain)
     last = max(found, default=0)
@@ -130,9 +131,10 @@ def raise_unless_whole(
         *beside,
     ]
     newest = max(everything, key=lambda each: each.sequence)
-    if newest.sequence == last == len(found):
+    if newest.sequence == last == len(found) + len(unseen):
         return
-    lost = list(_unreadable(store, chain, [n for n in range(1, newest.sequence + 1) if n not in found]))
+    doubtful = [n for n in range(1, newest.sequence + 1) if n not in found and n not in unseen]
+    lost = list(_unreadable(store, chain, doubtful))
     if lost:
         raise missing_entries_error(store, chain, lost, newest)
 

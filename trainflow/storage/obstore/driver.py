@@ -17,7 +17,7 @@ from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.runtime import interruptible
 from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
 from trainflow.storage.reasons import error_kind
-from trainflow.storage.store import REQUESTS_AT_ONCE, StoreFile
+from trainflow.storage.store import REQUESTS_AT_ONCE, FilePage, StoreFile
 
 T = TypeVar("T")
 #: of a file that is sent in parts: bytes of one, and how many are on their way; all of these are in memory
@@ -73,11 +73,15 @@ class ObstoreDriver(Driver):
         found = self._files(folder, self._call(folder, listed, LIST))
         return [file for file in found if file.path > after] if after else found
 
-    def list_if_few(self, folder: str) -> list[StoreFile] | None:
-        def page(store: Any, key: str) -> list[Any]:
-            return list(next(iter(store.list(key or None, chunk_size=_PAGE_NAMES)), []))
+    def list_first_below(self, folder: str, after: str) -> FilePage:
+        if not self._buckets.starts_after:
+            return super().list_first_below(folder, after)
+        found = self._call(folder, _page(after.partition("/")[2]), LIST)
+        files = [file for file in self._files(folder, found) if file.path > after]
+        return FilePage(files, more=len(found) >= _PAGE_NAMES)
 
-        found = self._call(folder, page, LIST)
+    def list_if_few(self, folder: str) -> list[StoreFile] | None:
+        found = self._call(folder, _page(), LIST)
         return self._files(folder, found) if len(found) < _PAGE_NAMES else None
 
     def list_folder(self, folder: str) -> FolderListing | None:
@@ -311,6 +315,15 @@ class ObstoreDriver(Driver):
 
 _BUCKET_MISSING = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"})
 _OF_REGIONS = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
+
+
+def _page(after: str = "") -> Callable[[Any, str], list[Any]]:
+    """The names in one answer to a listing."""
+
+    def page(store: Any, key: str) -> list[Any]:
+        return list(next(iter(store.list(key or None, offset=after or None, chunk_size=_PAGE_NAMES)), []))
+
+    return page
 
 
 def _deletion(keys: str | list[str]) -> Callable[[Any, str], None]:
