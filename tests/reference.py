@@ -68,6 +68,8 @@ def commands_of(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, A
     """(name, command) of everything that can be typed, in the order of the help."""
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield " ".join((*path, name)), command
             yield from commands_of(command, (*path, name))
         else:
             yield " ".join((*path, name)), command

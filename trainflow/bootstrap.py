@@ -25,6 +25,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def version() -> str:
+    """The version of this package. Asked here, its top module is not imported for it, which names code for users."""
+    found: str = sys.modules["trainflow"].__version__
+    return found
+
+
 @contextmanager
 def importing() -> Iterator[None]:
     """Keep the collector from looking for garbage inside; afterwards what is there now is never looked through again.

@@ -114,6 +114,8 @@ def test_commands_of_documents_exist_and_have_their_options() -> None:
 def _is_command(words: list[str]) -> bool:
     command: Any = typer.main.get_command(main.app)
     while hasattr(command, "commands"):
+        if command.invoke_without_command and (not words or words[0].startswith("-")):
+            break
         if not words or words[0] not in command.commands:
             return bool(words) and words[0] in ("--help", "--version")
         command, words = command.commands[words[0]], words[1:]

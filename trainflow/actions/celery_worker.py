@@ -8,21 +8,34 @@ and go again elsewhere.
 from __future__ import annotations
 
 import logging
+import os
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainflow.actions.execute_workload import read_workload
+from trainflow.bootstrap import version
 from trainflow.clock import Clock
 from trainflow.errors import InputError, TrainflowError
+from trainflow.execution.api_address import ApiAddress
 from trainflow.execution.code_bundles import code_of
+from trainflow.execution.worker_presence import WorkerPresence
 from trainflow.executors.celery import TASK, celery_app, celery_options
 from trainflow.executors.worker_home import worker_home
 from trainflow.executors.worker_thread import WorkerThread
+from trainflow.messages.worker_api import WorkerHeartbeat, WorkerOrders
 from trainflow.near_names import did_you_mean
+from trainflow.observability.processes import started_at
 from trainflow.settings.environment import forget_secrets
 from trainflow.settings.executors import ExecutorEntry, executor_entries
 from trainflow.settings.model import Settings
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 log = logging.getLogger(__name__)
 
@@ -39,46 +52,150 @@ def celery_executor(settings: Settings, name: str | None) -> ExecutorEntry:
 
 
 def run_celery_worker(
-    settings: Settings, entry: ExecutorEntry, *, queues: list[str], slots: int, project: Path | None, clock: Clock
+    settings: Settings,
+    entry: ExecutorEntry,
+    *,
+    queues: list[str],
+    slots: int,
+    project: Path | None,
+    clock: Clock,
+    name: str | None = None,
+    root: Path | None = None,
 ) -> None:
-    """Take messages of these queues until SIGTERM or Ctrl-C."""
+    """Take messages of these queues until SIGTERM or Ctrl-C. `name`: what it is drained by; default: its host. `root`:
+    of the project whose settings these are."""
     from celery import signals
 
     app = celery_app(celery_options(entry.name, entry.options))
     started_in = Path.cwd()
+    consumers = _Consumers(app, f"{name or 'trainflow'}@{socket.gethostname()}")
+    presence = _presence(settings, entry, queues, slots, name, root or started_in, consumers)
     # from here on nothing that this process starts needs them
     forget_secrets()
     grace = timedelta(seconds=settings.engine.stop_grace_seconds)
     with worker_home() as home:
         attempts = WorkerThread(home, clock, grace=grace)
 
-        def execute_workload(text: str) -> None:
-            try:
-                workload = read_workload(text)
-            except InputError as error:
-                log.error("a message is dropped: %s", error)
-                return
-            try:
-                end = attempts.execute(workload, code_of(workload, project, started_in))
-            except TrainflowError as error:
-                log.error("attempt %s: it cannot be run here: %s", workload.key.attempt_id, error)
-                return
-            log.log(logging.INFO if end.done else logging.ERROR, "attempt %s: %s", workload.key.attempt_id, end.message)
-
-        app.task(name=TASK, ignore_result=True, acks_late=False)(execute_workload)
+        taken = _Messages(attempts, consumers, project, started_in)
+        app.task(name=TASK, ignore_result=True, acks_late=False)(taken.execute_workload)
 
         def stop(**_facts: object) -> None:
             attempts.request_stop()
 
+        def ready(**_facts: object) -> None:
+            presence.begin()
+
         signals.worker_shutting_down.connect(stop, weak=False)
+        signals.worker_ready.connect(ready, weak=False)
         app.Worker(
             queues=queues,
             concurrency=slots,
             pool="threads",
-            hostname=f"trainflow@{socket.gethostname()}",
+            hostname=consumers.node,
             loglevel="INFO",
             without_gossip=True,
             without_mingle=True,
         ).start()
         attempts.request_stop()
         attempts.join()
+        presence.end()
+
+
+def _presence(
+    settings: Settings,
+    entry: ExecutorEntry,
+    queues: list[str],
+    slots: int,
+    name: str | None,
+    root: Path,
+    consumers: _Consumers,
+) -> WorkerPresence:
+    """What says that this worker lives."""
+    api, pid = settings.api, os.getpid()
+    host, started = socket.gethostname(), started_at(pid)
+
+    def describe() -> WorkerHeartbeat:
+        return WorkerHeartbeat(
+            name=name or host,
+            hostname=host,
+            pid=pid,
+            process_started=started,
+            version=version(),
+            executor=entry.name,
+            queues=queues,
+            slots=slots,
+            in_use=consumers.in_use,
+        )
+
+    return WorkerPresence(
+        ApiAddress(api.address, str(root / api.tls_ca) if api.tls_ca is not None else None),
+        settings.workers.token or api.token,
+        describe=describe,
+        on_orders=consumers.follow,
+        heartbeat_seconds=settings.workers.heartbeat_seconds,
+    )
+
+
+class _Messages:
+    """What comes from the broker: each is one attempt, which is run, or is left to others."""
+
+    def __init__(self, attempts: WorkerThread, consumers: _Consumers, project: Path | None, started_in: Path) -> None:
+        self._attempts = attempts
+        self._consumers = consumers
+        self._project = project
+        self._started_in = started_in
+
+    def execute_workload(self, text: str) -> None:
+        """Run one, and wait for its end."""
+        try:
+            workload = read_workload(text)
+        except InputError as error:
+            log.error("a message is dropped: %s", error)
+            return
+        attempt_id = workload.key.attempt_id
+        if workload.queue in self._consumers.drained:
+            log.info("attempt %s is left to others: %s", attempt_id, self._consumers.reason)
+            return
+        try:
+            with self._consumers.busy():
+                end = self._attempts.execute(workload, code_of(workload, self._project, self._started_in))
+        except TrainflowError as error:
+            log.error("attempt %s: it cannot be run here: %s", attempt_id, error)
+            return
+        log.log(logging.INFO if end.done else logging.ERROR, "attempt %s: %s", attempt_id, end.message)
+
+
+class _Consumers:
+    """Which queues a worker listens on: those that are drained are left alone. Fit for several threads."""
+
+    def __init__(self, app: Celery, node: str) -> None:
+        """`node`: what Celery calls this worker."""
+        self._app = app
+        self.node = node
+        self.drained: frozenset[str] = frozenset()
+        self.reason = ""
+        self.in_use = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count an attempt while it runs."""
+        with self._lock:
+            self.in_use += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.in_use -= 1
+
+    def follow(self, orders: WorkerOrders) -> None:
+        """Listen on what is not drained."""
+        before, self.drained = self.drained, frozenset(orders.drained_queues)
+        self.reason = orders.reason
+        control = self._app.control
+        for queue in sorted(self.drained - before):
+            log.info("nothing more is taken from queue '%s': %s", queue, orders.reason)
+            control.cancel_consumer(queue, destination=[self.node])
+        for queue in sorted(before - self.drained):
+            log.info("queue '%s' is listened on again", queue)
+            control.add_consumer(queue, destination=[self.node])

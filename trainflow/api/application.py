@@ -22,6 +22,7 @@ from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, AIRFLOWS
 from trainflow.api.rest.all_endpoints import PREFIX as REST_PREFIX
 from trainflow.api.rest.application import RestApplication, problem_response
 from trainflow.api.rest.problems import Problem
+from trainflow.api.workers import WorkerApplication
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 
 #: the format that it asks for
@@ -33,6 +34,7 @@ def compose(
     rest: RestApplication,
     presence: Presence,
     *,
+    workers: WorkerApplication,
     metrics: Callable[[], str] = lambda: "",
     pages: Mapping[str, ASGIApp] | None = None,
 ) -> Starlette:
@@ -63,6 +65,7 @@ def compose(
         Route("/health", health),
         Route("/ready", ready),
         *execution.routes(PREFIX),
+        workers.route(PREFIX),
         Route("/version", version),
         Route("/metrics", for_prometheus),
         Route("/openapi.json", document),

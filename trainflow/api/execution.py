@@ -69,7 +69,7 @@ class ExecutionApplication:
         self._service = service
         self._logs = AttemptLogs(database, home)
         self._tokens = KnownTokens(database)
-        self._heartbeats = HeartbeatBatches(lambda keys: self._in_thread(lambda: service.note_heartbeats(keys)))
+        self._heartbeats = HeartbeatBatches(lambda keys: self.in_thread(lambda: service.note_heartbeats(keys)))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="execution")
         self._waiting = 0
         self._encoder = msgspec.json.Encoder()
@@ -91,14 +91,15 @@ class ExecutionApplication:
             except HttpRefusal as refusal:
                 level = logging.WARNING if refusal.status >= 500 else logging.INFO
                 log.log(level, "%s: %d %s", operation.name, refusal.status, refusal.problem.message)
-                return self._response(refusal.status, refusal.problem, refusal.headers)
+                return self.response(refusal.status, refusal.problem, refusal.headers)
             except ClientDisconnect:
                 return Response(status_code=400)
-            return self._response(_status(reply), reply)
+            return self.response(_status(reply), reply)
 
         return answer
 
-    def _response(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+    def response(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+        """An answer in the protocol."""
         given = {PROTOCOL_HEADER: str(PROTOCOL), **(headers or {})}
         return Response(self._encoder.encode(body), status, given, media_type="application/json")
 
@@ -110,14 +111,14 @@ class ExecutionApplication:
         if secret is None:
             raise _unauthorized("the header 'Authorization: Bearer …' is missing")
         if operation.request is Start:
-            return await self._start(secret, request, await _decoded(operation, decoder, request))
+            return await self._start(secret, request, await decoded(operation, decoder, request))
         held = self._tokens.remembered(secret)
         if held is None:
-            held = await self._in_thread(lambda: self._tokens.look_up(secret))
+            held = await self.in_thread(lambda: self._tokens.look_up(secret))
             if held is None:
                 raise _unauthorized("this token is not that of any attempt")
             self._tokens.remember(secret, held)
-        message = await _decoded(operation, decoder, request)
+        message = await decoded(operation, decoder, request)
         if message.key != held:
             raise HttpRefusal(403, "Forbidden", "this token is that of another attempt")
         return await self._reply(message)
@@ -129,7 +130,7 @@ class ExecutionApplication:
                 400, "TokenMissing", f"the header {TOKEN_HEADER} must hold at least {SHORTEST_TOKEN} characters"
             )
         try:
-            return await self._in_thread(lambda: self._service.claim_from_afar(message, secret, token))
+            return await self.in_thread(lambda: self._service.claim_from_afar(message, secret, token))
         except CredentialRefused as error:
             raise _unauthorized(str(error)) from None
         except AttemptTaken as error:
@@ -139,11 +140,11 @@ class ExecutionApplication:
         if isinstance(message, Heartbeat):
             return Done() if await self._guarded(self._heartbeats.note(message.key)) else _STALE
         if isinstance(message, AppendLog):
-            return await self._in_thread(lambda: self._append(message))
+            return await self.in_thread(lambda: self._append(message))
         if isinstance(message, ProcessEnded):
-            await self._in_thread(lambda: self._service.exited(message.key, message.exit))
+            await self.in_thread(lambda: self._service.exited(message.key, message.exit))
             return Done()
-        return await self._in_thread(lambda: self._service.handle(message))
+        return await self.in_thread(lambda: self._service.handle(message))
 
     def _append(self, message: AppendLog) -> Any:
         try:
@@ -155,7 +156,8 @@ class ExecutionApplication:
                 503, "LogUnwritable", f"the log cannot be written: {error.strerror}", Retry_After="10"
             ) from error
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
+    async def in_thread(self, work: Callable[[], T]) -> T:
+        """Do something in a thread of those that answer attempts. Raises HttpRefusal where that cannot be done now."""
         if self._waiting >= MOST_WAITING:
             raise HttpRefusal(503, "Busy", f"{self._waiting} requests wait already", Retry_After=_RETRY_SECONDS)
         self._waiting += 1
@@ -182,7 +184,8 @@ class ExecutionApplication:
             raise HttpRefusal(503, "EngineError", "the request could not be answered: see the log") from error
 
 
-async def _decoded(operation: Operation, decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
+async def decoded(operation: Operation, decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
+    """The message in the body of a request. Raises HttpRefusal for what is none, is too large or does not come."""
     body = await _body(operation, request)
     try:
         return decoder.decode(body)

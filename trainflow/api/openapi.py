@@ -20,6 +20,7 @@ from trainflow.messages.http_protocol import (
     HttpProblem,
     Operation,
 )
+from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
 
 _SCHEMA = "#/components/schemas/{name}"
 _PROBLEMS = {
@@ -35,7 +36,7 @@ _PROBLEMS = {
 @cache
 def openapi_document(version: str) -> bytes:
     """Describe everything that the API server answers, as JSON: kept as that, since it is large as objects."""
-    requests = [operation.request for operation in OPERATIONS]
+    requests = [*(operation.request for operation in OPERATIONS), WorkerHeartbeat, WorkerOrders]
     others = [Reply | SupervisorReply, Refused, Failed | HttpProblem, HttpProblem]
     schemas, components = schemas_of([*requests, *others, *types_of(ENDPOINTS)], _SCHEMA)
     bodies = dict(zip(requests, schemas, strict=False))
@@ -54,7 +55,12 @@ def openapi_document(version: str) -> bytes:
     document = {
         "openapi": "3.1.0",
         "info": {"title": "trainflow", "version": version},
-        "paths": {**_OF_THE_SERVER, **of_rest, **operations},
+        "paths": {
+            **_OF_THE_SERVER,
+            **of_rest,
+            **operations,
+            f"{PREFIX}/{WORKER_OPERATION}": _of_workers(bodies[WorkerHeartbeat], bodies[WorkerOrders], problem),
+        },
         "components": {"schemas": components, "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
     }
     return msgspec.json.encode(document)
@@ -76,6 +82,23 @@ def _operation(
         "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
         "responses": answers,
     }
+
+
+def _of_workers(body: dict[str, Any], orders: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
+    described = {
+        "operationId": WORKER_OPERATION,
+        "summary": "Say that a worker lives; what it is told.",
+        "tags": ["execution"],
+        "security": [{"bearer": []}, {}],
+        "parameters": [_header(PROTOCOL_HEADER, {"type": "integer", "const": PROTOCOL})],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
+        "responses": {
+            "200": _answer("noted", orders),
+            **{str(status): _answer(meaning, problem) for status, meaning in _PROBLEMS.items() if status != 403},
+            "422": _answer("understood, and cannot be kept", problem),
+        },
+    }
+    return {"post": described}
 
 
 def _header(name: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from trainflow.api.presence import Presence
 from trainflow.api.rest.all_endpoints import ENDPOINTS
 from trainflow.api.rest.application import RestApplication
 from trainflow.api.scheduler_line import SchedulerLine
+from trainflow.api.workers import WorkerApplication
 from trainflow.clock import Clock
 from trainflow.errors import SettingsError
 from trainflow.insight.runs.store_use import StoreMetrics
@@ -74,6 +75,9 @@ class ApiServer:
             self._execution,
             self._rest,
             self._presence,
+            workers=WorkerApplication(
+                self._execution, self._database, clock, (settings.workers.token, settings.api.token)
+            ),
             metrics=lambda: store_metrics.text(self._database),
             pages=dict.fromkeys(PATHS, self._pages),
         )

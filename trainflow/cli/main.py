@@ -19,6 +19,7 @@ from trainflow.cli.commands import (
     db,
     engine,
     execute_workload,
+    fleet,
     plan,
     pools,
     project,
@@ -70,6 +71,7 @@ for _name, _command in _COMMANDS.items():
 for _group in (
     checkpoints.checkpoints,
     celery.celery,
+    fleet.fleet,
     samples.samples,
     dags.dags,
     runs.runs,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from trainflow.clock import Clock
 from trainflow.executors.configured import ConfiguredExecutors
@@ -15,8 +16,9 @@ from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import service_queries
+from trainflow.metadata.queries import in_flight, service_queries
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.service_queries import ExecutorState, Leases, executors_of, note_executors
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans, is_gone
@@ -105,6 +107,18 @@ class Scheduling:
         """Another process wrote into the database: look at everything."""
         self._scheduler.sweep()
         self._reconciler.end_unwanted()
+        if self._scheduler.task_queue.drains:
+            self._put_back_drained()
+
+    def _put_back_drained(self) -> None:
+        """What was handed over and not begun is nothing that runs: it waits here until its queue or DAG goes on."""
+        drains = self._scheduler.task_queue.drains
+        for row in self._database.read(lambda connection: in_flight.queued_of_service(connection, self._own)):
+            drain = drains.of_task(row.dag_id, row.queue)
+            if drain is not None and self._executor.is_remote(row.executor or LOCAL):
+                key = AttemptKey(row.attempt_id, row.deferral_number)
+                self._service.exited(key, ProcessExit(reason=drain.sentence, delivered=False))
+                self._executor.terminate(key)
 
     def look_for_others(self) -> None:
         """See `Scheduler.look_for_others`."""
@@ -117,9 +131,12 @@ class Scheduling:
         slots = {
             row.id: sum(state.slots for state in executors_of(row) if state.type == LOCAL)
             for row in services
-            if row.id != self._own and row.id not in silent and not is_gone(row)
+            if row.id != self._own and row.id not in silent and not is_gone(row) and not self._is_drained(row)
         }
         return {number: count for number, count in slots.items() if count > 0}
+
+    def _is_drained(self, row: Row[Any]) -> bool:
+        return self._scheduler.task_queue.drains.get(DrainKind.WORKER, row.hostname) is not None
 
     def heartbeat(self) -> None:
         """Compare what is held with what runs; take over what a dead scheduler held."""

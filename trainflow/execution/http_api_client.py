@@ -11,20 +11,18 @@ import http.client
 import logging
 import random
 import secrets
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from trainflow.clock import Clock
-from trainflow.errors import EngineError, InputError
+from trainflow.errors import EngineError
+from trainflow.execution.api_address import ApiAddress
 from trainflow.messages.execution_api import Failed, LogTaken, Refused, Reply, Request, Start, SupervisorRequest
 from trainflow.messages.http_protocol import (
     BY_REQUEST,
-    PREFIX,
     PROTOCOL,
     PROTOCOL_HEADER,
     TOKEN_HEADER,
@@ -82,19 +80,7 @@ class HttpApiClient:
         self._sleep = sleep
         self._outage_seconds = outage_seconds
         self._answer_seconds = answer_seconds
-        parts = urlsplit(url)
-        try:
-            self._port = parts.port
-        except ValueError as error:
-            raise InputError(f"the address of the API server, '{url}', cannot be used: {error}") from None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"the address of the API server, '{url}', does not begin with http:// or https://")
-        self._host = parts.hostname
-        self._path = parts.path.rstrip("/") + PREFIX
-        try:
-            self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
-        except (OSError, ssl.SSLError) as error:
-            raise InputError(f"api.tls_ca: {ca_file} cannot be used: {error}") from None
+        self._address = ApiAddress(url, ca_file)
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 
@@ -150,7 +136,7 @@ class HttpApiClient:
         connection, is_new = self._take()
         while True:
             try:
-                connection.request("POST", f"{self._path}/{operation.name}", body, headers)
+                connection.request("POST", self._address.path_of(operation.name), body, headers)
                 response = connection.getresponse()
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
@@ -177,9 +163,7 @@ class HttpApiClient:
             self._idle.append(connection)
 
     def _connection(self) -> http.client.HTTPConnection:
-        if self._tls is None:
-            return http.client.HTTPConnection(self._host, self._port, timeout=self._answer_seconds)
-        return http.client.HTTPSConnection(self._host, self._port, timeout=self._answer_seconds, context=self._tls)
+        return self._address.connection(self._answer_seconds)
 
     def close(self) -> None:
         """Hang up; a later request connects again."""

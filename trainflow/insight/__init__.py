@@ -7,6 +7,7 @@ Reading order
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
 - `live` (what has changed since the last look, for pages that are open);
+- `fleet`: who is alive, what waits for them, what is drained;
 - `progress` (what is new since the last look, while a pipeline trains) and `ended_runs` (a run that has ended);
 - `settings` (those in force, and what is wrong with them), `cost` (what requests to stores cost), `tokens` (of the
   API server).

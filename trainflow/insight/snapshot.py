@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from trainflow.engine.lock import running_engine
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import (
+    drain_queries,
     in_flight,
     pool_queries,
     run_queries,
@@ -20,6 +21,7 @@ from trainflow.metadata.queries import (
     task_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.observability.processes import is_alive
 from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
 from trainflow.scheduler.run_decision import waiting_for_past
@@ -106,6 +108,8 @@ class DagSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     #: since when no file defines it any more
     missing_since: datetime | None = None
     paused: bool = False
+    #: why it takes nothing new, and what lets it
+    drained: str | None = None
     max_active_runs: int = 16
     #: running, oldest first; those that the next run does not wait for come last
     running: list[RunSnapshot] = []
@@ -128,19 +132,19 @@ def engine_state(project: Project, settings: Settings, database: Database | None
         with database.reading() as connection:
             living = service_queries.shown_as_living(connection, now, dead_after)
         rows = [row for row in living if row.kind in _SCHEDULING]
-    triggers = any(row.kind in _TRIGGERING and not _is_dead_here(row) for row in living)
+    triggers = any(row.kind in _TRIGGERING and not is_dead_here(row) for row in living)
     if pid is not None:
         mine = next((row for row in reversed(rows) if row.pid == pid), None)
         host, since = (mine.hostname, mine.started_at) if mine else (None, None)
         # one that has just started has no lease yet
         return EngineSnapshot(True, pid or None, host, since, triggers or mine is None)
-    others = [row for row in rows if not _is_dead_here(row)]
+    others = [row for row in rows if not is_dead_here(row)]
     if not others:
         return EngineSnapshot()
     return EngineSnapshot(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
 
 
-def _is_dead_here(row: Any) -> bool:
+def is_dead_here(row: Any) -> bool:
     """A lease outlives a killed process by some seconds; on this host the process itself can be asked."""
     import socket
 
@@ -152,6 +156,12 @@ class _Around(NamedTuple):
 
     refused: dict[int, str]
     with_queues: frozenset[str]
+    drains: Drains
+
+    def drained_dag(self, dag_id: str) -> str | None:
+        """Why a DAG takes nothing new."""
+        drain = self.drains.get(DrainKind.DAG, dag_id)
+        return None if drain is None else drain.sentence
 
 
 def with_queues(settings: Settings) -> frozenset[str]:
@@ -169,7 +179,7 @@ def dag_snapshots(
     dag_id: str | None = None,
 ) -> list[DagSnapshot]:
     """The DAGs of a file, the DAG of an id, or all there are."""
-    around = _Around(refusals(connection, settings, now), with_queues(settings))
+    around = _Around(refusals(connection, settings, now), with_queues(settings), drain_queries.listing(connection))
     undelivered = status_queries.undelivered_by_dag(connection)
     return [
         _dag_snapshot(connection, row, engine, around, undelivered)
@@ -194,6 +204,7 @@ def _dag_snapshot(
         engine=engine,
         missing_since=row.missing_since,
         paused=row.is_paused,
+        drained=around.drained_dag(row.dag_id),
         max_active_runs=row.max_active_runs,
         running=[_run(connection, run, document, around) for run in running],
         queued=_run(connection, queued[0], document, around) if queued else None,
@@ -287,6 +298,7 @@ def refusals(connection: Connection, settings: Settings, now: datetime) -> dict[
         pools=pool_queries.slots(connection),
         held=held,
         documents=lambda candidate: versions.get(connection, candidate.version_id)[0],
+        drains=drain_queries.listing(connection),
     )
     refused = choose(
         candidates, limits, lambda each: in_flight.count_in_flight(connection, each.dag_id, each.task_id)

@@ -70,6 +70,7 @@ class PipelineStatus(ChainStatus, frozen=True, kw_only=True):
     branch: str | None
     known: bool
     paused: bool
+    drained: str | None
     missing_since: datetime | None
     import_problem: str | None
     run: CurrentRun | None
@@ -111,7 +112,17 @@ def line_of(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) ->
     """What is shown of a DAG; `status`: of its chain, None where it has none."""
     chain, last = snapshot.chain, snapshot.last
     run = snapshot.running[0] if snapshot.running else snapshot.queued
-    same = ("dag_id", "path", "known", "paused", "missing_since", "import_problem", "last_failure", "undelivered")
+    same = (
+        "dag_id",
+        "path",
+        "known",
+        "paused",
+        "drained",
+        "missing_since",
+        "import_problem",
+        "last_failure",
+        "undelivered",
+    )
     return PipelineStatus(
         **msgspec.structs.asdict(status or _NO_CHAIN),
         **{name: getattr(snapshot, name) for name in same},

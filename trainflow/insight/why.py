@@ -153,6 +153,10 @@ def _paused(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) 
     return AnswerKind.PAUSED, f"it is paused: 'trainflow dags unpause {snapshot.dag_id}' lets it go on"
 
 
+def _drained(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
+    return None if snapshot.drained is None else (AnswerKind.DRAINED, snapshot.drained)
+
+
 def _no_triggerer(snapshot: DagSnapshot, _status: ChainStatus | None, _now: datetime) -> Answer | None:
     """A wait that no triggerer watches never ends, and does not run out either."""
     if snapshot.engine.triggers:
@@ -295,6 +299,7 @@ RULES: tuple[Rule, ...] = (
     _broken_file,
     _missing_file,
     _paused,
+    _drained,
     _no_triggerer,
     _under_way,
     _queued,

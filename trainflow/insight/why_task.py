@@ -34,6 +34,7 @@ class AnswerKind(StrEnum):
     NO_ENGINE = "no_engine"
     NO_TRIGGERER = "no_triggerer"
     PAUSED = "paused"
+    DRAINED = "drained"
     BROKEN_FILE = "broken_file"
     MISSING_FILE = "missing_file"
     WAITING = "waiting"
@@ -108,11 +109,11 @@ def not_begun(task: TaskSnapshot, now: datetime) -> str | None:
         return None
     if task.refused is not None:
         return f"task '{task.task_id}' has to wait: {task.refused}"
-    said = _handed_to(str(task.executor), task.queued_at, task.listened_queue, now)
+    said = handed_to(str(task.executor), task.queued_at, task.listened_queue, now)
     return f"task '{task.task_id}' {said}"
 
 
-def _handed_to(executor: str, queued_at: datetime | None, queue: str | None, now: datetime) -> str:
+def handed_to(executor: str, queued_at: datetime | None, queue: str | None, now: datetime) -> str:
     """What is said of a task that was handed to an executor. `queue`: where workers of it listen; None: they do not."""
     handed = f"was handed to executor '{executor}' at {_time(queued_at)}, no worker has begun it"
     if queued_at is None:
@@ -160,7 +161,7 @@ def explain_wait(task: TaskDocument, row: Any, around: TaskWaitFacts, now: datet
         case _T.SCHEDULED:
             return around.refused or _nobody_schedules(around) or "is about to be handed to the executor"
         case _T.QUEUED:
-            handed = _handed_to(row.executor, row.queued_at, around.listened_queue, now)
+            handed = handed_to(row.executor, row.queued_at, around.listened_queue, now)
             return _no_engine(around) or around.refused or handed
         case _T.UP_FOR_RETRY:
             tries = f"try {row.failures + 1} of {row.max_tries + 1}"

@@ -304,7 +304,7 @@ class PoolTable(TableModel, name="pool"):
 
 
 class ServiceTable(TableModel, name="service"):
-    """A living part of the control plane, and its lease."""
+    """A living part of the control plane, or a worker, and its lease."""
 
     id = required(BigKey, primary_key=True, autoincrement=True)
     kind = required(String(30))
@@ -319,6 +319,17 @@ class ServiceTable(TableModel, name="service"):
     heartbeats = optional(Integer())
     #: its executors, each an `ExecutorState`
     executors = optional(Json())
+    #: a `ServiceDetails`
+    details = optional(Json())
+
+
+class DrainTable(TableModel, name="drain"):
+    """What takes nothing new, and finishes what it has: a worker (by its name), a queue, a DAG."""
+
+    kind = required(String(20), primary_key=True)
+    name = required(String(250), primary_key=True)
+    since = required(UtcDateTime())
+    note = optional(Text())
 
 
 class ImportProblemTable(TableModel, name="import_problem"):

@@ -25,6 +25,7 @@ from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import (
     attempt_queries,
+    drain_queries,
     notification_queries,
     queued_run_queries,
     run_queries,
@@ -33,6 +34,7 @@ from trainflow.metadata.queries import (
     task_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.task_queries import TasksOfRuns, TaskStateRow
 from trainflow.scheduler.error_containment import Each, Isolation
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
@@ -124,10 +126,14 @@ class Scheduler:
 
     def sweep(self) -> None:
         """Look at everything in the next tick: the safety net, and what is due after another process wrote."""
-        self._hints.runs.update(self._database.read(run_queries.running))
+        self._hints.runs.update(self._database.read(self._running_runs))
         self._hints.runs -= self.isolation.untouchable
         self._hints.may_start = self._hints.may_queue = True
         self._next_look, self._is_unsure = None, False
+
+    def _running_runs(self, connection: Connection) -> list[int]:
+        self.task_queue.drains = drain_queries.listing(connection)
+        return run_queries.running(connection)
 
     def look_for_others(self) -> None:
         """Look whether another scheduler has left something to this one, which nothing else tells."""
@@ -359,6 +365,8 @@ class Scheduler:
             return
         self._hints.may_start = False
         for row in queued_run_queries.startable(connection, now):
+            if self.task_queue.drains.get(DrainKind.DAG, row.dag_id) is not None:
+                continue
             each(row.id, partial(self._start_run, connection, row, now))
 
     def _start_run(self, connection: Connection, row: Any, now: datetime) -> None:

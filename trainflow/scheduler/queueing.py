@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate
@@ -139,8 +140,10 @@ class Limits:
         pools: Mapping[str, PoolSlots],
         held: Iterable[InFlightTask],
         documents: Callable[[Candidate], DagDocument],
+        drains: Drains | None = None,
     ) -> None:
         self.executors = executors
+        self._drains = drains or Drains()
         self._documents = documents
         self._pools = {
             name: float("inf") if pool.slots == UNLIMITED else pool.slots - pool.used_by_deferred
@@ -163,6 +166,9 @@ class Limits:
 
     def refusal(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> str | None:
         """Why this one may not be queued now, None if it may. For people: the sentence is shown."""
+        drain = self._drains.of_task(candidate.dag_id, candidate.queue)
+        if drain is not None:
+            return drain.sentence
         no_slot = self.executors.refusal(candidate)
         if no_slot is not None:
             return no_slot
@@ -193,6 +199,8 @@ class Limits:
 
     def run_is_full(self, candidate: Candidate) -> bool:
         """No other task of the same run can be queued either."""
+        if self._drains.get(DrainKind.DAG, candidate.dag_id) is not None:
+            return True
         return self._of_run[candidate.dag_run_id] >= self._documents(candidate).max_active_tasks
 
     def take(self, candidate: Candidate) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -16,6 +17,7 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.queries import attempt_queries, dag_queries, in_flight, pool_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate, ask_and_lock_scheduled
@@ -44,6 +46,7 @@ class TaskQueue:
         self._project = project
         self._settings = settings
         self._service_id = service_id
+        self._hostname = socket.gethostname()
         self._executors = executor_entries(settings)
         #: what was queued and is not handed over: whether it was is known once its transaction is committed
         self._handover: list[tuple[ExecuteTask, task_queries.Move | None]] = []
@@ -55,6 +58,8 @@ class TaskQueue:
         self.refused: dict[int, str] = {}
         #: slots of the local executors of other engines that live, by their ids: they have their share
         self.others: dict[int, int] = {}
+        #: what takes nothing new
+        self.drains = Drains()
         #: executors that take nothing now, by name, and why
         self.problems: Callable[[], Mapping[str, str]] = dict
         #: whether the attempts of an executor speak over HTTP
@@ -138,14 +143,22 @@ class TaskQueue:
                 self._settings.executor.default,
                 held,
                 own=self._service_id,
-                problems=self.problems(),
+                problems={**self.problems(), **self._drained_here()},
                 others=self.others,
                 now=now,
             ),
             pools=pools,
             held=held,
             documents=lambda candidate: self._document(connection, candidate),
+            drains=self.drains,
         )
+
+    def _drained_here(self) -> dict[str, str]:
+        """The executors that run attempts on this host, when it is drained."""
+        drain = self.drains.get(DrainKind.WORKER, self._hostname) if self.drains else None
+        if drain is None:
+            return {}
+        return {name: drain.sentence for name, entry in self._executors.items() if entry.is_local}
 
     def _document(self, connection: Connection, candidate: Candidate) -> DagDocument:
         return self._versions.get(connection, candidate.version_id)[0]

@@ -208,6 +208,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: how long an attempt on another host may be silent, while the API server could have heard it, before it counts as
     #: lost and its task is tried again
     lost_after_seconds: Seconds = 120.0
+    #: what workers show of themselves to the API server (at least 16 characters), so that `trainflow fleet` knows them;
+    #: better kept in the environment. `api.token` will do as well, and neither is needed where that is not set
+    token: str | None = None
     #: where workers have the project's code from: `shared` (at the same path on every host), `image` (where the worker
     #: was started), `git+URL@COMMIT`, or the fsspec URL of a .zip file
     code: str = "shared"
@@ -215,6 +218,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if (problem := _code_problem(self.code)) is not None:
             raise ValueError(f"code: {problem}")
+        if self.token is not None and len(self.token) < 16:
+            raise ValueError("token: has fewer than 16 characters; make one with: openssl rand -hex 24")
         if self.lost_after_seconds < 3 * self.heartbeat_seconds:
             raise ValueError(
                 f"lost_after_seconds: is less than three times workers.heartbeat_seconds ({self.heartbeat_seconds:g}): "

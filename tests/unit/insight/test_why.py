@@ -139,6 +139,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         "pipelines/days.yaml does not define it any more (since 2026-01-02T03:04:05Z): put it back "
         "and it goes on; its chain is as it was",
     ),
+    ("drained", snapshot(drained="DAG 'days' is drained"), None, AnswerKind.DRAINED, "DAG 'days' is drained"),
     (
         "paused",
         snapshot(paused=True, running=[run(task("train", "scheduled"))]),
@@ -168,14 +169,6 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         None,
         AnswerKind.WAITING,
         "run 5 waits: for a marker, since 2026-01-02T00:04:05Z (3 h)",
-    ),
-    (
-        "a task failed, and where it says more",
-        snapshot(last=run(task("train", "failed", problem="boom"), state="failed")),
-        None,
-        AnswerKind.FAILED,
-        "run 5 failed: task 'train': boom (log: trainflow tasks logs days run-5 train); when that is put right, "
-        "'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
         "another wait",
@@ -292,8 +285,8 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         snapshot(last=run(task("train", "failed", problem="ValueError: nan"), state="failed")),
         None,
         AnswerKind.FAILED,
-        "run 5 failed: task 'train': ValueError: nan (log: trainflow tasks logs days run-5 train); "
-        "when that is put right, 'trainflow start pipelines/days.yaml' goes on at the head",
+        "run 5 failed: task 'train': ValueError: nan (log: trainflow tasks logs days run-5 train); when "
+        "that is put right, 'trainflow start pipelines/days.yaml' goes on at the head",
     ),
     (
         "a run failed without a failed task",

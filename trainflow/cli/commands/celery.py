@@ -23,6 +23,9 @@ def worker(
     executor: str | None = typer.Option(
         None, "--executor", metavar="NAME", help="Of which executor in [executors]; default: the only one of its kind."
     ),
+    name: str | None = typer.Option(
+        None, "--name", metavar="NAME", help="What 'trainflow fleet' calls it; default: the name of this host."
+    ),
     project: Path | None = typer.Option(
         None, "--project", metavar="DIR", help="The project is there, whatever workers.code says."
     ),
@@ -53,6 +56,13 @@ def worker(
     entry = celery_executor(settings, executor)
     names = [name.strip() for name in queues.split(",") if name.strip()]
     run_celery_worker(
-        settings, entry, queues=names, slots=slots or os.cpu_count() or 1, project=project, clock=SystemClock()
+        settings,
+        entry,
+        queues=names,
+        slots=slots or os.cpu_count() or 1,
+        project=project,
+        clock=SystemClock(),
+        name=name,
+        root=found.root,
     )
     return 0

@@ -32,18 +32,18 @@ def status(
 
     JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, refused, refused_reason,
     pipelines: [{dag_id, path, pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more,
-    problem, paused, missing_since, import_problem, run: {run_id, number, state, started_at, task_id, task_state,
-    progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure: {run_id, task_id,
-    at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes, holes_arrived,
-    republished, stopped, samples_changed, waits, misnamed}]}. lag: partitions that are ready beyond the head (null:
-    not known); lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest ready
-    partition; never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over and not
-    trained since, holes_arrived: those of them that are there now. republished: starts of partitions that have other
-    content now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates have
-    against the checkpoint that they refused (empty: the chain is not stopped). samples_changed: how the samples differ
-    from what the chain was trained on, so that nothing is trained (null: they do not). waits: why a stage has nothing
-    to start from yet (null: it has, or it starts from no other stage). misnamed: what stopped it are nothing but names
-    of metrics that do not exist.
+    problem, paused, drained, missing_since, import_problem, run: {run_id, number, state, started_at, task_id,
+    task_state, progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure:
+    {run_id, task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
+    holes_arrived, republished, stopped, samples_changed, waits, misnamed}]}. lag: partitions that are ready beyond the
+    head (null: not known); lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest
+    ready partition; never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over
+    and not trained since, holes_arrived: those of them that are there now. republished: starts of partitions that have
+    other content now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates
+    have against the checkpoint that they refused (empty: the chain is not stopped). samples_changed: how the samples
+    differ from what the chain was trained on, so that nothing is trained (null: they do not). waits: why a stage has
+    nothing to start from yet (null: it has, or it starts from no other stage). misnamed: what stopped it are nothing
+    but names of metrics that do not exist.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight import status as insight
@@ -110,10 +110,10 @@ def _now(line: PipelineStatus, *, alive: bool) -> str:
     if run is not None and not alive:
         return f"run {run.number}: no engine"
     if run is not None:
-        paused = "paused, " if line.paused else ""
+        paused = "paused, " if line.paused else "drained, " if line.drained else ""
         return f"{paused}run {run.number}{_doing(run)}"
-    if line.paused:
-        return "paused"
+    if line.paused or line.drained:
+        return "paused" if line.paused else "drained"
     if line.stopped:
         return "stopped by a gate"
     if last is None:
@@ -189,8 +189,8 @@ def why(
     """Say in one sentence why nothing is training, or what is.
 
     JSON: {answers: [{dag_id, path, kind, sentence}]}; of one answer the keys also stand at the top. kind: training,
-    working, no_engine, no_triggerer, paused, broken_file, missing_file, waiting, retrying, no_slot, starting, queued,
-    gate, failed, caught_up, never_started, ended.
+    working, no_engine, no_triggerer, paused, drained, broken_file, missing_file, waiting, retrying, no_slot, starting,
+    queued, gate, failed, caught_up, never_started, ended.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight import why as insight

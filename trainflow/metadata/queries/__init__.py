@@ -2,9 +2,10 @@
 
 Reading order: `run_queries`, `queued_run_queries` (which runs may start), `task_queries`, `scheduled_queries` (which
 tasks are queued next), `in_flight` (what executors have), `trigger_queries`, `xcom_queries`, `dag_queries`,
-`pool_queries`, `service_queries` (which engines are alive), `outbox_queries` and `notification_queries` (what is still
-to be told), `attempt_queries`, `status_queries` (what people ask), `live_queries` (whether something of that has
-changed), `page_queries` (a part of a long list); of the API server: `token_queries`, `event_queries` (who did what),
+`pool_queries`, `service_queries` (which engines and workers are alive), `drain_queries` (what takes nothing new),
+`fleet_queries` (what waits over all DAGs), `outbox_queries` and `notification_queries` (what is still to be told),
+`attempt_queries`, `status_queries` (what people ask), `live_queries` (whether something of that has changed),
+`page_queries` (a part of a long list); of the API server: `token_queries`, `event_queries` (who did what),
 `idempotency_queries` (what is done once).
 
 A change breaks this when a state is written by anything but the `move` of `task_queries` and of `run_queries`.

@@ -74,6 +74,18 @@ def in_flight_of_services(connection: Connection, service_ids: Collection[int]) 
     return list(connection.execute(_HELD_BY, {"services": list(service_ids)}))
 
 
+def queued_of_service(connection: Connection, service_id: int) -> list[Row[Any]]:
+    """What a scheduler has handed over and no worker has begun: its attempt, executor, queue and DAG."""
+    return list(connection.execute(_QUEUED_OF, {"service": service_id}))
+
+
+_QUEUED_OF = (
+    select(TASK.c.attempt_id, TASK.c.deferral_number, TASK.c.executor, TASK.c.queue, RUN.c.dag_id)
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .where(in_states({TaskInstanceState.QUEUED}), TASK.c.service_id == bindparam("service"))
+)
+
+
 def take_over(connection: Connection, service_ids: Collection[int], service_id: int) -> list[Row[Any]]:
     """Make what the executors of `service_ids` hold the business of `service_id`; returns those rows.
 

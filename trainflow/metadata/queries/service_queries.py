@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from trainflow.bootstrap import version
 from trainflow.deadlines import TOLERANCE
 from trainflow.metadata.models import ServiceTable
 from trainflow.observability import processes
@@ -27,12 +28,21 @@ from trainflow.observability import processes
 SERVICE = ServiceTable.table
 #: kind of the parts that hear attempts on other hosts
 API_SERVER = "api_server"
+#: kind of what takes attempts elsewhere, and has no database: the API server writes its row
+WORKER = "worker"
 #: stopped services are remembered this long
 _REMEMBER = timedelta(days=7)
 
 
 def register(
-    connection: Connection, *, kind: str, hostname: str, pid: int, process_started: float, now: datetime
+    connection: Connection,
+    *,
+    kind: str,
+    hostname: str,
+    pid: int,
+    process_started: float,
+    now: datetime,
+    details: ServiceDetails | None = None,
 ) -> int:
     """Say that a part lives. Returns its id."""
     result = connection.execute(
@@ -45,6 +55,7 @@ def register(
             "started_at": now,
             "heartbeat_at": now,
             "heartbeats": 0,
+            "details": None if details is None else msgspec.to_builtins(details),
         },
     )
     return int(result.inserted_primary_key[0])  # type: ignore[index]
@@ -88,6 +99,38 @@ def note_executors(connection: Connection, service_id: int, states: Sequence[Exe
 def executors_of(row: Row[Any]) -> list[ExecutorState]:
     """The executors of a service."""
     return msgspec.convert(row.executors or [], list[ExecutorState])
+
+
+class WorkerState(msgspec.Struct, frozen=True):
+    """A worker that takes attempts from a queue. `in_use`: slots with an attempt."""
+
+    executor: str
+    queues: list[str]
+    slots: int
+    in_use: int = 0
+
+
+class ServiceDetails(msgspec.Struct, frozen=True):
+    """What a part or a worker says of itself. `name`: what it is drained by, where that is not its host."""
+
+    version: str
+    name: str | None = None
+    worker: WorkerState | None = None
+
+
+def note_worker(connection: Connection, service_id: int, details: ServiceDetails) -> bool:
+    """Write down what a worker says of itself; False when no worker of this id is remembered: that may be any."""
+    is_worker = (SERVICE.c.id == service_id, SERVICE.c.kind == WORKER)
+    values = {"details": msgspec.to_builtins(details)}
+    if connection.execute(select(SERVICE.c.id).where(*is_worker)).first() is None:
+        return False
+    connection.execute(update(SERVICE).where(*is_worker).values(values))
+    return True
+
+
+def details_of(row: Row[Any]) -> ServiceDetails | None:
+    """What it said of itself."""
+    return None if row.details is None else msgspec.convert(row.details, ServiceDetails)
 
 
 def stop(connection: Connection, service_id: int, now: datetime) -> None:
@@ -136,6 +179,7 @@ def register_this_process(connection: Connection, kind: str, now: datetime) -> i
         pid=os.getpid(),
         process_started=processes.started_at(os.getpid()),
         now=now,
+        details=ServiceDetails(version()),
     )
 
 

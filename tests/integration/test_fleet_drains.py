@@ -1,0 +1,231 @@
+"""What is drained takes nothing new and finishes what it has; workers are rows, written by the API server."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.api import RunningApi, running_api
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.actions import fleet as actions
+from trainflow.actions.fleet import DrainKind
+from trainflow.errors import InputError
+from trainflow.execution.api_address import ApiAddress
+from trainflow.execution.worker_presence import WorkerPresence
+from trainflow.insight.fleet import Fleet
+from trainflow.insight.fleet import fleet as insight
+from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER
+from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
+from trainflow.settings.model import ApiSettings, Settings, WorkerSettings
+from trainflow.testing.processes import wait_for
+from trainflow.workspace.workspace import Workspace
+
+HERE = socket.gethostname()
+SECRET, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(
+        tmp_path, settings=Settings(executors={"local": {}, "away": {"type": "celery", "broker": "x"}})
+    ) as plane:
+        plane.scheduler.task_queue.is_remote = lambda name: name == "away"
+        yield plane
+
+
+def workspace(plane: ControlPlane) -> Workspace:
+    return Workspace(plane.project, plane.settings, plane.database)
+
+
+def drain(plane: ControlPlane, kind: DrainKind, name: str, note: str | None = None) -> None:
+    actions.drain(workspace(plane), kind, name, plane.clock.now(), note=note)
+    plane.scheduler.sweep()
+
+
+def undrain(plane: ControlPlane, kind: DrainKind, name: str) -> None:
+    actions.undrain(workspace(plane), kind, name)
+    plane.scheduler.sweep()
+
+
+def seen(plane: ControlPlane) -> Fleet:
+    return insight(workspace(plane), plane.clock.now())
+
+
+def test_drained_queue_takes_nothing_until_it_is_let_go_on(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("small"), empty_task("large", queue="gpu"))
+    drain(plane, DrainKind.QUEUE, "gpu", "new drivers")
+    run = plane.add_run("d")
+    (small,) = plane.tick()
+    assert small.task_id == "small"
+    plane.claim(small)
+    why = "queue 'gpu' is drained (new drivers): 'trainflow fleet undrain queue gpu' lets it go on"
+    assert list(plane.scheduler.task_queue.refused.values()) == [why]
+    oldest = seen(plane).oldest_waiting
+    assert oldest is not None
+    assert (oldest.task_id, oldest.why) == ("large", why)
+    undrain(plane, DrainKind.QUEUE, "gpu")
+    assert [work.task_id for work in plane.tick()] == ["large"]
+    assert plane.task(run, "large").lost == 0
+
+
+def test_drained_dag_finishes_what_runs_and_begins_nothing(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("a"), empty_task("b", "a"))
+    plane.add_dag("other", empty_task("a"))
+    first = plane.add_run("d", "r1")
+    (running,) = plane.tick()
+    plane.claim(running)
+    drain(plane, DrainKind.DAG, "d")
+    second = plane.add_run("d", "r2")
+    plane.add_run("other")
+    assert [work.dag_id for work in plane.tick()] == ["other"]
+    plane.report(running)
+    assert plane.tick() == []
+    assert plane.states(first) == {"a": "success", "b": "scheduled"}
+    assert plane.run(second).state == "queued"
+    undrain(plane, DrainKind.DAG, "d")
+    assert {(work.run_id, work.task_id) for work in plane.tick()} == {("r1", "b"), ("r2", "a")}
+
+
+def test_drained_dag_that_is_first_in_line_keeps_no_other_waiting(plane: ControlPlane) -> None:
+    plane.add_dag("d", *(empty_task(f"t{number}", priority_weight=9) for number in range(60)), max_active_tasks=100)
+    plane.add_dag("other", empty_task("a"))
+    plane.add_run("d")
+    # the run has begun, and none of its tasks
+    plane.scheduler.task_queue.problems = lambda: {"local": "not yet"}
+    plane.tick()
+    plane.scheduler.task_queue.problems = dict
+    drain(plane, DrainKind.DAG, "d")
+    plane.add_run("other")
+    assert [work.dag_id for work in plane.tick()] == ["other"]
+
+
+def test_drained_host_runs_nothing_of_its_own(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("here"), empty_task("there", executor="away"))
+    say(plane, name="w")
+    plane.database.write(
+        lambda connection: connection.exec_driver_sql(f"UPDATE service SET hostname = '{HERE}'") and None
+    )
+    drain(plane, DrainKind.WORKER, HERE)
+    plane.add_run("d")
+    assert [work.task_id for work in plane.tick()] == ["there"]
+    undrain(plane, DrainKind.WORKER, HERE)
+    assert [work.task_id for work in plane.tick()] == ["here"]
+
+
+@pytest.mark.parametrize(("kind", "name"), [(DrainKind.DAG, "dd"), (DrainKind.WORKER, "nowhere")])
+def test_drain_of_what_is_not_known_is_refused(plane: ControlPlane, kind: DrainKind, name: str) -> None:
+    plane.add_dag("d", empty_task("a"))
+    with pytest.raises(InputError, match=f"called '{name}'"):
+        drain(plane, kind, name)
+    with pytest.raises(InputError, match="is not drained"):
+        undrain(plane, kind, name)
+
+
+def heartbeat(**more: Any) -> WorkerHeartbeat:
+    """What a worker says."""
+    facts: dict[str, Any] = {"name": "w", "hostname": "there", "pid": 7, "process_started": 1.0, "version": "0.1.0"}
+    return WorkerHeartbeat(**{**facts, "executor": "away", "queues": ["default", "gpu"], "slots": 4, **more})
+
+
+def say(plane: ControlPlane, **more: Any) -> WorkerOrders:
+    from trainflow.metadata.worker_presence import note_worker
+
+    return plane.database.write(lambda connection: note_worker(connection, heartbeat(**more), plane.clock.now()))
+
+
+def test_worker_is_one_row_as_long_as_it_lives(plane: ControlPlane) -> None:
+    first = say(plane)
+    again = say(plane, service_id=first.service_id, in_use=3)
+    assert again.service_id == first.service_id
+    (worker,) = seen(plane).workers
+    assert (worker.name, worker.executor, worker.queues, worker.slots, worker.in_use) == (
+        *("w", "away", ["default", "gpu"], 4, 3),
+    )
+    say(plane, service_id=first.service_id, ends=True)
+    assert seen(plane).workers == []
+    # one that is not remembered any more is new
+    assert say(plane, service_id=99).service_id != 99
+
+
+def test_worker_cannot_write_row_of_part_of_control_plane(plane: ControlPlane) -> None:
+    assert say(plane, service_id=plane.service_id).service_id != plane.service_id
+
+
+def test_worker_that_is_silent_is_not_shown(plane: ControlPlane) -> None:
+    say(plane)
+    plane.clock.advance(timedelta(minutes=10))
+    assert seen(plane).workers == []
+
+
+@pytest.mark.parametrize(("kind", "name", "queues"), [("worker", "w", ["default", "gpu"]), ("queue", "gpu", ["gpu"])])
+def test_worker_is_told_what_is_drained(plane: ControlPlane, kind: str, name: str, queues: list[str]) -> None:
+    assert say(plane).drained_queues == []
+    drain(plane, DrainKind(kind), name, "new drivers")
+    told = say(plane)
+    assert told.drained_queues == queues
+    assert f"{kind} '{name}' is drained (new drivers)" in told.reason
+    (drained,) = seen(plane).drained
+    assert (drained.kind, drained.name, drained.note) == (kind, name, "new drivers")
+
+
+def post(api: RunningApi, body: bytes, token: str | None = None, protocol: int = PROTOCOL) -> tuple[int, Any]:
+    given = {PROTOCOL_HEADER: str(protocol)} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+    answer = api.ask("POST", f"{PREFIX}/{WORKER_OPERATION}", body, **given)
+    return answer.status, answer.body
+
+
+@pytest.mark.parametrize(
+    ("token", "status"), [(None, 401), ("wrong", 401), ("tftoken_" + "a" * 43, 401), (SECRET, 200), (OTHER, 200)]
+)
+def test_worker_shows_its_token(plane: ControlPlane, token: str | None, status: int) -> None:
+    settings = Settings(api=ApiSettings(token=OTHER), workers=WorkerSettings(token=SECRET))
+    with running_api(plane, settings) as api:
+        assert post(api, msgspec.json.encode(heartbeat()), token)[0] == status
+    assert len(seen(plane).workers) == (1 if status == 200 else 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{}", b"[1]", msgspec.json.encode(heartbeat()).replace(b'"slots":4', b'"slots":-1'), b"x" * 100_000],
+    ids=["nothing", "no facts", "a list", "negative", "too large"],
+)
+def test_worker_that_is_not_understood_changes_nothing(plane: ControlPlane, body: bytes) -> None:
+    with running_api(plane) as api:
+        assert post(api, body)[0] in (400, 413)
+        assert post(api, msgspec.json.encode(heartbeat()), protocol=99)[0] == 400
+    assert seen(plane).workers == []
+
+
+def test_worker_says_that_it_lives_and_hears_what_is_drained(plane: ControlPlane) -> None:
+    heard: list[WorkerOrders] = []
+    with running_api(plane) as api:
+        presence = WorkerPresence(
+            ApiAddress(api.url), None, describe=heartbeat, on_orders=heard.append, heartbeat_seconds=0.01
+        )
+        presence.begin()
+        wait_for(lambda: seen(plane).workers, "the worker to be there")
+        drain(plane, DrainKind.WORKER, "w")
+        wait_for(lambda: heard, "the worker to hear it")
+        undrain(plane, DrainKind.WORKER, "w")
+        wait_for(lambda: len(heard) == 2, "the worker to hear it")
+        presence.end()
+    assert [orders.drained_queues for orders in heard] == [["default", "gpu"], []]
+    assert seen(plane).workers == []
+
+
+def test_worker_whose_token_is_refused_says_so_once(plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
+    with running_api(plane, Settings(workers=WorkerSettings(token=SECRET))) as api:
+        presence = WorkerPresence(
+            ApiAddress(api.url), "wrong", describe=heartbeat, on_orders=print, heartbeat_seconds=0.01
+        )
+        presence.begin()
+        wait_for(lambda: "show workers.token" in caplog.text, "the complaint")
+        presence.end()
+    assert caplog.text.count("does not take that this worker lives") == 1
+    assert "wrong" not in caplog.text
