@@ -62,7 +62,7 @@ def test_large_file_is_several_requests(
 ) -> None:
     s3, log = logged
     store = open_store(f"s3://{s3.make_bucket()}/some", storage_options=s3.storage_options)
-    monkeypatch.setattr(driver, "PART_BYTES", 5 << 20)
+    monkeypatch.setattr("trainflow.storage.driver.PART_BYTES", 5 << 20)
     monkeypatch.setattr(driver, "RANGE_BYTES", 5 << 20)
     large = tmp_path / "large"
     with large.open("wb") as file:

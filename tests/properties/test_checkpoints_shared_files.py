@@ -178,7 +178,7 @@ def test_history_without_a_bug_keeps_everything() -> None:
 def _nothing_shared(patch: pytest.MonkeyPatch) -> None:
     """Retention does not know that files are shared."""
     for module in (prune_module, garbage):
-        patch.setattr(module, "shared_files", lambda *_: set())
+        patch.setattr(module, "shared_files", lambda *_: shared_files.SharedFiles(set(), set()))
 
 
 def _own_chain_alone(patch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ def _own_chain_alone(patch: pytest.MonkeyPatch) -> None:
 
 def _sweep_forgets(patch: pytest.MonkeyPatch) -> None:
     """A sweep takes the folder of a pruned checkpoint for garbage, all of it."""
-    patch.setattr(garbage, "shared_files", lambda *_: set())
+    patch.setattr(garbage, "shared_files", lambda *_: shared_files.SharedFiles(set(), set()))
 
 
 @pytest.mark.parametrize("plant", [_nothing_shared, _own_chain_alone, _sweep_forgets])

@@ -18,6 +18,26 @@ from trainflow.storage.store import FilePage, StoreFile
 Retry = Callable[[Callable[[], Any]], Any]
 
 
+#: of a file that is sent in parts: bytes of one, and how many are on their way; all of these are in memory
+PART_BYTES, PARTS_AT_ONCE = 8 << 20, 6
+#: a service takes no more parts
+MOST_PARTS = 10_000
+
+
+class Parts(NamedTuple):
+    """How a file is sent: in parts of so many bytes, so many at a time."""
+
+    part_bytes: int
+    at_once: int
+
+
+def parts_of(size: int) -> Parts:
+    """How a file of so many bytes is sent. The larger parts of a very large one go fewer at a time, in the same
+    memory."""
+    part = max(PART_BYTES, -(-size // MOST_PARTS))
+    return Parts(part, max(1, PART_BYTES * PARTS_AT_ONCE // part))
+
+
 class FolderListing(NamedTuple):
     """What is directly in a folder: files by their paths, and the paths of the folders."""
 

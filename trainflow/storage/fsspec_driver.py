@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from trainflow.errors import InputError
-from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of
+from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of, parts_of
 from trainflow.storage.errors import is_missing_bucket
 from trainflow.storage.obstore.option_words import OPTIONS_OF_FSSPEC
 from trainflow.storage.store import TIMES, StoreFile
@@ -26,8 +26,6 @@ _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 #: protocols whose drivers raise the same for a missing bucket as for a missing folder
 _SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
 
-#: of a file that is sent in parts: bytes of one, how many are on their way, and how many a service takes
-_PART_BYTES, _PARTS_AT_ONCE, _MOST_PARTS = 8 << 20, 6, 10_000
 #: how near, of 1, the name of an option that is meant is to one that is written
 _NEARLY = 0.8
 #: handed on by file systems whose signature does not name them
@@ -235,8 +233,8 @@ def _in_small_parts(filesystem: Any, size: int) -> dict[str, int]:
     send = getattr(filesystem, "_put_file", None)
     if send is None or not {"chunksize", "max_concurrency"} <= signature(send).parameters.keys():
         return {}
-    part = max(_PART_BYTES, -(-size // _MOST_PARTS))
-    return {"chunksize": part, "max_concurrency": max(1, _PART_BYTES * _PARTS_AT_ONCE // part)}
+    parts = parts_of(size)
+    return {"chunksize": parts.part_bytes, "max_concurrency": parts.at_once}
 
 
 def _moment(value: Any) -> datetime | None:

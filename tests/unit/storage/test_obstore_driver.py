@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.storage.obstore import driver as obstore_driver
+from trainflow.storage import driver as storage_driver
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.driver import ObstoreDriver
 
@@ -24,8 +24,8 @@ class Taken:
 def test_upload_of_any_size_has_the_same_bytes_on_their_way(
     size: int, part: int, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(obstore_driver, "PART_BYTES", 100)
-    monkeypatch.setattr(obstore_driver, "_MOST_PARTS", 10)
+    monkeypatch.setattr(storage_driver, "PART_BYTES", 100)
+    monkeypatch.setattr(storage_driver, "MOST_PARTS", 10)
     taken = Taken()
     monkeypatch.setattr(ObstoreDriver, "_open", lambda *_: taken)
     with (tmp_path / "large").open("wb") as file:

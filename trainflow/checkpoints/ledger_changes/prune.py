@@ -82,7 +82,7 @@ def _delete(
 ) -> None:
     """Delete the files of what was pruned just now that nothing has any more. `before`: what was kept."""
     # of the state after the entry: what is committed meanwhile has the files of what is kept
-    shared = shared_files(ledger, now)
+    shared = shared_files(ledger, now).of_checkpoints
     gone = [each for each in before if each.id in {*going}]
     head = ledger.state().head
     with still_verified(ledger.store, head.artifacts if head else None):
@@ -115,4 +115,4 @@ def _finish(ledger: Ledger, pruned: Sequence[str], seen: ChainListing | None, no
     """Delete what an earlier prune has left of the files of checkpoints."""
     left = [each for each in pruned if seen is None or seen.artifacts is None or seen.of_attempt(ledger.chain, each)]
     if left:
-        delete_artifacts(ledger, left, shared_files(ledger, now), seen)
+        delete_artifacts(ledger, left, shared_files(ledger, now).of_checkpoints, seen)

@@ -25,11 +25,12 @@ from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.saves.intermediate_saves import old_saves
-from trainflow.checkpoints.upkeep.shared_files import delete_artifacts, shared_files
+from trainflow.checkpoints.upkeep.shared_files import SharedFiles, delete_artifacts, shared_files
 from trainflow.identifiers import attempt_time
 from trainflow.storage.store import StoreFile
 
 GRACE = timedelta(days=7)
+_NOTHING_SHARED = SharedFiles(set(), set())
 _SPLIT = re.compile(r"split-[0-9a-f]{64}\.parquet")
 
 GarbageKind = Literal["orphan", "pruned", "temporary", "partial", "split"]
@@ -82,12 +83,13 @@ def sweep_garbage(
 
 
 def orphaned_artifacts(
-    ledger: Ledger, before: datetime, living: Collection[str] = (), shared: Collection[str] = ()
+    ledger: Ledger, before: datetime, living: Collection[str] = (), shared: SharedFiles = _NOTHING_SHARED
 ) -> list[Garbage]:
     """The artifacts of dead attempts that were not touched since `before`, and of pruned checkpoints whenever.
 
-    `living` are attempts that may still commit, `shared` the files that stay. Raises LedgerCorrupt when the ledger
-    cannot be read whole, or does not speak of a checkpoint that was committed; StoreFailure.
+    `living` are attempts that may still commit, `shared` the files that stay: a chain that is about to begin names none
+    of an attempt that never committed. Raises LedgerCorrupt when the ledger cannot be read whole, or does not speak of
+    a checkpoint that was committed; StoreFailure.
     """
     spoken_of = {entry.id for entry in ledger.entries() if isinstance(entry, Checkpoint)}
     state = ledger.state()
@@ -98,7 +100,12 @@ def orphaned_artifacts(
         # a person may still accept it
         kept.add(state.stopped.id)
     names = (name for name in ledger.store.folders(ledger.chain.artifacts) if name not in kept)
-    found = (_orphan(ledger, ledger.chain.attempt(name), shared, pruned=name in spoken_of) for name in names)
+    found = (
+        _orphan(ledger, ledger.chain.attempt(name), shared.of_checkpoints, pruned=True)
+        if name in spoken_of
+        else _orphan(ledger, ledger.chain.attempt(name), shared.named)
+        for name in names
+    )
     return [each for each in found if each and (each.kind == "pruned" or each.modified <= before)]
 
 
@@ -159,7 +166,7 @@ def _saves(ledger: Ledger, before: datetime) -> Iterator[Garbage]:
         yield _folder("partial", path, files)
 
 
-def _delete(ledger: Ledger, garbage: Garbage, shared: Collection[str]) -> None:
+def _delete(ledger: Ledger, garbage: Garbage, shared: SharedFiles) -> None:
     store, path = ledger.store, garbage.path
     folder, _, name = path.rpartition("/")
     if garbage.kind in ("temporary", "split"):
@@ -169,5 +176,7 @@ def _delete(ledger: Ledger, garbage: Garbage, shared: Collection[str]) -> None:
     # an attempt that was given up may have committed since the ledger was read
     elif folder != ledger.chain.artifacts:
         store.delete_sealed(path)
-    elif garbage.kind == "pruned" or ledger.state().recently(name) is None:
-        delete_artifacts(ledger, [name], shared)
+    elif garbage.kind == "pruned":
+        delete_artifacts(ledger, [name], shared.of_checkpoints)
+    elif ledger.state().recently(name) is None:
+        delete_artifacts(ledger, [name], shared.named)

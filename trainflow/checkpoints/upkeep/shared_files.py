@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
@@ -26,19 +27,33 @@ from trainflow.errors import LedgerCorrupt
 from trainflow.storage.store import SEAL
 
 
-def shared_files(ledger: Ledger, now: datetime) -> set[str]:
-    """The files in the artifacts of a chain that checkpoints in use name as the source of their own, or that a chain
-    which is about to begin may name: paths in the store. Raises LedgerCorrupt, StoreFailure."""
+class SharedFiles(NamedTuple):
+    """Files in the artifacts of a chain that are not deleted with their folder: paths in the store."""
+
+    #: checkpoints in use name them as the source of their own
+    named: set[str]
+    #: all there are, while a chain is about to begin: it may name those of a checkpoint
+    awaited: set[str]
+
+    @property
+    def of_checkpoints(self) -> set[str]:
+        """What stays of checkpoints that are pruned."""
+        return self.named | self.awaited
+
+
+def shared_files(ledger: Ledger, now: datetime) -> SharedFiles:
+    """The files of a chain that stay, whatever becomes of their checkpoint. Raises LedgerCorrupt, StoreFailure."""
     store, chain = ledger.store, ledger.chain
     registered = store.files(chain.dependents)
     listed = [file.path.removeprefix(f"{chain.dependents}/") for file in registered]
     keys = [key for key in registered_chains(store, chain, listed) if key != chain]
     # read anew, and once
     others = [Ledger(store, key, of_one_task=True, has_few_files=False) for key in keys]
-    if is_awaited(chain, others, registered, now):
-        return {file.path for file in store.files(chain.artifacts)}
-    folder = f"{chain.artifacts}/"
-    return {source for each in (ledger, *others) for source in _sources_in_use(each, folder)}
+    folder, awaited = f"{chain.artifacts}/", is_awaited(chain, others, registered, now)
+    return SharedFiles(
+        {source for each in (ledger, *others) for source in _sources_in_use(each, folder)},
+        {file.path for file in store.files(chain.artifacts)} if awaited else set(),
+    )
 
 
 def _sources_in_use(ledger: Ledger, folder: str) -> Iterator[str]:

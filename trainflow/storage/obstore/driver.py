@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from trainflow.concurrent_map import concurrent_map
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
-from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of
+from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of, parts_of
 from trainflow.storage.obstore.answers import NO_RANGE, StoreRefusal
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.runtime import interruptible
@@ -20,16 +20,12 @@ from trainflow.storage.reasons import error_kind
 from trainflow.storage.store import REQUESTS_AT_ONCE, FilePage, StoreFile
 
 T = TypeVar("T")
-#: of a file that is sent in parts: bytes of one, and how many are on their way; all of these are in memory
-PART_BYTES, PARTS_AT_ONCE = 8 << 20, 6
-#: the same of one that is fetched, of which no more than a piece of each part is in memory
+#: of a file that is fetched in parts: bytes of one, and how many are on their way
 RANGE_BYTES, RANGES_AT_ONCE = 16 << 20, 6
 #: what of a part is in memory while it is fetched
 PIECE_BYTES = 1 << 20
 #: in one answer to a listing
 _PAGE_NAMES = 1000
-#: a service takes no more parts
-_MOST_PARTS = 10_000
 _PARTS_ARE_TRIED = {
     "max_retries": 6,
     "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 2},
@@ -165,10 +161,7 @@ class ObstoreDriver(Driver):
 
     def upload(self, source: Path, path: str) -> None:
         size = source.stat().st_size
-        part = max(PART_BYTES, -(-size // _MOST_PARTS))
-
-        # larger parts, of which there are as many as a service takes: fewer at a time, in the same memory
-        at_once = max(1, PART_BYTES * PARTS_AT_ONCE // part)
+        part, at_once = parts_of(size)
 
         def put(store: Any, key: str) -> None:
             store.put(key, source, chunk_size=part, max_concurrency=at_once, use_multipart=size > part)

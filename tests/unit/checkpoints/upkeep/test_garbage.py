@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from trainflow.checkpoints.audit.audit import audit
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author
@@ -16,6 +17,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.saves.intermediate_saves import training_name
+from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.checkpoints.verified_artifacts import verify
@@ -88,6 +90,18 @@ def test_garbage_of_killed_prune_goes_without_grace(writer: ChainWriter) -> None
     leave_behind(writer, gone, modified=NOW)
 
     assert [orphan.path for orphan in sweep_garbage(writer.ledger, NOW, dry_run=True)] == [writer.chain.attempt(gone)]
+
+
+def test_sweep_keeps_files_of_checkpoints_alone_for_chain_that_is_about_to_begin(writer: ChainWriter) -> None:
+    (gone, _) = prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(5))
+    folders = {name: leave_behind(writer, name) for name in (gone, attempt_id(10))}
+    # it has no entry yet, and may begin with what was pruned meanwhile
+    register_origin(writer.store, writer.chain, ChainKey("flights", "mobile"))
+
+    swept = [each.path for each in sweep_garbage(writer.ledger, NOW)]
+
+    assert swept == [writer.chain.attempt(attempt_id(10))]
+    assert [name for name, folder in folders.items() if folder.exists()] == [gone]
 
 
 def test_files_that_writer_had_begun_go_after_grace(writer: ChainWriter) -> None:
