@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.http_servers import serving_application
-from tests.support.local_object_stores import LocalS3
+from tests.support.local_object_stores import LocalS3, moto_application
 from trainflow.errors import StoreMissing
 from trainflow.storage.object_store import ObjectStore
 from trainflow.storage.obstore.buckets import Buckets
@@ -26,9 +26,7 @@ class Translated:
     """Google's condition on a generation as S3's on a tag, its bearer token as a signature. `asked`: each request."""
 
     def __init__(self) -> None:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
-        self._application = DomainDispatcherApplication(create_backend_app)
+        self._application = moto_application()
         self.asked: list[str] = []
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:

@@ -39,10 +39,10 @@ def serving(server: Server) -> Iterator[None]:
 
 
 @contextmanager
-def serving_application(application: Any, context: ssl.SSLContext | None = None) -> Iterator[int]:
-    """The port of a server of a WSGI application."""
+def serving_application(application: Any, context: ssl.SSLContext | None = None, handler: Any = None) -> Iterator[int]:
+    """The port of a server of a WSGI application. `handler`: werkzeug's class of requests, or another one."""
     from werkzeug.serving import make_server
 
-    server = make_server("127.0.0.1", 0, application, threaded=True, ssl_context=context)
+    server = make_server("127.0.0.1", 0, application, threaded=True, ssl_context=context, request_handler=handler)
     with serving(server):
         yield server.server_port

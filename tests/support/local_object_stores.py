@@ -237,12 +237,32 @@ class RequestLog:
         return self._application(environ, start_response)
 
 
+class AtomicWrites:
+    """A WSGI application whose writes are made one at a time: moto looks whether an object is there, and makes it, in
+    two steps, between which another thread can make it too. On S3 one of them wins."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._lock = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return self._application(environ, start_response)
+        with self._lock:
+            return self._application(environ, start_response)
+
+
+def moto_application() -> AtomicWrites:
+    """What answers as S3 does."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    return AtomicWrites(DomainDispatcherApplication(create_backend_app))
+
+
 @contextmanager
 def logged_s3() -> Iterator[tuple[LocalS3, RequestLog]]:
     """A server of S3 in this process, and what is asked of it."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
-    requests = RequestLog(DomainDispatcherApplication(create_backend_app))
+    requests = RequestLog(moto_application())
     with serving_application(requests) as port:
         yield LocalS3(f"http://127.0.0.1:{port}"), requests
 
@@ -252,15 +272,10 @@ def local_s3() -> Iterator[LocalS3]:
     """Run the server on a free port. Where moto is missing the test is skipped; with `CI` set that is an error."""
     try:
         import s3fs  # noqa: F401
-        from moto.server import ThreadedMotoServer
+        from moto.moto_server.werkzeug_app import MotoRequestHandler
     except ImportError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no local S3 server: {error}; pip install 'trainflow[test]'")
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield LocalS3(f"http://{host}:{port}")
-    finally:
-        server.stop()
+    with serving_application(moto_application(), handler=MotoRequestHandler) as port:
+        yield LocalS3(f"http://127.0.0.1:{port}")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.support.http_servers import serving_application
-from tests.support.local_object_stores import LocalS3
+from tests.support.local_object_stores import LocalS3, moto_application
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 
@@ -21,9 +21,7 @@ class Meddled:
     """S3, of which each request goes by `meddle` first. `asked`: method and path of each."""
 
     def __init__(self) -> None:
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-
-        self._application = DomainDispatcherApplication(create_backend_app)
+        self._application = moto_application()
         self.meddle: Meddling = lambda environ: None
         #: the answer that the real one gave is lost
         self.loses: Callable[[Environ], bool] = lambda environ: False
