@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainflow.actions.execute_workload import read_workload
 from trainflow.bootstrap import version
@@ -90,7 +90,7 @@ def run_celery_worker(
         app.Worker(
             queues=queues,
             concurrency=slots,
-            pool="threads",
+            pool=_waking_pool(),
             hostname=consumers.node,
             loglevel="INFO",
             without_gossip=True,
@@ -134,6 +134,31 @@ def _presence(
         on_orders=consumers.follow,
         heartbeat_seconds=settings.workers.heartbeat_seconds,
     )
+
+
+def _waking_pool() -> type:
+    """Celery's pool of threads, which takes the next message at once when a slot has become free: its loop looks again
+    only when something wakes it, and without messages in stock nothing does for up to a second."""
+    from celery.concurrency.thread import TaskPool
+    from kombu.asynchronous import get_event_loop
+
+    def wake(_ended: object) -> None:
+        loop = get_event_loop()
+        if loop is not None:
+            loop.call_soon(_nothing)
+
+    class WakingPool(TaskPool):  # type: ignore[misc]
+        def on_apply(self, *args: Any, **options: Any) -> Any:
+            applied = super().on_apply(*args, **options)
+            # after the message is counted as done, which is the last that its thread does
+            applied.f.add_done_callback(wake)
+            return applied
+
+    return WakingPool
+
+
+def _nothing() -> None:
+    """Do nothing: what is asked for is that the loop looks again."""
 
 
 class _Messages:
