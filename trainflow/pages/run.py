@@ -177,7 +177,7 @@ def _log(site: Site, detail: TaskDetail, path: str, position: int | None) -> Log
 
 def readable_log(site: Site, path: str) -> Path | None:
     """The file of a log, where it is there; never one outside of the home's folder of logs. Raises NotThere."""
-    logs = (site.workspace.project.home.path / "logs").resolve()
+    logs = site.workspace.project.home.logs.resolve()
     found = Path(path).resolve()
     if not found.is_relative_to(logs):
         raise NotThere(f"the log is not in {logs}")
