@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 
 class TrainingRequest(NamedTuple):
     """A pipeline file that is to be trained. `begin`: what is begun; None: what `trainflow start` begins.
-    `parsed`: what was read of it already, with these overrides."""
+    `parsed`: what was read of it already, with these overrides. `serves_pages`: an API server is begun beside."""
 
     workspace: Workspace
     path: Path
     overrides: dict[str, str]
     begin: Begin | None = None
     parsed: ParseResult | None = None
+    serves_pages: bool = False
 
     @property
     def stored(self) -> str:
@@ -47,10 +48,12 @@ class TrainingRequest(NamedTuple):
 
 
 class EngineTraining(NamedTuple):
-    """An engine that runs in this process, and what is followed."""
+    """An engine that runs in this process, and what is followed. `pages_at`: where its API server serves the pages, if
+    that was asked for."""
 
     engine: Engine
     feeds: list[ProgressFeed]
+    pages_at: str | None = None
 
 
 class FollowedTraining(NamedTuple):
@@ -113,7 +116,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
             from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log)
-        listener = _api_listener(settings)
+        listener, pages_at = _pages_listener(settings) if request.serves_pages else (_api_listener(settings), None)
         engine = Engine(project, settings, clock=clock, prestarted=early.forkserver, api_listener=listener)
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
@@ -122,7 +125,13 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         stores.raise_if_refused(places_of(workspace, request.stored))
         feeds = (request.begin or begin)(workspace, request.stored, clock.now())
         engine.reactor.wake()
-        yield EngineTraining(engine, feeds)
+        yield EngineTraining(engine, feeds, pages_at)
+
+
+def _pages_listener(settings: Settings) -> tuple[socket.socket, str]:
+    from trainflow.actions.page import listen_for_pages
+
+    return listen_for_pages(settings.api)
 
 
 def _api_listener(settings: Settings) -> socket.socket | None:

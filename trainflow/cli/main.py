@@ -24,6 +24,7 @@ from trainflow.cli.commands import (
     pools,
     project,
     repair,
+    report,
     resume,
     runs,
     samples,
@@ -31,6 +32,7 @@ from trainflow.cli.commands import (
     status,
     tasks,
     tokens,
+    ui,
 )
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
@@ -55,8 +57,10 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "why": status.why,
     "plan": plan.plan,
     "audit": audit.audit,
+    "report": report.report,
     "schema": project.schema,
     "mlflow": engine.mlflow,
+    "ui": ui.ui,
     "init": project.init,
     "standalone": engine.standalone,
     "scheduler": engine.scheduler,

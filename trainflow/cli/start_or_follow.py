@@ -26,12 +26,14 @@ def train(
     ready: int | None = None,
     begin: Begin | None = None,
     parsed: ParseResult | None = None,
+    open_page: bool = False,
 ) -> int:
     """Train a pipeline file, as the engine of its home or through the one that is alive. `begin`: what is begun there;
-    by default what `trainflow start` begins. `parsed`: what was read of the file already. Returns the exit code."""
+    by default what `trainflow start` begins. `parsed`: what was read of the file already. `open_page`: serve the
+    pages meanwhile, and show them. Returns the exit code."""
     from trainflow.actions.start import request_training
 
-    request = request_training(path, overrides, begin, parsed)
+    request = request_training(path, overrides, begin, parsed)._replace(serves_pages=open_page)
     if detach:
         return _detached(request)
     code = None
@@ -52,11 +54,12 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
 
     begun = False
     try:
-        with train_as_engine(request, SystemClock()) as (engine, feeds):
+        with train_as_engine(request, SystemClock()) as (engine, feeds, pages_at):
             from trainflow.cli.live.session import Session, say_ready, say_where_chains_stand
 
             begun = True
             say_what_goes_on(feeds, request.stored)
+            show_pages(pages_at)
             say_ready(ready)
             code = Session(engine, feeds, plain=plain).run()
     except KeyboardInterrupt:
@@ -78,11 +81,28 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
     try:
         with train_through_engine(request, SystemClock()) as (client, feeds):
             say_what_goes_on(feeds, request.stored)
+            if request.serves_pages:
+                from trainflow.actions.page import page_address
+
+                at = page_address(request.workspace, SystemClock().now())
+                show_pages(at)
+                if at is None:
+                    typer.echo("the engine serves no pages: 'trainflow ui --open' does, beside it")
             say_ready(ready)
             return follow(client, feeds, plain=plain)
     except KeyboardInterrupt:
         typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
         return EXIT_INTERRUPTED
+
+
+def show_pages(address: str | None) -> None:
+    """Say where the pages are, and show them; None: they are not served here."""
+    if address is None:
+        return
+    from trainflow.actions.page import show_in_browser
+
+    typer.echo(f"page: {address}")
+    show_in_browser(address)
 
 
 def say_what_goes_on(feeds: list[ProgressFeed], stored: str) -> None:

@@ -6,7 +6,8 @@ Reading order
   `feed` (one look at the database for all pages that are open), `watch` (where chains are: asked
   of ledgers and samples only while a person looks);
 - a page each: `fleet`, `chain`, `checkpoint`, `run`, `dag`, `waits`; `decisions` (forms that act);
-- drawings, pure: `calendar`, `curves`, `gantt`, `graph`, `log_text`.
+- drawings, pure: `calendar`, `curves`, `gantt`, `graph`, `log_text`;
+- `report`: a pipeline's chains in one file.
 
 Invariants
 - A page is made of what `trainflow.insight` answers, and acts through `trainflow.actions`: nothing is decided here.

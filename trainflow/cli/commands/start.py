@@ -22,6 +22,7 @@ def start(
     ),
     detach: bool = typer.Option(False, "--detach", help="Train in the background and give the terminal back."),
     plain: bool = typer.Option(False, "--plain", help="Plain lines instead of the live panel."),
+    open_page: bool = typer.Option(False, "--open", help="Serve the pages of the project meanwhile, and show them."),
     failpoint: int | None = typer.Option(
         None,
         "--failpoint",
@@ -39,6 +40,8 @@ def start(
     Exit codes: 0 done, 1 the chain or a task failed, 2 wrong input, 130 interrupted.
     """
     path, given = pipeline_path(pipeline), parse_overrides(overrides)
+    if detach and open_page:
+        raise InputError("--detach gives the terminal back: leave out --open, and look with 'trainflow ui --open'")
     if branch is not None:
         from trainflow.workspace.branches import overrides_of_branch
         from trainflow.workspace.workspace import open_workspace
@@ -49,8 +52,8 @@ def start(
         from trainflow.cli.commands.start_failpoint import start_with_failpoints
         from trainflow.settings.project import project_of
 
-        if detach:
-            raise InputError("--failpoint is there to be watched: leave out --detach")
+        if detach or open_page:
+            raise InputError("--failpoint is there to be watched: leave out --detach and --open")
         options = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
         return start_with_failpoints(project_of(path), path, failpoint, [*options, "--plain"] if plain else options)
-    return train(path, given, detach=detach, plain=plain, ready=ready)
+    return train(path, given, detach=detach, plain=plain, ready=ready, open_page=open_page)
