@@ -132,3 +132,5 @@ _.wait_x
 _.node_width
 _.node_height
 _.html
+_.picture
+_.learnt_by_chain

@@ -62,6 +62,9 @@ class ProgressView(msgspec.Struct, frozen=True):
     joined: bool = False
     #: task → in how many runs that ended well it failed
     failed_beside: dict[str, int] = {}
+    #: of the newest runs that committed: the first metric of each, and for how many seconds its samples had ended
+    metric_trend: list[float] = []
+    lag_trend: list[float] = []
 
 
 class RunEnd(NamedTuple):
@@ -112,6 +115,8 @@ class ProgressFeed:
         self.totals = RunTotals()
         #: the newest runs that committed, for the estimate of the rest
         self._ends: deque[RunEnd] = deque(maxlen=HISTORY)
+        self._measured: deque[float] = deque(maxlen=HISTORY)
+        self._lags: deque[float] = deque(maxlen=HISTORY)
         self.last_run: RunLine | None = None
         self._versions = Versions()
         self._ended: set[int] = set()
@@ -178,6 +183,9 @@ class ProgressFeed:
         self.totals.add(line)
         if mine and line.checkpoint is not None and ended_at is not None:
             self._ends.append(RunEnd(ended_at, line.busy_seconds, line.partitions + line.holes))
+            self._measured.extend([value for name, value in line.metrics.items() if name != "rows"][:1])
+            if line.end is not None:
+                self._lags.append((ended_at - line.end).total_seconds())
 
     def _is_old(self, checkpoint: dict[str, Any]) -> bool:
         """Whether a run only found again what it had committed before it was cleared."""
@@ -231,6 +239,8 @@ class ProgressFeed:
             eta_seconds=eta_seconds(list(self._ends), trained, total, now),
             head_uri=self._head.uri if self._head else None,
             failed_beside=dict(self.totals.failed_beside),
+            metric_trend=list(self._measured),
+            lag_trend=list(self._lags),
         )
 
     def _partitions(self) -> tuple[int | None, int | None]:

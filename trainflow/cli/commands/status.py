@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from trainflow.cli.arguments import STAGE
-from trainflow.cli.render.output import JSON_OPTION, duration, only_one, print_json, print_rows, text
+from trainflow.cli.render.output import (
+    JSON_OPTION,
+    duration,
+    number,
+    only_one,
+    print_json,
+    print_rows,
+    sparkline,
+    text,
+)
+from trainflow.errors import InputError
 from trainflow.pluralize import agreeing, counted
 from trainflow.workspace.locate import open_selection
 
@@ -18,6 +30,9 @@ if TYPE_CHECKING:
 #: short enough for 80 columns; whatever needs a sentence stands below
 _COLUMNS = {"dag_id": "PIPELINE", "head": "HEAD", "trained": "TRAINED UP TO", "behind": "BEHIND", "now": "NOW"}
 _PROBLEM_CHARACTERS = 300
+_WATCH_SECONDS = 2.0
+#: the escape sequences that go to the upper left corner, and empty what is below
+_CLEARED = "\x1b[H\x1b[2J"
 
 
 def status(
@@ -25,6 +40,7 @@ def status(
         None, metavar="[PIPELINE]", help="A pipeline file, its name, or the id of a DAG. Default: all."
     ),
     as_json: bool = JSON_OPTION,
+    watch: bool = typer.Option(False, "--watch", help="Show it again every two seconds, until Ctrl-C."),
 ) -> int:
     """Show the engine, and where each pipeline is.
 
@@ -35,21 +51,30 @@ def status(
     problem, paused, drained, missing_since, import_problem, run: {run_id, number, state, started_at, task_id,
     task_state, progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure:
     {run_id, task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
-    holes_arrived, republished, stopped, samples_changed, waits, misnamed}]}. lag: partitions that are ready beyond the
-    head (null: not known); lag_is_more: at least so many. lag_seconds: from the watermark to the end of the newest
-    ready partition; never_catches_up: samples arrive faster than they are trained on. holes: partitions stepped over
-    and not trained since, holes_arrived: those of them that are there now. republished: starts of partitions that have
-    other content now than was trained. refused: what MLflow does not take; it is not tried again. stopped: what gates
-    have against the checkpoint that they refused (empty: the chain is not stopped). samples_changed: how the samples
-    differ from what the chain was trained on, so that nothing is trained (null: they do not). waits: why a stage has
-    nothing to start from yet (null: it has, or it starts from no other stage). misnamed: what stopped it are nothing
-    but names of metrics that do not exist.
+    holes_arrived, republished, stopped, samples_changed, waits, misnamed, metric, metric_trend, lag_trend}]}. lag:
+    partitions that are ready beyond the head (null: not known); lag_is_more: at least so many. lag_seconds: from the
+    watermark to the end of the newest ready partition; never_catches_up: samples arrive faster than they are trained
+    on. holes: partitions stepped over and not trained since, holes_arrived: those of them that are there now.
+    republished: starts of partitions that have other content now than was trained. refused: what MLflow does not
+    take; it is not tried again. stopped: what gates have against the checkpoint that they refused (empty: the chain
+    is not stopped). samples_changed: how the samples differ from what the chain was trained on, so that nothing is
+    trained (null: they do not). waits: why a stage has nothing to start from yet (null: it has, or it starts from no
+    other stage). misnamed: what stopped it are nothing but names of metrics that do not exist. metric_trend: values
+    of one metric of the newest checkpoints, oldest first; lag_trend: for how many seconds what each was trained on
+    had ended when it was committed.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight import status as insight
 
+    if watch and as_json:
+        raise InputError("--watch is for people: leave out --json, or ask again and again")
     with open_selection(pipeline) as selection:
         found = insight.status(selection, SystemClock().now())
+        while watch:
+            typer.echo(_CLEARED, nl=False)
+            _show(found)
+            time.sleep(_WATCH_SECONDS)
+            found = insight.status(selection, SystemClock().now())
     if as_json:
         print_json(found)
     else:
@@ -87,8 +112,19 @@ def _show(found: ProjectStatus) -> None:
     ]
     print_rows(rows, _COLUMNS, empty="this project has no pipelines yet")
     for line in found.pipelines:
-        for remark in _remarks(line):
+        trend = _trend(line) if sys.stdout.isatty() else ""
+        for remark in [*_remarks(line), *([trend] if trend else [])]:
             typer.echo(f"{line.dag_id}: {remark}")
+
+
+def _trend(line: PipelineStatus) -> str:
+    """Metric and lag of the newest checkpoints, as bars."""
+    parts = []
+    if metric := sparkline(line.metric_trend):
+        parts.append(f"{line.metric} {metric} {number(line.metric_trend[-1])}")
+    if lag := sparkline(line.lag_trend):
+        parts.append(f"lag {lag} {duration(line.lag_trend[-1])}")
+    return "  ".join(parts)
 
 
 def _behind(line: PipelineStatus) -> str:

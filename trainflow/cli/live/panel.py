@@ -19,7 +19,7 @@ from trainflow.cli.live.lines import (
     shown_metrics,
     waiting_line,
 )
-from trainflow.cli.render.output import duration, number, print_facts, print_table
+from trainflow.cli.render.output import duration, number, print_facts, print_table, sparkline
 from trainflow.pluralize import counted
 
 if TYPE_CHECKING:
@@ -117,9 +117,10 @@ def panel_of_chain(view: ProgressView, now: datetime, width: int) -> RenderableT
         rate = f"  {view.rows_per_second:,.0f} rows/s" if view.rows_per_second else ""
         facts.add_row("rows", f"{view.rows:,}{rate}")
     if view.metrics:
-        facts.add_row(
-            "prequential", "  ".join(f"{name} {number(value)}" for name, value in shown_metrics(view.metrics))
-        )
+        shown = [f"{name} {number(value)}" for name, value in shown_metrics(view.metrics)]
+        facts.add_row("prequential", "  ".join([*shown[:1], *filter(None, [sparkline(view.metric_trend)]), *shown[1:]]))
+    if lag := sparkline(view.lag_trend):
+        facts.add_row("lag", f"{duration(view.lag_trend[-1])} {lag}")
     if view.eta_seconds is not None and not view.finished:
         facts.add_row("ETA", duration(view.eta_seconds))
     lines = [task_text(task, now) for task in view.tasks]

@@ -145,6 +145,21 @@ def number(value: float) -> str:
     return f"{value:,.4g}"
 
 
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Values as bars of one line, from the lowest to the highest; empty for fewer than two."""
+    import math
+
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return ""
+    low, reach = min(finite), max(finite) - min(finite)
+    places = [(value - low) / reach if reach else 0.5 for value in finite]
+    return "".join(_BARS[min(len(_BARS) - 1, int(place * len(_BARS)))] for place in places)
+
+
 def duration(seconds: float | None) -> str:
     """`1h02m`, `3m05s`, `12.3s`."""
     if seconds is None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
+from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished
 from trainflow.errors import PipelineFileError, TrainflowError
 from trainflow.insight.chains.next_run import next_run_of
@@ -67,6 +70,29 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     #: why there is nothing to start from yet; only of a stage that starts from another one
     waits: str | None = None
     problem: str | None = None
+    #: what was measured of the newest checkpoints, oldest first: the name of one metric and its values; and how long
+    #: after the end of what it was trained on each was committed, in seconds
+    metric: str | None = None
+    metric_trend: list[float] = []
+    lag_trend: list[float] = []
+
+
+#: so many checkpoints make a trend
+_TREND = 24
+
+
+def trend_of(recent: Sequence[CheckpointSummary]) -> dict[str, Any]:
+    """The trends of the newest checkpoints of a line: of samples that they had not seen, where that was measured."""
+    line = [each for each in recent if each.on_line][-_TREND:]
+    for measured in ([each.scores for each in line], [each.metrics for each in line]):
+        names = [name for each in reversed(measured) for name in each if name != "rows"]
+        if names:
+            values = [each[names[0]] for each in measured if names[0] in each]
+            break
+    else:
+        names, values = [], []
+    lags = [(each.at - each.watermark).total_seconds() for each in line]
+    return {"metric": names[0] if names else None, "metric_trend": values, "lag_trend": lags}
 
 
 def with_upstream(known: ChainStatus, chain: ChainDocument, ledger: Ledger) -> ChainStatus:
@@ -100,6 +126,7 @@ def chain_status_of(ledger: Ledger, samples: Samples | None, root: Path, now: da
         watermark=state.watermark,
         stopped=state.stopped.reasons if state.stopped else [],
         misnamed=state.stopped is not None and state.stopped.misnamed,
+        **trend_of(state.recent),
     )
     if samples is None:
         return known
