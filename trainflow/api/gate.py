@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainflow.api.access import Access
@@ -46,12 +47,19 @@ _HEADERS = {
 
 class AccessGate:
     """Lets requests through to the applications behind it, or says why not. `open_paths`: asked without a token, beside
-    those for load balancers: a page where a person gives one."""
+    those for load balancers. `login`: the page where a person gives one; a browser that has none is sent there."""
 
     def __init__(
-        self, app: ASGIApp, access: Access, api: ApiSettings, attempts: str, open_paths: Collection[str] = ()
+        self,
+        app: ASGIApp,
+        access: Access,
+        api: ApiSettings,
+        attempts: str,
+        open_paths: Collection[str] = (),
+        login: str | None = None,
     ) -> None:
         self._app = app
+        self._login = login
         self._access = access
         self._attempts = f"{attempts}/"
         self._open_paths = frozenset(open_paths)
@@ -72,6 +80,9 @@ class AccessGate:
             told = problem_of(error)
             if told is None:
                 raise
+            if told[0].status == 401 and self._login is not None and _is_page(scope):
+                await _sent_to(f"{self._root_path}{self._login}", scope)(scope, receive, send)
+                return
             await problem_response(*told)(scope, receive, send)
             return
         await self._app(scope, receive, send)
@@ -136,6 +147,19 @@ def _check_form(caller: Caller) -> None:
         raise RequestRefused(
             403, "Forbidden", f"{caller.name} has the role {caller.role}, and may look", "ask for the role operator"
         )
+
+
+def _is_page(scope: Scope) -> bool:
+    """Whether a browser asks, for a page that a person looks at."""
+    headers = Headers(scope=scope)
+    return scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+
+
+def _sent_to(login: str, scope: Scope) -> Response:
+    """The way to the page where a token is given, and back; whether one that was given is wrong."""
+    wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+    asked = {"next": wanted} | ({"wrong": "yes"} if _cookie(Headers(scope=scope)) else {})
+    return Response(status_code=303, headers={"Location": f"{login}?{urlencode(asked)}", "Cache-Control": "no-store"})
 
 
 def _is_host(host: str) -> bool:

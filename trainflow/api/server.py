@@ -32,7 +32,7 @@ from trainflow.metadata import schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.pages.lazy import PATHS, LazyPages
+from trainflow.pages.lazy import LOGIN, OPEN_PATHS, PATHS, LazyPages
 from trainflow.settings.api_address import is_loopback
 from trainflow.settings.model import ApiSettings, Settings
 from trainflow.settings.project import Project
@@ -67,9 +67,9 @@ class ApiServer:
         self._execution = ExecutionApplication(
             service, self._database, project.home, threads=settings.api.execution_threads
         )
-        self._pages = LazyPages(Workspace(project, settings, self._database), clock)
         store_metrics = StoreMetrics()
         self._workspace = Workspace(project, settings, _own_database(project, settings))
+        self._pages = LazyPages(self._workspace, clock)
         self._rest = RestApplication(self._workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)
         application = compose(
             self._execution,
@@ -82,7 +82,7 @@ class ApiServer:
             pages=dict.fromkeys(PATHS, self._pages),
         )
         access = Access(self._workspace, clock, settings.api, self._rest.in_thread)
-        gate = AccessGate(application, access, settings.api, EXECUTION_PREFIX)
+        gate = AccessGate(application, access, settings.api, EXECUTION_PREFIX, OPEN_PATHS, LOGIN)
         self._server = _Server(_configuration(gate, settings.api, project.root))
 
     def run(self, ready: Callable[[], object] = lambda: None) -> None:

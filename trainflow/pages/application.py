@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from importlib import resources
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 from starlette.applications import Starlette
@@ -19,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from trainflow.clock import Clock
 from trainflow.errors import (
@@ -31,6 +30,7 @@ from trainflow.errors import (
 )
 from trainflow.observability.redaction import redact_text
 from trainflow.pages import chain, checkpoint, dag, decisions, fleet, run, waits
+from trainflow.pages.lazy import LOGIN
 from trainflow.pages.rendering import render
 from trainflow.pages.site import Answer, Handler, NotThere, Site
 from trainflow.workspace.workspace import Workspace
@@ -43,18 +43,9 @@ _THREADS = 4
 _MOST_KEPT, _KEPT_SECONDS = 256, 10.0
 #: a form is small
 _LARGEST_FORM = 256 * 1024
-
-_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+#: where a browser keeps the token that it shows, and for how long
+COOKIE = "trainflow_token"
+_SIGNED_IN_SECONDS = 30 * 86_400
 
 _CHAIN = "/chains/{pipeline}/{stage}/{branch}"
 _RUN = "/dags/{dag_id}/runs/{run_id}"
@@ -98,6 +89,7 @@ class PagesApplication:
         self._static = _Static()
         routes = [
             Route("/events", self._events),
+            Route(LOGIN, self._login, methods=["GET", "POST"]),
             Route("/static/{name}", self._static_file),
             *(Route(path, self._route(handler, page=True)) for path, handler in PAGES),
             *(Route(path, self._route(handler, page=False)) for path, handler in OTHERS),
@@ -108,7 +100,7 @@ class PagesApplication:
         self._app.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _with_headers(self._app)(scope, receive, send)
+        await self._app(scope, receive, send)
 
     def close(self) -> None:
         """End all streams, and what is being asked."""
@@ -148,7 +140,7 @@ class PagesApplication:
         return _Kept(_of(numbers, answer.topics), until, answer, self._rendered(answer, request))
 
     def _rendered(self, answer: Answer, request: Request) -> bytes:
-        values = {"topics": answer.topics, "base": base_of(request), "path": request.url.path, **answer.values}
+        values = {"topics": answer.topics, "base": base_of(request), "path": _path(request), **answer.values}
         values |= {
             "engine": self.site.feed.engine,
             "project": self.site.workspace.project.root.name,
@@ -166,14 +158,7 @@ class PagesApplication:
 
     def _form(self, handler: Handler) -> Any:
         async def endpoint(request: Request) -> Response:
-            if (problem := _foreign(request)) is not None:
-                return Response(problem, 403, media_type="text/plain")
-            body = b""
-            async for part in request.stream():
-                body += part
-                if len(body) > _LARGEST_FORM:
-                    return Response("the form is too large", 413, media_type="text/plain")
-            request.state.form = decisions.form_of(body)
+            request.state.form = await _form_of(request)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._threads, self._done, handler, request)
 
@@ -189,6 +174,25 @@ class PagesApplication:
         if isinstance(answer, str):
             return Response(status_code=303, headers={"Location": base_of(request) + answer})
         return Response(self._rendered(answer, request), answer.status, {"Cache-Control": "no-store"}, "text/html")
+
+    async def _login(self, request: Request) -> Response:
+        """Have a browser show a token from now on: whether that is known is looked at by who guards the pages."""
+        if request.method == "GET":
+            values = {"title": "Sign in", "next": request.query_params.get("next", ""), **request.query_params}
+            answer = Answer("login.html", {"wrong": "", **values})
+            return Response(self._rendered(answer, request), 200, {"Cache-Control": "no-store"}, "text/html")
+        form = await _form_of(request)
+        target = form.get("next", "")
+        safe = target.startswith("/") and not target.startswith(("//", "/\\"))
+        answer = Response(status_code=303, headers={"Location": target if safe else base_of(request)})
+        secure = request.url.scheme == "https"
+        if token := form.get("token", "").strip():
+            answer.set_cookie(
+                COOKIE, token, httponly=True, samesite="strict", secure=secure, max_age=_SIGNED_IN_SECONDS
+            )
+        else:
+            answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
+        return answer
 
     async def _events(self, request: Request) -> Response:
         topics = request.query_params.getlist("topic")[:64]
@@ -216,9 +220,25 @@ def _of(numbers: Mapping[str, int], topics: Sequence[str]) -> tuple[int, ...]:
     return tuple(numbers.get(topic, 0) for topic in topics)
 
 
+async def _form_of(request: Request) -> dict[str, str]:
+    """The fields of a form. Raises HTTPException for one that is too large."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _LARGEST_FORM:
+            raise HTTPException(413, "the form is too large")
+    return decisions.form_of(body)
+
+
 def base_of(request: Request) -> str:
     """The way from a path to the root of the pages, for relative links: whatever prefix stands before it."""
-    return "../" * (request.scope["path"].removeprefix(request.scope.get("root_path", "")).count("/") - 1) or "./"
+    return "../" * (_path(request).count("/") - 1) or "./"
+
+
+def _path(request: Request) -> str:
+    """The path below the prefix of a proxy."""
+    path: str = request.scope["path"]
+    return path.removeprefix(request.scope.get("root_path", ""))
 
 
 def _problem(error: TrainflowError) -> Answer:
@@ -226,20 +246,6 @@ def _problem(error: TrainflowError) -> Answer:
     status = 404 if missing else 400 if isinstance(error, InputError) else 503
     title = "Not found" if missing else "This cannot be" if status == 400 else "This cannot be read now"
     return Answer("problem.html", {"title": title, "message": redact_text(str(error))}, (), status)
-
-
-def _foreign(request: Request) -> str | None:
-    """Why a form does not come from a page of ours; None: it does. A browser says where it comes from; what is no
-    browser has to say it as well."""
-    site = request.headers.get("sec-fetch-site")
-    if site not in (None, "same-origin"):
-        return "this form was not sent by a page of this server"
-    origin = request.headers.get("origin")
-    if origin is None and site is None:
-        return "say by the header Origin which page sent this; programs use the REST API"
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        return "this form was sent by a page of another server"
-    return None
 
 
 def _json(body: Any, status: int = 200) -> Response:
@@ -267,17 +273,3 @@ class _Static:
             return Response(status_code=304, headers=headers)
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         return Response(self._files[name], 200, headers, "text/javascript" if name.endswith(".js") else kind)
-
-
-def _with_headers(app: ASGIApp) -> ASGIApp:
-    extra: Sequence[tuple[bytes, bytes]] = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *extra]
-            await send(message)
-
-        await app(scope, receive, sending)
-
-    return wrapped

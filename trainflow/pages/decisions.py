@@ -3,8 +3,6 @@ it would do, and done when that is confirmed."""
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -45,13 +43,13 @@ class ActionPlan(NamedTuple):
     back: str
 
 
-def _form(act: Callable[[Site, Form], ActionPlan | str]) -> Handler:
+def _form(act: Callable[[Site, Form, Author], ActionPlan | str]) -> Handler:
     """A form whose function plans without `confirmed`, and returns where to go once it is done."""
 
     def handler(site: Site, request: Request) -> Answer | str:
         form: Form = request.state.form
         check_engine(site)
-        found = act(site, form)
+        found = act(site, form, author_of(request))
         if isinstance(found, str):
             return found
         again = {name: value for name, value in form.items() if name != "confirmed"}
@@ -71,14 +69,10 @@ def check_engine(site: Site) -> None:
         )
 
 
-def author() -> Author:
-    """Who acts: the person whose server this is."""
-    host = socket.gethostname()
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return Author(hostname=host, person=f"{user}@{host} (page)")
+def author_of(request: Request) -> Author:
+    """Who acts, as the ledger records it."""
+    caller = request.scope.get("trainflow.caller")
+    return Author(hostname=caller.address, person=caller.name) if caller is not None else Author(person="unknown")
 
 
 def _confirmed(form: Form) -> bool:
@@ -115,7 +109,7 @@ def _chosen(site: Site, form: Form) -> _Chosen:
     return _Chosen(file, file.one_chain(key.stage, key.branch), key, page)
 
 
-def _resume(site: Site, form: Form) -> ActionPlan | str:
+def _resume(site: Site, form: Form, who: Author) -> ActionPlan | str:
     chosen = _chosen(site, form)
     decision = _field(form, "decision")
     if decision not in ("accept", "skip", "rewind", "again"):
@@ -135,7 +129,7 @@ def _resume(site: Site, form: Form) -> ActionPlan | str:
         said = planned.sentence if planned else "the next run looks at the samples again"
         lines = [said, "then a run is queued, which goes on from there"]
         return ActionPlan(f"Resume {chosen.key}", lines, command, chosen.page)
-    resume(chosen.file, asked, who=author(), now=site.now, reason=form.get("reason", ""))
+    resume(chosen.file, asked, who=who, now=site.now, reason=form.get("reason", ""))
     site.watch.forget(chosen.chain.dag_id)
     request = run_actions.RunRequest(triggered_by=TriggeredBy.CLI, note="after a decision on the page")
     if not site.workspace.active_runs(chosen.chain.dag_id):
@@ -143,7 +137,7 @@ def _resume(site: Site, form: Form) -> ActionPlan | str:
     return chosen.page
 
 
-def _promote(site: Site, form: Form) -> ActionPlan | str:
+def _promote(site: Site, form: Form, who: Author) -> ActionPlan | str:
     chosen = _chosen(site, form)
     which, alias = _field(form, "which"), _field(form, "alias")
     back = f"{chosen.page}/checkpoints/{segment(which)}"
@@ -153,11 +147,11 @@ def _promote(site: Site, form: Form) -> ActionPlan | str:
         lines += [f"{each.dag_id} starts from it" for each in planned.dependents]
         command = f"trainflow checkpoints promote {chosen.key.arguments} {which} --alias {alias}"
         return ActionPlan(f"Promote checkpoint {planned.sequence}", lines, command, back)
-    promote(chosen.file, chosen.chain, which, alias, who=author(), now=site.now, reason=form.get("reason", ""))
+    promote(chosen.file, chosen.chain, which, alias, who=who, now=site.now, reason=form.get("reason", ""))
     return back
 
 
-def _rewind(site: Site, form: Form) -> ActionPlan | str:
+def _rewind(site: Site, form: Form, who: Author) -> ActionPlan | str:
     chosen = _chosen(site, form)
     to, cascade = _field(form, "to"), form.get("cascade") == "yes"
     plan = plan_rewind(chosen.chain, to=to, before=None, cascade=cascade)
@@ -165,7 +159,7 @@ def _rewind(site: Site, form: Form) -> ActionPlan | str:
         lines = _rewound(plan.outcome(dry_run=True))
         command = f"trainflow checkpoints rewind {chosen.key.arguments} --to {to}{' --cascade' if cascade else ''}"
         return ActionPlan(f"Rewind {chosen.key}", lines, command, chosen.page)
-    rewind(chosen.file, chosen.chain, plan, who=author(), now=site.now, reason=form.get("reason", ""))
+    rewind(chosen.file, chosen.chain, plan, who=who, now=site.now, reason=form.get("reason", ""))
     site.watch.forget(chosen.chain.dag_id)
     return chosen.page
 
@@ -188,7 +182,7 @@ def _run_page(form: Form) -> str:
     return f"dags/{segment(_field(form, 'dag'))}/runs/{segment(_field(form, 'run'))}"
 
 
-def _clear(site: Site, form: Form) -> ActionPlan | str:
+def _clear(site: Site, form: Form, _who: Author) -> ActionPlan | str:
     dag, run, task = _field(form, "dag"), _field(form, "run"), form.get("task", "")
     asked = run_actions.ClearRequest(runs=[run], tasks=[task] if task else [], failed=form.get("failed") == "yes")
     if not _confirmed(form):
@@ -200,7 +194,7 @@ def _clear(site: Site, form: Form) -> ActionPlan | str:
     return _run_page(form)
 
 
-def _cancel(site: Site, form: Form) -> ActionPlan | str:
+def _cancel(site: Site, form: Form, who: Author) -> ActionPlan | str:
     dag, run = _field(form, "dag"), _field(form, "run")
     if not _confirmed(form):
         planned = run_actions.plan_cancel(site.workspace, dag, run, site.now)
@@ -209,11 +203,11 @@ def _cancel(site: Site, form: Form) -> ActionPlan | str:
         lines += [f"never run: {', '.join(planned.skipped)}"] if planned.skipped else []
         command = f"trainflow runs cancel {dag} {run}"
         return ActionPlan(f"Cancel run {planned.run.number} of {dag}", lines, command, _run_page(form))
-    run_actions.cancel(site.workspace, dag, run, site.now, note=f"cancelled by {author().person}")
+    run_actions.cancel(site.workspace, dag, run, site.now, note=f"cancelled by {who.person}")
     return _run_page(form)
 
 
-def _trigger(site: Site, form: Form) -> ActionPlan | str:
+def _trigger(site: Site, form: Form, _who: Author) -> ActionPlan | str:
     dag = _field(form, "dag")
     detail = dag_detail(site.workspace, dag)
     try:
@@ -226,7 +220,7 @@ def _trigger(site: Site, form: Form) -> ActionPlan | str:
     return f"dags/{segment(dag)}/runs/{segment(done.run.run_id)}"
 
 
-def _pause(site: Site, form: Form) -> ActionPlan | str:
+def _pause(site: Site, form: Form, _who: Author) -> ActionPlan | str:
     dag = _field(form, "dag")
     set_paused(site.workspace, dag, paused=form.get("paused") == "yes")
     return f"dags/{segment(dag)}"

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from trainflow.pages.application import PagesApplication
 
 _FOLDERS = ("chains", "dags", "do", "runs", "static")
+#: where a person at a browser shows a token, which the browser shows from then on
+LOGIN = "/login"
+#: asked without a token
+OPEN_PATHS = (LOGIN, "/static/")
 #: where pages stand
-PATHS = ("/", *(f"/{name}{rest}" for name in _FOLDERS for rest in ("", "/{rest:path}")), "/waits", "/events")
+PATHS = ("/", LOGIN, *(f"/{name}{rest}" for name in _FOLDERS for rest in ("", "/{rest:path}")), "/waits", "/events")
 
 
 class LazyPages:

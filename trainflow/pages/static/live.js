@@ -23,7 +23,7 @@ function say(state, sentence) {
 }
 
 function open() {
-  if (stream || document.hidden) return;
+  if (stream || document.hidden || "silent" in body.dataset) return;
   const query = topics.map((topic) => "topic=" + encodeURIComponent(topic)).join("&");
   stream = new EventSource(body.dataset.base + "events?" + query);
   let lost = false;
