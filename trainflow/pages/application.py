@@ -30,7 +30,6 @@ from trainflow.errors import (
 )
 from trainflow.observability.redaction import redact_text
 from trainflow.pages import chain, checkpoint, dag, decisions, fleet, run, waits
-from trainflow.pages.lazy import LOGIN
 from trainflow.pages.rendering import render
 from trainflow.pages.site import Answer, Handler, NotThere, Site
 from trainflow.workspace.workspace import Workspace
@@ -80,16 +79,16 @@ class _Kept(NamedTuple):
 
 
 class PagesApplication:
-    """The pages of one project, as an ASGI application."""
+    """The pages of one project, as an ASGI application. `login`: where a person gives a token."""
 
-    def __init__(self, workspace: Workspace, clock: Clock) -> None:
+    def __init__(self, workspace: Workspace, clock: Clock, login: str) -> None:
         self.site = Site(workspace, clock)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pages")
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._static = _Static()
         routes = [
             Route("/events", self._events),
-            Route(LOGIN, self._login, methods=["GET", "POST"]),
+            Route(login, self._login, methods=["GET", "POST"]),
             Route("/static/{name}", self._static_file),
             *(Route(path, self._route(handler, page=True)) for path, handler in PAGES),
             *(Route(path, self._route(handler, page=False)) for path, handler in OTHERS),
@@ -179,20 +178,20 @@ class PagesApplication:
         """Have a browser show a token from now on: whether that is known is looked at by who guards the pages."""
         if request.method == "GET":
             values = {"title": "Sign in", "next": request.query_params.get("next", ""), **request.query_params}
-            answer = Answer("login.html", {"wrong": "", **values})
-            return Response(self._rendered(answer, request), 200, {"Cache-Control": "no-store"}, "text/html")
+            page = Answer("login.html", {"wrong": "", **values})
+            return Response(self._rendered(page, request), 200, {"Cache-Control": "no-store"}, "text/html")
         form = await _form_of(request)
         target = form.get("next", "")
         safe = target.startswith("/") and not target.startswith(("//", "/\\"))
-        answer = Response(status_code=303, headers={"Location": target if safe else base_of(request)})
+        response = Response(status_code=303, headers={"Location": target if safe else base_of(request)})
         secure = request.url.scheme == "https"
         if token := form.get("token", "").strip():
-            answer.set_cookie(
+            response.set_cookie(
                 COOKIE, token, httponly=True, samesite="strict", secure=secure, max_age=_SIGNED_IN_SECONDS
             )
         else:
-            answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
-        return answer
+            response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
+        return response
 
     async def _events(self, request: Request) -> Response:
         topics = request.query_params.getlist("topic")[:64]

@@ -43,7 +43,7 @@ class LazyPages:
             if self._pages is None:
                 from trainflow.pages.application import PagesApplication
 
-                self._pages = PagesApplication(self._workspace, self._clock)
+                self._pages = PagesApplication(self._workspace, self._clock, LOGIN)
             return self._pages
 
     def close(self) -> None:
