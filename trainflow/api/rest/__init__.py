@@ -5,7 +5,8 @@ done through `trainflow.actions`, the functions that the command line calls.
 
 Reading order: `endpoints` (what an endpoint is), `problems`, `reading` (what a request holds), `paging`, `application`
 (threads) and `answers`, `writes` (once for each key, and noted); the nouns: `airflow_shapes`, `dags`, `dag_runs`,
-`task_instances`, `server`, `chains`, `checkpoints`; `all_endpoints`; `document` and `examples` (OpenAPI).
+`task_instances`, `task_changes`, `server`, `chains`, `checkpoints`, `decisions`; `all_endpoints`; `document` and
+`examples` (OpenAPI).
 
 Starlette and msgspec, not FastAPI: the values that are asked for are msgspec's already, a model of Pydantic for each
 would say them twice, and a server that has loaded both takes 12 MiB more, with which it would not stay below 60.

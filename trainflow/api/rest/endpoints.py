@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 import msgspec
 
 from trainflow.api.callers import Caller, Role
+from trainflow.checkpoints.ledger.entries import Author
 from trainflow.workspace.workspace import Workspace
 
 JSON = "application/json"
@@ -50,6 +51,11 @@ class ApiCall(Generic[Q, B]):
     body: B
     #: what the request would rather have as an answer
     accept: str = JSON
+
+    @property
+    def author(self) -> Author:
+        """Who acts, as a ledger records it."""
+        return Author(hostname=self.caller.address, person=self.caller.name)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ _WORDS: dict[str, Any] = {
     "what": "head",
     "update_mask": [],
     "conf": {"rows": 100},
+    "new_branch": "wide",
+    "task_ids": ["train"],
+    "overrides": {"params.rate": "0.1"},
+    "to": "27",
+    "before": None,
 }
 _MOMENT = datetime(2026, 11, 29, 10, tzinfo=UTC)
 _DEEPEST = 6

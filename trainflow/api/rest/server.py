@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from trainflow.actions import pools as actions
+from trainflow.actions.pools import set_pool
 from trainflow.api.rest.endpoints import ApiCall, EndpointGroup, NoQuery
 from trainflow.api.rest.paging import Paged, Text
+from trainflow.api.rest.problems import RequestRefused
 from trainflow.insight.runs.control_plane import Health, control_plane_health, events, parts
 from trainflow.insight.runs.dags import import_problems
 from trainflow.insight.runs.pools import Pool, list_pools, pool_named
@@ -19,6 +22,7 @@ pools = EndpointGroup("Pool", is_airflows=True)
 control_plane = EndpointGroup("Server", is_airflows=True)
 
 _NO_LIMIT = -1
+Slots = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
 
 
 class PoolShape(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +74,61 @@ def pool_shape(pool: Pool) -> PoolShape:
         open_slots=_NO_LIMIT if pool.open is None else pool.open,
         deferred_slots=pool.deferred,
     )
+
+
+class PoolBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A pool that is to be. `slots` -1: no limit."""
+
+    name: Text
+    slots: Slots
+    description: Annotated[str, Meta(max_length=1000)] | None = None
+    include_deferred: bool = False
+
+
+class PoolPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What changes of a pool; what is not named stays."""
+
+    slots: Slots | None = None
+    description: Annotated[str, Meta(max_length=1000)] | None = None
+    include_deferred: bool | None = None
+
+
+class PoolPatchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`update_mask`: as in Airflow; it names what is in the body."""
+
+    update_mask: list[Literal["slots", "description", "include_deferred"]] = msgspec.field(default_factory=list)
+
+
+@pools.post("/pools")
+def post_pool(call: ApiCall[NoQuery, PoolBody]) -> PoolShape:
+    """Create a pool."""
+    body = call.body
+    if any(each.name == body.name for each in list_pools(call.workspace)):
+        raise RequestRefused(409, "PoolExists", f"pool '{body.name}' is there already", "change it with PATCH")
+    set_pool(
+        call.workspace, body.name, body.slots, description=body.description, include_deferred=body.include_deferred
+    )
+    return pool_shape(pool_named(call.workspace, body.name))
+
+
+@pools.patch("/pools/{pool_name}")
+def patch_pool(call: ApiCall[PoolPatchQuery, PoolPatch]) -> PoolShape:
+    """Change a pool. Tasks that run go on, even when there are more of them than slots now."""
+    mask = call.query.update_mask
+    changes = {
+        name: value
+        for name, value in msgspec.structs.asdict(call.body).items()
+        if value is not None and (not mask or name in mask)
+    }
+    known = pool_named(call.workspace, call.path["pool_name"])
+    set_pool(call.workspace, known.name, **{"slots": known.slots, **changes})
+    return pool_shape(pool_named(call.workspace, known.name))
+
+
+@pools.delete("/pools/{pool_name}")
+def delete_pool(call: ApiCall[NoQuery, None]) -> None:
+    """Delete a pool. Tasks that name it are not started any more until it is there again."""
+    actions.delete_pool(call.workspace, pool_named(call.workspace, call.path["pool_name"]).name)
 
 
 class ImportFailure(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ from trainflow.observability.redaction import redact
 tasks = EndpointGroup("TaskInstance", is_airflows=True)
 
 _RUN = "/dags/{dag_id}/dagRuns/{dag_run_id}"
-_TASK = f"{_RUN}/taskInstances/{{task_id}}"
+TASK = f"{_RUN}/taskInstances/{{task_id}}"
 _FOLLOW_SECONDS = 0.5
 
 
@@ -104,20 +104,22 @@ def _instances(call: ApiCall[Any, Any], rows: Sequence[Row[Any]]) -> list[shapes
     ]
 
 
-def _found(call: ApiCall[Any, Any]) -> TaskRow:
+def found_task(call: ApiCall[Any, Any]) -> TaskRow:
+    """The task that a path names. Raises DagNotFound, DagRunNotFound, NotFound."""
     return task_row(call.workspace, call.path["dag_id"], call.path["dag_run_id"], call.path["task_id"])
 
 
-def _instance(task: TaskRow) -> shapes.TaskInstanceShape:
+def instance_of(task: TaskRow) -> shapes.TaskInstanceShape:
+    """A task of a run as it is shown."""
     run = task.run
     of_run = shapes.TaskRun(run.dag_id, run.run_id, run.run_after, run.logical_date)
     return shapes.task_instance_of(task.row, of_run, task.described, len(task.attempts))
 
 
-@tasks.get(_TASK)
+@tasks.get(TASK)
 def get_task_instance(call: ApiCall[NoQuery, None]) -> shapes.TaskInstanceShape:
     """Show a task of a run."""
-    return _instance(_found(call))
+    return instance_of(found_task(call))
 
 
 class TaskDependency(msgspec.Struct, frozen=True):
@@ -133,10 +135,10 @@ class TaskDependencies(msgspec.Struct, frozen=True):
     dependencies: list[TaskDependency]
 
 
-@tasks.get(f"{_TASK}/dependencies")
+@tasks.get(f"{TASK}/dependencies")
 def get_task_dependencies(call: ApiCall[NoQuery, None]) -> TaskDependencies:
     """Say why a task does not run."""
-    task = _found(call)
+    task = found_task(call)
     summaries = list_tasks(call.workspace, task.run.dag_id, task.run.run_id, call.now)
     waiting = [each.waiting for each in summaries if each.task_id == task.row.task_id and each.waiting]
     return TaskDependencies([TaskDependency(task.row.state or "none", sentence) for sentence in waiting])
@@ -159,17 +161,17 @@ class TaskTries(msgspec.Struct, frozen=True):
     total_entries: int
 
 
-@tasks.get(f"{_TASK}/tries")
+@tasks.get(f"{TASK}/tries")
 def list_tries(call: ApiCall[NoQuery, None]) -> TaskTries:
     """List the attempts of a task, oldest first: those that infrastructure lost, too."""
-    found = _tries(_found(call))
+    found = _tries(found_task(call))
     return TaskTries(found, len(found))
 
 
-@tasks.get(f"{_TASK}/tries/{{try_number}}")
+@tasks.get(f"{TASK}/tries/{{try_number}}")
 def get_try(call: ApiCall[NoQuery, None]) -> TaskTry:
     """Show one attempt of a task."""
-    found, number = _tries(_found(call)), _try_number(call)
+    found, number = _tries(found_task(call)), _try_number(call)
     if not 1 <= number <= len(found):
         raise RequestRefused(
             404, "NotFound", f"the task has had {len(found)} attempts, not {number}", "GET …/tries lists them"
@@ -185,7 +187,7 @@ def _try_number(call: ApiCall[Any, Any]) -> int:
 
 
 def _tries(task: TaskRow) -> list[TaskTry]:
-    now = msgspec.structs.asdict(_instance(task))
+    now = msgspec.structs.asdict(instance_of(task))
     return [
         TaskTry(
             **{
@@ -232,13 +234,13 @@ class TaskLog(msgspec.Struct, frozen=True):
     continuation_token: str | None
 
 
-@tasks.get(f"{_TASK}/logs/{{try_number}}", media=(JSON, NDJSON))
+@tasks.get(f"{TASK}/logs/{{try_number}}", media=(JSON, NDJSON))
 def get_log(call: ApiCall[LogQuery, None]) -> TaskLog:
     """Read what an attempt printed and logged, with `Accept: application/x-ndjson` as it is written.
 
     `try_number`: 1 is the first attempt, -1 the last.
     """
-    task = _found(call)
+    task = found_task(call)
     which = str(_try_number(call))
     log = attempt_log(call.workspace, task.run.dag_id, task.run.run_id, task.row.task_id, which)
     path = log_file(call.workspace.project.home, log.path)
@@ -323,18 +325,18 @@ class XComs(msgspec.Struct, frozen=True):
     total_entries: int
 
 
-@tasks.get(f"{_TASK}/xcomEntries")
+@tasks.get(f"{TASK}/xcomEntries")
 def list_xcom_entries(call: ApiCall[NoQuery, None]) -> XComs:
     """List what a task handed over, without the values."""
-    task = _found(call)
+    task = found_task(call)
     found = [XCom(**_xcom(task, row)) for row in xcoms_of_task(call.workspace, task)]
     return XComs(found, len(found))
 
 
-@tasks.get(f"{_TASK}/xcomEntries/{{xcom_key}}")
+@tasks.get(f"{TASK}/xcomEntries/{{xcom_key}}")
 def get_xcom_entry(call: ApiCall[NoQuery, None]) -> XComValue:
     """Show a value that a task handed over."""
-    task, key = _found(call), call.path["xcom_key"]
+    task, key = found_task(call), call.path["xcom_key"]
     for row in xcoms_of_task(call.workspace, task):
         if row.key == key:
             return XComValue(**_xcom(task, row), value=redact(msgspec.json.decode(row.value)))

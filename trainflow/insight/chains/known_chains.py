@@ -19,7 +19,7 @@ from trainflow.near_names import did_you_mean
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.workspace.locate import project_files
 from trainflow.workspace.pipeline_file import dags_named_in
-from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
 from trainflow.workspace.workspace import Workspace
 
 
@@ -102,3 +102,10 @@ def known_chain(workspace: Workspace, key: ChainKey) -> KnownChain:
 
 def _names(document: ChainDocument) -> tuple[str, str, str]:
     return document.pipeline, document.stage, document.branch
+
+
+def read_again(known: KnownChain) -> tuple[OpenedPipeline, PipelineChain]:
+    """The file of a chain, read by another process as it is now, and the chain in it. Raises InputError."""
+    key = known.chain.key
+    file = read_pipeline(known.chain.workspace, known.path, {})
+    return file, file.one_chain(key.stage, key.branch)

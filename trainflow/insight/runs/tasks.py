@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -253,6 +253,20 @@ def described_tasks(
         return {
             (version, task_id): versions.get(connection, version)[0].task(task_id) for version, task_id in set(rows)
         }
+
+
+def task_rows(workspace: Workspace, dag_id: str, run_id: str, task_ids: Collection[str]) -> list[TaskRow]:
+    """Some tasks of a run, in the order of the DAG. Raises DagNotFound, DagRunNotFound."""
+    with workspace.database.reading() as connection:
+        run = run_queries.get(connection, dag_id, run_id)
+        document, _ = Versions().get(connection, run.version_id)
+        rows = {row.task_id: row for row in task_queries.rows_of_run(connection, run.id) if row.task_id in task_ids}
+        attempts = {name: attempt_queries.of_task(connection, row.id) for name, row in rows.items()}
+    return [
+        TaskRow(run, rows[task.task_id], task, attempts[task.task_id])
+        for task in document.tasks
+        if task.task_id in rows
+    ]
 
 
 def attempt_counts(workspace: Workspace, task_instance_ids: Sequence[int]) -> dict[int, int]:

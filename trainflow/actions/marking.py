@@ -1,0 +1,98 @@
+"""Mark a task of a run by hand: as failed, or as done without having been done, so that what waits for it goes on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row
+
+from trainflow.errors import InputError, LostTransition
+from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.serialization.document import DagDocument
+from trainflow.states import AFTER_COMMIT, EXECUTION_STATES, FINISHED, RUN_FINISHED, TASK_MOVES, TaskInstanceState
+from trainflow.workspace.names import check_tasks
+from trainflow.workspace.workspace import Workspace
+
+_T = TaskInstanceState
+#: what a person may say of a task
+MARKS = (_T.SUCCESS, _T.FAILED, _T.SKIPPED)
+
+
+class MarkDone(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as it was marked, or would be. `cleared`: tasks behind it that had ended and run again."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    state: str
+    cleared: list[str]
+
+
+def mark_task(
+    workspace: Workspace, dag_id: str, run_id: str, task_id: str, state: str, now: datetime, *, note: str | None
+) -> MarkDone:
+    """Give a task another state. One that works on a chain is never marked as done: what its ledger does not have was
+    not trained. One at work may be marked as failed only: it is told to stop.
+
+    Raises DagNotFound, DagRunNotFound, NotFound, InputError; LostTransition where the task is in no state for it.
+    """
+    if state not in MARKS:
+        raise InputError(f"a task is marked as {', '.join(MARKS)}, not as '{state}'")
+
+    def work(connection: Connection) -> MarkDone:
+        run = run_queries.get(connection, dag_id, run_id)
+        document, _ = Versions().get(connection, run.version_id)
+        row = _row(connection, run, document, task_id)
+        _check(document, row, _T(state))
+        behind = _behind(connection, run, document, task_id) if state != _T.FAILED else set()
+        _move(connection, row, _T(state), now, note)
+        if behind or (run.state in RUN_FINISHED and state != _T.FAILED):
+            run_queries.clear(connection, run.id, now, behind)
+        return MarkDone(dag_id=dag_id, run_id=run_id, task_id=task_id, state=state, cleared=sorted(behind))
+
+    done = workspace.database.write(work)
+    workspace.wake_engine()
+    return done
+
+
+def _row(connection: Connection, run: Row[Any], document: DagDocument, task_id: str) -> Row[Any]:
+    rows = {row.task_id: row for row in task_queries.rows_of_run(connection, run.id)}
+    check_tasks([task_id], [task.task_id for task in document.tasks], f"run {run.run_id} of {run.dag_id}")
+    if task_id not in rows:
+        raise LostTransition(f"run {run.run_id} of {run.dag_id} has not started: its tasks are made when it does")
+    return rows[task_id]
+
+
+def _check(document: DagDocument, row: Row[Any], state: TaskInstanceState) -> None:
+    described = document.task(row.task_id)
+    role = described.role if described else None
+    if state != _T.FAILED and role not in (None, AFTER_COMMIT):
+        raise InputError(
+            f"task '{row.task_id}' works on a chain ({role}): it is never marked as {state}, what its ledger does not "
+            "have was not trained. Clear it, or decide about the chain: resume, rewind"
+        )
+    if row.state in EXECUTION_STATES and state != _T.FAILED:
+        raise LostTransition(f"task '{row.task_id}' is {row.state}: it can be marked as failed, or waited for")
+    if row.state == state:
+        raise LostTransition(f"task '{row.task_id}' is {state} already")
+
+
+def _behind(connection: Connection, run: Row[Any], document: DagDocument, task_id: str) -> set[str]:
+    """Tasks that wait for it and have ended meanwhile."""
+    states = task_queries.states_in_run(connection, run.id)
+    downstream = document.with_downstream({task_id}) - {task_id}
+    return {name for name in downstream if states.get(name) in FINISHED and states[name] != _T.SUCCESS}
+
+
+def _move(connection: Connection, row: Row[Any], state: TaskInstanceState, now: datetime, note: str | None) -> None:
+    attempt_queries.end_of_tasks(connection, [row.id], outcome="marked", now=now)
+    leaving = [each for each, targets in TASK_MOVES.items() if state in targets]
+    words = {} if note is None else {"note": note}
+    moved = task_queries.move_all(
+        connection, [row.id], leaving=leaving, to=state, ended_at=now, retry_at=None, problem=None, **words
+    )
+    if not moved:
+        raise LostTransition(f"task '{row.task_id}' is {row.state}: it is not marked as {state}")
