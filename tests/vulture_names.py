@@ -134,3 +134,10 @@ _.node_height
 _.html
 _.picture
 _.learnt_by_chain
+
+
+# looked up by its name: a kind of executor
+_.KubernetesExecutor
+
+# called by lightkube's connections
+_.sync_auth_flow

@@ -132,6 +132,10 @@ class SimulatedEngine:
         """See `ExecutorHost.has_reported`."""
         return self.service.has_reported(key)
 
+    def note(self, key: AttemptKey, text: str | None) -> None:
+        """See `ExecutorHost.note`."""
+        raise AssertionError("a simulated executor has nothing that waits")
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`."""
         raise AssertionError("a simulated executor is never away")

@@ -206,6 +206,7 @@ class OfficialClient:
                 # the client cannot say that there is no more to read
                 call.close()
                 return str(said)
+        call.close()
         if call.returncode != 0:
             raise Ran(call.returncode, said)
         return said

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from trainflow.bounds import LARGEST_INTEGER, LONGEST_DURATION, clip
 from trainflow.errors import InputError, UnexpectedArgument
+from trainflow.param_schema import check_json
 
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -43,7 +44,6 @@ _NO_COUNTERPART = {
     "on_execute_callback": "there are no callbacks",
     "on_skipped_callback": "there are no callbacks",
     "sla": "give the task an execution_timeout, or the DAG a dagrun_timeout",
-    "executor_config": "use queue",
     "resources": "use pool and pool_slots",
     "run_as_user": "tasks run as the user of the engine",
     "inlets": "there are no assets",
@@ -114,6 +114,13 @@ def mapping(value: Any, what: str) -> dict[str, Any]:
         if not isinstance(name, str):
             raise InputError(f"{what}: {clip(name)} is no name; give strings")
     return dict(value)
+
+
+def json_mapping(value: Any, what: str) -> dict[str, Any]:
+    """`value` as a dict of what JSON has a form for, empty for None. Raises InputError."""
+    found = mapping(value, what)
+    check_json(found, what)
+    return found
 
 
 def yes_or_no(value: Any, what: str) -> bool:

@@ -70,6 +70,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         weight_rule: str = WeightRule.DOWNSTREAM,
         queue: str = "default",
         executor: str | None = None,
+        executor_config: Mapping[str, Any] | None = None,
         pool: str = "default_pool",
         pool_slots: int = 1,
         execution_timeout: timedelta | float | None = None,
@@ -85,11 +86,11 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         task_group: TaskGroup | None = None,
         **unexpected: Never,
     ) -> None:
-        """`retry_exponential_backoff` is the factor from one delay to the next (0: constant; True: 2).
-
+        """`retry_exponential_backoff` is the factor from one delay to the next (0: constant; True: 2),
         `max_retry_delay` caps it; `execution_timeout` ends an attempt with TaskTimeout. `executor` is one of those in
-        `[executors]`; None: the one of the setting `executor.default`. Raises InputError for what cannot be,
-        UnexpectedArgument for a keyword that does not exist.
+        `[executors]`; None: the one of the setting `executor.default`. `executor_config` is what the task asks of it,
+        by its kind: for `kubernetes` an `image`, a `namespace`, the file of a `pod_template`. Raises InputError for
+        what cannot be, UnexpectedArgument for a keyword that does not exist.
         """
         self.task_group = group_of({"dag": dag, "task_group": task_group})
         self.task_id = check_name(self.task_group.child_id(task_id) if self.task_group else task_id, "task")
@@ -105,6 +106,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         self.weight_rule = arguments.one_of(weight_rule, WeightRule, f"{owner}: weight_rule")
         self.queue = check_text(queue, f"{owner}: queue")
         self.executor = None if executor is None else check_name(executor, "executor")
+        self.executor_config = arguments.json_mapping(executor_config, f"{owner}: executor_config")
         self.pool = check_text(pool, f"{owner}: pool")
         self.pool_slots = arguments.whole_number(pool_slots, f"{owner}: pool_slots", at_least=1)
         self.execution_timeout = arguments.optional_duration(execution_timeout, f"{owner}: execution_timeout")
@@ -115,8 +117,7 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         self.multiple_outputs = arguments.yes_or_no(multiple_outputs, f"{owner}: multiple_outputs")
         self.param_schemas = schemas_of(arguments.mapping(params, f"{owner}: params"))
         self.doc_md = arguments.optional_text(doc_md, f"{owner}: doc_md")
-        self.is_setup = False
-        self.is_teardown = False
+        self.is_setup = self.is_teardown = False
 
     def __repr__(self) -> str:
         return f"<{self.task_type} {self.task_id}>"

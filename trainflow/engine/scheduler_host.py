@@ -45,6 +45,10 @@ class SchedulerHost:
         """See `ExecutorHost.exited`."""
         self.api.exited(key, exit)
 
+    def note(self, key: AttemptKey, text: str | None) -> None:
+        """See `ExecutorHost.note`."""
+        self.api.note_queued(key, text)
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`."""
         self._executors.not_taken(workload, reason)

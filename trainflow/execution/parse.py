@@ -14,6 +14,7 @@ from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
+from trainflow.settings.executor_config import check_executor_config
 from trainflow.settings.load import check_executors
 from trainflow.settings.project import project_at
 
@@ -35,6 +36,8 @@ def parse(
         loaded = dag_files.load(request.source, project)
         for dag in loaded.dags.values():
             check_executors(project.root, [task.executor for task in dag.tasks])
+            for task in dag.tasks:
+                check_executor_config(project.root, task.task_id, task.executor, task.executor_config)
         dags = [
             ParsedDag(dag.dag_id, msgspec.Raw(encode(to_document(dag, loaded.content)))) for dag in loaded.dags.values()
         ]

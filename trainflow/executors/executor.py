@@ -73,6 +73,10 @@ class ExecutorHost(Protocol):
         """
         ...
 
+    def note(self, key: AttemptKey, text: str | None) -> None:
+        """Say, for people, what an attempt waits for that no process has claimed yet; None: nothing."""
+        ...
+
     def taken(self, executor: str) -> None:
         """Say that an executor which `tells_later` could hand on a workload again, after one that it could not."""
         ...

@@ -20,6 +20,7 @@ GROUP = "trainflow.executors"
 #: looked up without asking what is installed, which takes longer than all else here
 _OWN = {
     "celery": "trainflow.executors.celery:CeleryExecutor",
+    "kubernetes": "trainflow.executors.kubernetes.executor:KubernetesExecutor",
     "local": "trainflow.executors.local:LocalExecutor",
     "workload": "trainflow.executors.workload_process:WorkloadExecutor",
 }

@@ -229,6 +229,9 @@ class _Host:
         """See `ExecutorHost.exited`."""
         self._worker.exited(key, exit)
 
+    def note(self, key: AttemptKey, text: str | None) -> None:
+        """See `ExecutorHost.note`: an executor of its host begins at once."""
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`."""
         self.exited(workload.key, ProcessExit(reason=reason))

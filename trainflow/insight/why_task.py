@@ -109,16 +109,19 @@ def not_begun(task: TaskSnapshot, now: datetime) -> str | None:
         return None
     if task.refused is not None:
         return f"task '{task.task_id}' has to wait: {task.refused}"
-    said = handed_to(str(task.executor), task.queued_at, task.listened_queue, now)
+    said = handed_to(str(task.executor), task.queued_at, task.listened_queue, task.note, now)
     return f"task '{task.task_id}' {said}"
 
 
-def handed_to(executor: str, queued_at: datetime | None, queue: str | None, now: datetime) -> str:
-    """What is said of a task that was handed to an executor. `queue`: where workers of it listen; None: they do not."""
+def handed_to(executor: str, queued_at: datetime | None, queue: str | None, note: str | None, now: datetime) -> str:
+    """What is said of a task that was handed to an executor. `queue`: where workers of it listen; None: they do not.
+    `note`: what the executor says of it."""
     handed = f"was handed to executor '{executor}' at {_time(queued_at)}, no worker has begun it"
     if queued_at is None:
         return handed
     handed += f" for {span(now, queued_at)}"
+    if note:
+        return f"{handed}: {note}"
     waits = queue is not None and (now - queued_at).total_seconds() >= _BEGUN_SECONDS
     return f"{handed}; is a worker listening on queue '{queue}'?" if waits else handed
 
@@ -161,7 +164,7 @@ def explain_wait(task: TaskDocument, row: Any, around: TaskWaitFacts, now: datet
         case _T.SCHEDULED:
             return around.refused or _nobody_schedules(around) or "is about to be handed to the executor"
         case _T.QUEUED:
-            handed = handed_to(row.executor, row.queued_at, around.listened_queue, now)
+            handed = handed_to(row.executor, row.queued_at, around.listened_queue, row.note, now)
             return _no_engine(around) or around.refused or handed
         case _T.UP_FOR_RETRY:
             tries = f"try {row.failures + 1} of {row.max_tries + 1}"

@@ -3,7 +3,7 @@ file), and how the process of an attempt ended. Small and typed."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -57,6 +57,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     claim_secret: str = ""
     #: where its code comes from on another host (`workers.code`); empty: it lies at `project_root`
     code: str = ""
+    #: what its task asks of the executor (`executor_config`); the executor's own
+    executor_config: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class ParseFile(msgspec.Struct, frozen=True, tag="parse_file"):
@@ -108,3 +110,5 @@ class ProcessExit(msgspec.Struct, frozen=True):
     stopped: bool = False
     #: it was handed over; if not, nothing was lost that had begun
     delivered: bool = True
+    #: what should run it says, in `reason`, that it never will: the attempt failed, whether it had begun or not
+    refused: bool = False

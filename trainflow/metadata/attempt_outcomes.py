@@ -121,7 +121,7 @@ class AttemptOutcomes:
     ) -> str:
         """The process ended and its attempt never said how. Returns what its outcome counts as."""
         # one that had not claimed itself yet ran no code of the task, however it ended
-        if not judgement.lost and row.state != _T.QUEUED:
+        if not judgement.lost and (row.state != _T.QUEUED or judgement.refused):
             self._fail(connection, row, key, AttemptFailure(judgement.message), now)
             return OutcomeState.FAILED.value
         if not judgement.delivered and row.state == _T.QUEUED:

@@ -294,6 +294,11 @@ class ExecutionService:
         row = self._database.read(lambda connection: in_flight.by_key(connection, key))
         return row is None or row.state != _T.QUEUED
 
+    def note_queued(self, key: AttemptKey, text: str | None) -> None:
+        """Say what an attempt waits for that was handed over, and that no process has claimed."""
+        said = presentable(text, _PROBLEM_CHARACTERS) if text else None
+        self._database.write(lambda connection: in_flight.note_queued(connection, key, said))
+
     def has_reported(self, key: AttemptKey) -> bool:
         """Whether the attempt has said how it ended."""
         return self._database.read(lambda connection: attempt_queries.outcome(connection, key.attempt_id)) in _REPORTED

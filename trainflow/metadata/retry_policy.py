@@ -125,10 +125,14 @@ class ExitJudgement(NamedTuple):
     stopped: bool = False
     #: it was handed over
     delivered: bool = True
+    #: it can never begin
+    refused: bool = False
 
 
 def judge_exit(exit: ProcessExit) -> ExitJudgement:
     """A process ended and its attempt never said how: never a success, whatever its exit code."""
+    if exit.reason is not None and exit.refused:
+        return ExitJudgement(lost=False, message=exit.reason, refused=True)
     if exit.reason is not None:
         return ExitJudgement(lost=True, message=exit.reason, delivered=exit.delivered)
     if exit.stopped and exit.signal == signal.SIGTERM:

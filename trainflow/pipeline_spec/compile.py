@@ -265,4 +265,5 @@ def _attempts(spec: StageSpec, section: TaskSection | None = None) -> dict[str, 
         "pool": section.pool,
         "queue": section.queue,
         "executor": section.executor or spec.executor,
+        "executor_config": {**spec.executor_config, **section.executor_config},
     }

@@ -33,6 +33,7 @@ from trainflow.pipeline_spec.quantities import (
 )
 from trainflow.pipeline_spec.references import check_reference
 from trainflow.settings.load import check_executors
+from trainflow.settings.pod_template import read_template
 
 _V = TypeVar("_V")
 Bound = float | str | None
@@ -138,6 +139,14 @@ def _configured(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def _readable(config: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    root, template = (info.context or {}).get("root"), config.get("pod_template")
+    if isinstance(root, Path) and isinstance(template, str):
+        with refusals():
+            read_template(root / template, template)
+    return config
+
+
 def _names_or_types(value: Any) -> Any:
     return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(name, str) for name in value) else value
 
@@ -207,6 +216,8 @@ Range = Annotated[
 ]
 #: one of `[executors]`, checked against the settings where the model is validated with `context={"root": …}`
 ExecutorName = Annotated[str, AfterValidator(_configured), WithJsonSchema({"type": "string", "pattern": NAME_PATTERN})]
+#: what a task asks of its executor; a pod template is read where the model is validated with `context={"root": …}`
+ExecutorConfig = Annotated[dict[str, Any], AfterValidator(_readable), WithJsonSchema({"type": "object"})]
 #: `module.path:name`, checked against the source where the model is validated with `context={"root": …}`
 Function = Annotated[
     str,

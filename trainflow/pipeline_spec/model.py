@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, model_validator
 
 from trainflow.bounds import LARGEST_INTEGER
-from trainflow.pipeline_spec.fields import ExecutorName, Name, Wait
+from trainflow.pipeline_spec.fields import ExecutorConfig, ExecutorName, Name, Wait
 from trainflow.pipeline_spec.samples_section import SamplesSection, SplitSection
 from trainflow.pipeline_spec.sections import (
     AdoptSection,
@@ -50,6 +50,8 @@ class StageSpec(Section):
     executor: ExecutorName | None = None
     """Executor that runs the tasks, one of those in `[executors]`, where a section does not say; default: the setting
     `executor.default`."""
+    executor_config: ExecutorConfig = Field(default_factory=dict)
+    """What the tasks ask of their executor."""
     prepare: FunctionSection | None = None
     """A task before the chain, for example one that brings the samples. It runs in every run: make it idempotent. The
     function is called as PythonOperator calls it: parameters named like keys of the context (`ti`, `params`, …)."""

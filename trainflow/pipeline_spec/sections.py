@@ -30,6 +30,7 @@ from trainflow.operators.train import MOST_NODES
 from trainflow.pipeline_spec.fields import (
     Count,
     Duration,
+    ExecutorConfig,
     ExecutorName,
     Function,
     Name,
@@ -68,6 +69,9 @@ class TaskSection(Section):
     """Queue of workers that the task is sent to."""
     executor: ExecutorName | None = None
     """Executor that runs the task, one of those in `[executors]`; default: the pipeline's `executor`."""
+    executor_config: ExecutorConfig = Field(default_factory=dict)
+    """What the task asks of its executor, laid over the pipeline's `executor_config`. For `kubernetes`: `image`,
+    `namespace`, `pod_template` (a YAML file with a pod, relative to the project)."""
 
 
 class FunctionSection(TaskSection):

@@ -271,4 +271,5 @@ def workload_of(
         priority_weight=candidate.priority_weight,
         shielded=task.shielded if task is not None else False,
         executor=executor,
+        executor_config=task.executor_config if task is not None else {},
     )

@@ -176,6 +176,7 @@ class TaskQueue:
             service_id=self._service_id,
             executor=executor,
             queued_at=now,
+            note=None,
             resumed=False,
             pid=None,
         )

@@ -43,6 +43,8 @@ class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     queue: str = "default"
     #: None: the one of tasks that name none
     executor: str | None = None
+    #: what it asks of the executor
+    executor_config: dict[str, Any] = msgspec.field(default_factory=dict)
     depends_on_past: bool = False
     execution_timeout_seconds: float | None = None
     max_active_tis_per_dag: int | None = None

@@ -63,6 +63,7 @@ def _task(task: BaseOperator, upstream: list[str], weight: int, dag_file: str | 
         priority_weight=weight,
         queue=task.queue,
         executor=task.executor,
+        executor_config=task.executor_config,
         depends_on_past=task.depends_on_past,
         execution_timeout_seconds=_seconds(task.execution_timeout),
         max_active_tis_per_dag=task.max_active_tis_per_dag,

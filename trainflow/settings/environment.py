@@ -24,6 +24,23 @@ def forget_secrets() -> None:
         del os.environ[name]
 
 
+def take_secret(name: str) -> str | None:
+    """The value of a variable, which is in the environment of this process no more: neither for what it starts, nor for
+    who looks at the process from outside (`/proc/PID/environ`, which shows what it was started with)."""
+    value = os.environ.get(name)
+    if value is None:
+        return None
+    import ctypes
+
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype, getenv.argtypes = ctypes.c_void_p, [ctypes.c_char_p]
+    place = getenv(os.fsencode(name))
+    if place:
+        ctypes.memset(place, ord("-"), len(os.fsencode(value)))
+    del os.environ[name]
+    return value
+
+
 def _is_of_control_plane(name: str) -> bool:
     if not name.upper().startswith(PREFIX):
         return False

@@ -100,6 +100,9 @@ class Host:
         """See `ExecutorHost.not_taken`: it is noted."""
         self.given_back.append((workload.key, reason))
 
+    def note(self, key: AttemptKey, text: str | None) -> None:
+        """See `ExecutorHost.note`: nobody reads it."""
+
     def taken(self, executor: str) -> None:
         """See `ExecutorHost.taken`: nothing follows."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import typer
@@ -32,12 +31,14 @@ def execute_workload(
     from trainflow.actions.execute_workload import execute_workload as execute
     from trainflow.actions.execute_workload import read_workload
     from trainflow.clock import SystemClock
+    from trainflow.messages.workload import WORKLOAD_VARIABLE
     from trainflow.observability import redacted_output
     from trainflow.observability.logs import configure_logging
+    from trainflow.settings.environment import take_secret
 
     redacted_output.install()
     configure_logging("INFO")
-    given = [text for text in (workload, _text_of(file), os.environ.pop("TRAINFLOW_WORKLOAD", None)) if text]
+    given = [text for text in (workload, _text_of(file), take_secret(WORKLOAD_VARIABLE)) if text]
     if not given:
         raise InputError("no workload: give it as the argument, with --file, or in TRAINFLOW_WORKLOAD")
     task = read_workload(given[0])

@@ -116,6 +116,18 @@ _HEARTBEAT = (
 )
 
 
+def note_queued(connection: Connection, key: AttemptKey, note: str | None) -> None:
+    """Say what an attempt waits for that is queued."""
+    connection.execute(_NOTE_QUEUED, parameters_of(key) | {"b_note": note})
+
+
+_NOTE_QUEUED = (
+    update(TASK)
+    .where(*OF_ATTEMPT, TASK.c.state == TaskInstanceState.QUEUED)
+    .values(note=bindparam("b_note", type_=TASK.c.note.type))
+)
+
+
 def by_key(connection: Connection, key: AttemptKey) -> Any | None:
     """The task instance that this attempt holds or held, with its run; None when the attempt is stale."""
     return ask_by_key(connection, key)()

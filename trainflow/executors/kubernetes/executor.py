@@ -1,0 +1,300 @@
+"""The executor of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar, Self
+
+from trainflow.errors import EngineError, InputError
+from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
+from trainflow.executors.kubernetes.cluster import Cluster
+from trainflow.executors.kubernetes.judgement import HOPELESS, AttemptFacts, PodVerdict, Step, judge
+from trainflow.executors.kubernetes.options import KubernetesOptions
+from trainflow.executors.kubernetes.pod import OWNER, Object, PodPlace, key_of, owner_of, pod_of
+from trainflow.executors.kubernetes.pod_summary import PodSummary, summary_of
+from trainflow.executors.kubernetes.pod_watch import PodWatch
+from trainflow.executors.kubernetes.pod_writer import PodWriter
+from trainflow.executors.options import read_options
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.settings.executors import ExecutorSettingsError
+from trainflow.settings.pod_template import read_template
+
+#: seconds after its end that the pod of an attempt is kept of which nothing is known here
+_KEPT_SECONDS = 3600.0
+#: an attempt whose pod shows nothing new is looked at again so often, in seconds
+_LOOK_SECONDS = 1.0
+_TOLD_TO_STOP = "it was told to stop"
+
+
+class _PodAttempt:
+    """An attempt that has a pod, or is about to have one. `workload`: None for one that another engine delivered."""
+
+    def __init__(self, workload: ExecuteTask | None, now: float) -> None:
+        self.workload = workload
+        self.asked = now
+        self.pod: PodSummary | None = None
+        #: where its pod was made
+        self.place: PodPlace | None = None
+        self.seen = self.begun = False
+        #: a pod was asked for, and it is not known yet whether it is there
+        self.pending = workload is not None
+        self.hopeless_since: float | None = None
+        self.looked = now
+        self.note: str | None = None
+
+
+class KubernetesExecutor(Executor):
+    """`type = "kubernetes"`."""
+
+    remote: ClassVar[bool] = True
+    tells_later: ClassVar[bool] = True
+
+    def __init__(self, options: KubernetesOptions, name: str = "kubernetes") -> None:
+        self._options, self._name = options, name
+        self._attempts: dict[AttemptKey, _PodAttempt] = {}
+        self._writer: PodWriter | None = None
+        self._watches: list[PodWatch] = []
+        self._template: Mapping[str, Any] = {}
+        self._namespace = options.namespace
+        #: pods that ended, and whose attempt is not known to be over: since when
+        self._leftovers: dict[PodPlace, float] = {}
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, Any]) -> Self:
+        read = read_options(name, options, KubernetesOptions)
+        if read.namespaces and read.namespace is None:
+            said = f"executors.{name}.namespace is missing: it is the one of tasks that name none"
+            raise ExecutorSettingsError(said, executor=name, key="namespace")
+        if importlib.util.find_spec("lightkube") is None:
+            raise EngineError(f"executors.{name}: lightkube is not installed here: pip install 'trainflow[kubernetes]'")
+        return cls(read, name)
+
+    # -- contract --------------------------------------------------------------------------------------------------
+
+    def start(self, host: ExecutorHost) -> None:
+        self._host = host
+        options, clock, root = self._options, host.clock, host.project.root
+        if options.pod_template is not None:
+            try:
+                self._template = read_template(root / options.pod_template, options.pod_template)
+            except InputError as error:
+                raise EngineError(str(error)) from error
+
+        def connect() -> Cluster:
+            cluster = Cluster(options, clock, root)
+            self._namespace = cluster.namespace
+            return cluster
+
+        if self._writer is not None:
+            return
+        self._writer = PodWriter(connect, self, clock)
+        labels = f"{OWNER}={owner_of(host.settings.api.address, self._name)}"
+        for namespace in (options.namespace, *options.namespaces):
+            self._watches.append(PodWatch(connect, self, options, clock, namespace=namespace, labels=labels))
+
+    def queue_workload(self, workload: ExecuteTask) -> None:
+        self._attempts.setdefault(workload.key, _PodAttempt(workload, self._now))
+        self.deliver(workload)
+
+    def deliver(self, workload: ExecuteTask) -> None:
+        """Have its pod made. A second one of its name is refused by the cluster."""
+        assert self._writer is not None
+        try:
+            pod = self._pod(workload)
+        except InputError as error:
+            self._end(workload.key, ProcessExit(reason=f"its pod cannot be made: {error}", refused=True))
+            return
+        self._writer.make(workload, pod, secret=self._options.secret)
+
+    def _pod(self, workload: ExecuteTask) -> Object:
+        """The pod of an attempt. Raises InputError for a template that cannot be used (any more)."""
+        config, root = workload.executor_config, self._host.project.root
+        templates = [self._template]
+        if path := config.get("pod_template"):
+            templates.append(read_template(root / path, path))
+        pod = pod_of(
+            workload,
+            self._options,
+            # with no namespace configured the writer's cluster says which, before anything is sent
+            config.get("namespace") or self._namespace or "",
+            templates=templates,
+            engine=_label(os.uname().nodename),
+            stop_grace_seconds=self._host.settings.engine.stop_grace_seconds,
+        )
+        if not all(container.get("image") for container in pod["spec"]["containers"]):
+            raise InputError(f"it has no image: set executors.{self._name}.image, or one in its pod template")
+        return pod
+
+    def sync(self) -> None:
+        now = self._now
+        # what waits is asked of the database: the more there are, the less often
+        pause = _LOOK_SECONDS * max(1.0, len(self._attempts) / 50)
+        for key, attempt in list(self._attempts.items()):
+            if now - attempt.looked >= pause and not (attempt.begun and attempt.pod is not None):
+                self._look(key, attempt)
+
+    def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
+        """Take over all of them: pods go on by themselves, and what has none is found out by the next look at all."""
+        for each in attempts:
+            self._attempts[each.key] = adopted = _PodAttempt(None, self._now)
+            adopted.begun = each.running
+        for watch in self._watches:
+            watch.list_again()
+        return []
+
+    def terminate(self, key: AttemptKey) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            return
+        if attempt.place is not None and not self._host.has_reported(key):
+            # what runs in it is told by its next heartbeat as well
+            self._delete(attempt.place)
+        self._end(key, ProcessExit(reason=_TOLD_TO_STOP))
+
+    def running(self) -> frozenset[AttemptKey]:
+        return frozenset(self._attempts)
+
+    def end(self, grace: timedelta) -> None:
+        for watch in self._watches:
+            watch.end()
+        if self._writer is not None:
+            self._writer.end()
+        self._attempts.clear()
+
+    # -- what the cluster shows ------------------------------------------------------------------------------------
+
+    @property
+    def _now(self) -> float:
+        return self._host.clock.monotonic()
+
+    def _soon(self, act: Callable[[], None]) -> None:
+        self._host.reactor.call_soon(act)
+
+    def on_made(self, workload: ExecuteTask, place: PodPlace) -> None:
+        """See `PodWriterEvents`."""
+        self._soon(lambda: self._made(workload, place))
+
+    def on_put_back(self, workload: ExecuteTask, reason: str) -> None:
+        """See `PodWriterEvents`."""
+        self._soon(lambda: self._put_back(workload, reason))
+
+    def on_refused(self, workload: ExecuteTask, reason: str) -> None:
+        """See `PodWriterEvents`."""
+        exit = ProcessExit(reason=f"its pod was refused: {reason}", refused=True)
+        self._soon(lambda: self._end(workload.key, exit))
+
+    def on_listed(self, namespace: str, pods: list[dict[str, Any]]) -> None:
+        """See `PodWatchEvents`."""
+        found = {key: summary_of(pod) for pod in pods if (key := key_of(pod)) is not None}
+        asked_before = self._now
+        self._soon(lambda: self._listed(namespace, found, asked_before))
+
+    def on_event(self, namespace: str, kind: str, pod: dict[str, Any]) -> None:
+        """See `PodWatchEvents`."""
+        key = key_of(pod)
+        if key is not None:
+            summary = summary_of(pod)
+            self._soon(lambda: self._event(kind, key, summary))
+
+    def _made(self, workload: ExecuteTask, place: PodPlace) -> None:
+        attempt = self._attempts.get(workload.key)
+        self._host.taken(workload.executor)
+        if attempt is not None:
+            attempt.pending, attempt.asked, attempt.place = False, self._now, place
+        else:
+            # it was called off meanwhile
+            self._delete(place)
+
+    def _put_back(self, workload: ExecuteTask, reason: str) -> None:
+        if self._attempts.pop(workload.key, None) is not None:
+            self._host.not_taken(workload, reason)
+
+    def _listed(self, namespace: str, found: Mapping[AttemptKey, PodSummary], at: float) -> None:
+        for key, pod in found.items():
+            self._event("MODIFIED", key, pod)
+        for key, attempt in list(self._attempts.items()):
+            gone = attempt.pod is not None and attempt.pod.place.namespace == namespace
+            if key not in found and (gone or attempt.workload is None) and attempt.asked < at:
+                self._event("DELETED", key, attempt.pod)
+
+    def _event(self, kind: str, key: AttemptKey, pod: PodSummary | None) -> None:
+        attempt = self._attempts.get(key)
+        if attempt is None:
+            if pod is not None and kind != "DELETED":
+                self._leftover(key, pod)
+            return
+        if kind == "DELETED":
+            if pod is not None and attempt.pod is not None and pod.place.uid != attempt.pod.place.uid:
+                return
+            attempt.seen, attempt.pod = True, None
+        else:
+            assert pod is not None
+            attempt.seen, attempt.pod, attempt.pending, attempt.place = True, pod, False, pod.place
+        self._look(key, attempt)
+
+    # -- what that means -------------------------------------------------------------------------------------------
+
+    def _look(self, key: AttemptKey, attempt: _PodAttempt) -> None:
+        now = attempt.looked = self._now
+        if attempt.pending:
+            return
+        waits = attempt.pod is not None and attempt.pod.waits_for in HOPELESS
+        attempt.hopeless_since = (attempt.hopeless_since or now) if waits else None
+        if attempt.pod is None or attempt.pod.ended or attempt.pod.phase != "Pending":
+            attempt.begun = attempt.begun or self._host.has_begun(key)
+        facts = AttemptFacts(
+            begun=attempt.begun,
+            reported=attempt.begun and self._host.has_reported(key),
+            seen=attempt.seen,
+            asked_for=now - attempt.asked,
+            hopeless_for=now - attempt.hopeless_since if attempt.hopeless_since is not None else 0.0,
+            appears_within=self._options.redeliver_seconds,
+            hopeless_within=self._options.pending_seconds,
+        )
+        self._act(key, attempt, judge(attempt.pod, facts))
+
+    def _act(self, key: AttemptKey, attempt: _PodAttempt, verdict: PodVerdict) -> None:
+        if verdict.step is Step.MAKE:
+            if attempt.workload is None:
+                # what claims it is nowhere known: it is made anew
+                self._end(key, ProcessExit(reason="its engine ended before its pod was made", delivered=False))
+            else:
+                attempt.pending, attempt.seen, attempt.asked = True, False, self._now
+                self.deliver(attempt.workload)
+        elif verdict.step is Step.END:
+            assert verdict.exit is not None
+            pod = attempt.pod
+            self._end(key, verdict.exit)
+            if pod is not None:
+                self._delete(pod.place)
+        elif verdict.step is Step.OVER:
+            if attempt.pod is not None and attempt.pod.ended:
+                self._delete(attempt.pod.place)
+        elif verdict.note != attempt.note:
+            attempt.note = verdict.note
+            self._host.note(key, verdict.note)
+
+    def _end(self, key: AttemptKey, exit: ProcessExit) -> None:
+        if self._attempts.pop(key, None) is not None:
+            self._host.exited(key, exit)
+
+    def _delete(self, place: PodPlace) -> None:
+        assert self._writer is not None
+        self._leftovers.pop(place, None)
+        self._writer.delete(place)
+
+    def _leftover(self, key: AttemptKey, pod: PodSummary) -> None:
+        """Delete a pod that no attempt here has, when it ended and its attempt is over, or was over long ago."""
+        if not pod.ended:
+            return
+        since = self._leftovers.setdefault(pod.place, self._now)
+        if self._host.has_reported(key) or self._now - since >= _KEPT_SECONDS:
+            self._delete(pod.place)
+
+
+def _label(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", text)[:63].strip("-_.")
