@@ -172,6 +172,7 @@ def test_pod_that_vanishes_before_it_began_is_made_again_at_no_cost(tmp_path: Pa
     with engine_with(tmp_path) as (engine, cluster):
         cluster.kubelet.let_schedule("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")
         run = engine.trigger("contract_says")
+        engine.until(lambda: engine.delivered)
         engine.until(lambda: "no node takes it (0/3 nodes are available: 3 Insufficient" in note_of(engine, run))
         (pod,) = cluster.pods()
         cluster.store.remove(PODS, "default", pod["metadata"]["name"])
@@ -186,6 +187,7 @@ def test_image_that_cannot_be_pulled_is_told_and_fails_after_a_while(tmp_path: P
     with engine_with(tmp_path, pending_seconds=1.5) as (engine, cluster):
         cluster.kubelet.bad_images["any"] = ("ImagePullBackOff", 'Back-off pulling image "any"')
         run = engine.trigger("contract_says")
+        engine.until(lambda: engine.delivered)
         engine.until(lambda: "its image cannot be pulled" in note_of(engine, run))
         assert engine.finish(run) == "failed"
         assert 'its image cannot be pulled (Back-off pulling image "any")' in engine.task(run).problem
@@ -196,6 +198,7 @@ def test_pod_that_ends_before_it_claims_is_lost_with_its_last_words(tmp_path: Pa
     command = ["sh", "-c", "echo no such module; exit 3"]
     with engine_with(tmp_path, command=command) as (engine, _cluster):
         run = engine.trigger("contract_says")
+        engine.until(lambda: engine.delivered)
         engine.until(lambda: engine.outcomes(run)[:1] == ["lost"])
         assert engine.attempts(run)[0].problem == "its pod ended before it began: exit code 3: no such module"
         assert engine.task(run).failures == 0
@@ -242,7 +245,7 @@ def test_full_quota_keeps_tasks_queued_until_there_is_room(tmp_path: Path) -> No
 
 
 def test_pod_that_is_refused_for_good_fails_its_attempt(tmp_path: Path) -> None:
-    with engine_with(tmp_path, image="any") as (engine, cluster):
+    with engine_with(tmp_path) as (engine, cluster):
         cluster.faults.refuse(ApiStatus(422, "Invalid", 'Pod "x" is invalid: spec.volumes: no'), verb="create")
         run = engine.trigger("contract_says")
         assert engine.finish(run) == "failed"
