@@ -225,7 +225,8 @@ class _Look:
         if row.state == "scheduled":
             return "is about to be handed to the executor"
         executor = row.executor or self._settings.executor.default
-        return handed_to(executor, row.queued_at, row.queue if executor in with_queues(self._settings) else None, now)
+        queue = row.queue if executor in with_queues(self._settings) else None
+        return handed_to(executor, row.queued_at, queue, row.note, now)
 
     def drained(self, drain: drain_queries.Drain) -> DrainedThing:
         """One thing that is drained, and what it still finishes."""

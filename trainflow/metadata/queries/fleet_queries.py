@@ -76,7 +76,7 @@ def oldest_waiting(connection: Connection) -> Row[Any] | None:
     return found
 
 
-_OF_TASK = ("id", "task_id", "state", "executor", "queue", "scheduled_at", "queued_at")
+_OF_TASK = ("id", "task_id", "state", "executor", "queue", "scheduled_at", "queued_at", "note")
 _OLDEST: Select[Any] = (
     select(*(TASK.c[name] for name in _OF_TASK), RUN.c.dag_id, RUN.c.run_id, DAG.c.is_paused)
     .join(RUN, RUN.c.id == TASK.c.dag_run_id)
