@@ -10,7 +10,7 @@ import msgspec
 
 from tests.simulation.training import TrainingFailed
 from tests.simulation.worker import SimulatedAttempt, SimulatedStop, fiber_of
-from trainflow.messages.execution_api import Failed, Outcome, Progress, Reply, Request, RowsSaved
+from trainflow.messages.execution_api import Failed, Outcome, Progress, Reply, Request, RowsSaved, Start
 from trainflow.messages.workload import AttemptKey, ProcessExit
 
 _REPLIES: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
@@ -54,6 +54,11 @@ class Process:
     @property
     def alive(self) -> bool:
         return self.exit is None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it has claimed its task instance."""
+        return not isinstance(self._at, Start)
 
     @property
     def waits_for_answer(self) -> bool:

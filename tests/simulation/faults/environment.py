@@ -76,7 +76,7 @@ def _tear(world: World, choice: int) -> bool:
     """Only when training is over, and nothing commits: between the look at the files and the entry it cannot be
     noticed."""
     running = [process for home in world.homes for process in home.running]
-    if any(process.work.workload.task_id in ("train", "commit") for process in running):
+    if any(each.work.workload.task_id in ("train", "commit") and each.has_begun for each in running):
         return False
     world.ledger.follow()
     written = [file.path for key in world.ledger.chains for file in world.store.files(key.artifacts)]
