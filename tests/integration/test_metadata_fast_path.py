@@ -1,4 +1,4 @@
-"""The fast path to SQLite and PostgreSQL says the same as what goes through SQLAlchemy."""
+"""The fast path to each database says the same as what goes through SQLAlchemy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVICE, OUTBOX = ServiceTable.table, OutboxTable.table
 NOW = datetime(2026, 1, 1, 12, 30, 0, 5, tzinfo=UTC)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     server = server_of(request, request.param)
     database = Database(f"sqlite:///{tmp_path / 'd.db'}" if server is None else server.clean_database())

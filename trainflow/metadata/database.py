@@ -22,8 +22,9 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
+from trainflow.metadata import mysql_connections
 from trainflow.metadata.fast_path import FastConnection, Plans
-from trainflow.metadata.silent_servers import limit_idle_mysql, postgres_options, watch_mysql
+from trainflow.metadata.silent_servers import postgres_options
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
@@ -144,6 +145,8 @@ class Database:
             return {"trainflow_begin": sqlite}
         if self._plans is None:
             return {"isolation_level": server}
+        if self.engine.dialect.driver == "pymysql":
+            return {"trainflow_begin": mysql_connections.READS if reads else ""}
         return {"trainflow_begin": f"BEGIN ISOLATION LEVEL {server}{' READ ONLY' if reads else ''}"}
 
     @contextmanager
@@ -155,6 +158,7 @@ class Database:
         if keeps:
             kept, self._kept = self._kept, None
         if kept is not None and _is_lost(kept):
+            kept.invalidate()
             kept.close()
             kept = None
         connection = kept if kept is not None else self._open()
@@ -198,20 +202,15 @@ class Database:
         self.engine.dispose()
 
 
-#: where a connection keeps how large a statement may be; of that, what the protocol needs
-_PACKET_LIMIT, _PACKET_MARGIN = "trainflow_packet_limit", 1024
-
-
 def _engine(url: str, idle_seconds: float) -> Engine:
     if not url.startswith("sqlite"):
         if url.startswith("postgresql+psycopg:"):
             return _pipelined(url, idle_seconds)
-        engine = create_engine(url, pool_pre_ping=True)
-        if engine.dialect.name in ("mysql", "mariadb"):
-            event.listen(engine, "connect", watch_mysql)
-            event.listen(engine, "connect", lambda connection, _record: limit_idle_mysql(connection, idle_seconds))
-            event.listen(engine, "connect", _note_packet_limit)
-            event.listen(engine, "before_cursor_execute", _refuse_too_large)
+        # values by their places: what the fast path makes of a statement
+        style = {"paramstyle": "format"} if make_url(url).get_driver_name() == "pymysql" else {}
+        engine = create_engine(url, pool_pre_ping=True, **style)
+        if style:
+            mysql_connections.prepare(engine, idle_seconds)
         return engine
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
@@ -221,7 +220,7 @@ def _engine(url: str, idle_seconds: float) -> Engine:
 
 def _plans(engine: Engine) -> Plans | None:
     """Plans of statements that go past SQLAlchemy; None: none of them does."""
-    if engine.dialect.name == "sqlite":
+    if engine.dialect.name == "sqlite" or engine.dialect.driver == "pymysql":
         return Plans(engine.dialect)
     if engine.dialect.driver != "psycopg":
         return None
@@ -258,33 +257,11 @@ def _pipelined(url: str, idle_seconds: float) -> Engine:
 def _is_lost(connection: Connection) -> bool:
     """Whether the server of a connection that was kept has hung up."""
     driver: Any = connection.connection.driver_connection
-    return not isinstance(driver, sqlite3.Connection) and driver.statements.is_lost()
-
-
-def _note_packet_limit(connection: Any, record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("SELECT @@max_allowed_packet")
-    record.info[_PACKET_LIMIT] = int(cursor.fetchone()[0])
-    cursor.close()
-
-
-def _refuse_too_large(
-    connection: Connection, cursor: Any, statement: str, parameters: Any, _context: Any, _executemany: bool
-) -> None:
-    """Raise ValueError for what the server would not take: it says nothing and hangs up, as one that is away does."""
-    limit = connection.info[_PACKET_LIMIT]
-    for row in parameters if isinstance(parameters, list) else [parameters]:
-        values = row.values() if isinstance(row, dict) else row
-        # a character is four bytes at most, and is escaped with one more
-        most = sum(len(value) for value in values if isinstance(value, str | bytes)) * 5 + len(statement) * 4
-        if most < limit - _PACKET_MARGIN:
-            continue
-        size = len(cursor.mogrify(statement, row).encode("utf-8", "surrogateescape"))
-        if size >= limit - _PACKET_MARGIN:
-            raise ValueError(
-                f"{size} bytes are more than the metadata database takes at once ({limit}: max_allowed_packet of the "
-                "server)"
-            )
+    if isinstance(driver, sqlite3.Connection):
+        return False
+    if connection.dialect.driver == "pymysql":
+        return mysql_connections.is_lost(driver)
+    return bool(driver.statements.is_lost())
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -1,9 +1,10 @@
-"""The fast path to SQLite and PostgreSQL: statements without SQLAlchemy's execution around them.
+"""The fast path to the database: statements without SQLAlchemy's execution around them.
 
 The statements, their parameters and the types of what comes back are SQLAlchemy's, for its dialects. Left out is what
 it does around each execution (contexts, events, cursors with metadata), which costs ten times as much as SQLite itself,
 and which a control plane would pay some twenty times for each task. On PostgreSQL what is executed is sent, and is
-waited for when its result is looked at (`postgres_pipeline`).
+waited for when its result is looked at (`postgres_pipeline`). Elsewhere a result is there at once. On all of them it
+may be looked at after the transaction.
 
 A statement is best made once, when its module is loaded, with `bindparam`s: then nothing of it is looked at again. What
 was made of a statement is found by the very object, as long as it lives: another one is never taken for it, even when
@@ -25,6 +26,7 @@ from sqlalchemy.engine.row import Row
 from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound, StatementError
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from trainflow.metadata import mysql_connections
 from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.sqlalchemy_internals import Process
 
@@ -262,6 +264,24 @@ class Plans:
         metadata, processors, index = bound.plan.metadata, bound.plan.processors, bound.plan.index
         return FastResult([Row(metadata, processors, index, row) for row in cursor.fetchall()], -1, None)
 
+    def execute_on_mysql(self, driver: Any, statement: Any, parameters: Any) -> FastResult:
+        """Execute such a statement on MySQL or MariaDB. Raises the driver's error; ValueError for what is too large."""
+        bound, given, more = self._taken(statement, parameters)
+        with driver.cursor() as cursor:
+            if more:
+                ready = [bound.ready(each) for each in parameters]
+                for sql, values in ready:
+                    mysql_connections.refuse_too_large(driver, cursor, sql, values)
+                cursor.executemany(ready[0][0], [tuple(values) for _, values in ready])
+                return FastResult([], cursor.rowcount, None)
+            sql, values = bound.ready(given)
+            mysql_connections.refuse_too_large(driver, cursor, sql, values)
+            cursor.execute(sql, tuple(values))
+            if cursor.description is None:
+                return FastResult([], cursor.rowcount, cursor.lastrowid)
+            metadata, processors, index = bound.plan.metadata, bound.plan.processors, bound.plan.index
+            return FastResult([Row(metadata, processors, index, row) for row in cursor.fetchall()], -1, None)
+
     def send(self, connection: FastConnection, pipeline: StatementPipeline, statement: Any, parameters: Any) -> Any:
         """Send such a statement to PostgreSQL. Raises the driver's error."""
         bound, given, more = self._taken(statement, parameters)
@@ -317,6 +337,8 @@ class FastConnection(Connection):
         try:
             if isinstance(driver, sqlite3.Connection):
                 return self.plans.execute(driver, statement, parameters)
+            if self.dialect.driver == "pymysql":
+                return self._execute_on_mysql(driver, statement, parameters)
             return self.plans.send(self, driver.statements, statement, parameters)
         except self.dialect.loaded_dbapi.Error as error:
             raise self.wrapped(statement, error) from error
@@ -324,11 +346,22 @@ class FastConnection(Connection):
             problem = f"{type(error).__name__}: {error}"
             raise StatementError(problem, str(statement), None, error, hide_parameters=True) from error
 
+    def _execute_on_mysql(self, driver: Any, statement: Any, parameters: Any) -> FastResult:
+        try:
+            return self.plans.execute_on_mysql(driver, statement, parameters)
+        except Exception as error:
+            mysql_connections.hide_values(error)
+            raise
+        except BaseException as stopped:
+            # Ctrl-C: the answer that is under way would be taken for that of the next statement
+            self.invalidate(stopped)
+            raise
+
     @contextmanager
     def begin_nested(self) -> Iterator[None]:  # type: ignore[override]  # as good a context
         """See `sqlalchemy.Connection.begin_nested`."""
         driver: Any = self.connection.driver_connection
-        if isinstance(driver, sqlite3.Connection):
+        if self.dialect.driver != "psycopg":
             with super().begin_nested():
                 yield
             return
@@ -350,4 +383,6 @@ class FastConnection(Connection):
             connection_invalidated=self.dialect.is_disconnect(error, driver, None),  # type: ignore[arg-type]
             dialect=self.dialect,
         )
+        if self.dialect.driver == "pymysql" and getattr(made, "connection_invalidated", False):
+            self.invalidate(error)
         return made
