@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,23 @@ from trainflow.states import TaskInstanceState
 
 _T = TaskInstanceState
 STALE = Refused("the attempt is stale: its task instance was queued again, or cleared")
+
+
+def begin_fresh(connection: Connection, request: Start, now: datetime) -> Callable[[], Reply | None]:
+    """Claim a task instance that neither waited nor failed before, and is not claimed yet. Nothing is looked at: each
+    statement holds, or changes nothing. Call what is returned after the commit; None: nothing was claimed."""
+    asked, asked_run = (ask(connection, request.key) for ask in (in_flight.ask_by_key, run_queries.ask_of_attempt))
+    taken = _take(connection, request, now, fresh=True)
+    attempt_queries.note_start(connection, request.key, now)
+
+    def answer() -> Reply | None:
+        row, run = asked(), asked_run()
+        if taken.moved.rowcount != 1 or row is None or run is None:
+            return None
+        first = row.started_at is None and row.cleared_at is None
+        return _started(row, run, now, 0.0, is_first=first)
+
+    return answer
 
 
 def claim(connection: Connection, request: Start, now: datetime) -> Reply:
@@ -37,7 +55,7 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     return _started(row, run, now, elapsed, is_first=is_first)
 
 
-def _take(connection: Connection, request: Start, now: datetime) -> task_queries.Move:
+def _take(connection: Connection, request: Start, now: datetime, *, fresh: bool = False) -> task_queries.Move:
     return task_queries.begin_move(
         connection,
         None,
@@ -45,6 +63,7 @@ def _take(connection: Connection, request: Start, now: datetime) -> task_queries
         to=_T.RUNNING,
         key=request.key,
         first_started_at=now,
+        fresh=fresh,
         heartbeat_at=now,
         pid=request.pid,
         process_started=request.process_started,

@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Update, bindparam, func, insert, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, exists, func, insert, select, update
 
 from trainflow.messages.execution_api import Outcome, OutcomeState
+from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import (
     AttemptTable,
     DagRunTable,
@@ -67,6 +68,26 @@ def _update_statement(columns: tuple[str, ...]) -> Update:
 def log_name(connection: Connection, attempt_id: str) -> str | None:
     """What the log of the attempt is called: relative to the logs of a home."""
     return connection.execute(select(ATTEMPT.c.log_name).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+
+
+def note_start(connection: Connection, key: AttemptKey, now: datetime) -> None:
+    """Write down when an attempt began, if it holds its task instance, runs, and has not begun before."""
+    connection.execute(_NOTE_START, {"attempt": key.attempt_id, "deferral": key.deferral_number, "b_now": now})
+
+
+_NOTE_START = (
+    update(ATTEMPT)
+    .where(
+        ATTEMPT.c.attempt_id == bindparam("attempt"),
+        ATTEMPT.c.started_at.is_(None),
+        exists().where(
+            TASK.c.attempt_id == bindparam("attempt"),
+            TASK.c.deferral_number == bindparam("deferral"),
+            TASK.c.state == TaskInstanceState.RUNNING,
+        ),
+    )
+    .values(started_at=bindparam("b_now", type_=ATTEMPT.c.started_at.type))
+)
 
 
 def started_at(connection: Connection, attempt_id: str) -> datetime | None:

@@ -85,14 +85,15 @@ def begin_move(
     to: State,
     key: AttemptKey | None = None,
     first_started_at: datetime | None = None,
+    fresh: bool = False,
     **values: Any,
 ) -> Move:
     """Like `move`; whether it moved anything is to be checked before the transaction is committed. What is asked in
     between goes along to the server. Without an id: the one that the attempt holds. `first_started_at` is kept where
-    it has started before."""
+    it has started before. `fresh`: only one that neither waited nor failed before."""
     once = first_started_at is not None
     statement = _move_statement(
-        frozenset(leaving), to, task_instance_id is not None, key is not None, once, tuple(values)
+        frozenset(leaving), to, task_instance_id is not None, key is not None, once, fresh, tuple(values)
     )
     named = {} if task_instance_id is None else {"k_id": task_instance_id}
     held_by_key = parameters_of(key) if key is not None else {}
@@ -107,7 +108,7 @@ def begin_move(
 
 @lru_cache(maxsize=512)
 def _move_statement(
-    leaving: frozenset[State], to: State, by_id: bool, by_key: bool, once: bool, columns: tuple[str, ...]
+    leaving: frozenset[State], to: State, by_id: bool, by_key: bool, once: bool, fresh: bool, columns: tuple[str, ...]
 ) -> Update:
     """The statement of a move. There are a few dozen of them; making one takes longer than executing it."""
     _check_legal(leaving, to)
@@ -117,6 +118,8 @@ def _move_statement(
         statement = statement.where(TASK.c.id == bindparam("k_id"))
     if by_key:
         statement = statement.where(*OF_ATTEMPT)
+    if fresh:
+        statement = statement.where(TASK.c.next_method.is_(None), TASK.c.problem.is_(None), TASK.c.reschedules == 0)
     values = bound_columns(TASK, columns)
     if once:
         first = bindparam("b_first", type_=TASK.c.started_at.type)
