@@ -317,5 +317,5 @@ def _nothing(_work: Any) -> None:
 
 
 def _queued(connection: Any) -> list[Any]:
-    run = run_queries.RUN
-    return list(connection.execute(select(run).where(run.c.state == DagRunState.QUEUED).order_by(run.c.number)))
+    run, columns = run_queries.RUN, queued_run_queries.STARTABLE
+    return list(connection.execute(select(*columns).where(run.c.state == DagRunState.QUEUED).order_by(run.c.number)))

@@ -219,7 +219,6 @@ class Scheduler:
             self.task_queue.forget()
             self._decide_runs(now, connection, each)
             self._start_runs(now, connection, each)
-            self._decide_runs(now, connection, each)
             self._queue_tasks(now, connection, each)
 
         self.isolation.each(work, now)
@@ -328,7 +327,7 @@ class Scheduler:
         """Others may wait for the end of such a run."""
         self._time_outs.stop((row.id, row.started_at))
         self._hints.may_start = True
-        self._hints.runs.update(run_queries.unfinished_ids(connection, row.dag_id))
+        self._hints.runs.update(run_queries.running_ids(connection, row.dag_id))
         self._hints.runs.discard(row.id)
         if chain is not None:
             self._have_told(connection, row, chain, note, now)
@@ -354,27 +353,30 @@ class Scheduler:
             self._hints.may_start = True
         if decision.ends is None:
             return
-        run_queries.finish(connection, row, to=decision.ends, now=now, note=decision.note, mirrored=mirrored)
+        others = run_queries.finish(connection, row, to=decision.ends, now=now, note=decision.note, mirrored=mirrored)
         log.info("run %s of %s: %s", row.run_id, row.dag_id, decision.ends)
         self._hints.may_start = True
         # tasks of the next run may wait for this one's (depends_on_past)
-        self._hints.runs.update(run_queries.unfinished_ids(connection, row.dag_id))
+        self._hints.runs.update(others)
 
     def _start_runs(self, now: datetime, connection: Connection, each: Each) -> None:
         if not self._hints.may_start or self.draining:
             return
         self._hints.may_start = False
+        started: list[task_queries.Move] = []
         for row in queued_run_queries.startable(connection, now):
             if self.task_queue.drains.get(DrainKind.DAG, row.dag_id) is not None:
                 continue
-            each(row.id, partial(self._start_run, connection, row, now))
+            each(row.id, partial(self._start_run, connection, row, now, started))
+        self._decide_runs(now, connection, each)
+        for move in started:
+            # its row was locked: it is there
+            move.check()
 
-    def _start_run(self, connection: Connection, row: Any, now: datetime) -> None:
-        try:
-            run_queries.start(connection, row, self._versions, now, mirrored=self._settings.tracking.enabled)
-        except LostTransition as lost:
-            log.info("%s", lost)
-            return
+    def _start_run(self, connection: Connection, row: Any, now: datetime, started: list[task_queries.Move]) -> None:
+        mirrored = self._settings.tracking.enabled
+        move = run_queries.begin_start(connection, row, self._versions, now, has_tasks=row.has_tasks, mirrored=mirrored)
+        started.append(move)
         self._hints.runs.add(row.id)
         log.info("run %s of %s: running", row.run_id, row.dag_id)
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, exists, func, literal_column, or_, select
 
-from trainflow.metadata.models import DagRunTable, DagTable
+from trainflow.metadata.models import DagRunTable, DagTable, TaskInstanceTable
 from trainflow.metadata.queries.run_queries import BRIEF
 from trainflow.states import MOST_AHEAD, DagRunState
 
 RUN = DagRunTable.table
+TASK = TaskInstanceTable.table
 DAG = DagTable.table
 
 
 def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
-    """Queued runs that may start now, without their conf: oldest of each DAG first, never more than `max_active_runs`
-    of it at a time.
+    """Queued runs that may start now, without their conf, and whether they have tasks (`has_tasks`: they were running
+    before), locked: oldest of each DAG first, never more than `max_active_runs` of it at a time.
 
     A run that was released does not count; but only MOST_AHEAD others begin before it has ended.
 
@@ -27,6 +28,8 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
     locked = connection.execute(_WITH_QUEUED, {"now": now})
     # after the lock: what others have started meanwhile counts
     counted = connection.execute(_RUNNING_OF_QUEUED, {"now": now})
+    # most often there is one DAG, with few of them
+    asked_first = connection.execute(_OLDEST_OF_FIRST, {"now": now, "most": _FEW})
     dags = locked.all()
     if not dags:
         return []
@@ -35,9 +38,13 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
     for dag in dags:
         running, released = active.get(dag.dag_id, (0, None))
         places = dag.max_active_runs - running
-        if places > 0:
-            oldest = connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places})
-            asked.append((oldest, released))
+        if places <= 0:
+            continue
+        first = asked_first.all() if dag is dags[0] and places <= _FEW else []
+        if first and first[0].dag_id == dag.dag_id:
+            asked.append((first[:places], released))
+            continue
+        asked.append((connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places}), released))
     return [
         row for oldest, released in asked for row in oldest if released is None or row.number - released <= MOST_AHEAD
     ]
@@ -71,8 +78,18 @@ _RUNNING = (
 _RUNNING_OF = _RUNNING.where(RUN.c.dag_id.in_(bindparam("dags", expanding=True)))
 _WAITING = RUN.alias("waiting")
 _RUNNING_OF_QUEUED = _RUNNING.where(RUN.c.dag_id.in_(select(_WAITING.c.dag_id).where(*_queued(_WAITING))))
-_OLDEST_QUEUED = (
-    select(*BRIEF).where(RUN.c.dag_id == bindparam("dag"), *_QUEUED).order_by(RUN.c.number).limit(bindparam("most"))
+_HAS_TASKS = exists().where(TASK.c.dag_run_id == RUN.c.id).label("has_tasks")
+#: columns of runs that may start
+STARTABLE = (*BRIEF, _HAS_TASKS)
+_OLDEST = select(*STARTABLE).where(*_QUEUED).order_by(RUN.c.number).limit(bindparam("most")).with_for_update(of=RUN)
+_OLDEST_QUEUED = _OLDEST.where(RUN.c.dag_id == bindparam("dag"))
+#: so many are asked for before it is known how many may start
+_FEW = 4
+_OLDEST_OF_FIRST = _OLDEST.where(
+    RUN.c.dag_id
+    == select(func.min(DAG.c.dag_id))
+    .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(_WAITING.c.dag_id).where(*_queued(_WAITING))))
+    .scalar_subquery()
 )
 
 

@@ -26,9 +26,18 @@ def move(
     connection: Connection, dag_run_id: int, *, leaving: Collection[DagRunState], to: DagRunState, **values: Any
 ) -> None:
     """Move a run to `to` if it is in one of `leaving`. Raises LostTransition when not, and has changed nothing then."""
+    begin_move(connection, dag_run_id, leaving=leaving, to=to, **values).check()
+
+
+def begin_move(
+    connection: Connection, dag_run_id: int, *, leaving: Collection[DagRunState], to: DagRunState, **values: Any
+) -> task_queries.Move:
+    """Like `move`; whether it moved the run is to be checked."""
     statement = _move_statement(frozenset(leaving), to, tuple(values))
-    if connection.execute(statement, {"k_id": dag_run_id, **bound_values(values)}).rowcount != 1:
-        raise LostTransition(f"run {dag_run_id} is not {' or '.join(sorted(leaving))} any more: not moved to {to}")
+    return task_queries.Move(
+        connection.execute(statement, {"k_id": dag_run_id, **bound_values(values)}),
+        f"run {dag_run_id} is not {' or '.join(sorted(leaving))} any more: not moved to {to}",
+    )
 
 
 @lru_cache(maxsize=64)
@@ -130,14 +139,29 @@ _BRIEF_BY_ID = select(*BRIEF).where(RUN.c.id == bindparam("run"))
 def start(
     connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, mirrored: bool
 ) -> None:
-    """Move `queued` → `running`, with a row for each task of its version. `mirrored`: tell the mirror, if it trains."""
-    tasks = task_queries.of_runs(connection, [row.id])
-    move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.RUNNING, started_at=now)
+    """Move `queued` → `running`, with a row for each task of its version. `mirrored`: tell the mirror, if it trains.
+    Raises LostTransition."""
+    has_tasks = bool(task_queries.of_run(connection, row.id))
+    begin_start(connection, row, versions, now, has_tasks=has_tasks, mirrored=mirrored).check()
+
+
+def begin_start(
+    connection: Connection,
+    row: Row[Any],
+    versions: dag_queries.Versions,
+    now: datetime,
+    *,
+    has_tasks: bool,
+    mirrored: bool,
+) -> task_queries.Move:
+    """Like `start`; whether it moved the run is to be checked. `has_tasks`: it was running before."""
+    moved = begin_move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.RUNNING, started_at=now)
     document, _ = versions.get(connection, row.version_id)
-    if not tasks.of(row.id):
+    if not has_tasks:
         task_queries.create_for_run(connection, row.id, document)
     if mirrored and document.chain is not None:
         outbox_queries.add(connection, kind="run_started", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+    return moved
 
 
 def release(connection: Connection, dag_run_id: int, now: datetime) -> bool:
@@ -179,12 +203,21 @@ _SET_NOTE = update(RUN).where(RUN.c.id == bindparam("run")).values(note=bindpara
 
 def finish(
     connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, mirrored: bool
-) -> None:
-    """Move `running` → `success` or `failed`; tells the mirror in the same transaction, if it knows of it."""
+) -> list[int]:
+    """Move `running` → `success` or `failed`; tells the mirror in the same transaction, if it knows of it. Returns the
+    runs of its DAG that run on. Raises LostTransition."""
     values = {"note": note} if note is not None else {}
-    move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
+    moved = begin_move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
+    others = connection.execute(_RUNNING_IDS, {"dag": row.dag_id})
+    moved.check()
     if mirrored:
         outbox_queries.add(connection, kind="run_finished", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+    return list(others.scalars())
+
+
+_RUNNING_IDS = (
+    select(RUN.c.id).where(RUN.c.dag_id == bindparam("dag"), RUN.c.state == DagRunState.RUNNING).order_by(RUN.c.number)
+)
 
 
 def cancel(
@@ -296,6 +329,11 @@ def unfinished_ids(connection: Connection, dag_id: str) -> list[int]:
 
 
 _UNFINISHED_IDS = select(RUN.c.id).where(*_UNFINISHED).order_by(RUN.c.number)
+
+
+def running_ids(connection: Connection, dag_id: str) -> list[int]:
+    """The keys of the running runs of a DAG, in order."""
+    return list(connection.execute(_RUNNING_IDS, {"dag": dag_id}).scalars())
 
 
 def newest(connection: Connection) -> int:
