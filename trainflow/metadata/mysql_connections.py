@@ -26,10 +26,10 @@ READS = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
 def prepare(engine: Engine, idle_seconds: float) -> None:
     """Prepare each new connection. `idle_seconds`: how long a transaction may stand still."""
+    event.listen(engine, "connect", watch_mysql)
 
     @event.listens_for(engine, "connect")
     def connect(connection: Any, _record: Any) -> None:
-        watch_mysql(connection)
         limit_idle_mysql(connection, idle_seconds)
         with connection.cursor() as cursor:
             cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")

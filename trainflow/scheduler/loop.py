@@ -258,7 +258,7 @@ class Scheduler:
             self._hints.runs.add(row.id)
 
     def take_back(self) -> None:
-        """It is not known whether what was decided counts: the next tick looks."""
+        """Look at everything in the next tick: it is not known whether what was decided counts."""
         self._decided = None
         self.task_queue.start_over()
         self._is_unsure = True
