@@ -26,6 +26,8 @@ _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
 #: protocols whose drivers raise the same for a missing bucket as for a missing folder
 _SILENT_ABOUT_BUCKETS = frozenset({"az", "abfs", "abfss", "gs", "gcs", "oss", "oci"})
 
+#: Google takes parts that are multiples of this
+_CHUNK_UNIT = 256 << 10
 #: how near, of 1, the name of an option that is meant is to one that is written
 _NEARLY = 0.8
 #: handed on by file systems whose signature does not name them
@@ -229,12 +231,16 @@ def _in_one_request(filesystem: Any) -> dict[str, Any]:
 
 
 def _in_small_parts(filesystem: Any, size: int) -> dict[str, int]:
-    """s3fs has ten parts of 50 MB of a file in memory while it is sent, unless it is told otherwise."""
+    """s3fs has ten parts of 50 MB of a file in memory while it is sent, gcsfs two, unless they are told otherwise."""
     send = getattr(filesystem, "_put_file", None)
-    if send is None or not {"chunksize", "max_concurrency"} <= signature(send).parameters.keys():
+    known = signature(send).parameters if send is not None else {}
+    if "chunksize" not in known:
         return {}
-    parts = parts_of(size)
-    return {"chunksize": parts.part_bytes, "max_concurrency": parts.at_once}
+    part, at_once = parts_of(size)
+    if "max_concurrency" in known:
+        return {"chunksize": part, "max_concurrency": max(1, at_once // 2)}  # each part is there twice on its way
+    # one part after the other
+    return {"chunksize": -(-2 * part // _CHUNK_UNIT) * _CHUNK_UNIT}
 
 
 def _moment(value: Any) -> datetime | None:
