@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from tests.support.local_object_stores import LocalAzure, LocalS3
 from tests.support.meddled_s3 import Environ, Meddled, meddled_s3, store_of
 from trainflow.errors import SampleUnreadable, StoreFailure
+from trainflow.observability.store_requests import REQUESTS, totals
+from trainflow.storage import driver as storage_driver
 from trainflow.storage.drivers import open_driver
 from trainflow.storage.obstore import driver as obstore_driver
 from trainflow.storage.urls import open_storage, open_store
@@ -72,14 +75,43 @@ def test_large_files_travel_in_parts_both_ways(
     )
     content = random.Random(size).randbytes(size)
     (tmp_path / "from").write_bytes(content)
-    store.put_file(tmp_path / "from", "a")
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+    monkeypatch.setattr(storage_driver, "PART_BYTES", 1024)
     monkeypatch.setattr(obstore_driver, "RANGE_BYTES", 1024)
+    REQUESTS.clear()
+    store.put_file(tmp_path / "from", "a")
+    # and one that begins it, where there is such, and one that ends it
+    around = {"s3": 2, "azure": 1}[kind]
+    assert totals(REQUESTS.use()).requests == (1 if size <= 1024 else -(-size // 1024) + around)
     (tmp_path / "to").write_bytes(b"what was there" * 1000)
     store.get_file("a", tmp_path / "to")
     assert (tmp_path / "to").read_bytes() == content
     assert b"".join(store.chunks("a")) == content
     with store.open("a") as file:
         assert hashlib.sha256(file.read()).digest() == hashlib.sha256(content).digest()
+
+
+def test_each_body_that_is_sent_to_s3_has_its_digest_with_it(
+    meddled: tuple[Meddled, LocalS3], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, s3 = meddled
+    monkeypatch.setattr(storage_driver, "PART_BYTES", 5 << 20)
+    store = store_of(s3)
+    found: list[tuple[int, bool]] = []
+
+    def compare(environ: Environ) -> None:
+        if environ["REQUEST_METHOD"] == "PUT":
+            body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+            environ["wsgi.input"] = io.BytesIO(body)
+            said = environ["HTTP_X_AMZ_CONTENT_SHA256"]
+            found.append((len(body), said == hashlib.sha256(body).hexdigest()))
+
+    server.meddle = compare  # type: ignore[assignment]
+    (tmp_path / "from").write_bytes(random.Random(1).randbytes((11 << 20) + 1))
+    store.put_file(tmp_path / "from", "in-parts")
+    store.create_exclusive("entry", b"12")
+    store.replace("mark", b"123")
+    assert sorted(found) == [(2, True), (3, True), ((1 << 20) + 1, True), (5 << 20, True), (5 << 20, True)]
 
 
 def test_file_that_is_replaced_while_it_is_fetched_is_not_a_mixture(
@@ -102,8 +134,6 @@ def test_file_that_is_replaced_while_it_is_fetched_is_not_a_mixture(
 
 
 def test_parquet_is_read_by_ranges_and_few_requests(meddled: tuple[Meddled, LocalS3]) -> None:
-    import io
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 

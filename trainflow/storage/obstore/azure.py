@@ -53,6 +53,7 @@ def azure_buckets(url: str, options: Mapping[str, Any], environ: Mapping[str, st
         timeouts,
         provider,
         starts_after=False,
+        begins_uploads=False,
         gives_ends=False,
         page_names=5000,
         deleted_names=256,

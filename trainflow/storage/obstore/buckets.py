@@ -24,6 +24,8 @@ class Buckets(NamedTuple):
     of_bucket: Callable[[str], dict[str, Any]] = lambda bucket: {}
     #: the service begins a listing anywhere
     starts_after: bool = True
+    #: an upload in parts begins with a request of its own
+    begins_uploads: bool = True
     #: the service gives the end of a file without being told how long it is
     gives_ends: bool = True
     #: how many names a listing shows, and a deletion takes, in one request

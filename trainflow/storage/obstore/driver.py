@@ -166,8 +166,7 @@ class ObstoreDriver(Driver):
         def put(store: Any, key: str) -> None:
             store.put(key, source, chunk_size=part, max_concurrency=at_once, use_multipart=size > part)
 
-        # of many parts: the first request and the last one beside them
-        requests = 1 if size <= part else -(-size // part) + 2
+        requests = 1 if size <= part else -(-size // part) + 1 + self._buckets.begins_uploads
         self._call(path, put, UPLOAD, sent=size, requests=requests, in_parts=size > part)
 
     def download(self, path: str, target: Path, retry: Retry) -> None:
