@@ -32,6 +32,12 @@ def new_attempt_id(now: datetime) -> str:
     return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def earliest_attempt_id(moment: datetime) -> str:
+    """The name before which no attempt of this moment, or of a later one, sorts."""
+    value = int(moment.timestamp() * 1000) << 80
+    return "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
+
+
 def chain_dag_id(pipeline: str, stage: str, branch: str) -> str:
     """The DAG that a pipeline file makes of one chain: that of stage and branch `main` is named as the pipeline."""
     if branch != "main":

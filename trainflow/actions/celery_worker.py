@@ -143,7 +143,7 @@ def _waking_pool() -> type:
     from kombu.asynchronous import get_event_loop
 
     def wake(_ended: object) -> None:
-        loop = get_event_loop()
+        loop: Any = get_event_loop()
         if loop is not None:
             loop.call_soon(_nothing)
 

@@ -25,6 +25,7 @@ from trainflow.api.rest.application import RestApplication
 from trainflow.api.scheduler_line import SchedulerLine
 from trainflow.api.workers import WorkerApplication
 from trainflow.clock import Clock
+from trainflow.engine.log_uploads import LogUploads
 from trainflow.errors import SettingsError
 from trainflow.insight.runs.store_use import StoreMetrics
 from trainflow.messages.http_protocol import PREFIX as EXECUTION_PREFIX
@@ -51,7 +52,16 @@ _KEEP_ALIVE_SECONDS = 75
 class ApiServer:
     """The applications on one socket, and what they stand on."""
 
-    def __init__(self, project: Project, settings: Settings, clock: Clock, listener: socket.socket) -> None:
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        clock: Clock,
+        listener: socket.socket,
+        *,
+        sends_logs: bool = False,
+    ) -> None:
+        """`sends_logs`: no engine of this home sends the logs that attempts on other hosts hand in here."""
         self._listener = listener
         self._line = SchedulerLine(project.home.socket_path)
         self._database = Database.of(project.home, settings)
@@ -64,6 +74,9 @@ class ApiServer:
             on_change=self._line.tell,
         )
         self._presence = Presence(self._database, clock, settings.engine)
+        self._log_uploads: LogUploads | None = None
+        if sends_logs and settings.logs.url is not None:
+            self._log_uploads = LogUploads(project.home, project.root, settings.logs, self._database, clock)
         self._execution = ExecutionApplication(
             service, self._database, project.home, threads=settings.api.execution_threads
         )
@@ -91,12 +104,16 @@ class ApiServer:
         try:
             schema.ensure_schema(self._database)
             self._presence.begin()
+            if self._log_uploads is not None:
+                self._log_uploads.begin()
             self._server.ready = ready
             asyncio.run(self._server.serve([self._listener]))
             self._presence.end()
         finally:
             self._pages.close()
             self._execution.close()
+            if self._log_uploads is not None:
+                self._log_uploads.close()
             self._rest.close()
             self._workspace.close()
             self._line.close()

@@ -1,14 +1,15 @@
 """The engine: the one place that composes scheduler, executor, triggerer, DAG processor and mirror into a process.
 
 Reading order: `startup` (what is needed before the engine is imported: parts, stop signals, an early forkserver),
-`lock` (one engine a home), `engine` (its parts, and the loop), `scheduling` (scheduler and executor),
-`scheduler_host` (what executors ask and tell), `api_server_process`, `home_cleanup` (logs and leftovers),
+`lock` (one engine a home), `engine` (its parts, and the loop), `scheduling` (scheduler and executor), `scheduler_host`
+(what executors ask and tell), `api_server_process`, `home_cleanup` (logs and leftovers), `log_uploads` (logs → store),
 `outbox_dispatcher` (what leaves the project), `mlflow_deliveries` and `mlflow_dispatcher` (outbox → MLflow), `notifier`
 (notices → webhook, command, services). What a person does with an engine is in `trainflow.actions`, what a person asks
 in `trainflow.insight`.
 
 Invariants
-- Everything turns on one reactor in one thread; only what talks to MLflow and to webhooks has a thread of its own.
+- Everything turns on one reactor in one thread; only what talks to MLflow, to webhooks and to the store
+  of logs has a thread of its own.
 - An engine may be killed at any time: the next one goes on from database and ledger.
 
 A change breaks this when a part waits for another one, or when the loop waits for something outside of the host.

@@ -39,6 +39,7 @@ from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from trainflow.engine.log_uploads import LogUploads
     from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.engine.notifier import Notifier
 
@@ -86,6 +87,7 @@ class Engine:
         #: in the order in which they have their turn
         self._turning: list[Scheduling | Triggerer | MlflowDispatcher | Notifier] = []
         self._api_server = None if api_listener is None else ApiServerProcess(self.reactor, project, api_listener)
+        self._log_uploads: LogUploads | None = None
         self._claim_timer: Timer | None = None
         #: whether the next tick looks at everything; how long the last such one took
         self._swept, self._sweep_seconds = False, 0.0
@@ -149,6 +151,8 @@ class Engine:
         made = (self._scheduling, self._triggerer, self.mirror, self.notifier)
         self._turning = [part for part in made if part is not None]
         self._heartbeat()
+        if self._scheduling is not None and self.settings.logs.url is not None:
+            self._log_uploads = self._make_log_uploads()
         if self._scheduling is not None:
             self._sweep_leftovers()
             self._limit_logs()
@@ -171,6 +175,13 @@ class Engine:
             on_notice=self._notice_came,
             on_change=self._changed,
         )
+
+    def _make_log_uploads(self) -> LogUploads:
+        from trainflow.engine.log_uploads import LogUploads  # where there is no store for logs, nothing needs it
+
+        uploads = LogUploads(self.project.home, self.project.root, self.settings.logs, self.database, self.clock)
+        uploads.begin()
+        return uploads
 
     def _make_triggerer(self) -> Triggerer:
         return Triggerer(
@@ -368,7 +379,7 @@ class Engine:
             with ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
-        for part in (self._api_server, self.mirror, self.notifier):
+        for part in (self._api_server, self.mirror, self.notifier, self._log_uploads):
             if part is not None:
                 part.close()
         if self._scheduling is not None:

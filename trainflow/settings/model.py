@@ -313,6 +313,21 @@ class LoggingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backup_count: Annotated[int, Meta(ge=0)] = 2
 
 
+class LogStoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[logs]`: where logs of attempts are kept beside the home in which they are written."""
+
+    #: fsspec URL, or a path relative to the project; without it they are in the home of the engine alone
+    url: str | None = None
+    #: options of the fsspec file system, and `driver` (obstore, fsspec)
+    storage_options: dict[str, StorageOption] = msgspec.field(default_factory=dict)
+    #: how often what was added to a log is sent while its attempt runs; large logs are sent less often
+    upload_seconds: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if self.url is not None and (problem := slash_problem(self.url) or credentials_problem(self.url)) is not None:
+            raise ValueError(f"url: {problem}")
+
+
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """All of `configs/trainflow.toml`."""
 
@@ -331,3 +346,4 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)
     notifications: NotificationSettings = msgspec.field(default_factory=NotificationSettings)
     logging: LoggingSettings = msgspec.field(default_factory=LoggingSettings)
+    logs: LogStoreSettings = msgspec.field(default_factory=LogStoreSettings)

@@ -17,7 +17,7 @@ from trainflow.api.rest.endpoints import JSON, NDJSON, ApiCall, EndpointGroup, N
 from trainflow.api.rest.paging import CursorPaged, Text
 from trainflow.api.rest.problems import RequestRefused, not_understood
 from trainflow.insight.runs.dags import dag_row
-from trainflow.insight.runs.logs import LogBytes, log_file, read_part
+from trainflow.insight.runs.logs import LogBytes, log_source
 from trainflow.insight.runs.pages import tasks_page
 from trainflow.insight.runs.runs import run_row
 from trainflow.insight.runs.tasks import (
@@ -243,14 +243,14 @@ def get_log(call: ApiCall[LogQuery, None]) -> TaskLog:
     task = found_task(call)
     which = str(_try_number(call))
     log = attempt_log(call.workspace, task.run.dag_id, task.run.run_id, task.row.task_id, which)
-    path = log_file(call.workspace.project.home, log.path)
+    source = log_source(call.workspace, log)
     position = _position(call.query.token)
     if call.accept == NDJSON:
         return _followed(call, log, position)  # type: ignore[return-value]
     ended = has_ended(call.workspace, log)
     most = _MOST_LOG_BYTES if call.query.full_content else _LOG_BYTES
-    part = _whole_lines(read_part(path, position, most), is_last=ended)
-    is_all = ended and not read_part(path, part.position, 1).data
+    part = _whole_lines(source.read(position, most), is_last=ended)
+    is_all = ended and not source.read(part.position, 1).data
     return TaskLog(_lines(part.data), None if is_all else str(part.position))
 
 
@@ -279,17 +279,17 @@ def _lines(data: bytes) -> list[LogLine]:
 
 
 def _followed(call: ApiCall[LogQuery, None], log: AttemptLog, position: int) -> Polled:
-    path = log_file(call.workspace.project.home, log.path)
+    source = log_source(call.workspace, log)
     place = position
 
     def look() -> tuple[bytes, bool]:
         nonlocal place
         # in this order: what was written before the attempt ended has been read then
         ended = has_ended(call.workspace, log) or not call.query.follow
-        part = _whole_lines(read_part(path, place, _LOG_BYTES), is_last=ended)
+        part = _whole_lines(source.read(place, _LOG_BYTES), is_last=ended)
         place = part.position
         lines = b"".join(msgspec.json.encode(line) + b"\n" for line in _lines(part.data))
-        return lines, ended and not read_part(path, place, 1).data
+        return lines, ended and not source.read(place, 1).data
 
     return Polled(NDJSON, look, _FOLLOW_SECONDS)
 

@@ -36,7 +36,7 @@ def api_server(
     configure_logging(settings.logging.level)
     project.home.create()
     address = shown_address(settings.api, socket.gethostname())
-    server = ApiServer(project, settings, SystemClock(), listen(settings.api))
+    server = ApiServer(project, settings, SystemClock(), listen(settings.api), sends_logs=True)
     with stopping(server):
         server.run(lambda: typer.echo(f"api-server is alive at {address}, Ctrl-C stops it", err=True))
     typer.echo("api-server has stopped", err=True)

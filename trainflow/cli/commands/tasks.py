@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, TASK_ARGUMENT
@@ -70,22 +68,23 @@ def logs(
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the attempt has ended (Ctrl-C stops)."),
 ) -> None:
     """Print what an attempt of a task printed and logged."""
+    from trainflow.insight.runs.logs import log_source
     from trainflow.insight.runs.tasks import attempt_log, has_ended
 
     with workspace_for(dag) as workspace:
         log = attempt_log(workspace, dag, run, task, attempt)
-        path = Path(log.path)
-        rotated = runs.print_rotated(path)
-        position = runs.print_from(path, 0)
+        source = log_source(workspace, log)
+        rotated = runs.print_rotated(source)
+        position = runs.print_from(source, 0)
         while follow:
             # in this order: what was written before the attempt ended has been printed then
             ended = has_ended(workspace, log)
-            position = runs.print_from(path, position)
+            position = runs.print_from(source, position)
             if ended:
                 break
             runs.pause()
     if not position and not rotated:
-        typer.echo(f"nothing was printed or logged{log.elsewhere}: {path}", err=True)
+        typer.echo(f"nothing was printed or logged{log.elsewhere}: {source.place}", err=True)
 
 
 @tasks.command("clear")

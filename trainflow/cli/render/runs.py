@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from trainflow.cli.render.output import duration, print_facts, print_rows, text
 
 if TYPE_CHECKING:
+    from trainflow.insight.runs.logs import LogSource
     from trainflow.insight.runs.runs import RunDetail, RunSummary
     from trainflow.insight.runs.tasks import TaskDetail, TaskSummary
 
@@ -139,22 +139,18 @@ def print_run(run: RunDetail) -> None:
 _FOLLOW_SECONDS = 0.25
 
 
-def print_rotated(path: Path) -> bool:
+def print_rotated(source: LogSource) -> bool:
     """Print the parts of a log that were rotated away, oldest first; returns whether there were any."""
-    from trainflow.insight.runs.logs import rotated
-
-    older = rotated(path)
+    older = source.rotated()
     for each in older:
         print_from(each, 0)
     return bool(older)
 
 
-def print_from(path: Path, position: int) -> int:
+def print_from(source: LogSource, position: int) -> int:
     """Print what was written after `position` (bytes); returns where it ends now."""
-    from trainflow.insight.runs.logs import read_part
-
     sys.stdout.flush()
-    while (part := read_part(path, position)).data:
+    while (part := source.read(position)).data:
         sys.stdout.buffer.write(part.data)
         position = part.position
     sys.stdout.buffer.flush()

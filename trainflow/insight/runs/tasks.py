@@ -93,6 +93,8 @@ class AttemptLog(msgspec.Struct, frozen=True):
     attempt_id: str
     hostname: str | None
     path: str
+    #: in the store of `[logs]`
+    name: str
 
     @property
     def elsewhere(self) -> str:
@@ -290,7 +292,7 @@ def attempt_log(workspace: Workspace, dag: str, run: str, task: str, attempt: st
         found = run_named(connection, workspace.project, dag, run)
         row = _task_row(connection, found, task)
         chosen = _choose_attempt(connection, row, attempt)
-    return AttemptLog(row.id, chosen.attempt_id, chosen.hostname, _log_path(workspace, chosen))
+    return AttemptLog(row.id, chosen.attempt_id, chosen.hostname, _log_path(workspace, chosen), chosen.log_name)
 
 
 def _choose_attempt(connection: Connection, row: Row[Any], wanted: str | None) -> Row[Any]:

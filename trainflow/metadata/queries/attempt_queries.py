@@ -247,6 +247,18 @@ def logs_under_way(connection: Connection) -> list[str]:
     return list(connection.execute(select(ATTEMPT.c.log_name).where(ATTEMPT.c.attempt_id.in_(held))).scalars())
 
 
+def logs_since(connection: Connection, attempt_id: str) -> list[tuple[str, str]]:
+    """(attempt_id, log_name) of the attempts that were handed out after this one, in their order."""
+    return [(row[0], row[1]) for row in connection.execute(_LOGS_SINCE, {"attempt": attempt_id})]
+
+
+_LOGS_SINCE = (
+    select(ATTEMPT.c.attempt_id, ATTEMPT.c.log_name)
+    .where(ATTEMPT.c.attempt_id > bindparam("attempt"))
+    .order_by(ATTEMPT.c.attempt_id)
+)
+
+
 def under_way(connection: Connection) -> set[str]:
     """Every attempt that has not ended, as far as task instances know."""
     held = (TASK.c.state.in_(sorted(UNFINISHED)), TASK.c.attempt_id.is_not(None))

@@ -1,0 +1,173 @@
+"""Logs of attempts in a store: sent from the home in which they are written, read in any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from tests.support.local_object_stores import LocalS3
+from trainflow.engine.log_uploads import LogUploads
+from trainflow.insight.runs.logs import LogSource, log_source
+from trainflow.insight.runs.tasks import attempt_log
+from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.log_files import rotate
+from trainflow.settings.home import Home
+from trainflow.settings.model import LogStoreSettings, Settings
+from trainflow.settings.project import Project
+from trainflow.storage.errors import StoreFailure
+from trainflow.storage.store import Store
+from trainflow.workspace.workspace import Workspace
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    settings = Settings(logs=LogStoreSettings(url=str(tmp_path / "logs")))
+    with control_plane(tmp_path / "one", settings=settings) as plane:
+        plane.add_dag("d", empty_task("a"))
+        yield plane
+
+
+@pytest.fixture
+def work(plane: ControlPlane) -> ExecuteTask:
+    plane.add_run("d")
+    (work,) = plane.tick()
+    plane.claim(work)
+    return work
+
+
+def uploads(plane: ControlPlane, store: Callable[[], Store] | None = None) -> LogUploads:
+    return LogUploads(
+        plane.project.home, plane.project.root, plane.settings.logs, plane.database, plane.clock, store=store
+    )
+
+
+def write(work: ExecuteTask, text: str) -> Path:
+    path = Path(work.log_path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(text)
+    return path
+
+
+def elsewhere(plane: ControlPlane) -> LogSource:
+    """The log, as another host finds it: another home, the same database."""
+    home = Home(plane.project.root.parent / "other")
+    workspace = Workspace(Project(plane.project.root, home), plane.settings, plane.database)
+    return log_source(workspace, attempt_log(workspace, "d", "r1", "a", None))
+
+
+def whole(source: LogSource) -> bytes:
+    return b"".join(each.read(0, 1 << 20).data for each in [*source.rotated(), source])
+
+
+def test_log_is_read_elsewhere_while_it_grows_and_when_it_has_ended(plane: ControlPlane, work: ExecuteTask) -> None:
+    sending = uploads(plane)
+    assert whole(elsewhere(plane)) == b""
+    write(work, "one\n")
+    sending.look()
+    source = elsewhere(plane)
+    first = source.read(0)
+    assert first.data == b"one\n"
+    assert source.read(first.position).data == b""
+    plane.clock.advance(timedelta(seconds=60))
+    write(work, "two\n")
+    plane.report(work)
+    sending.look()
+    assert source.read(first.position).data == b"two\n"
+    assert "logs" in source.place
+
+
+def test_log_of_attempt_that_began_and_ended_between_two_looks_is_sent(plane: ControlPlane) -> None:
+    sending = uploads(plane)
+    sending.look()
+    plane.add_run("d")
+    (work,) = plane.tick()
+    write(work, "short\n")
+    plane.play(work)
+    sending.look()
+    assert whole(elsewhere(plane)) == b"short\n"
+    assert sending._names == set()
+
+
+def test_rotated_parts_are_read_in_their_order(plane: ControlPlane, work: ExecuteTask) -> None:
+    sending = uploads(plane)
+    path = write(work, "0123456789")
+    rotate(path, 5, 2)
+    write(work, "abcdefghij")
+    rotate(path, 5, 2)
+    write(work, "end")
+    plane.report(work)
+    sending.look()
+    assert whole(elsewhere(plane)) == b"56789fghijend"
+
+
+def test_log_that_has_become_shorter_is_read_from_its_beginning(plane: ControlPlane, work: ExecuteTask) -> None:
+    sending = uploads(plane)
+    path = write(work, "0123456789")
+    sending.look()
+    source = elsewhere(plane)
+    position = source.read(0).position
+    path.write_text("new")
+    plane.report(work)
+    sending.look()
+    assert source.read(position) == (b"new", 3)
+
+
+def test_store_that_is_away_fails_nothing_and_gets_all_of_it_afterwards(
+    plane: ControlPlane, work: ExecuteTask, caplog: pytest.LogCaptureFixture
+) -> None:
+    from trainflow.storage.urls import open_store
+
+    away = True
+    assert plane.settings.logs.url is not None
+    real = open_store(plane.settings.logs.url)
+
+    def store() -> Store:
+        if away:
+            raise StoreFailure("no route to host")
+        return real
+
+    sending = uploads(plane, store)
+    write(work, "one\n")
+    sending.look()
+    sending.look()
+    assert caplog.text.count("logs cannot be sent") == 1
+    plane.report(work)
+    assert plane.task(1, "a").state == "success"
+    away = False
+    sending.look()
+    assert whole(elsewhere(plane)) == b"one\n"
+
+
+def test_what_last_process_did_not_send_is_sent_by_next(plane: ControlPlane, work: ExecuteTask) -> None:
+    write(work, "one\n")
+    plane.report(work)
+    uploads(plane).look()
+    assert whole(elsewhere(plane)) == b"one\n"
+
+
+def test_own_home_is_read_without_store(plane: ControlPlane, work: ExecuteTask) -> None:
+    write(work, "here\n")
+    workspace = Workspace(plane.project, plane.settings, plane.database)
+    source = log_source(workspace, attempt_log(workspace, "d", "r1", "a", None))
+    assert (source.place, whole(source)) == (work.log_path, b"here\n")
+
+
+def test_log_in_bucket_is_read_part_by_part(tmp_path: Path, s3: LocalS3) -> None:
+    settings = Settings(logs=LogStoreSettings(url=f"s3://{s3.make_bucket()}/logs", storage_options=s3.storage_options))
+    with control_plane(tmp_path / "one", settings=settings) as plane:
+        plane.add_dag("d", empty_task("a"))
+        plane.add_run("d")
+        (work,) = plane.tick()
+        write(work, "one\ntwo\n")
+        plane.play(work)
+        uploads(plane).look()
+        source = elsewhere(plane)
+        first = source.read(0, 4)
+        assert first == (b"one\n", 4)
+        assert source.read(4).data == b"two\n"
+        assert source.read(8).data == b""

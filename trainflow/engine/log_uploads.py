@@ -1,0 +1,148 @@
+"""Send logs of attempts from the home in which they are written to a store that other hosts read.
+
+A thread of its own, which no attempt and no decision waits for: a store that is away delays nothing and fails nothing.
+What was written meanwhile is sent when it is back.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from sqlalchemy import Connection
+
+from trainflow.clock import Clock
+from trainflow.identifiers import earliest_attempt_id
+from trainflow.metadata.database import Database
+from trainflow.metadata.queries import attempt_queries
+from trainflow.observability.log_files import parts
+from trainflow.settings.home import Home
+from trainflow.settings.model import LogStoreSettings
+from trainflow.storage.store import Store
+from trainflow.storage.urls import open_store
+
+log = logging.getLogger(__name__)
+
+#: attempts that began so long before this process are looked at again: what was not sent when the last one ended
+_BEFORE = timedelta(days=1)
+#: a log that is larger by so much is sent so much less often while its attempt runs
+_LARGE = 1 << 20
+#: how long what is left may take to be sent when the process ends
+_LAST_SECONDS = 10.0
+
+
+class _Sent(NamedTuple):
+    """The state of a file when it was sent."""
+
+    size: int
+    changed: int
+    at: float
+
+
+class LogUploads:
+    """The logs of one home, and what of them the store has."""
+
+    def __init__(
+        self,
+        home: Home,
+        root: Path,
+        settings: LogStoreSettings,
+        database: Database,
+        clock: Clock,
+        *,
+        store: Callable[[], Store] | None = None,
+    ) -> None:
+        """`root`: of the project. `store`: opens another one than the settings name."""
+        assert settings.url is not None
+        self._home = home
+        self._url = settings.url
+        self._open = store or (lambda: open_store(self._url, storage_options=settings.storage_options, root=root))
+        self._database = database
+        self._clock = clock
+        self._pause = settings.upload_seconds
+        self._store: Store | None = None
+        #: names of logs that may still grow, or are not in the store yet
+        self._names: set[str] = set()
+        self._last_id = earliest_attempt_id(clock.now() - _BEFORE)
+        self._sent: dict[str, _Sent] = {}
+        self._complained = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._go_on, name="log uploads", daemon=True)
+
+    def begin(self) -> None:
+        """Send from now on."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send what is left, unless that takes long."""
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join(_LAST_SECONDS)
+
+    def _go_on(self) -> None:
+        while not self._ended.wait(self._pause):
+            self.look()
+        self.look()
+
+    def look(self) -> None:
+        """Send what is new. Raises nothing."""
+        try:
+            under_way = self._database.read(self._follow)
+            for name in sorted(self._names):
+                self._send(name, ends=name not in under_way or self._ended.is_set())
+            # it grows no more, and the store has all of it
+            self._names = {name for name in self._names if name in under_way or not self._is_sent(name)}
+            kept = {path for name in self._names for path in self._files(name)}
+            self._sent = {path: sent for path, sent in self._sent.items() if path in kept}
+        except Exception as error:
+            if not self._complained:
+                log.warning("logs cannot be sent to %s, and are sent when they can: %s", self._url, error)
+            self._complained = True
+            return
+        if self._complained:
+            log.info("logs are sent to %s again", self._url)
+        self._complained = False
+
+    def _follow(self, connection: Connection) -> set[str]:
+        """Take up attempts that were handed out since the last look; the logs of those that are under way."""
+        for attempt_id, name in attempt_queries.logs_since(connection, self._last_id):
+            self._last_id = max(self._last_id, attempt_id)
+            self._names.add(name)
+        under_way = set(attempt_queries.logs_under_way(connection))
+        self._names |= under_way
+        return under_way
+
+    def _files(self, name: str) -> dict[str, Path]:
+        """The parts of a log in this home, by their names in the store."""
+        folder = name.rpartition("/")[0]
+        return {f"{folder}/{path.name}": path for path in parts(self._home.logs / name) if path.exists()}
+
+    def _is_sent(self, name: str) -> bool:
+        """Whether the store has all of a log; so it has of one that another home writes."""
+        return all(
+            (sent := self._sent.get(path)) is not None and (sent.size, sent.changed) == _state(file)
+            for path, file in self._files(name).items()
+        )
+
+    def _send(self, name: str, *, ends: bool) -> None:
+        for path, file in self._files(name).items():
+            before, state = self._sent.get(path), _state(file)
+            now = self._clock.monotonic()
+            if before is not None and (before.size, before.changed) == state:
+                continue
+            if before is not None and not ends and now - before.at < self._pause * (state[0] / _LARGE):
+                continue
+            if self._store is None:
+                self._store = self._open()
+            self._store.replace(path, file.read_bytes())
+            self._sent[path] = _Sent(*state, now)
+
+
+def _state(file: Path) -> tuple[int, int]:
+    """Size, and when it was changed last."""
+    found = file.stat()
+    return found.st_size, found.st_mtime_ns
