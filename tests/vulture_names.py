@@ -141,3 +141,6 @@ _.KubernetesExecutor
 
 # called by lightkube's connections
 _.sync_auth_flow
+# what programs read of a run
+_.start_date
+_.end_date

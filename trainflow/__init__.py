@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.task_group import TaskGroup
     from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
     from trainflow.authoring.xcom_arg import XComArg
+    from trainflow.client import Client
     from trainflow.errors import (
         FailException,
         InputError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         SkipException,
         TrainflowError,
     )
+    from trainflow.serving import open_checkpoint
     from trainflow.states import TriggerRule, WeightRule
     from trainflow.task_signals import TaskTimeout
 
@@ -36,6 +38,7 @@ _HOMES = {
     "BaseOperator": "trainflow.authoring.operator",
     "BaseSensorOperator": "trainflow.authoring.sensor",
     "BaseTrigger": "trainflow.authoring.trigger",
+    "Client": "trainflow.client",
     "Context": "trainflow.authoring.context",
     "DAG": "trainflow.authoring.dag",
     "FailException": "trainflow.errors",
@@ -56,6 +59,7 @@ _HOMES = {
     "cross_downstream": "trainflow.authoring.graph",
     "dag": "trainflow.authoring.decorators",
     "get_current_context": "trainflow.authoring.context",
+    "open_checkpoint": "trainflow.serving",
     "setup": "trainflow.authoring.decorators",
     "task": "trainflow.authoring.decorators",
     "task_group": "trainflow.authoring.decorators",
@@ -66,6 +70,7 @@ __all__ = [
     "BaseOperator",
     "BaseSensorOperator",
     "BaseTrigger",
+    "Client",
     "Context",
     "DAG",
     "FailException",
@@ -86,6 +91,7 @@ __all__ = [
     "cross_downstream",
     "dag",
     "get_current_context",
+    "open_checkpoint",
     "setup",
     "task",
     "task_group",

@@ -29,6 +29,7 @@ COMMANDS = {
     "regrid": f"{NAME} --dry-run",
     "checkpoints list": NAME,
     "checkpoints show": NAME,
+    "checkpoints path": f"{NAME} 1",
     "checkpoints export": f"{NAME} 1 --to exported",
     "checkpoints verify": f"{NAME} --all",
     "checkpoints ledger": NAME,

@@ -15,7 +15,7 @@ class Polled(NamedTuple):
     interval: float
 
 
-class Parts(NamedTuple):
+class AnswerParts(NamedTuple):
     """Parts of an answer that are there. `size`: of all, in bytes, where it is known; `name`: of the file that a
     browser makes of it."""
 

@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from trainflow.api.callers import Caller
-from trainflow.api.rest.answers import Parts, Polled
+from trainflow.api.rest.answers import AnswerParts, Polled
 from trainflow.api.rest.endpoints import JSON, ApiCall, Endpoint
 from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of
 from trainflow.api.rest.reading import read_body, read_query
@@ -105,9 +105,9 @@ class RestApplication:
             return _with_etag(request, found)
         return await self._streamed(found, request)
 
-    async def _streamed(self, found: Polled | Parts, request: Request) -> Response:
+    async def _streamed(self, found: Polled | AnswerParts, request: Request) -> Response:
         headers = {}
-        if isinstance(found, Parts):
+        if isinstance(found, AnswerParts):
             if found.size is not None:
                 headers["content-length"] = str(found.size)
             if found.name is not None:
@@ -164,10 +164,10 @@ def _chosen(endpoint: Endpoint, accepted: str) -> str:
     return next((each for each in wanted if each in endpoint.media), endpoint.media[0])
 
 
-def _read(endpoint: Endpoint, call: ApiCall[Any, Any]) -> bytes | Polled | Parts:
+def _read(endpoint: Endpoint, call: ApiCall[Any, Any]) -> bytes | Polled | AnswerParts:
     """The answer; a value is encoded here, in the thread."""
     found = endpoint.handler(call)
-    return found if isinstance(found, Polled | Parts) else msgspec.json.encode(found)
+    return found if isinstance(found, Polled | AnswerParts) else msgspec.json.encode(found)
 
 
 def _with_etag(request: Request, content: bytes) -> Response:

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from trainflow.api.rest.answers import Parts
+from trainflow.api.rest.answers import AnswerParts
 from trainflow.api.rest.chains import CHAIN, chain_of
 from trainflow.api.rest.endpoints import BYTES, ApiCall, EndpointGroup, NoQuery
 from trainflow.checkpoints.chain import OfChain
@@ -94,7 +94,7 @@ def download_file(call: ApiCall[NoQuery, None]) -> bytes:
     """Download a file of a checkpoint. `etag` is its digest, as the ledger has it."""
     found = checkpoint_file(chain_of(call).chain, call.path["checkpoint"], call.path["file"])
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in posixpath.basename(found.name))
-    return Parts(BYTES, found.parts, found.size, name, f'"{found.digest}"')  # type: ignore[return-value]
+    return AnswerParts(BYTES, found.parts, found.size, name, f'"{found.digest}"')  # type: ignore[return-value]
 
 
 class CompareQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.commands.checkpoint_decisions import fork, promote, prune, rewind, sweep
+from trainflow.cli.commands.checkpoint_files import WHICH, export, path
 from trainflow.cli.render.ledger_entries import sentence
 from trainflow.cli.render.output import (
     EXIT_FAILED,
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 checkpoints = typer.Typer(name="checkpoints", help="What a chain has committed.", no_args_is_help=True)
 
-WHICH = typer.Argument(HEAD, metavar="[SEQUENCE|head|ID]", help="The checkpoint's number, its id, or the head.")
 _COLUMNS = {
     "sequence": "SEQUENCE",
     "place": "",
@@ -156,33 +155,6 @@ def _show(checkpoint: Checkpoint, uri: str) -> None:
 
 def _all(metrics: dict[str, float]) -> str:
     return "  ".join(f"{name} {number(value)}" for name, value in metrics.items())
-
-
-def export(
-    pipeline: str = PIPELINE,
-    which: str = WHICH,
-    to: Path = typer.Option(..., "--to", metavar="FOLDER", help="A folder that is empty, or not there yet."),
-    stage: str | None = STAGE,
-    branch: str | None = BRANCH,
-    as_json: bool = JSON_OPTION,
-) -> int:
-    """Copy all files of a checkpoint to a folder.
-
-    Every digest is checked; files that lie with an earlier checkpoint come along.
-
-    JSON: {pipeline, stage, branch, sequence, id, folder, files, bytes}.
-    """
-    from trainflow.insight.chains import checkpoints
-
-    with open_pipeline(pipeline) as file:
-        done = checkpoints.export(file.one_chain(stage, branch), which, to)
-    if as_json:
-        print_json(done)
-    else:
-        typer.echo(
-            f"checkpoint {done.sequence}: {counted(done.files, 'file')}, {counted(done.bytes, 'byte')} in {done.folder}"
-        )
-    return 0
 
 
 # -- verify --------------------------------------------------------------------------------------------------------
@@ -394,5 +366,5 @@ def _show_partitions(what: str, partitions: list[LineagePartition]) -> None:
         typer.echo(f"  … and {len(partitions) - _SHOWN} more (--json shows all)")
 
 
-for _command in (show, export, verify, ledger, promote, prune, sweep, rewind, fork, dependents, compare):
+for _command in (show, path, export, verify, ledger, promote, prune, sweep, rewind, fork, dependents, compare):
     checkpoints.command(_command.__name__)(_command)

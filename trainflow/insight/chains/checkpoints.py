@@ -128,6 +128,32 @@ def checkpoint_file(chain: PipelineChain, which: str, name: str) -> CheckpointFi
     raise NotFound(f"checkpoint {checkpoint.sequence} of {ledger.chain} has no file '{name}'{hint}")
 
 
+class CheckpointPlace(OfChain, frozen=True, kw_only=True):
+    """Where the files of a checkpoint are. `path`: the folder on this machine; None: the store is elsewhere; `uri`:
+    the same for people. `elsewhere`: files of it that lie with an earlier checkpoint, and are not in the folder."""
+
+    sequence: int
+    id: str
+    path: str | None
+    uri: str
+    elsewhere: int
+
+
+def checkpoint_place(chain: PipelineChain, which: str) -> CheckpointPlace:
+    """Where the files of a checkpoint are. Raises NotFound, CheckpointNotFound, LedgerCorrupt, StoreFailure."""
+    ledger = chain.ledger()
+    checkpoint = checkpoint_named(ledger, which)
+    path = ledger.store.local_path(checkpoint.artifacts.path)
+    return CheckpointPlace(
+        **ledger.chain.names,
+        sequence=checkpoint.sequence,
+        id=checkpoint.id,
+        path=None if path is None else str(path),
+        uri=ledger.store.uri(checkpoint.artifacts.path),
+        elsewhere=sum(bool(file.source) for file in checkpoint.artifacts.files) if path is None else 0,
+    )
+
+
 class Export(OfChain, frozen=True, kw_only=True):
     """A checkpoint of which all files were copied to a folder."""
 
