@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
 from tests.support.local_brokers import local_broker
+from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
 from trainflow.testing.processes import DEADLINE_SECONDS, MARK, wait_for
@@ -94,6 +95,26 @@ def test_chain_over_celery_whose_worker_is_killed_is_that_of_one_machine(
         executor = f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 3}}'
         with fleet(tmp_path / "fleet", executor, undisturbed) as project, celery_worker(project) as worker:
             trains_while(project, worker.kill, times=2)
+            assert_trained_exactly_once(project, DAYS)
+            assert digest(project) == digest(undisturbed)
+
+
+def test_chain_over_kubernetes_whose_pods_are_killed_is_that_of_one_machine(
+    tmp_path: Path, undisturbed: LiveProject
+) -> None:
+    with pod_cluster(tmp_path / "cluster") as (cluster, config):
+        executor = f'{{type = "kubernetes", slots = 4, image = "any", kubeconfig = "{config}", secret = true}}'
+        with fleet(tmp_path / "fleet", executor, undisturbed) as project:
+
+            def kill() -> bool:
+                """Kill a pod that runs, and have the watches know nothing of it."""
+                running = [pod for pod in cluster.pods() if pod["status"]["phase"] == "Running"]
+                if running:
+                    cluster.kubelet.run_of(running[0]).kill()
+                    cluster.store.forget_changes()
+                return bool(running)
+
+            trains_while(project, kill, times=2)
             assert_trained_exactly_once(project, DAYS)
             assert digest(project) == digest(undisturbed)
 

@@ -88,9 +88,8 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     ) -> None:
         """`retry_exponential_backoff` is the factor from one delay to the next (0: constant; True: 2),
         `max_retry_delay` caps it; `execution_timeout` ends an attempt with TaskTimeout. `executor` is one of those in
-        `[executors]`; None: the one of the setting `executor.default`. `executor_config` is what the task asks of it,
-        by its kind: for `kubernetes` an `image`, a `namespace`, the file of a `pod_template`. Raises InputError for
-        what cannot be, UnexpectedArgument for a keyword that does not exist.
+        `[executors]`, None: the one of the setting `executor.default`; `executor_config` is what the task asks of it.
+        Raises InputError for what cannot be, UnexpectedArgument for a keyword that does not exist.
         """
         self.task_group = group_of({"dag": dag, "task_group": task_group})
         self.task_id = check_name(self.task_group.child_id(task_id) if self.task_group else task_id, "task")

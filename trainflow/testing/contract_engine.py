@@ -145,8 +145,9 @@ class ContractEngine:
         )
 
 
-def lay_out_project(folder: Path, executor: str, port: int, *, name: str = "tested") -> Project:
-    """A project whose tasks go to the executor under test, which is called `name`. `executor`: its table, as TOML."""
+def lay_out_project(folder: Path, executor: str, port: int, *, name: str = "tested", api: str = "") -> Project:
+    """A project whose tasks go to the executor under test, which is called `name`. `executor`: its table, as TOML, and
+    `api`: what else there is to say of the API server."""
     toml = f"""
 [executor]
 default = "{name}"
@@ -161,6 +162,7 @@ heartbeat_seconds = 0.2
 lost_after_seconds = {LOST_AFTER_SECONDS}
 [api]
 port = {port}
+{api}
 [tracking]
 enabled = false
 """
@@ -211,9 +213,9 @@ def api_in_thread(server: ApiServer) -> Iterator[None]:
         assert not thread.is_alive()
 
 
-def listening() -> socket.socket:
+def listening(host: str = "127.0.0.1") -> socket.socket:
     """A socket on a free port."""
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.bind((host, 0))
     listener.listen(128)
     return listener

@@ -15,9 +15,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
+from sqlalchemy import Row
 
 from trainflow.executors.executor import ExecutorUnavailable
 from trainflow.messages.workload import ExecuteTask
@@ -76,11 +77,15 @@ class ExecutorEngineContract:
     def test_child_that_is_killed_is_lost_and_uses_up_no_retry(self, engine: ContractEngine) -> None:
         run = engine.trigger("contract_waits")
         engine.until(lambda: engine.is_running(run))
-        os.kill(engine.task(run).pid, signal.SIGKILL)
+        self.kill_child(engine, run)
         (engine.root / "go").touch()
         assert engine.finish(run) == "success"
         assert engine.outcomes(run) == ["lost", "success"]
         assert engine.task(run).failures == 0
+
+    def kill_child(self, engine: ContractEngine, run: int) -> None:
+        """Kill the process of an attempt, and not its supervisor."""
+        os.kill(engine.task(run).pid, signal.SIGKILL)
 
     # -- messages that are doubled, late and lost ------------------------------------------------------------------
 
@@ -147,8 +152,12 @@ class ExecutorEngineContract:
             now = engine.engine.clock.now()
             run_queries.cancel(connection, row_of_run, engine.engine.versions, now, note="not wanted", mirrored=False)
         engine.engine.reactor.wake()
-        engine.until(lambda: not processes.is_alive(row.pid, row.process_started))
+        engine.until(lambda: not self.runs(engine, row))
         assert engine.outcomes(run) == ["cancelled"]
+
+    def runs(self, engine: ContractEngine, row: Row[Any]) -> bool:
+        """Whether the process of an attempt runs. `row`: its task, as it was while it did."""
+        return processes.is_alive(row.pid, row.process_started)
 
     def test_attempt_is_adopted_by_next_engine_or_runs_again(self, project: Project) -> None:
         with contract_engine(project) as first:
