@@ -33,6 +33,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── ChainStopped                gates refused a checkpoint, and a person has to decide
     │   ├── StoreNotExclusive           the store cannot create a file only if it is absent
     │   └── StoreFailure                (OSError) the store refused a read or a write
+    │       ├── StoreDenied             the store refuses who asks, or the way it is asked
     │       └── StoreMissing            the bucket or container of the store does not exist
     ├── StateError
     │   ├── LostTransition              a guarded move found the row elsewhere
@@ -276,6 +277,11 @@ class StoreNotExclusive(CheckpointError):
 
 class StoreFailure(_LocatedError, OSError):
     """The store refused a read or a write. Attribute: location."""
+
+
+class StoreDenied(StoreFailure):
+    """The store refuses the credentials, the rights or the way in which it is asked (certificate, clock, region, host
+    key, read-only disk): no further try helps until a person changes that."""
 
 
 class StoreMissing(StoreFailure):

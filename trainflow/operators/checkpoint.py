@@ -13,7 +13,7 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg, holds_xcom_arg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Fork
-from trainflow.errors import FailException, InputError, StoreMissing, StoreNotExclusive
+from trainflow.errors import FailException, InputError, StoreDenied, StoreMissing, StoreNotExclusive
 from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.chain.automatic_rewinds import check_late_data, observe_upstream, rewind_after_upstream
 from trainflow.operators.chain.chain_operator import author_of
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
+    from trainflow.storage.store import Store
 
 #: the checkpoint of the upstream that the run was told of, or found: what the stage hands on when it triggers itself
 #: again
@@ -139,6 +140,13 @@ class CheckpointOperator(BaseOperator):
             # neither will be another one at the next try
             raise FailException(str(error)) from error
 
+    def _probe(self, store: Store, url: str, ti: TaskInstance) -> None:
+        """Try the store. Who begins a chain is told at once what it does not allow, and not after all retries."""
+        try:
+            probe_store(store, url, self.storage_options, ti)
+        except StoreDenied as error:
+            raise FailException(str(error)) from error
+
     def _head(self, context: Context) -> Head:
         from trainflow.checkpoints.commit.commit import stopped_error
         from trainflow.checkpoints.ledger.ledger import Ledger
@@ -154,7 +162,7 @@ class CheckpointOperator(BaseOperator):
         ledger = Ledger(store, chain, of_one_task=True)
         raise_if_short(ledger)
         if ledger.state().sequence == 0:
-            probe_store(store, url, self.storage_options, ti)
+            self._probe(store, url, ti)
             if self.adopt is not None:
                 adopt_checkpoint(ledger, self.adopt, ti)
         if (stop := ledger.state().stopped) is not None:

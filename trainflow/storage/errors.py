@@ -11,11 +11,12 @@ from trainflow.errors import (
     SampleBucketMissing,
     SampleFileMissing,
     SampleUnreadable,
+    StoreDenied,
     StoreFailure,
     StoreMissing,
 )
 from trainflow.observability.redaction import redact_text, texts_of
-from trainflow.storage.reasons import RefusalReason, chain_of, reason_of
+from trainflow.storage.reasons import LASTING_REASONS, RefusalReason, chain_of, reason_of
 
 _DONE = {
     "read": "read",
@@ -86,10 +87,12 @@ class Failures(ABC):
 
 
 class CheckpointFailures(Failures):
-    """StoreFailure and StoreMissing, for checkpoints; FileNotFoundError for a file that is not there."""
+    """StoreFailure and those below it, for checkpoints; FileNotFoundError for a file that is not there."""
 
     def _failure(self, message: str, location: str, reason: RefusalReason) -> Exception:
-        kind = StoreMissing if reason is RefusalReason.BUCKET_MISSING else StoreFailure
+        if reason is RefusalReason.BUCKET_MISSING:
+            return StoreMissing(message, location=self.masked(location))
+        kind = StoreDenied if reason in LASTING_REASONS else StoreFailure
         return kind(message, location=self.masked(location))
 
     def _file_missing(self, error: FileNotFoundError, location: str) -> Exception:

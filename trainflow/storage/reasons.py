@@ -39,6 +39,20 @@ class RefusalReason(Enum):
     OTHER = "check that the store exists and can be reached from here, then try again"
 
 
+#: what stays as it is until a person changes something
+LASTING_REASONS = frozenset(
+    {
+        RefusalReason.CLOCK,
+        RefusalReason.EXPIRED,
+        RefusalReason.CREDENTIALS,
+        RefusalReason.DENIED,
+        RefusalReason.HOST_KEY,
+        RefusalReason.REGION,
+        RefusalReason.CERTIFICATE,
+        RefusalReason.READ_ONLY,
+        RefusalReason.PATH_IS_A_FILE,
+    }
+)
 _CODES = {
     "NoSuchBucket": RefusalReason.BUCKET_MISSING,
     "ContainerNotFound": RefusalReason.BUCKET_MISSING,

@@ -12,6 +12,7 @@ import pytest
 from tests.simulation.memory_store import MemoryStore
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.upkeep.retention import KeepLatest
+from trainflow.errors import FailException, StoreFailure
 from trainflow.operators.checkpoint import CheckpointOperator
 from trainflow.operators.commit import CommitCheckpointOperator
 from trainflow.operators.data_checker import DataCheckerOperator
@@ -21,6 +22,7 @@ from trainflow.operators.training.training_context import EvaluateContext, Train
 from trainflow.samples.spec import SplitLimits
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project
+from trainflow.storage.errors import failure
 from trainflow.testing.faulty_store import FaultyStore
 
 #: what each of them asks once the chain has checkpoints, by the methods of the store
@@ -156,7 +158,7 @@ def test_warming_up_imports_what_reaches_the_stores_with_their_options(
 ) -> None:
     """A driver that is not imported by the warm process is imported by every attempt of every run."""
     loaded: list[tuple[str, dict[str, Any]]] = []
-    for module in ("checkpoint", "samples"):
+    for module in ("checkpoint", "data_checker"):
         monkeypatch.setattr(
             f"trainflow.operators.{module}.load_before_fork", lambda url, options: loaded.append((url, dict(options)))
         )
@@ -174,3 +176,19 @@ def test_warming_up_imports_what_reaches_the_stores_with_their_options(
         ("gs://bucket/x", {"endpoint_url": "http://a", "token": "anon"}),
         ("s3://rows/{start:%Y-%m-%d}", {"anon": True, "key": "k"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("refused", "raised"), [(PermissionError("AccessDenied"), FailException), (TimeoutError("slow"), StoreFailure)]
+)
+def test_store_that_lets_nothing_be_created_is_told_without_another_try(
+    training: Any, lab: Any, asked: Any, monkeypatch: pytest.MonkeyPatch, refused: Exception, raised: type[Exception]
+) -> None:
+    """Credentials that may list and not write pass what `start` asks; another try in a while changes nothing."""
+
+    def create(store: MemoryStore, path: str, data: bytes) -> None:
+        raise failure("create", path, refused)
+
+    monkeypatch.setattr(MemoryStore, "create_exclusive", create)
+    with pytest.raises(raised, match="cannot be created"):
+        lab.run(training(train), "checkpoint", first_attempt=True)

@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from trainflow.errors import SampleBucketMissing, SampleFileMissing, SampleUnreadable, StoreFailure, StoreMissing
+from trainflow.errors import (
+    SampleBucketMissing,
+    SampleFileMissing,
+    SampleUnreadable,
+    StoreDenied,
+    StoreFailure,
+    StoreMissing,
+)
 from trainflow.observability.redaction import redact_text
 from trainflow.storage.errors import CheckpointFailures, SampleFailures
 from trainflow.storage.reasons import RefusalReason, reason_of
@@ -105,7 +112,7 @@ def test_failure_for_each_user_is_raised_as_its_own_exception() -> None:
         (CheckpointFailures().failure("read", "a", gone), FileNotFoundError),
         (CheckpointFailures().failure("write", "a", gone), StoreFailure),
         (CheckpointFailures().failure("write", "a", no_bucket), StoreMissing),
-        (CheckpointFailures().failure("read", "a", denied), StoreFailure),
+        (CheckpointFailures().failure("read", "a", denied), StoreDenied),
         (SampleFailures().failure("read", "a", gone), SampleFileMissing),
         (SampleFailures().failure("list", "a", no_bucket), SampleBucketMissing),
         (SampleFailures().failure("read", "a", denied), SampleUnreadable),
