@@ -21,6 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.child_servers import dies_along
+from trainflow.operators.process_group import ParentDeathWatch
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 import getpass
@@ -147,12 +150,15 @@ def local_postgres(*, durable: bool = False) -> Iterator[LocalPostgres]:
             if os.environ.get("CI"):
                 raise
             pytest.skip(f"no local PostgreSQL: {error}; pip install 'trainflow[test]'")
+        # it is a daemon in a process group of its own
+        watch = ParentDeathWatch(server.get_postmaster_info().pid)
         try:
             postgres = LocalPostgres(str(server.get_postmaster_info().socket_dir), durable=durable)
             yield postgres
             postgres.close()
         finally:
             server.cleanup()
+            watch.release()
 
 
 def _start_postgres(folder: Path) -> Any:
@@ -220,10 +226,8 @@ def _start_mariadb(folder: Path, options: Sequence[str]) -> subprocess.Popen[byt
     if made.returncode != 0:
         raise OSError(f"mariadb-install-db failed: {(made.stdout + made.stderr).decode(errors='replace')[-2000:]}")
     command = [_program("mariadbd"), "--no-defaults", us, data, f"--socket={folder / 'socket'}", *options]
-    # a test run that is killed takes its server along
-    along = [setpriv, "--pdeathsig", "KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*along, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        process = subprocess.Popen([*dies_along(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         _wait_until_ready(process, folder)
     except BaseException:

