@@ -17,6 +17,9 @@ _.seekable
 _.readall
 _.readinto
 
+# zipfile.ZipInfo
+_.external_attr
+
 # http.server
 _.do_POST
 _.do_PUT
@@ -115,9 +118,14 @@ _.redirect_slashes
 _.RemoteSession
 _.tls_ca
 
+# what a Ray job needs, handed on by their names
+_.num_cpus
+_.num_gpus
+
 # looked up by its name: a kind of executor
 _.WorkloadExecutor
 _.CeleryExecutor
+_.RayExecutor
 
 # called by executors that find out later that they could not deliver
 _.not_delivered

@@ -22,6 +22,7 @@ _OWN = {
     "celery": "trainflow.executors.celery:CeleryExecutor",
     "kubernetes": "trainflow.executors.kubernetes.executor:KubernetesExecutor",
     "local": "trainflow.executors.local:LocalExecutor",
+    "ray": "trainflow.executors.ray.executor:RayExecutor",
     "workload": "trainflow.executors.workload_process:WorkloadExecutor",
 }
 

@@ -71,7 +71,8 @@ class TaskSection(Section):
     """Executor that runs the task, one of those in `[executors]`; default: the pipeline's `executor`."""
     executor_config: ExecutorConfig = Field(default_factory=dict)
     """What the task asks of its executor, laid over the pipeline's `executor_config`. For `kubernetes`: `image`,
-    `namespace`, `pod_template` (a YAML file with a pod, relative to the project)."""
+    `namespace`, `pod_template` (a YAML file with a pod, relative to the project). For `ray`: `num_cpus`, `num_gpus`,
+    `memory`, `resources`."""
 
 
 class FunctionSection(TaskSection):

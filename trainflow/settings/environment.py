@@ -11,6 +11,8 @@ from collections.abc import Mapping
 PREFIX = "TRAINFLOW__"
 #: sections and keys that only the control plane needs, and that code of users must not see
 _OF_CONTROL_PLANE = ("database__", "notifications__", "api__token", "workers__token")
+#: keys of executors that are
+_OF_EXECUTORS = ("__broker", "__token")
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -45,4 +47,4 @@ def _is_of_control_plane(name: str) -> bool:
     if not name.upper().startswith(PREFIX):
         return False
     setting = name[len(PREFIX) :].lower()
-    return setting.startswith(_OF_CONTROL_PLANE) or setting.endswith("__broker")
+    return setting.startswith(_OF_CONTROL_PLANE) or setting.endswith(_OF_EXECUTORS)

@@ -160,5 +160,6 @@ def test_code_of_workers(write_project: WriteProject, code: str, fine: bool) -> 
 
 def test_worker_environment_lacks_secrets_of_control_plane() -> None:
     secret = {"TRAINFLOW__DATABASE__URL", "TRAINFLOW__API__TOKEN", "TRAINFLOW__NOTIFICATIONS__WEBHOOK"}
+    secret |= {"TRAINFLOW__EXECUTORS__FLEET__BROKER", "TRAINFLOW__EXECUTORS__CLUSTER__TOKEN"}
     kept = {"TRAINFLOW__ENGINE__STOP_GRACE_SECONDS", "PATH", "TRAINFLOW__API__TLS_CA"}
     assert set(worker_environment(dict.fromkeys(secret | kept, "x"))) == kept

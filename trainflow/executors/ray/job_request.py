@@ -1,0 +1,88 @@
+"""What a Ray job is told: its command, what it needs, and where what claims its attempt is.
+
+Ray lists the command, the metadata and the environment of every job to whoever reaches its dashboard. So the workload,
+which holds a secret, is in neither: it is a package that the head keeps, and the job names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import zipfile
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trainflow.executors.ray.options import RayOptions
+from trainflow.messages.workload import WORKLOAD_VARIABLE, AttemptKey, ExecuteTask
+
+#: file of a package
+WORKLOAD_FILE = "workload.json"
+#: how long the supervisor may take to deliver the last words, beyond the grace of the attempt
+_LAST_SECONDS = 15
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+class Package(NamedTuple):
+    """A file that the head keeps."""
+
+    name: str
+    content: bytes
+
+
+def submission_id(key: AttemptKey) -> str:
+    """The id of the job of an attempt: the same attempt is the same job, however often it is submitted."""
+    return f"{key.attempt_id}-{key.deferral_number}"
+
+
+def package_of(workload: ExecuteTask) -> Package:
+    """The package with a workload in it. Its name says nothing of its content that could be guessed."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        file = zipfile.ZipInfo(WORKLOAD_FILE, _LONG_AGO)
+        file.external_attr = 0o600 << 16
+        archive.writestr(file, msgspec.json.encode(workload))
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    return Package(f"_ray_pkg_{digest[:32]}.zip", content.getvalue())
+
+
+def request_of(
+    workload: ExecuteTask, options: RayOptions, package: Package | None, *, grace_seconds: float
+) -> dict[str, Any]:
+    """The request that submits its job. `package` None: `runtime_env` has a working folder of its own, and the workload
+    is in the environment."""
+    wait = options.stop_wait_seconds
+    variables = {
+        # Ray kills a job that is told to stop after 3 s: a save takes longer
+        "RAY_JOB_STOP_WAIT_TIME_S": str(math.ceil(grace_seconds + _LAST_SECONDS if wait is None else wait)),
+        **options.runtime_env.get("env_vars", {}),
+    }
+    environment = {**options.runtime_env, "env_vars": variables}
+    command = f"exec {options.command}"
+    if package is not None:
+        environment["working_dir"] = f"gcs://{package.name}"
+        command += f" --file {WORKLOAD_FILE}"
+    else:
+        variables[WORKLOAD_VARIABLE] = msgspec.json.encode(workload).decode()
+    if options.project is not None:
+        command += f" --project '{options.project}'"
+    needs = options.needs_of(workload)
+    asked = {f"entrypoint_{name}": value for name, value in msgspec.structs.asdict(needs).items() if value is not None}
+    return {
+        "entrypoint": command,
+        "submission_id": submission_id(workload.key),
+        "runtime_env": environment,
+        "metadata": {
+            "dag_id": workload.dag_id,
+            "run_id": workload.run_id,
+            "task_id": workload.task_id,
+            "attempt_id": workload.key.attempt_id,
+        },
+        **asked,
+    }
+
+
+def may_package(options: RayOptions) -> bool:
+    """Whether the workload can be kept out of what Ray lists."""
+    return "working_dir" not in options.runtime_env
