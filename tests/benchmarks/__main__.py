@@ -6,7 +6,18 @@ import sys
 from importlib import import_module
 
 NAMES = (
-    *("help", "cold_start", "transition", "remote_transition", "fan_out", "retrigger", "idle", "api_server", "waits"),
+    *(
+        "help",
+        "cold_start",
+        "transition",
+        "remote_transition",
+        "fan_out",
+        "retrigger",
+        "idle",
+        "api_server",
+        "waits",
+        "pages",
+    ),
     "celery_redis",
     "store_requests",
     "databases",

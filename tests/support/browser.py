@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
 
 #: where screenshots are kept; none are taken without it
-SCREENSHOTS = "TRAINFLOW_SCREENSHOTS"
+SCREENSHOTS = "PAGES_SCREENSHOTS"
 #: nothing of its own is asked of the network
 _ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),

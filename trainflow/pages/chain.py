@@ -54,7 +54,7 @@ def chain(site: Site, request: Request) -> Answer:
     with opened.lock:
         state = opened.ledger.state()
         found = _ranges(site, opened, samples, snapshot) if samples is not None else None
-    history = opened.history()
+    history = site.history_of(opened)
     values = {
         "title": str(key),
         "key": key,
@@ -70,6 +70,7 @@ def chain(site: Site, request: Request) -> Answer:
         "ranges": len(found.ranges) if found is not None else 0,
         "events": list(reversed(history.events))[:_MOST_EVENTS],
         "events_in_all": len(history.events),
+        "unread": state.sequence - history.sequence,
         "document": opened.chain.document,
     }
     return Answer("chain.html", values, _topics(snapshot))
@@ -122,7 +123,7 @@ def calendar(site: Site, request: Request) -> Response:
         raise InputError(f"chain {key} has no samples that are cut into partitions")
     with opened.lock:
         found = _ranges(site, opened, samples, _snapshot(site, key))
-    body = msgspec.json.encode(drawing.wire(found, samples, _marks(opened.history(), key)))
+    body = msgspec.json.encode(drawing.wire(found, samples, _marks(site.history_of(opened), key)))
     tag = f'"{sha256(body).hexdigest()[:16]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
     if request.headers.get("if-none-match") == tag:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -26,6 +27,10 @@ from trainflow.workspace.locate import Selection
 from trainflow.workspace.pipelines import PipelineChain
 from trainflow.workspace.workspace import Workspace
 
+log = logging.getLogger(__name__)
+
+#: so many entries of a ledger are read while a page is waited for
+_AT_ONCE = 1000
 #: overviews are good for so many seconds: one request asks several times
 _OVERVIEW_SECONDS = 1.0
 
@@ -51,6 +56,7 @@ class OpenedChain:
         self.ledger = ledger
         self.lock = threading.RLock()
         self._history = ChainHistory()
+        self._reading = False
 
     def history(self) -> ChainHistory:
         """The history up to now. Raises LedgerCorrupt, StoreFailure."""
@@ -62,6 +68,34 @@ class OpenedChain:
                 self._history = ChainHistory()
                 self._history.read(self.ledger)
             return self._history
+
+    def history_at_hand(
+        self, begin: Callable[[Callable[[], None]], object], tell: Callable[[], object]
+    ) -> ChainHistory:
+        """The history up to now where little of it is new; of a long chain that was not read yet, what is known, and
+        the rest is read beside: `begin` starts that, `tell` is called when it is there."""
+        with self.lock:
+            missing = self.ledger.state().sequence - self._history.sequence
+            if missing <= _AT_ONCE:
+                return self.history()
+            if not self._reading:
+                self._reading = True
+                begin(lambda: self._read_beside(tell))
+            return self._history
+
+    def _read_beside(self, tell: Callable[[], object]) -> None:
+        found = ChainHistory()
+        try:
+            # a ledger of its own: the other one is used meanwhile
+            found.read(self.chain.ledger(self.ledger.chain))
+        except TrainflowError as error:
+            log.warning("%s: its ledger cannot be read: %s", self.ledger.chain, error)
+            return
+        finally:
+            self._reading = False
+        with self.lock:
+            self._history = found
+        tell()
 
 
 class Site:
@@ -109,6 +143,10 @@ class Site:
         opened = OpenedChain(*_reached(chain, snapshot))
         with self._lock:
             return self._chains.setdefault(key, opened)
+
+    def history_of(self, opened: OpenedChain) -> ChainHistory:
+        """The history of a chain as far as it is at hand; pages that show the chain are told when there is more."""
+        return opened.history_at_hand(self.watch.beside, lambda: self._status_changed(opened.chain.dag_id))
 
     def seen_of(self, opened: OpenedChain, look: Callable[[OpenedChain, datetime], Any]) -> Any:
         """What a look at the samples of a chain found last; an old one is taken anew beside. Pages that show the chain

@@ -107,6 +107,10 @@ class ChainWatch:
         for snapshot in [each.snapshot for each in list(self._chains.values())]:
             self._ask(snapshot, now)
 
+    def beside(self, work: Callable[[], None]) -> None:
+        """Have something done that no request waits for."""
+        self._pool.submit(work)
+
     def forget(self, dag_id: str) -> None:
         """Ask anew about a chain: something was decided about it."""
         with self._lock:
