@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.benchmarks.workbench import show
 from tests.support.browser import chromium
+from trainflow.actions.dags import read_into_database
 from trainflow.api.server import ApiServer
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import (
@@ -32,6 +33,7 @@ from trainflow.settings.project import project_at
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id
 from trainflow.testing.contract_engine import api_in_thread, listening
+from trainflow.workspace.workspace import Workspace
 
 PARTITIONS, A_SPLIT, HOLES, REPUBLISHED = 200_000, 140, 400, 150
 START, LENGTH = datetime(2023, 1, 1, tzinfo=UTC), timedelta(minutes=5)
@@ -86,6 +88,8 @@ def _at(number: int) -> datetime:
 
 def _measure(root: Path, rounds: int) -> None:
     project = project_at(root)
+    with Workspace.of(project) as workspace:
+        read_into_database(workspace, root / "pipelines/long.yaml", SystemClock().now())
     listener = listening()
     server = ApiServer(project, load_settings(project), SystemClock(), listener)
     base = f"http://127.0.0.1:{listener.getsockname()[1]}/chains/long/main/main"

@@ -63,7 +63,7 @@ def test_page_is_answered_and_forbids_what_is_not_of_this_server(
         ("/chains/..%2f..%2fetc/main/main", 404),
         ("/dags/none", 404),
         ("/dags/d/runs/none", 404),
-        (f"{RUN}/tasks/none", 400),
+        (f"{RUN}/tasks/none", 404),
         ("/static/..%2f__init__.py", 404),
         ("/static/nothing.js", 404),
     ],

@@ -26,12 +26,13 @@ from trainflow.errors import (
     DagNotFound,
     DagRunNotFound,
     InputError,
+    NotFound,
     TrainflowError,
 )
 from trainflow.observability.redaction import redact_text
 from trainflow.pages import chain, checkpoint, dag, decisions, fleet, run, waits
 from trainflow.pages.rendering import render
-from trainflow.pages.site import Answer, Handler, NotThere, Site
+from trainflow.pages.site import Answer, Handler, Site
 from trainflow.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -241,7 +242,7 @@ def _path(request: Request) -> str:
 
 
 def _problem(error: TrainflowError) -> Answer:
-    missing = isinstance(error, NotThere | DagNotFound | DagRunNotFound | CheckpointNotFound)
+    missing = isinstance(error, NotFound | DagNotFound | DagRunNotFound | CheckpointNotFound)
     status = 404 if missing else 400 if isinstance(error, InputError) else 503
     title = "Not found" if missing else "This cannot be" if status == 400 else "This cannot be read now"
     return Answer("problem.html", {"title": title, "message": redact_text(str(error))}, (), status)

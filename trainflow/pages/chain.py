@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger_changes.prune import chains_of
-from trainflow.errors import InputError
+from trainflow.errors import InputError, NotFound
 from trainflow.insight.chains.history import ChainHistory
 from trainflow.insight.chains.partition_ranges import (
     PartitionRanges,
@@ -28,7 +28,7 @@ from trainflow.insight.snapshot import DagSnapshot
 from trainflow.pages import calendar as drawing
 from trainflow.pages.fleet import fleet_row
 from trainflow.pages.rendering import day
-from trainflow.pages.site import Answer, NotThere, OpenedChain, Site, key_of
+from trainflow.pages.site import Answer, OpenedChain, Site, key_of
 from trainflow.samples.spec import Samples
 
 #: what was seen of samples is good for so many seconds
@@ -83,7 +83,7 @@ def _topics(snapshot: DagSnapshot) -> tuple[str, ...]:
 def _snapshot(site: Site, key: ChainKey) -> DagSnapshot:
     snapshot = site.snapshot_of(key)
     if snapshot is None:
-        raise NotThere(f"no pipeline of this project trains a chain {key}")
+        raise NotFound(f"no pipeline of this project trains a chain {key}")
     return snapshot
 
 

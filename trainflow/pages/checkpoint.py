@@ -13,12 +13,12 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import parse_condition
 from trainflow.checkpoints.ledger.entries import Artifacts
 from trainflow.checkpoints.ledger_changes.prune import chains_of
-from trainflow.errors import InputError
+from trainflow.errors import InputError, NotFound
 from trainflow.insight.chains.checkpoints import checkpoint_detail
 from trainflow.insight.chains.history import ChainHistory, CheckpointEvent
 from trainflow.insight.chains.lineage import lineage
 from trainflow.pages.curves import Chart, Measured, chart
-from trainflow.pages.site import Answer, NotThere, OpenedChain, Site, key_of
+from trainflow.pages.site import Answer, OpenedChain, Site, key_of
 
 #: rows of a page of checkpoints
 PAGE = 100
@@ -101,7 +101,7 @@ def _compared(site: Site, request: Request, key: ChainKey) -> dict[str, ChainHis
             try:
                 other = ChainKey(key.pipeline, key.stage, branch)
             except InputError as error:
-                raise NotThere(str(error)) from None
+                raise NotFound(str(error)) from None
             found[branch] = site.chain(other).history()
     return found
 
@@ -133,7 +133,7 @@ def _event(history: ChainHistory, which: str, key: ChainKey) -> CheckpointEvent:
     line = history.line
     found = (line[-1] if line else None) if which == "head" else history.find(which)
     if found is None:
-        raise NotThere(f"chain {key} never had a checkpoint {which}")
+        raise NotFound(f"chain {key} never had a checkpoint {which}")
     return found
 
 
@@ -183,12 +183,12 @@ def file(site: Site, request: Request) -> Response:
     opened = site.chain(key)
     event = _event(opened.history(), request.path_params["which"], key)
     if event.pruned:
-        raise NotThere(f"the files of checkpoint {event.sequence} of {key} were pruned")
+        raise NotFound(f"the files of checkpoint {event.sequence} of {key} were pruned")
     artifacts: Artifacts = checkpoint_detail(opened.chain, event.id).checkpoint.artifacts
     wanted = request.path_params["path"]
     found = next((each for each in artifacts.files if each.path == wanted), None)
     if found is None:
-        raise NotThere(f"checkpoint {event.sequence} of {key} has no file {wanted}")
+        raise NotFound(f"checkpoint {event.sequence} of {key} has no file {wanted}")
     store, place = opened.ledger.store, artifacts.place(found)
 
     name = wanted.rpartition("/")[2].encode("ascii", "replace").decode().replace('"', "_")

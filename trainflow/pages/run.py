@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 
 from trainflow.errors import InputError
+from trainflow.insight.runs.logs import LogSource, log_source
 from trainflow.insight.runs.runs import RunDetail, list_runs, run_detail
 from trainflow.insight.runs.tasks import TaskDetail, TaskSummary, attempt_log, has_ended, task_detail
 from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
@@ -19,7 +20,7 @@ from trainflow.observability.redaction import redact
 from trainflow.pages.gantt import AttemptSpan, gantt
 from trainflow.pages.graph import graph
 from trainflow.pages.log_text import log_markup
-from trainflow.pages.site import Answer, NotThere, Site
+from trainflow.pages.site import Answer, Site
 from trainflow.serialization.document import DagDocument
 from trainflow.states import FINISHED
 
@@ -120,7 +121,7 @@ def task(site: Site, request: Request) -> Answer:
         "title": f"{detail.task_id} of run {detail.run_id}",
         "task": detail,
         "attempt": attempt,
-        "log": _log(site, detail, attempt.log_path, None) if attempt is not None else None,
+        "log": _end_of_log(site, detail, attempt.attempt_id) if attempt is not None else None,
         "fields": _fields(site, detail),
         "xcoms": redact(detail.xcoms),
         "progress": _progress(detail),
@@ -168,34 +169,23 @@ class LogPart(msgspec.Struct, frozen=True):
     ended: bool
 
 
-def _log(site: Site, detail: TaskDetail, path: str, position: int | None) -> LogPart:
-    found = readable_log(site, path)
-    if found is None:
-        return LogPart("", 0, False, detail.state in FINISHED)
-    return log_part(found, position, ended=detail.state in FINISHED)
-
-
-def readable_log(site: Site, path: str) -> Path | None:
-    """The file of a log, where it is there; never one outside of the home's folder of logs. Raises NotThere."""
-    logs = site.workspace.project.home.logs.resolve()
-    found = Path(path).resolve()
-    if not found.is_relative_to(logs):
-        raise NotThere(f"the log is not in {logs}")
-    return found if found.is_file() else None
-
-
-def log_part(path: Path, position: int | None, *, ended: bool) -> LogPart:
-    """What was written from `position` on; None: the end of it, as much as a page shows."""
-    size = path.stat().st_size
-    if position is None or position > size:  # it was rotated: what is there is new
-        position = max(0, size - _LOG_BYTES) if position is None else 0
-    with path.open("rb") as file:
-        file.seek(position)
-        data = file.read(_LOG_BYTES)
-    cut = position > 0
-    if cut and position == max(0, size - _LOG_BYTES) and b"\n" in data:
+def _end_of_log(site: Site, detail: TaskDetail, attempt_id: str) -> LogPart:
+    chosen = attempt_log(site.workspace, detail.dag_id, detail.run_id, detail.task_id, attempt_id)
+    source = log_source(site.workspace, chosen)
+    file = Path(chosen.path)
+    # what is in a store elsewhere does not say how long it is
+    position = max(0, file.stat().st_size - _LOG_BYTES) if file.is_file() else 0
+    cut, data = position > 0, b""
+    while (more := source.read(position, _LOG_BYTES)).data:
+        cut, data, position = cut or len(data) + len(more.data) > _LOG_BYTES, data + more.data, more.position
+        data = data[-_LOG_BYTES:]
+    if cut:
         data = data.partition(b"\n")[2]
-        position = size - len(data)
+    return _part(data, position - len(data), cut=cut, ended=detail.state in FINISHED)
+
+
+def _part(data: bytes, position: int, *, cut: bool, ended: bool) -> LogPart:
+    """Bytes that begin at a position, as far as lines have ended."""
     whole = data if ended else data[: data.rfind(b"\n") + 1]
     return LogPart(str(log_markup(whole.decode("utf-8", "replace"))), position + len(whole), cut, ended)
 
@@ -205,15 +195,23 @@ def log(site: Site, request: Request) -> Response:
     names = request.path_params
     dag_id, run_id, task_id = names["dag_id"], names["run_id"], names["task_id"]
     chosen = attempt_log(site.workspace, dag_id, run_id, task_id, request.query_params.get("attempt"))
-    path = readable_log(site, chosen.path)
+    source = log_source(site.workspace, chosen)
     position = request.query_params.get("position")
     if position is None:
-        if path is None:
-            raise NotThere("nothing was printed or logged")
-        return FileResponse(path, media_type="text/plain; charset=utf-8", filename=path.name)
+        headers = {"Content-Disposition": f'attachment; filename="{chosen.attempt_id}.log"'}
+        return StreamingResponse(_all_of(source), headers=headers, media_type="text/plain; charset=utf-8")
     if not position.isdecimal() or len(position) > 15:
         raise InputError(f"position={position} is no number of bytes")
     # in this order: what was written before the attempt ended is read then
     ended = has_ended(site.workspace, chosen)
-    part = log_part(path, int(position), ended=ended) if path is not None else LogPart("", 0, False, ended)
+    found = source.read(int(position), _LOG_BYTES)
+    part = _part(found.data, found.position - len(found.data), cut=False, ended=ended)
     return Response(msgspec.json.encode(part), media_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+def _all_of(source: LogSource) -> Iterator[bytes]:
+    for each in (*source.rotated(), source):
+        position = 0
+        while (found := each.read(position)).data:
+            position = found.position
+            yield found.data

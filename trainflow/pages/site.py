@@ -14,7 +14,7 @@ from starlette.requests import Request
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.clock import Clock
-from trainflow.errors import InputError, TrainflowError
+from trainflow.errors import InputError, NotFound, TrainflowError
 from trainflow.insight import live
 from trainflow.insight.chains.chain_status import chain_access
 from trainflow.insight.chains.history import ChainHistory
@@ -42,10 +42,6 @@ class Answer(NamedTuple):
     values: Mapping[str, Any]
     topics: tuple[str, ...] = ()
     status: int = 200
-
-
-class NotThere(TrainflowError):
-    """What was asked for is not there."""
 
 
 class OpenedChain:
@@ -130,14 +126,14 @@ class Site:
         return exact or next((each for name, each in names.items() if name[:2] == (key.pipeline, key.stage)), None)
 
     def chain(self, key: ChainKey) -> OpenedChain:
-        """A chain by its name. Raises NotThere, and what its store raises."""
+        """A chain by its name. Raises NotFound, and what its store raises."""
         with self._lock:
             opened = self._chains.get(key)
         if opened is not None:
             return opened
         snapshot = self.snapshot_of(key)
         if snapshot is None or snapshot.chain is None:
-            raise NotThere(f"no pipeline of this project trains a chain {key}")
+            raise NotFound(f"no pipeline of this project trains a chain {key}")
         document = msgspec.structs.replace(snapshot.chain, branch=key.branch)
         chain = PipelineChain(snapshot.dag_id, document, ChainAccess(), self.workspace)
         opened = OpenedChain(*_reached(chain, snapshot))
@@ -192,9 +188,9 @@ Handler = Callable[[Site, Request], Any]
 
 
 def key_of(request: Request) -> ChainKey:
-    """The chain that a path names. Raises NotThere."""
+    """The chain that a path names. Raises NotFound."""
     names = request.path_params
     try:
         return ChainKey(names["pipeline"], names["stage"], names["branch"])
     except InputError as error:
-        raise NotThere(str(error)) from None
+        raise NotFound(str(error)) from None
