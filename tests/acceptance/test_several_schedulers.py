@@ -18,6 +18,7 @@ from tests.support.live_project import Running
 from tests.support.local_databases import LocalPostgres
 from tests.support.several_schedulers import SharedDatabase, shared_database
 from trainflow.metadata.models import TriggerTable
+from trainflow.metadata.queries import run_queries
 from trainflow.testing.processes import MARK, ProcessKind, wait_for
 
 pytestmark = pytest.mark.slow
@@ -191,6 +192,21 @@ def test_scheduler_stopped_while_its_attempt_runs_changes_nothing_afterwards(
     assert Counter(each.state for each in shared.wait_for_end(again)) == {"success": 4}
     assert [tuple(attempt) for attempt in shared.attempts(ids)] == settled
     assert tuple(shared.runs(ids)[0]) == tuple(run)
+
+
+def test_run_that_another_home_queues_starts_at_once(tmp_path: Path, postgres: LocalPostgres) -> None:
+    """The engine hears of it from the database: by itself it would look a minute later."""
+    with shared_database(tmp_path, postgres.new_database(), WORK) as shared:
+        here, there = shared.projects
+        here.environ["TRAINFLOW__ENGINE__POLL_SECONDS"] = "60"
+        here.begin("standalone").wait_for_output("is alive")
+        shared.wait_for_dag("chain")
+        assert there.run("runs", "trigger", "chain", "--run-id", "r").code == 0
+        with_run = run_queries.get
+        row = shared.rows(lambda connection: with_run(connection, "chain", "r"))
+        (run,) = shared.wait_for_end([row.id])
+        print("start after", (run.started_at - run.queued_at).total_seconds())
+        assert (run.started_at - run.queued_at).total_seconds() < 20
 
 
 def test_triggerer_and_dag_processor_that_are_killed_are_replaced(shared: SharedDatabase, tmp_path: Path) -> None:

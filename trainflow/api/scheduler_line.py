@@ -26,18 +26,19 @@ class SchedulerLine:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
 
-    def tell(self, change: AppliedChange) -> None:
-        """Tell of a change."""
+    def tell(self, change: AppliedChange) -> bool:
+        """Tell of a change; whether there is an engine that hears it."""
         frame = changed_frame(change)
         with self._lock:
             # the engine that it was connected to may be gone, and another one be there
             for _ in range(1 if self._socket is None else 2):
                 try:
                     self._connected().sendall(frame)
-                    return
+                    return True
                 except OSError as error:
                     log.debug("the engine of this home cannot be told: %s", error)
                     self._hang_up()
+        return False
 
     def _connected(self) -> socket.socket:
         if self._socket is None:

@@ -30,6 +30,8 @@ from trainflow.errors import SettingsError
 from trainflow.insight.runs.store_use import StoreMetrics
 from trainflow.messages.http_protocol import PREFIX as EXECUTION_PREFIX
 from trainflow.metadata import schema
+from trainflow.metadata.applied_change import AppliedChange
+from trainflow.metadata.change_notices import ChangeNotices
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries.dag_queries import Versions
@@ -63,15 +65,22 @@ class ApiServer:
     ) -> None:
         """`sends_logs`: no engine of this home sends the logs that attempts on other hosts hand in here."""
         self._listener = listener
-        self._line = SchedulerLine(project.home.socket_path)
+        line = self._line = SchedulerLine(project.home.socket_path)
         self._database = Database.of(project.home, settings)
         self._database.patience_seconds = _PATIENCE_SECONDS
+        notices = ChangeNotices(self._database) if ChangeNotices.are_told(self._database) else None
+
+        def tell(change: AppliedChange) -> None:
+            if not line.tell(change) and notices is not None:
+                # no engine is in this home: any other one decides what follows
+                notices.tell(change)
+
         service = ExecutionService(
             self._database,
             clock,
             Versions(),
             lost_attempts=settings.engine.lost_attempts,
-            on_change=self._line.tell,
+            on_change=tell,
         )
         self._presence = Presence(self._database, clock, settings.engine)
         self._log_uploads: LogUploads | None = None

@@ -16,6 +16,7 @@ from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
 from trainflow.deadlines import pause_after
 from trainflow.engine import home_cleanup
 from trainflow.engine.api_server_process import ApiServerProcess
+from trainflow.engine.change_line import ChangeLine
 from trainflow.engine.scheduler_host import SchedulerHost
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage, kind_of
@@ -47,8 +48,6 @@ log = logging.getLogger(__name__)
 
 #: a wait that was handed over is watched at most this much later
 CLAIM_SECONDS = 0.05
-#: how often a scheduler looks for what others over the same database have left to it
-OTHERS_SECONDS = 0.25
 
 
 class Engine:
@@ -131,6 +130,7 @@ class Engine:
             lost_attempts=self.settings.engine.lost_attempts,
             on_change=self._changed,
         )
+        self._line = ChangeLine(self.database, self.reactor, heard=self._heard)
         self._leases = Leases(self.clock.monotonic, self.settings.engine.dead_after_seconds)
         kind = kind_of(self.parts)
         self.service_id = self.database.write(
@@ -151,9 +151,13 @@ class Engine:
         made = (self._scheduling, self._triggerer, self.mirror, self.notifier)
         self._turning = [part for part in made if part is not None]
         self._heartbeat()
-        if self._scheduling is not None and self.settings.logs.url is not None:
-            self._log_uploads = self._make_log_uploads()
         if self._scheduling is not None:
+            self._scheduling.on_left = self._line.tell_left
+            if (logs := self.settings.logs).url is not None:
+                from trainflow.engine.log_uploads import LogUploads
+
+                self._log_uploads = LogUploads(self.project.home, self.project.root, logs, self.database, self.clock)
+                self._log_uploads.begin()
             self._sweep_leftovers()
             self._limit_logs()
             if not self.database.is_sqlite:
@@ -175,13 +179,6 @@ class Engine:
             on_notice=self._notice_came,
             on_change=self._changed,
         )
-
-    def _make_log_uploads(self) -> LogUploads:
-        from trainflow.engine.log_uploads import LogUploads  # where there is no store for logs, nothing needs it
-
-        uploads = LogUploads(self.project.home, self.project.root, self.settings.logs, self.database, self.clock)
-        uploads.begin()
-        return uploads
 
     def _make_triggerer(self) -> Triggerer:
         return Triggerer(
@@ -259,12 +256,23 @@ class Engine:
             self._scheduling.notice(change)
         else:
             self._tell_scheduler()
+        if self._scheduling is None or (change.deferred and self._triggerer is None):
+            self._line.tell(change)
         if change.deferred and self._triggerer is not None:
             self._claim_soon()
         if change.ended and self.mirror is not None:
             self.mirror.notice()
         if change.told:
             self._notice_came()
+
+    def _heard(self, change: AppliedChange | None) -> None:
+        """Another process has changed something; None: it did not say what."""
+        if change is None:
+            self._somebody_wrote()
+        elif self._scheduling is not None:
+            self._scheduling.notice(change)
+        if change is not None and change.deferred and self._triggerer is not None:
+            self._claim_soon()
 
     def _notice_came(self) -> None:
         if self.notifier is not None:
@@ -316,6 +324,7 @@ class Engine:
             self._scheduling.heartbeat()
         if self._triggerer is not None:
             self._triggerer.end_stalled_loops()
+        self._line.keep()
         self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._heartbeat)
 
     def _renew_leases(self, connection: Connection) -> None:
@@ -339,7 +348,7 @@ class Engine:
         """What another scheduler leaves to this one is not told by any event."""
         if self._scheduling is not None:
             self._scheduling.look_for_others()
-            self.reactor.call_later(OTHERS_SECONDS, self._look_for_others)
+            self.reactor.call_later(self._line.look_seconds, self._look_for_others)
 
     def _sweep_leftovers(self) -> None:
         home_cleanup.sweep_home(self.project.home, self.database, self.clock.now())
@@ -379,7 +388,7 @@ class Engine:
             with ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
-        for part in (self._api_server, self.mirror, self.notifier, self._log_uploads):
+        for part in (self._api_server, self.mirror, self.notifier, self._log_uploads, self._line):
             if part is not None:
                 part.close()
         if self._scheduling is not None:

@@ -21,6 +21,7 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.service_queries import ExecutorState, Leases, executors_of, note_executors
 from trainflow.scheduler.loop import Scheduler
+from trainflow.scheduler.queueing import LEFT
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans, is_gone
 from trainflow.scheduler.remote_attempts import RemoteAttempts
 from trainflow.settings.executors import LOCAL
@@ -72,6 +73,9 @@ class Scheduling:
         self._scheduler.task_queue.is_remote = executor.is_remote
         self._scheduler.task_queue.on_not_taken = self._was_not_taken
         self._reconciler = Reconciler(database, executor, service, own=service_id)
+        #: called when tasks are left to other engines, which do not know that yet
+        self.on_left: Callable[[], None] = lambda: None
+        self._left: set[int] = set()
         #: what was last written of the executors
         self._told: list[ExecutorState] = []
         self._remote = RemoteAttempts(
@@ -95,6 +99,10 @@ class Scheduling:
     def tick(self) -> None:
         """Decide what can be decided now."""
         self._scheduler.tick()
+        left = {task for task, reason in self._scheduler.task_queue.refused.items() if reason == LEFT}
+        if left - self._left:
+            self.on_left()
+        self._left = left
 
     def _was_not_taken(self, key: AttemptKey, error: Exception) -> None:
         self._service.exited(key, ProcessExit(reason=f"the executor could not start it: {error}"))

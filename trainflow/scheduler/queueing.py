@@ -29,6 +29,10 @@ UNLIMITED = -1
 LEFT_TO_OTHERS = timedelta(seconds=1)
 
 
+#: why such a task is refused
+LEFT = "left to another engine, which has more free slots"
+
+
 class EngineLoad(NamedTuple):
     """Slots of an engine's own executor, and how many of them are in use."""
 
@@ -111,7 +115,7 @@ class ExecutorSlots:
             return None
         # counted as if it had taken it: this one's share is what remains
         self._held_by[other] += 1
-        return "left to another engine, which has more free slots"
+        return LEFT
 
     def _left_to(self, name: str, candidate: Candidate) -> int | None:
         if not self._others or not self._entries[name].is_local:

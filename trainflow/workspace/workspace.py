@@ -90,10 +90,14 @@ class Workspace:
             return attempt_queries.of_unfinished_runs(connection)
 
     def wake_engine(self) -> None:
-        """Tell the engine of this home, if one is alive, that there is something new in the database."""
+        """Tell the engine of this home, if one is alive, that there is something new in the database, and those of
+        other homes where the database can."""
         from trainflow.executors.execution_socket import nudge
+        from trainflow.metadata.change_notices import ChangeNotices
 
         nudge(self.project.home.socket_path)
+        if self._database is not None and ChangeNotices.are_told(self._database):
+            ChangeNotices(self._database).tell(None)
 
     def close(self) -> None:
         """Close what was opened. It is opened again when it is asked for again."""
