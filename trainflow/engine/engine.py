@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
 from trainflow.deadlines import pause_after
-from trainflow.engine import home_cleanup
 from trainflow.engine.api_server_process import ApiServerProcess
 from trainflow.engine.change_line import ChangeLine
+from trainflow.engine.home_upkeep import HomeUpkeep
 from trainflow.engine.scheduler_host import SchedulerHost
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage, kind_of
@@ -40,7 +40,6 @@ from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from trainflow.engine.log_uploads import LogUploads
     from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.engine.notifier import Notifier
 
@@ -86,7 +85,7 @@ class Engine:
         #: in the order in which they have their turn
         self._turning: list[Scheduling | Triggerer | MlflowDispatcher | Notifier] = []
         self._api_server = None if api_listener is None else ApiServerProcess(self.reactor, project, api_listener)
-        self._log_uploads: LogUploads | None = None
+        self._upkeep: HomeUpkeep | None = None
         self._claim_timer: Timer | None = None
         #: whether the next tick looks at everything; how long the last such one took
         self._swept, self._sweep_seconds = False, 0.0
@@ -153,13 +152,8 @@ class Engine:
         self._heartbeat()
         if self._scheduling is not None:
             self._scheduling.on_left = self._line.tell_left
-            if (logs := self.settings.logs).url is not None:
-                from trainflow.engine.log_uploads import LogUploads
-
-                self._log_uploads = LogUploads(self.project.home, self.project.root, logs, self.database, self.clock)
-                self._log_uploads.begin()
-            self._sweep_leftovers()
-            self._limit_logs()
+            self._upkeep = HomeUpkeep(self.project, self.settings, self.database, self.reactor, self.clock)
+            self._upkeep.begin()
             if not self.database.is_sqlite:
                 self._look_for_others()
         self._look_around()
@@ -350,14 +344,6 @@ class Engine:
             self._scheduling.look_for_others()
             self.reactor.call_later(self._line.look_seconds, self._look_for_others)
 
-    def _sweep_leftovers(self) -> None:
-        home_cleanup.sweep_home(self.project.home, self.database, self.clock.now())
-        self.reactor.call_later(home_cleanup.OLD.total_seconds(), self._sweep_leftovers)
-
-    def _limit_logs(self) -> None:
-        home_cleanup.limit_logs(self.project.home, self.database, self.settings.logging)
-        self.reactor.call_later(self.settings.engine.heartbeat_seconds, self._limit_logs)
-
     def scan_files(self) -> None:
         """Look after the project's pipeline files, from now on."""
         if self.dag_processor is None:
@@ -388,7 +374,7 @@ class Engine:
             with ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
-        for part in (self._api_server, self.mirror, self.notifier, self._log_uploads, self._line):
+        for part in (self._api_server, self.mirror, self.notifier, self._upkeep, self._line):
             if part is not None:
                 part.close()
         if self._scheduling is not None:
