@@ -22,6 +22,7 @@ TESTS = (
     "tests/unit/example/test_flight_delay.py",
     "tests/unit/pipeline_spec/test_load.py",
     "tests/unit/samples/rows/test_batches.py",
+    "tests/integration/test_executors_kubernetes_credentials.py",
     "tests/integration/test_metadata_fast_path.py",
     "tests/integration/test_metadata_postgres_pipeline.py",
     "tests/integration/test_samples_s3.py",
