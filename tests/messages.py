@@ -46,6 +46,8 @@ def wrong_with(command: str) -> str | None:
     words, found = command.split()[1:], typer.main.get_command(main.app)
     path: list[str] = []
     while hasattr(found, "commands"):
+        if not words and found.invoke_without_command:
+            return None
         if not words or words[0] not in found.commands:
             return f"no command {' '.join([*path, *words[:1]])}"
         path.append(words.pop(0))

@@ -135,7 +135,7 @@ class AccessGate:
                 401,
                 "Unauthorized",
                 "no token was shown" if secret is None else "this token is not known: it was revoked, or expired",
-                "show one: 'Authorization: Bearer …' (api.token, or one that 'trainflow tokens create' made)",
+                "show one: 'Authorization: Bearer …' (api.token, or one that 'trainflow tokens create NAME' made)",
                 WWW_Authenticate="Bearer",
             )
         return caller

@@ -24,18 +24,11 @@ PART_BYTES, PARTS_AT_ONCE = 8 << 20, 6
 MOST_PARTS = 10_000
 
 
-class Parts(NamedTuple):
-    """How a file is sent: in parts of so many bytes, so many at a time."""
-
-    part_bytes: int
-    at_once: int
-
-
-def parts_of(size: int) -> Parts:
-    """How a file of so many bytes is sent. The larger parts of a very large one go fewer at a time, in the same
-    memory."""
+def parts_of(size: int) -> tuple[int, int]:
+    """How a file of so many bytes is sent: bytes of a part, and how many of them at a time. The larger parts of a very
+    large one go fewer at a time, in the same memory."""
     part = max(PART_BYTES, -(-size // MOST_PARTS))
-    return Parts(part, max(1, PART_BYTES * PARTS_AT_ONCE // part))
+    return part, max(1, PART_BYTES * PARTS_AT_ONCE // part)
 
 
 class FolderListing(NamedTuple):
