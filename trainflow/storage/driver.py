@@ -45,6 +45,8 @@ class Driver(ABC):
     remote: bool = True
     #: a listing of all that is below a folder shows the empty objects by which consoles mark folders as files
     shows_folder_marks: bool = False
+    #: the service begins a listing in the middle
+    lists_after: bool = False
     #: how often a request is made that failed on its way; None: the driver sees to that itself, or the default counts
     tries: int | None = None
 

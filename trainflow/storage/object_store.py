@@ -62,6 +62,7 @@ class ObjectStore(Store):
         self._sleep = sleep
         self.url = url
         self.remote = self._opened.remote
+        self.lists_after = self._opened.lists_after
         self.requests_at_once = REQUESTS_AT_ONCE if self.remote else 1
         self._lock: AbstractContextManager[Any] = nullcontext() if self.remote else _MEMORY_LOCK
         self._copies = copies if self.remote else None

@@ -65,6 +65,8 @@ class Storage(ABC):
     remote: bool = False
     #: how many calls may be made at a time, from as many threads; more than one where each costs a round trip
     requests_at_once: int = 1
+    #: a listing begins anywhere, at no cost for what comes before
+    lists_after: bool = False
 
     @abstractmethod
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:

@@ -34,6 +34,7 @@ class FaultyStore(Store):
         self.inner = inner
         self.url = inner.url
         self.remote = inner.remote
+        self.lists_after = inner.lists_after
         self.fail_at = fail_at
         self.when = when
         self.calls: list[str] = []

@@ -73,8 +73,21 @@ def _unknown_artifacts(ledger: Ledger) -> list[str]:
     known = {*(each.id for each in state.recent), *state.lost, *_owners(ledger)}
     # names sort as their times do
     oldest = min((each.id for each in state.recent), default="") if state.pages else ""
-    names = ledger.artifact_names()
+    names = _names_after(ledger, oldest)
     return [name for name in sorted(names) if name > oldest and name not in known and _is_sealed(ledger, name, names)]
+
+
+def _names_after(ledger: Ledger, oldest: str) -> set[str]:
+    """The names in the folder of the artifacts that sort after one. What a long chain has before them is not listed
+    where all files after it are fewer."""
+    state, folder = ledger.state(), ledger.chain.artifacts
+    recent = len(state.recent)
+    files = len(state.head.artifacts.files) if state.head else 0
+    before = sum(page.count for page in state.pages)
+    fewer = recent * (files + 1) < (before + recent) * 2  # of each the files and the seal, or the folder and the seal
+    if not (oldest and fewer and ledger.store.lists_after) or ledger.artifact_files() is not None:
+        return ledger.artifact_names()
+    return {file.path[len(folder) + 1 :].partition("/")[0] for file in ledger.store.files_after(folder, oldest)}
 
 
 def _owners(ledger: Ledger) -> set[str]:

@@ -9,6 +9,10 @@ themselves these know of them:
 All of them are written after that entry, so they may lag behind it and are never ahead: an entry that they know of and
 that cannot be read is lost. A listing may be late: what it does not show is asked for by its number. A tail that is
 lost together with all that knew of it is told by the artifacts alone (see `traces`), not here.
+
+In an object store a task does not look at the entries of a long ledger that are before its newest snapshot: the writer
+of that has seen all of them, and so has the writer of the next one, 32 entries later at the most, and each command of a
+person. What a snapshot holds of an entry that is lost in between is still true, and nothing reads the entry.
 """
 
 from __future__ import annotations

@@ -50,6 +50,7 @@ class ObstoreDriver(Driver):
         self._buckets = buckets
         self._strip = strip
         self.tries = buckets.tries
+        self.lists_after = buckets.starts_after
         self._stores: dict[tuple[str, bool], Any] = {}
         self._regions: dict[str, str] = {}
 

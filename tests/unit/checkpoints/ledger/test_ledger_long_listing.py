@@ -9,14 +9,16 @@ from tests.simulation.memory_store import MemoryStore
 from tests.unit.checkpoints.ledger.lost_entries import skip_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import snapshots
+from trainflow.checkpoints.ledger import state as chain_state
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.entry_format import encode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger.missing_entries import write_newest_entry
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
-from trainflow.storage.store import FilePage, StoreFile
-from trainflow.testing.chains import append_many
+from trainflow.storage.store import SEAL, FilePage, StoreFile
+from trainflow.testing.chains import append_many, attempt_id
 
 CHAIN = ChainKey("long")
 LAST = 10_000
@@ -28,8 +30,9 @@ RECENT = 16
 class Pages(MemoryStore):
     """A store in the network. `requests`: that its listings took; it shows `page` names in one."""
 
-    def __init__(self, contents: dict[str, bytes], *, page: int = PAGE) -> None:
+    def __init__(self, contents: dict[str, bytes], *, page: int = PAGE, lists_after: bool = True) -> None:
         super().__init__(remote=True)
+        self.lists_after = lists_after
         self.contents = dict(contents)
         self.page = page
         self.requests = 0
@@ -48,6 +51,11 @@ class Pages(MemoryStore):
         self.requests += 1
         found = super().files_after(folder, name)
         return FilePage(found[: self.page], more=len(found) >= self.page)
+
+    def names(self, folder: str) -> list[str] | None:
+        found = super().names(folder)
+        self.requests += max(1, -(-len(found or ()) // self.page))
+        return found
 
     def files_if_few(self, folder: str) -> list[StoreFile] | None:
         self.requests += 1
@@ -148,3 +156,37 @@ def test_entries_of_a_long_ledger_are_read_as_its_whole_listing_shows_them(conte
     with pytest.raises(LedgerCorrupt):  # the first ones are none
         list(task.entries())
     assert task.listing().unseen == range(0)
+
+
+@pytest.fixture(scope="module")
+def kept_all() -> dict[str, bytes]:
+    """A chain that keeps all of its checkpoints, of which most are in pages; each with a file and a seal."""
+    store = MemoryStore()
+    ledger = Ledger(store, CHAIN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain_state, "PAGE", 16)
+        append_many(ledger, 64)
+    for each in ledger.kept():
+        store.contents |= {f"{CHAIN.attempt(each.id)}/model.bin": b"1", f"{CHAIN.attempt(each.id)}{SEAL}": b"1"}
+    assert ledger.state().pages
+    return store.contents
+
+
+@pytest.mark.parametrize("lists_after", [True, False])
+def test_task_that_begins_looks_at_artifacts_since_the_oldest_recent_checkpoint(
+    kept_all: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, lists_after: bool
+) -> None:
+    monkeypatch.setattr(chain_state, "PAGE", 16)
+    store = Pages(kept_all, page=40, lists_after=lists_after)
+    task = task_of(store)
+    recent = len(task.state().recent)
+    before = store.requests
+    raise_if_short(task)
+    asked = store.requests - before
+    # 128 names; or those of the recent ones alone
+    assert asked == (-(-recent * 2 // 40) if lists_after else 4)
+
+    lost = f"{CHAIN.attempt(attempt_id(1000))}"
+    store.contents |= {f"{lost}/model.bin": b"1", f"{lost}{SEAL}": b"1"}
+    with pytest.raises(LedgerCorrupt, match="in no entry"):
+        raise_if_short(task_of(store))
