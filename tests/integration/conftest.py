@@ -30,10 +30,22 @@ from trainflow.observability.processes import started_at
 from trainflow.serialization.document import RetryDocument
 from trainflow.settings.model import EngineSettings, Settings
 from trainflow.settings.project import Project
+from trainflow.testing.processes import MARK, marked
 
 
 def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
     return msgspec.json.encode(parse_file(msgspec.json.decode(request, type=ParseFile)))
+
+
+@pytest.fixture
+def leftover_supervisors_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End what a test has started. Unreachable is not dead: a supervisor whose test took the API server away would ask
+    for it for ever."""
+    mark = os.urandom(8).hex()
+    monkeypatch.setenv(MARK, mark)
+    yield
+    for left in marked(mark):
+        left.kill()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from trainflow.testing.executor_engine_contract import ExecutorEngineContract
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 #: real supervisors and workers, each an interpreter
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("leftover_supervisors_end")]
 
 
 class CeleryWorker:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -29,10 +28,10 @@ from trainflow.testing.contract_engine import (
     listening,
 )
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
-from trainflow.testing.processes import DEADLINE_SECONDS, MARK, marked
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 #: real supervisors and workers, each an interpreter
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("leftover_supervisors_end")]
 
 EXECUTOR = '{type = "workload", slots = 4}'
 
@@ -44,16 +43,6 @@ class TestWorkloadExecutor(ExecutorEngineContract):
         said = supervise(workload)
         assert said.returncode == 0
         assert "not run here: " in said.stderr
-
-
-@pytest.fixture(autouse=True)
-def _leftover_supervisors_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Unreachable is not dead: a supervisor whose test took the API server away would ask for it for ever."""
-    mark = os.urandom(8).hex()
-    monkeypatch.setenv(MARK, mark)
-    yield
-    for left in marked(mark):
-        left.kill()
 
 
 @pytest.fixture

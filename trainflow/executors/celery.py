@@ -188,6 +188,8 @@ class _Sender:
         self._on_failure = on_failure
         self._on_recovery = on_recovery
         self._away = False
+        #: it was said that a message could not be called off
+        self._complained = False
         self._work: SimpleQueue[ExecuteTask | AttemptKey | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="celery", daemon=True)
         self._thread.start()
@@ -211,16 +213,22 @@ class _Sender:
             try:
                 if isinstance(work, AttemptKey):
                     app.control.revoke(message_id(work))
+                    self._complained = False
                 else:
                     self._send(app, work)
                     if self._away:
                         self._away = False
                         self._on_recovery(work)
             except Exception as error:
+                said = describe(error).replace(self._options.broker, redact_text(self._options.broker))
+                said = f"the broker {redact_text(self._options.broker)} does not answer: {said}"
                 if isinstance(work, ExecuteTask):
                     self._away = True
-                    said = describe(error).replace(self._options.broker, redact_text(self._options.broker))
-                    self._on_failure(work, f"the broker {redact_text(self._options.broker)} does not answer: {said}")
+                    self._on_failure(work, said)
+                elif not self._complained:
+                    # its worker is told with the next heartbeat all the same, or when it claims the attempt
+                    self._complained = True
+                    log.warning("messages of attempts that are not waited for cannot be called off: %s", said)
         app.close()
 
     @staticmethod

@@ -1,0 +1,45 @@
+"""What the thread says that sends messages, when the broker is away."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainflow.executors import celery
+from trainflow.executors.celery import CeleryOptions
+from trainflow.messages.workload import AttemptKey
+
+BROKER = "redis://user:secret@broker.example:6379/0"
+
+
+class Control:
+    """A broker that is away for the first calls."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+
+    def revoke(self, _message: str) -> None:
+        self.left -= 1
+        if self.left >= 0:
+            raise OSError(f"cannot reach {BROKER}")
+
+
+class App:
+    """What is asked of Celery."""
+
+    def __init__(self, times: int) -> None:
+        self.control = Control(times)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def test_message_that_cannot_be_called_off_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(celery, "celery_app", lambda _options: App(3))
+    sender = celery._Sender(CeleryOptions(BROKER), lambda *_failed: None, lambda _sent: None)
+    for number in range(5):
+        sender.revoke(AttemptKey(f"a{number}"))
+    sender.end()
+    assert caplog.text.count("cannot be called off") == 1
+    assert "secret" not in caplog.text
