@@ -1,4 +1,4 @@
-"""Several API servers over one database: whichever is asked, the answer is the same, and one that is gone is not missed."""
+"""Several API servers over one database: whichever is asked, the answer is the same."""
 
 from __future__ import annotations
 
