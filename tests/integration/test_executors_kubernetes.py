@@ -15,6 +15,7 @@ import pytest
 from tests.support.pod_clusters import pod_cluster
 from trainflow.executors.kubernetes.executor import KubernetesExecutor
 from trainflow.messages.workload import ExecuteTask
+from trainflow.metadata.queries import run_queries
 from trainflow.observability import processes
 from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
@@ -343,3 +344,15 @@ def test_queued_attempt_of_an_engine_that_ended_goes_on_or_is_made_anew(tmp_path
                 assert second.outcomes(run) == (["success"] if made else ["undelivered", "success"])
                 assert (second.task(run).lost, second.task(run).failures) == (0, 0)
                 pods_are_gone(second, cluster)
+
+
+def test_pod_of_an_attempt_that_is_cancelled_before_it_began_is_deleted(tmp_path: Path) -> None:
+    with engine_with(tmp_path) as (engine, cluster):
+        cluster.kubelet.let_schedule("no node")
+        run = engine.trigger("contract_says")
+        engine.until(cluster.pods)
+        with engine.engine.database.transaction() as connection:
+            row, now = run_queries.by_id(connection, run), engine.engine.clock.now()
+            run_queries.cancel(connection, row, engine.engine.versions, now, note="not wanted", mirrored=False)
+        engine.engine.reactor.wake()
+        pods_are_gone(engine, cluster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +40,8 @@ class _PodAttempt:
         self.pod: PodSummary | None = None
         #: where its pod was made
         self.place: PodPlace | None = None
+        #: namespaces in which it has none
+        self.not_in: set[str] = set()
         self.seen = self.begun = False
         #: a pod was asked for, and it is not known yet whether it is there
         self.pending = workload is not None
@@ -217,14 +220,26 @@ class KubernetesExecutor(Executor):
         for key, pod in found.items():
             self._event("MODIFIED", key, pod)
         for key, attempt in list(self._attempts.items()):
-            gone = attempt.pod is not None and attempt.pod.place.namespace == namespace
-            if key not in found and (gone or attempt.workload is None) and attempt.asked < at:
+            if key in found or attempt.asked >= at:
+                continue
+            if attempt.pod is not None and attempt.pod.place.namespace == namespace:
                 self._event("DELETED", key, attempt.pod)
+            elif attempt.workload is None and attempt.pod is None:
+                self._not_found(key, attempt, namespace)
+
+    def _not_found(self, key: AttemptKey, attempt: _PodAttempt, namespace: str) -> None:
+        """Look at an attempt of another engine that has no pod in any namespace: one that has begun is heard or not."""
+        attempt.not_in.add(namespace)
+        if len(attempt.not_in) == len(self._watches):
+            attempt.asked = -math.inf
+            self._look(key, attempt)
 
     def _event(self, kind: str, key: AttemptKey, pod: PodSummary | None) -> None:
         attempt = self._attempts.get(key)
         if attempt is None:
-            if pod is not None and kind != "DELETED":
+            if pod is not None and kind == "DELETED":
+                self._leftovers.pop(pod.place, None)
+            elif pod is not None:
                 self._leftover(key, pod)
             return
         if kind == "DELETED":
@@ -288,8 +303,13 @@ class KubernetesExecutor(Executor):
         self._writer.delete(place)
 
     def _leftover(self, key: AttemptKey, pod: PodSummary) -> None:
-        """Delete a pod that no attempt here has, when it ended and its attempt is over, or was over long ago."""
+        """Delete a pod that no attempt here has, when it ended and its attempt is over, or was over long ago; and one
+        that has not begun, and is not waited for any more."""
+        if pod.deleting:
+            return
         if not pod.ended:
+            if pod.phase == "Pending" and self._host.has_begun(key):
+                self._delete(pod.place)
             return
         since = self._leftovers.setdefault(pod.place, self._now)
         if self._host.has_reported(key) or self._now - since >= _KEPT_SECONDS:
