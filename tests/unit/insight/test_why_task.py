@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.insight.why_task import TaskWaitFacts, explain_wait
+from trainflow.insight.why_task import TaskWaitFacts, explain_wait, handed_to
 from trainflow.serialization.document import TaskDocument
 from trainflow.states import DagRunState, TriggerRule
 from trainflow.states import TaskInstanceState as T
@@ -121,3 +121,11 @@ QUEUED_RUN = {"run_state": DagRunState.QUEUED}
 )
 def test_explain_task_returns_sentence(given: dict[str, Any], sentence: str | None) -> None:
     assert why(**given) == sentence
+
+
+def test_task_that_was_handed_over_says_what_its_executor_says_of_it() -> None:
+    said = handed_to("gpu", NOW, None, "pod p waits: no node takes it (0/3 nodes are available)", LATER)
+    assert said == (
+        "was handed to executor 'gpu' at 2026-01-02 03:04:05 UTC, no worker has begun it for 60 s: "
+        "pod p waits: no node takes it (0/3 nodes are available)"
+    )
