@@ -137,14 +137,16 @@ class PagesApplication:
         except TrainflowError as error:
             answer = _problem(error)
         until = self.site.clock.monotonic() + _KEPT_SECONDS
-        return _Kept(_of(numbers, answer.topics), until, answer, self._rendered(answer, request))
+        version = _of(numbers, answer.topics)
+        return _Kept(version, until, answer, self._rendered(answer, request, version))
 
-    def _rendered(self, answer: Answer, request: Request) -> bytes:
+    def _rendered(self, answer: Answer, request: Request, version: tuple[int, ...] = ()) -> bytes:
         values = {"topics": answer.topics, "base": base_of(request), "path": _path(request), **answer.values}
         values |= {
             "engine": self.site.feed.engine,
             "project": self.site.workspace.project.root.name,
             "files": self._static.version,
+            "version_of_page": "-".join(map(str, version)),
         }
         return render(answer.template, values).encode("utf-8", "replace")
 
@@ -196,8 +198,11 @@ class PagesApplication:
 
     async def _events(self, request: Request) -> Response:
         topics = request.query_params.getlist("topic")[:64]
+        version = request.query_params.get("version", "")
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self.site.feed.events(topics), headers=headers, media_type="text/event-stream")
+        return StreamingResponse(
+            self.site.feed.events(topics, version), headers=headers, media_type="text/event-stream"
+        )
 
     async def _static_file(self, request: Request) -> Response:
         return self._static.answer(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -82,12 +82,15 @@ class Feed:
         with self._lock:
             self._tell(set(topics), self.engine)
 
-    async def events(self, topics: Collection[str]) -> AsyncIterator[bytes]:
-        """The stream of one page, in the form of server-sent events."""
+    async def events(self, topics: Sequence[str], version: str = "") -> AsyncIterator[bytes]:
+        """The stream of one page, in the form of server-sent events. `version`: the numbers of its topics when it was
+        made; what has changed since is told at once."""
         subscriber = Subscriber(topics)
         self._add(subscriber)
         try:
             yield b"retry: 1000\n\n" + _event("engine", self.engine)
+            if version and version != "-".join(str(self._numbers.get(topic, 0)) for topic in topics):
+                yield _event("changed", sorted(topics))
             while not self._ended.is_set():
                 try:
                     await asyncio.wait_for(subscriber.wake.wait(), _ALIVE_SECONDS)

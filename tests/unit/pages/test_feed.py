@@ -91,3 +91,21 @@ def test_page_is_told_of_its_topics_and_of_the_engine(clock: ManualClock) -> Non
     assert b'event: engine\ndata: {"state":"none"' in asyncio.run(listen(engine_ends))
     assert feed.watched == frozenset()
     feed.close()
+
+
+def test_what_changed_before_the_stream_began_is_told_at_once(clock: ManualClock) -> None:
+    feed, world = _feed(clock)
+    made_at = feed.numbers()["run:d/1"]
+    world.topics["run:d/1"] = "running"
+    clock.advance(timedelta(seconds=1))
+    feed.numbers()
+
+    async def first(version: str) -> list[bytes]:
+        stream = feed.events(["run:d/1"], version)
+        told = [await anext(stream)]
+        told.append(await asyncio.wait_for(anext(stream), 10))
+        await stream.aclose()  # type: ignore[attr-defined]
+        return told
+
+    assert asyncio.run(first(str(made_at)))[1] == b'event: changed\ndata: ["run:d/1"]\n\n'
+    feed.close()

@@ -21,7 +21,7 @@ const AXIS = 22;
 const LABEL = 16;
 const GAP = 6;
 const DAY = 86_400_000;
-const GLYPHS = { promotion: "▲", rewind: "↶", fork: "⑂", adoption: "⑂", stop: "■", regrid: "▦", head: "◆" };
+const GLYPHS = { promotion: "▲", rewind: "↶", fork: "├", adoption: "├", stop: "■", regrid: "▦", head: "◆" };
 
 let colors = [];
 let ink = "#000";

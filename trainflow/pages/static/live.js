@@ -25,7 +25,8 @@ function say(state, sentence) {
 function open() {
   if (stream || document.hidden || "silent" in body.dataset) return;
   const query = topics.map((topic) => "topic=" + encodeURIComponent(topic)).join("&");
-  stream = new EventSource(body.dataset.base + "events?" + query);
+  // what has changed since the page was made is told at once
+  stream = new EventSource(`${body.dataset.base}events?${query}&version=${body.dataset.version}`);
   let lost = false;
   stream.addEventListener("engine", (event) => {
     const news = JSON.parse(event.data);
@@ -60,7 +61,11 @@ async function refresh() {
   fetching = true;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (answer.ok) replace(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    if (answer.ok) {
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      body.dataset.version = fresh.body.dataset.version;
+      replace(fresh);
+    }
     document.dispatchEvent(new CustomEvent("refreshed"));
   } catch {
     // the stream says that the server is away
@@ -131,6 +136,7 @@ theme.addEventListener("click", () => {
   show();
   document.dispatchEvent(new CustomEvent("themed"));
 });
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 theme.hidden = false;
 show();
 open();
