@@ -6,9 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.insight.chains.partition_ranges import PartitionRanges, PartitionStatus
 from trainflow.samples.partitions import place_of, shift
 from trainflow.samples.spec import Samples
+
+#: start, exclusive end, and what lies there
+SeenStretch = tuple[datetime, datetime, PartitionStatus]
 
 STATES = tuple(PartitionStatus)
 _CODES = {each.value: code for code, each in enumerate(STATES)}
@@ -56,6 +60,23 @@ def wire(
         "ranges": compact(found.ranges),
         "marks": [[place_of(samples, at), kind, text, link] for at, kind, text, link in marks],
     }
+
+
+def still_true(seen: Iterable[SeenStretch], state: ChainState) -> list[SeenStretch]:
+    """What a look at the samples found, as far as the chain has not gone on since: what it says now counts."""
+    edge, holes = state.edge, [each.hole for each in state.holes]
+    found: list[SeenStretch] = []
+    for start, end, status in seen:
+        if status is PartitionStatus.LATE:
+            fits = any(hole.start <= start < hole.end for hole in holes)
+        elif status is PartitionStatus.REPUBLISHED:
+            fits = state.watermark is not None and start < state.watermark
+        else:
+            start = start if edge is None else max(start, edge)
+            fits = start < end
+        if fits:
+            found.append((start, end, status))
+    return found
 
 
 def compact(ranges: Sequence[tuple[int, int, str]]) -> list[int]:

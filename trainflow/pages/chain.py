@@ -103,7 +103,8 @@ def _rows(site: Site, opened: OpenedChain, key: ChainKey) -> list[CalendarRow]:
 def _ranges(site: Site, opened: OpenedChain, samples: Samples, snapshot: DagSnapshot) -> PartitionRanges:
     """The ranges with what is under way and what was seen of the samples last; a look at them is taken beside, and the
     page is told when it has come."""
-    stretches = [*site.seen_of(opened, _look), *training_seen(site.workspace, snapshot.dag_id)]
+    seen = drawing.still_true(site.seen_of(opened, _look), opened.ledger.state())
+    stretches = [*seen, *training_seen(site.workspace, snapshot.dag_id)]
     return partition_ranges(opened.ledger, samples, site.now, Seen(stretches))
 
 

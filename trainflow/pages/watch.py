@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: what was asked of samples is good for so many seconds
 FRESH_SECONDS = 15.0
+#: where a run has ended since, which may have committed
+_FRESH_AFTER_RUN_SECONDS = 2.0
 #: a first answer is waited for so many seconds: later ones come by the stream
 _PATIENCE_SECONDS = 1.5
 #: lags that are remembered of a chain: what a sparkline shows
@@ -35,6 +37,8 @@ class WatchedChain:
         self.snapshot = snapshot
         self.status: ChainStatus | None = None
         self.asked_at = float("-inf")
+        #: the run that had ended last when it was asked about
+        self.last_run: str | None = None
         self.future: Future[None] | None = None
         self.lags: deque[float] = deque(maxlen=_TREND)
 
@@ -125,9 +129,11 @@ class ChainWatch:
         with self._lock:
             watched = self._chains.setdefault(snapshot.dag_id, WatchedChain(snapshot))
             watched.snapshot = snapshot
-            due = self._clock.monotonic() - watched.asked_at >= FRESH_SECONDS
+            last = snapshot.last.run_id if snapshot.last is not None else None
+            fresh = FRESH_SECONDS if watched.last_run == last else _FRESH_AFTER_RUN_SECONDS
+            due = self._clock.monotonic() - watched.asked_at >= fresh
             if due and snapshot.chain is not None and (watched.future is None or watched.future.done()):
-                watched.asked_at = self._clock.monotonic()
+                watched.asked_at, watched.last_run = self._clock.monotonic(), last
                 watched.future = self._pool.submit(self._look, snapshot, watched, now)
             return watched
 

@@ -6,8 +6,10 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.insight.chains.partition_ranges import PartitionRanges
-from trainflow.pages.calendar import STATES, compact, counts, wire
+from trainflow.checkpoints.ledger.entries import Adoption, Author, HoleRecord
+from trainflow.checkpoints.ledger.state import ChainState, LineHole
+from trainflow.insight.chains.partition_ranges import PartitionRanges, PartitionStatus
+from trainflow.pages.calendar import STATES, compact, counts, still_true, wire
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import day
 
@@ -56,3 +58,23 @@ def test_two_hundred_thousand_partitions_are_less_than_fifty_kilobytes() -> None
     marks = [(day(place), "promotion", "promoted checkpoint 7 to champion", "") for place in range(40)]
     body = msgspec.json.encode(wire(_found(ranges, 200_200), SAMPLES, marks))
     assert len(body) < 50 * 1024
+
+
+def test_look_that_is_old_does_not_cover_what_was_trained_since() -> None:
+    state = ChainState(
+        start=Adoption(sequence=1, previous="", at=day(0), by=Author(), uri="x", watermark=day(6), files=[]),
+        recorded=[LineHole(1, HoleRecord(day(2), day(3), "missing"))],
+    )
+    seen = [
+        (day(1), day(2), PartitionStatus.LATE),
+        (day(2), day(3), PartitionStatus.LATE),
+        (day(4), day(5), PartitionStatus.REPUBLISHED),
+        (day(4), day(5), PartitionStatus.READY),
+        (day(5), day(8), PartitionStatus.READY),
+        (day(7), day(8), PartitionStatus.REPUBLISHED),
+    ]
+    assert still_true(seen, state) == [
+        (day(2), day(3), PartitionStatus.LATE),
+        (day(4), day(5), PartitionStatus.REPUBLISHED),
+        (day(6), day(8), PartitionStatus.READY),
+    ]
