@@ -20,7 +20,7 @@ from trainflow.checkpoints.ledger import fold, missing_checkpoints, missing_entr
 from trainflow.checkpoints.ledger_changes import prune, regrid
 from trainflow.checkpoints.saves import intermediate_saves
 from trainflow.checkpoints.upkeep import changed_samples, retention
-from trainflow.operators import checkpoint, samples, trigger_dagrun
+from trainflow.operators import checkpoint, data_checker, trigger_dagrun
 from trainflow.operators.chain import automatic_rewinds, chain_operator
 from trainflow.operators.training import save_points
 from trainflow.samples.files import file_binding
@@ -107,8 +107,8 @@ def forget_the_base(patch: pytest.MonkeyPatch) -> None:
 
 def train_beyond_the_base(patch: pytest.MonkeyPatch) -> None:
     """A split goes on after what the base has trained on."""
-    patch.setattr(samples.Head, "bounds", ())
-    patch.setattr(samples.Head, "upstream_of", lambda self, *_: self.candidates[0] if self.candidates else None)
+    patch.setattr(data_checker.Head, "bounds", ())
+    patch.setattr(data_checker.Head, "upstream_of", lambda self, *_: self.candidates[0] if self.candidates else None)
 
 
 def stay_when_the_base_goes_back(patch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def forget_a_stop(patch: pytest.MonkeyPatch) -> None:
 
 def forget_what_was_skipped(patch: pytest.MonkeyPatch) -> None:
     """The split after a skip does not record it."""
-    patch.setattr(samples, "after_skips", lambda split, *_: split)
+    patch.setattr(data_checker, "after_skips", lambda split, *_: split)
     patch.setattr(commit, "raise_unless_next", lambda *_: None)
     patch.setattr(fold, "refuses", lambda *_: None)
 

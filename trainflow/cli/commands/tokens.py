@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
 import typer
 
 from trainflow.cli.arguments import duration_of, person
@@ -56,6 +55,8 @@ def list_tokens(as_json: bool = JSON_OPTION) -> None:
 
     JSON: [{name, role, state (valid | revoked | expired), created_at, created_by, expires_at, revoked_at}].
     """
+    import msgspec
+
     from trainflow.clock import SystemClock
     from trainflow.insight import tokens as insight
 
