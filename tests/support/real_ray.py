@@ -22,10 +22,11 @@ _SCRIPT = """
 ip link set lo up
 export RAY_USAGE_STATS_ENABLED=0 RAY_agent_register_timeout_ms=120000
 for turn in $(seq {tries}); do
-    nice -n -10 {ray} start --head --num-cpus=4 --dashboard-host=127.0.0.1 --dashboard-port=8265 \
-        --object-store-memory=100000000 --temp-dir={folder}/$turn >{folder}/start.log 2>&1 && break
+    {ray} start --head --num-cpus=4 --dashboard-host=127.0.0.1 --dashboard-port=8265 \
+        --object-store-memory=100000000 --temp-dir={folder}/$turn >{folder}/start.log 2>&1 && started=1 && break
     {ray} stop --force >/dev/null 2>&1
 done
+[ -n "$started" ] || {{ tail -n 3 {folder}/start.log; exit 1; }}
 trap '{ray} stop --force >/dev/null 2>&1' EXIT
 RAY_DASHBOARD=http://127.0.0.1:8265 "$@"
 """

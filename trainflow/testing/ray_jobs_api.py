@@ -222,9 +222,10 @@ class RayJobsServer:
         elif code == 0:
             job.exit_code, job.status = code, "SUCCEEDED"
         else:
-            tail = log.read_text(errors="replace")[-20_000:]
+            own = f"Running entrypoint for job {name}: {job.request['entrypoint']}\n"
+            tail = (log.read_text(errors="replace") + own)[-20_000:]
             said = f"Job entrypoint command failed with exit code {code}"
-            logs = f", last available logs (truncated to 20,000 chars):\n{tail}" if tail else ". No logs available."
+            logs = f", last available logs (truncated to 20,000 chars):\n{tail}"
             job.exit_code, job.message, job.status = code, said + logs, "FAILED"
 
     def _takes(self, job: _Job) -> bool:

@@ -124,6 +124,7 @@ def test_load_all_problems_are_told_with_places(load: Load) -> None:
         ("retention: {keep_best: auc}", "9:24: retention.keep_best: expected a section of keys (metric, "),
         ("description: 3", "9:14: description: expected text (quote it); got 3 (a number)"),
         ("branch: a/b", "9:9: branch: 'a/b' cannot name"),
+        ("commit: {nodes: 2}", "9:10: unknown key 'nodes' in section 'commit'; allowed: retries"),
         ("evaluate: {}", "9:1: section 'evaluate' lacks the key 'function'"),
         ("store: {ulr: x}", "9:9: unknown key 'ulr' in section 'store'; did you mean 'url'?; allowed: url, "),
         ("init_from: a/b/c/d", "9:12: init_from='a/b/c/d' names no checkpoint: write 'pipeline/stage/branch'"),
@@ -145,6 +146,12 @@ def test_load_wrong_line_is_named(load: Load, line: str, told: str) -> None:
     [
         ("command: [python, train.py]", "retries: 1", "give either 'function' or 'command'"),
         ("command: [python, train.py]", "{command: [x], function: 'json:loads'}", "give either"),
+        (
+            "command: [python, train.py]",
+            "command: [x]\n  nodes: 0",
+            "train.nodes: should be greater than or equal to 1",
+        ),
+        ("command: [python, train.py]", "command: [x]\n  nodes: 1.5", "train.nodes: expected a whole number; got 1.5"),
         ("command: [python, train.py]", "command: python train.py", "train.command: expected a list"),
         ("command: [python, train.py]", "command: python 'a b.py'", '(text); write ["python", "a b.py"]'),
         ("start: 2013-01-01", "start: 2013-01-01\n  end: 2013-01-01", "'end' must be after 'start'"),

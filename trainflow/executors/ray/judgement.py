@@ -41,9 +41,13 @@ def judge(job: RayJob | None, has_begun: Callable[[], bool], has_reported: Calla
 
 
 def _one_line(message: str | None) -> str:
-    """What Ray says, and the last line of the log that it puts below."""
-    lines = [line.strip() for line in (message or "").splitlines() if line.strip()]
+    """What Ray says, and the last line of the job in the log that it puts below: its own lines come in between."""
+    lines = [line.strip() for line in (message or "").splitlines() if line.strip() and not _of_ray(line)]
     if not lines:
         return "it does not say why"
     first = lines[0].partition(", last available logs")[0]
     return first[:300] if len(lines) == 1 else f"{first[:300]}: {lines[-1][:300]}"
+
+
+def _of_ray(line: str) -> bool:
+    return line.startswith("Running entrypoint for job ") or " job_manager.py:" in line

@@ -11,7 +11,8 @@ from trainflow.messages.workload import ProcessExit
 WAITS = "Job has not started yet. It may be waiting for resources (CPUs, GPUs, …) to become available."
 FAILED = (
     "Job entrypoint command failed with exit code 1, last available logs (truncated to 20,000 chars):\n"
-    "loading\nerror: the project is not there\n"
+    "2026-11-30 07:59:21,284\tINFO job_manager.py:581 -- Runtime env is setting up.\n"
+    "loading\nerror: the project is not there\nRunning entrypoint for job a-0: exec trainflow execute-workload\n"
 )
 
 
