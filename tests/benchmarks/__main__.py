@@ -18,6 +18,7 @@ NAMES = (
         "waits",
         "pages",
     ),
+    "rest",
     "celery_redis",
     "store_requests",
     "databases",

@@ -208,6 +208,16 @@ def test_log_whose_path_leads_out_of_the_home_is_not_read(tmp_path: Path) -> Non
         assert rest.get("/dags/d/dagRuns/r2/taskInstances/a/logs/1", 404)["title"] == "NotFound"
 
 
+def test_chain_of_a_file_that_no_engine_has_read_is_shown(rest: RestApi) -> None:
+    yaml = (rest.root / "pipelines" / "flights.yaml").read_text().replace("flights", "trains")
+    (rest.root / "pipelines" / "trains.yaml").write_text(yaml)
+    try:
+        found = rest.get("/chains/trains/main/main/partitions")
+        assert (found["ranges"], found["head"], found["length"]) == ([], 0, "1d")
+    finally:
+        (rest.root / "pipelines" / "trains.yaml").unlink()
+
+
 def test_plan_and_samples_are_asked_of_the_storage(rest: RestApi) -> None:
     assert rest.get(f"{CHAIN}/plan")["outcome"] in ("caught_up", "waiting")
     found = rest.get(f"{CHAIN}/samples?since=2013-01-01T00:00:00Z&until=2013-01-04T00:00:00Z")

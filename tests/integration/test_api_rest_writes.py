@@ -128,7 +128,7 @@ def test_task_that_works_on_a_chain_is_never_marked_as_done(rest: RestApi) -> No
 
 
 def test_pools_are_made_changed_and_deleted(rest: RestApi) -> None:
-    assert rest.post("/pools", {"name": "gpu", "slots": 2})["open_slots"] == 2
+    assert rest.post("/pools", {"name": "gpu", "slots": 2}, 201)["open_slots"] == 2
     assert rest.post("/pools", {"name": "gpu", "slots": 2}, 409)["title"] == "PoolExists"
     assert rest.patch("/pools/gpu", {"slots": 3})["slots"] == 3
     assert rest.ask("DELETE", "/pools/gpu").status == 204

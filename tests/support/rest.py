@@ -64,12 +64,17 @@ class RestApi(NamedTuple):
         return answer
 
 
-def write_chain(root: Path) -> ChainWriter:
-    """The chain flights/main/main in the store of a project: days 0 to 8, day 5 is a hole; checkpoint 2 is promoted."""
+def write_pipeline(root: Path) -> None:
+    """The pipeline `flights` in a project."""
     (root / "pipelines").mkdir(exist_ok=True)
     (root / "configs").mkdir(exist_ok=True)
     (root / "configs" / "trainflow.toml").write_text("")
     (root / "pipelines" / "flights.yaml").write_text(YAML)
+
+
+def write_chain(root: Path) -> ChainWriter:
+    """The chain flights/main/main in the store of a project: three checkpoints of days 0 to 8, day 5 is a hole."""
+    write_pipeline(root)
     writer = ChainWriter(LocalStore(root / "checkpoints"), root / "scratch", ChainKey("flights"))
     writer.commit(split=split_of(0, 4), metrics={"auc": 0.6})
     writer.commit(split=split_of(4, 3, [5]), metrics={"auc": 0.7}, evaluation={"auc": 0.65})
@@ -85,13 +90,13 @@ def rest_api(root: Path, *, database_url: str | None = None, **api: Any) -> Iter
     settings = Settings(api=ApiSettings(**api), tracking=TrackingSettings(enabled=False))
     with control_plane(root, settings=settings, database_url=database_url) as plane:
         plane.add_dag("d", empty_task("a"), empty_task("b", "a"), tags=["x"], description="two tasks")
-        _know_the_chain(plane)
+        know_pipeline(plane)
         _two_runs(plane)
         with running_api(plane, plane.settings) as running:
             yield RestApi(running, plane, root)
 
 
-def _know_the_chain(plane: ControlPlane) -> None:
+def know_pipeline(plane: ControlPlane) -> None:
     """As if an engine had read the file."""
     with Workspace(plane.project, plane.settings) as workspace:
         (document,) = read_pipeline(workspace, plane.project.root / "pipelines/flights.yaml", {}).documents

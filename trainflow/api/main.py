@@ -8,6 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
+from trainflow.api.connections import share_processor
 from trainflow.api.server import ApiServer, stopping
 from trainflow.bootstrap import freeze_imports
 from trainflow.clock import SystemClock
@@ -32,6 +33,7 @@ def main(root: str, descriptor: str) -> int:
     try:
         server = ApiServer(project, settings, SystemClock(), socket.socket(fileno=int(descriptor)))
         freeze_imports()
+        share_processor()
         with stopping(server):
             server.run()
     except TrainflowError as error:

@@ -112,7 +112,7 @@ def _responses(endpoint: Endpoint, answer: dict[str, Any], problem: dict[str, An
     shown = {} if endpoint.answer is bytes else {"example": example_of(endpoint.answer)}
     content = {media: {"schema": answer, **(shown if media != BYTES else {})} for media in endpoint.media}
     unchanged = {} if endpoint.writes else {"304": {"description": "it is what If-None-Match names"}}
-    return {"200": {"description": "done", "content": content}, **unchanged, **problems}
+    return {str(endpoint.success): {"description": "done", "content": content}, **unchanged, **problems}
 
 
 def schemas_of(types: Sequence[Any], template: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -60,7 +60,7 @@ class ApiCall(Generic[Q, B]):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One method of one path. `answer`: of 200 (`None`: 204 without a body); `media`: of its answers."""
+    """One method of one path. `answer`: None: 204 without a body; `media`: of its answers."""
 
     method: str
     path: str
@@ -71,6 +71,8 @@ class Endpoint:
     body: Any
     answer: Any
     media: tuple[str, ...] = (JSON,)
+    #: of an answer with a body
+    success: int = 200
     #: Airflow has it, with this path and these shapes
     is_airflows: bool = False
     #: a problem that this one may answer with, beside those of all

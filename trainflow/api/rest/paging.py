@@ -26,7 +26,7 @@ class CursorPaged(Paged, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `order_by`: `id` the oldest first, `-id` the newest."""
 
     cursor: Annotated[str, Meta(max_length=200)] | None = None
-    order_by: Literal["id", "-id", "run_after", "-run_after"] = "id"
+    order_by: Literal["id", "-id"] = "id"
 
     @property
     def page(self) -> PageRequest:

@@ -99,7 +99,7 @@ class PoolPatchQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     update_mask: list[Literal["slots", "description", "include_deferred"]] = msgspec.field(default_factory=list)
 
 
-@pools.post("/pools")
+@pools.post("/pools", success=201)
 def post_pool(call: ApiCall[NoQuery, PoolBody]) -> PoolShape:
     """Create a pool."""
     body = call.body

@@ -86,9 +86,9 @@ class Writes:
     def _noted(self, endpoint: Endpoint, call: ApiCall[Any, Any]) -> tuple[int, bytes | None]:
         """What the endpoint answers; in the event log, unless nothing was changed."""
         if isinstance(call.body, DryRun) and call.body.dry_run:
-            return _encoded(endpoint.handler(call))
+            return _encoded(endpoint, call)
         try:
-            answer = _encoded(endpoint.handler(call))
+            answer = _encoded(endpoint, call)
         except Exception as error:
             self._note(endpoint, call, type(error).__name__)
             raise
@@ -113,8 +113,9 @@ class Writes:
         self._workspace.database.write(write)
 
 
-def _encoded(answer: Any) -> tuple[int, bytes | None]:
-    return (204, None) if answer is None else (200, msgspec.json.encode(answer))
+def _encoded(endpoint: Endpoint, call: ApiCall[Any, Any]) -> tuple[int, bytes | None]:
+    answer = endpoint.handler(call)
+    return (204, None) if answer is None else (endpoint.success, msgspec.json.encode(answer))
 
 
 def _chain(call: ApiCall[Any, Any]) -> dict[str, str]:

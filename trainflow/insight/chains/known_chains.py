@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.errors import NotFound, PipelineFileError
+from trainflow.errors import InputError, NotFound, PipelineFileError
 from trainflow.messages.parsed_file import ChainAccess
 from trainflow.metadata.queries import status_queries
 from trainflow.near_names import did_you_mean
@@ -89,7 +89,7 @@ def known_chain(workspace: Workspace, key: ChainKey) -> KnownChain:
     every = known_chains(workspace)
     for each in every:
         if _names(each.chain.document) == (key.pipeline, key.stage, key.branch):
-            return each
+            return each if each.document is not None else _read(each)
     for each in every:
         if (each.chain.document.pipeline, each.chain.document.stage) == (key.pipeline, key.stage):
             document = msgspec.structs.replace(each.chain.document, branch=key.branch)
@@ -98,6 +98,16 @@ def known_chain(workspace: Workspace, key: ChainKey) -> KnownChain:
                 return forked
     names = ["/".join(_names(each.chain.document)) for each in every]
     raise NotFound(f"no chain is called {key}{did_you_mean(str(key), names)}")
+
+
+def _read(named: KnownChain) -> KnownChain:
+    """A chain whose file no engine has read: its names do not say where its samples are."""
+    try:
+        file, chain = read_again(named)
+    except InputError:
+        return named  # its ledger can be asked about all the same
+    document = next((each for each in file.documents if each.dag_id == chain.dag_id), None)
+    return KnownChain(chain, named.path, document)
 
 
 def _names(document: ChainDocument) -> tuple[str, str, str]:
