@@ -236,12 +236,12 @@ def _in_small_parts(filesystem: Any, size: int) -> dict[str, int]:
     known = signature(send).parameters if send is not None else {}
     if "chunksize" not in known:
         return {}
-    parts = parts_of(size)
+    part_bytes, at_once = parts_of(size)
     if "max_concurrency" in known:
         # each part is there twice on its way
-        return {"chunksize": parts.part_bytes, "max_concurrency": max(1, parts.at_once // 2)}
+        return {"chunksize": part_bytes, "max_concurrency": max(1, at_once // 2)}
     # one part after the other
-    return {"chunksize": -(-2 * parts.part_bytes // _CHUNK_UNIT) * _CHUNK_UNIT}
+    return {"chunksize": -(-2 * part_bytes // _CHUNK_UNIT) * _CHUNK_UNIT}
 
 
 def _moment(value: Any) -> datetime | None:
