@@ -119,6 +119,24 @@ def test_chain_over_kubernetes_whose_pods_are_killed_is_that_of_one_machine(
             assert digest(project) == digest(undisturbed)
 
 
+def test_chain_over_celery_whose_broker_is_killed_is_that_of_one_machine(
+    tmp_path: Path, undisturbed: LiveProject
+) -> None:
+    """What was in it is gone: messages that no worker had taken are sent again."""
+    with local_broker(tmp_path / "broker") as broker:
+        executor = f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 3}}'
+        with fleet(tmp_path / "fleet", executor, undisturbed) as project, celery_worker(project):
+
+            def kill() -> bool:
+                broker.stop()
+                broker.start()
+                return True
+
+            trains_while(project, kill, times=2)
+            assert_trained_exactly_once(project, DAYS)
+            assert digest(project) == digest(undisturbed)
+
+
 class _Worker:
     def __init__(self, project: LiveProject) -> None:
         self._project = project
