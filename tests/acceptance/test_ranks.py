@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -203,6 +204,22 @@ def test_ranks_told_to_stop_save_and_go_on(ranked: LiveProject) -> None:
     assert_trained(ranked)
     # what was gathered at the step in which it was told is in the save
     assert begun(ranked) == [(0, 3)] * 3 + [(30, 3)] * 3
+
+
+def test_ranks_end_with_process_of_attempt_that_is_killed(ranked: LiveProject) -> None:
+    disturb(ranked, "hold-0-1")
+    running = ranked.begin_start(FILE)
+    wait_for(
+        lambda: not list((ranked.root / "disturbances").glob("hold*")) and len(ranked.journal()) == 3,
+        "a rank that holds",
+    )
+    first, *_ = ranks_of_last_attempt(ranked)
+    attempt = int(Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(attempt, signal.SIGKILL)
+    ended = running.wait()
+    assert ended.code == 0, ended.output
+    assert outcomes(ranked) == ["lost", "success"]
+    assert_trained(ranked)
 
 
 def test_ranks_over_http_train_each_row_once(ranked: LiveProject) -> None:
