@@ -204,9 +204,10 @@ class OfficialClient:
             said += call.read_stdout(timeout=0)
             if stdin and stdin in said:
                 # the client cannot say that there is no more to read
-                call.close()
+                call.sock.shutdown()
                 return str(said)
-        call.close()
+        # its own `close` leaves the socket open where the server has closed first
+        call.sock.shutdown()
         if call.returncode != 0:
             raise Ran(call.returncode, said)
         return said
