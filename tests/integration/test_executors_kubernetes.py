@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.support.pod_clusters import pod_cluster
+from trainflow.clock import SystemClock
+from trainflow.executors.kubernetes.cluster import Cluster
 from trainflow.executors.kubernetes.executor import KubernetesExecutor
-from trainflow.messages.workload import ExecuteTask
+from trainflow.executors.kubernetes.options import KubernetesOptions
+from trainflow.executors.kubernetes.pod import PodPlace, pod_of
+from trainflow.executors.kubernetes.pod_writer import PodWriter
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.metadata.queries import run_queries
 from trainflow.observability import processes
 from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
@@ -323,6 +329,40 @@ def test_pod_is_made_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
         engine.turn(0.5)
         assert len(cluster.pods()) == 1
         goes_on(engine, run)
+
+
+class _Made:
+    """Notes what a writer says."""
+
+    def __init__(self) -> None:
+        self.places: list[PodPlace] = []
+        self.problems: list[str] = []
+
+    def on_made(self, workload: ExecuteTask, place: PodPlace) -> None:
+        self.places.append(place)
+
+    def on_put_back(self, workload: ExecuteTask, reason: str) -> None:
+        self.problems.append(reason)
+
+    def on_refused(self, workload: ExecuteTask, reason: str) -> None:
+        self.problems.append(reason)
+
+
+def test_two_schedulers_make_one_pod_and_one_secret(tmp_path: Path) -> None:
+    workload = ExecuteTask(AttemptKey("a"), 1, "d", "r", "t", -1, DagSource("p.py"), "/p", "/p/.trainflow", "/a.log")
+    options, clock = KubernetesOptions(image="any", secret=True, command=["sleep", "60"]), SystemClock()
+    with pod_cluster(tmp_path) as (cluster, config):
+        asked = replace(options, kubeconfig=str(config))
+        said = [_Made(), _Made()]
+        writers = [PodWriter(lambda: Cluster(asked, clock, tmp_path), each, clock) for each in said]
+        for engine, writer in enumerate(writers):
+            pod = pod_of(workload, asked, "", templates=[], engine=f"e{engine}", stop_grace_seconds=1)
+            writer.make(workload, pod, secret=True)
+        for writer in writers:
+            writer.end()
+        assert [each.problems for each in said] == [[], []]
+        assert said[0].places == said[1].places
+        assert len(cluster.pods()) == len(cluster.store.listing(SECRETS, "default")[1]) == 1
 
 
 @pytest.mark.parametrize("made", [True, False])
