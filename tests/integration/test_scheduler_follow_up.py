@@ -78,6 +78,18 @@ def test_stale_outcome_queues_nothing(plane: ControlPlane, run: int, work: Execu
     assert plane.tick() == []
 
 
+def test_ends_of_wide_run_are_decided_together_by_next_tick(plane: ControlPlane) -> None:
+    plane.add_dag("wide", empty_task("a"), empty_task("b"), empty_task("c", "a"), empty_task("d", "b"))
+    run = plane.add_run("wide")
+    first, second = plane.tick()
+    plane.play(first)
+    plane.play(second)
+    assert plane.executor.take() == []
+    assert [workload.task_id for workload in plane.tick()] == ["c", "d"]
+    for workload in (first, second):
+        assert plane.states(run)[workload.task_id] == "success"
+
+
 @pytest.mark.parametrize("state", [OutcomeState.SUCCESS, OutcomeState.SKIPPED])
 def test_outcome_is_kept_when_what_follows_cannot_be_queued(
     plane: ControlPlane, run: int, work: ExecuteTask, state: OutcomeState, monkeypatch: pytest.MonkeyPatch

@@ -227,9 +227,11 @@ class Scheduler:
 
     @property
     def ready(self) -> bool:
-        """Whether nothing else is to be looked at, which the next tick would do at once."""
-        queue = self.task_queue
-        return not (self.draining or self._hints.runs or self._hints.may_start or queue.waits or queue.is_unsure)
+        """Whether nothing else is to be looked at, which the next tick would do at once. Where several tasks of a run
+        are under way, it decides for all that have ended together."""
+        queue, hints = self.task_queue, self._hints
+        waits = hints.runs or hints.may_start or queue.waits or queue.is_unsure
+        return not (self.draining or waits or queue.widest > 1)
 
     def begin(self, connection: Connection, key: AttemptKey) -> Callable[[AppliedChange, datetime], None]:
         """Ask for what deciding about the run of an attempt needs, whose end is written. Call what is returned."""

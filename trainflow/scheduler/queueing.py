@@ -164,6 +164,11 @@ class Limits:
             if task.pool in self._pools:
                 self._pools[task.pool] -= task.pool_slots
 
+    @property
+    def widest(self) -> int:
+        """How many tasks of one run are held, at most."""
+        return max(self._of_run.values(), default=0)
+
     def full_pools(self) -> list[str]:
         """Pools with no slot left: nothing of them needs to be looked at."""
         return sorted(name for name, free in self._pools.items() if free <= 0)

@@ -54,6 +54,8 @@ class TaskQueue:
         self._free = 0
         #: what a transaction queued of which it is not known whether it counts
         self._unsure: list[ExecuteTask] = []
+        #: how many tasks of one run were in the hands of executors the last time, at most
+        self.widest = 0
         #: why task instances that could be queued are not (id → sentence)
         self.refused: dict[int, str] = {}
         #: slots of the local executors of other engines that live, by their ids: they have their share
@@ -120,7 +122,7 @@ class TaskQueue:
                 without_runs=full_runs,
                 without_ids=refused,
             )
-        self._free, self.refused = limits.executors.free, refused
+        self._free, self.widest, self.refused = limits.executors.free, limits.widest, refused
 
     def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
         """Candidates whose limits can be read."""
