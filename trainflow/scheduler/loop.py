@@ -90,6 +90,7 @@ class Scheduler:
         self.task_queue = TaskQueue(
             executor, versions=versions, project=project, settings=settings, service_id=service_id
         )
+        self._hand_over = Phase("hand over", self.task_queue.hand_over)
         #: keeps one run from stopping all others
         self.isolation = Isolation(database, versions, self._was_set_aside, mirrored=settings.tracking.enabled)
         self._hints = Hints(may_start=True, may_queue=True)
@@ -98,9 +99,8 @@ class Scheduler:
         #: running runs that may not take for ever, by id and start; those that have taken too long
         self._time_outs: MonotonicDeadlines[tuple[int, datetime]] = MonotonicDeadlines(clock)
         self._too_long: set[tuple[int, datetime]] = set()
-        #: what was decided together with an outcome, and counts once `notice` is told of it
+        #: what was decided with an outcome, and counts once `notice` is told; or that it is not known whether it counts
         self._decided: AppliedChange | None = None
-        #: it is not known what of the last transaction counts
         self._is_unsure = False
         #: stops queueing, so that an engine can end
         self.draining = False
@@ -150,10 +150,6 @@ class Scheduler:
             Phase("decide and queue", self._decide_and_queue),
             self._hand_over,
         )
-
-    @property
-    def _hand_over(self) -> Phase:
-        return Phase("hand over", self.task_queue.hand_over)
 
     def tick(self) -> None:
         """Do what can be done now. Does nothing, and costs nothing, when no hint says that something is to be done."""
@@ -227,43 +223,32 @@ class Scheduler:
 
     @property
     def ready(self) -> bool:
-        """Whether nothing else is to be looked at, which the next tick would do at once. Where several tasks of a run
-        are under way, it decides for all that have ended together."""
-        queue, hints = self.task_queue, self._hints
-        waits = hints.runs or hints.may_start or queue.waits or queue.is_unsure
-        return not (self.draining or waits or queue.widest > 1)
+        """Whether the next tick has nothing to do. It decides for all tasks of a run that has several under way."""
+        queue, waits = self.task_queue, self._hints.runs or self._hints.may_start
+        return not (self.draining or waits or queue.waits or queue.is_unsure or queue.widest > 1)
 
     def begin(self, connection: Connection, key: AttemptKey) -> Callable[[AppliedChange, datetime], None]:
         """Ask for what deciding about the run of an attempt needs, whose end is written. Call what is returned."""
-        asked, tasks = (
-            run_queries.ask_running_of_attempt(connection, key),
-            task_queries.of_run_of_attempt(connection, key),
-        )
-        return partial(self._follow, connection, asked, tasks)
+        asked = run_queries.ask_running_of_attempt(connection, key)
+        tasks = task_queries.of_run_of_attempt(connection, key)
 
-    def _follow(
-        self,
-        connection: Connection,
-        asked: Callable[[], Any],
-        tasks: TasksOfRuns,
-        change: AppliedChange,
-        now: datetime,
-    ) -> None:
-        self._decided, self._hints = change, Hints(may_start=change.triggered, may_queue=True)
-        row = asked()
-        if row is not None and row.id not in self.isolation.untouchable:
-            self._decide_or_look_again(connection, row, tasks, now)
-        if not (self._hints.runs or self._hints.may_start):
-            self._queue_tasks(now, connection, lambda _run, step: step())
-        if row is not None and not self._database.is_sqlite and tasks.is_any_active(row.id):
-            # another one of them may be ending in another process: neither transaction has seen the other's end
-            self._hints.runs.add(row.id)
+        def decide_and_queue(change: AppliedChange, now: datetime) -> None:
+            self._decided, self._hints = change, Hints(may_start=change.triggered, may_queue=True)
+            row = asked()
+            if row is not None and row.id not in self.isolation.untouchable:
+                self._decide_or_look_again(connection, row, tasks, now)
+            if not (self._hints.runs or self._hints.may_start):
+                self._queue_tasks(now, connection, lambda _run, step: step())
+            if row is not None and not self._database.is_sqlite and tasks.is_any_active(row.id):
+                # another one of them may be ending in another process: neither transaction has seen the other's end
+                self._hints.runs.add(row.id)
+
+        return decide_and_queue
 
     def take_back(self) -> None:
         """Look at everything in the next tick: it is not known whether what was decided counts."""
-        self._decided = None
+        self._decided, self._is_unsure = None, True
         self.task_queue.start_over()
-        self._is_unsure = True
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
@@ -372,8 +357,7 @@ class Scheduler:
             each(row.id, partial(self._start_run, connection, row, now, started))
         self._decide_runs(now, connection, each)
         for move in started:
-            # its row was locked: it is there
-            move.check()
+            move.check()  # its row was locked: it is there
 
     def _start_run(self, connection: Connection, row: Any, now: datetime, started: list[task_queries.Move]) -> None:
         mirrored = self._settings.tracking.enabled
