@@ -14,6 +14,7 @@ from tests.support.rest import RestApi, rest_api
 from trainflow.actions.tokens import create_token, revoke_token
 from trainflow.api.access import MOST_WRONG, WRONG_SECONDS
 from trainflow.api.openapi import openapi_document
+from trainflow.engine.lock import engine_lock
 from trainflow.metadata.queries.token_queries import Role
 from trainflow.workspace.workspace import Workspace
 
@@ -206,6 +207,17 @@ def test_address_of_a_client_is_what_trusted_proxies_say(tmp_path: Any) -> None:
         rest.ask("PATCH", "/dags/d", {"is_paused": True}, status=200, **spoofed)
         (event,) = rest.get("/eventLogs", **headers)["event_logs"]
         assert (event["event"], event["owner"], event["address"]) == ("patch_dag", "api.token", "192.0.2.7")
+
+
+def test_form_of_a_page_that_has_acted_is_an_event(tmp_path: Any) -> None:
+    with rest_api(tmp_path) as rest:
+        with engine_lock(rest.plane.project.home):
+            form = b"dag=d&paused=yes"
+            media = "application/x-www-form-urlencoded"
+            answer = rest.api.ask("POST", "/do/pause", form, Content_Type=media, Origin=rest.api.url)
+        assert answer.status == 303, answer
+        (event,) = rest.get("/eventLogs")["event_logs"]
+        assert (event["event"], event["owner"], event["address"]) == ("do_pause", "local", "127.0.0.1")
 
 
 def test_address_that_a_stranger_claims_is_not_believed(opened: RestApi) -> None:

@@ -6,11 +6,12 @@ import hashlib
 import hmac
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from trainflow.api.callers import Caller, Role
 from trainflow.clock import Clock
-from trainflow.metadata.queries import token_queries
+from trainflow.metadata.queries import event_queries, token_queries
+from trainflow.metadata.queries.event_queries import ApiEvent
 from trainflow.settings.api_address import asks_for_tokens
 from trainflow.settings.model import ApiSettings
 from trainflow.workspace.workspace import Workspace
@@ -38,7 +39,7 @@ class Access:
         workspace: Workspace,
         clock: Clock,
         api: ApiSettings,
-        in_thread: Callable[[Callable[[], _Seen | None]], Awaitable[_Seen | None]],
+        in_thread: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         self._workspace = workspace
         self._clock = clock
@@ -83,7 +84,7 @@ class Access:
         return found if found is not None and self._clock.monotonic() - found.at < _BELIEVED_SECONDS else None
 
     async def _looked_up(self, secret: str) -> _Seen | None:
-        found = await self._in_thread(lambda: self._look_up(secret))
+        found: _Seen | None = await self._in_thread(lambda: self._look_up(secret))
         if found is None:
             self._seen.pop(_digest(secret), None)
             return None
@@ -96,6 +97,18 @@ class Access:
         now = self._clock.now()
         row = self._workspace.database.read(lambda connection: token_queries.holder(connection, secret, now))
         return None if row is None else _Seen(row.name, Role(row.role), self._clock.monotonic())
+
+    async def note_form(self, caller: Caller, path: str) -> None:
+        """Have the event log say that a form of a page acted."""
+        event = ApiEvent(
+            at=self._clock.now(),
+            event=path.strip("/").replace("/", "_"),
+            owner=caller.name,
+            address=caller.address,
+            extra={"page": path, "outcome": "done"},
+        )
+        write = self._workspace.database.write
+        await self._in_thread(lambda: write(lambda connection: event_queries.add(connection, event)))
 
     def _note_wrong(self, address: str) -> None:
         self._wrong.setdefault(address, deque(maxlen=MOST_WRONG)).append(self._clock.monotonic())

@@ -85,7 +85,14 @@ class AccessGate:
                 return
             await problem_response(*told)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        caller = scope.get("trainflow.caller")
+        if caller is None or not _is_form(scope, path):
+            await self._app(scope, receive, send)
+            return
+        status = _Status(send)
+        await self._app(scope, receive, status)
+        if status.found == _DONE:
+            await self._access.note_form(caller, path)
 
     async def _passed(self, scope: Scope, path: str) -> Scope:
         """The request with who asks it. Raises RequestRefused."""
@@ -100,7 +107,7 @@ class AccessGate:
         if path in self._open_paths or any(path.startswith(each) for each in self._open_paths if each.endswith("/")):
             return scope
         caller = await self._caller(headers, origin)
-        if scope["method"] not in _SAFE and not path.startswith("/api/"):
+        if _is_form(scope, path):
             _check_form(caller)
         return {**scope, "trainflow.caller": caller}
 
@@ -139,6 +146,28 @@ class AccessGate:
                 WWW_Authenticate="Bearer",
             )
         return caller
+
+
+#: a form that has acted leads to another page; one that says what it would do is a page itself
+_DONE = 303
+
+
+class _Status:
+    """The status of an answer, as it is sent."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.found = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.found = message["status"]
+        await self._send(message)
+
+
+def _is_form(scope: Scope, path: str) -> bool:
+    """Whether a page is to change something; endpoints of the REST API note what they do themselves."""
+    return scope["method"] not in _SAFE and not path.startswith("/api/")
 
 
 def _check_form(caller: Caller) -> None:

@@ -92,7 +92,13 @@ class ApiServer:
         store_metrics = StoreMetrics()
         self._workspace = Workspace(project, settings, _own_database(project, settings))
         self._pages = LazyPages(self._workspace, clock)
-        self._rest = RestApplication(self._workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)
+        self._rest = RestApplication(
+            self._workspace,
+            clock,
+            ENDPOINTS,
+            threads=settings.api.rest_threads,
+            yields_to=lambda: self._execution.is_busy,
+        )
         application = compose(
             self._execution,
             self._rest,

@@ -148,7 +148,7 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     #: threads that answer attempts, and nothing else
     execution_threads: Count = 8
     #: threads that answer people and programs
-    rest_threads: Count = 4
+    rest_threads: Count = 3
     #: what a proxy in front puts before every path (`/trainflow`); it may take it away again, or not
     root_path: str = ""
     #: addresses and networks of proxies whose X-Forwarded-For, -Proto and -Host are believed (`10.0.0.0/8`)

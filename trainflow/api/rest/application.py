@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 500
 #: answers that may be under way for a long time
 MOST_STREAMS = 1_000
+#: a request begins when no attempt waits for an answer, or after so many looks
+_MOST_PAUSES, _PAUSE_SECONDS = 20, 0.005
 
 T = TypeVar("T")
 
@@ -40,7 +42,17 @@ T = TypeVar("T")
 class RestApplication:
     """Answers the endpoints that it is given."""
 
-    def __init__(self, workspace: Workspace, clock: Clock, endpoints: Sequence[Endpoint], *, threads: int) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        clock: Clock,
+        endpoints: Sequence[Endpoint],
+        *,
+        threads: int,
+        yields_to: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`yields_to`: whether something is answered now that goes first."""
+        self._yields_to = yields_to
         self._workspace = workspace
         self._clock = clock
         self._endpoints = endpoints
@@ -149,6 +161,10 @@ class RestApplication:
             raise _busy(f"{self._waiting} requests wait already")
         self._waiting += 1
         try:
+            for _ in range(_MOST_PAUSES):
+                if not self._yields_to():
+                    break
+                await asyncio.sleep(_PAUSE_SECONDS)
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting -= 1
