@@ -17,7 +17,7 @@ _NOUNS = ["partition", "run", "hole", "file", "checkpoint", "delivery", "task", 
 _NOUNS += ["leftover", "slot", "retry", "problem"]
 #: of a limit ("2 of 2 runs are running") there is never just one worth a word of its own
 _PLURAL_BEHIND_A_NUMBER = re.compile(
-    rf"^ ({'|'.join(plural(noun) for noun in _NOUNS)})\b(?! are running| were looked| outside)"
+    rf"^ ({'|'.join(plural(noun) for noun in _NOUNS)})\b(?! are running| were looked| outside| and has| again)"
 )
 
 

@@ -33,6 +33,7 @@ from trainflow.insight.runs.tasks import (
 )
 from trainflow.metadata.queries.page_queries import MOST_COUNTED, TaskFilter
 from trainflow.observability.redaction import redact
+from trainflow.pluralize import counted
 
 tasks = EndpointGroup("TaskInstance", is_airflows=True)
 
@@ -174,7 +175,10 @@ def get_try(call: ApiCall[NoQuery, None]) -> TaskTry:
     found, number = _tries(found_task(call)), _try_number(call)
     if not 1 <= number <= len(found):
         raise RequestRefused(
-            404, "NotFound", f"the task has had {len(found)} attempts, not {number}", "GET …/tries lists them"
+            404,
+            "NotFound",
+            f"the task has had {counted(len(found), 'attempt')}, not {number}",
+            "GET …/tries lists them",
         )
     return found[number - 1]
 

@@ -106,7 +106,7 @@ def drain(
     note: str | None = typer.Option(None, "--note", metavar="TEXT", help="Why: it is shown where something waits."),
     as_json: bool = JSON_OPTION,
 ) -> None:
-    """Let a worker, a queue or a DAG finish what it has, and take nothing new.
+    """Let a worker, queue or DAG finish and take nothing new.
 
     It stays so when everything is started anew, until 'trainflow fleet undrain'. A worker is named by --name or by its
     host, an engine's own slots by its host. What was handed over and not begun goes back, and waits.

@@ -51,7 +51,7 @@ def create(
 
 @tokens.command("list")
 def list_tokens(as_json: bool = JSON_OPTION) -> None:
-    """List the tokens that were made; what they are is not known.
+    """List the tokens that were made, not what they are.
 
     JSON: [{name, role, state (valid | revoked | expired), created_at, created_by, expires_at, revoked_at}].
     """
@@ -74,7 +74,7 @@ def list_tokens(as_json: bool = JSON_OPTION) -> None:
 
 @tokens.command("revoke")
 def revoke(name: str = typer.Argument(metavar="NAME", help="The token's name."), as_json: bool = JSON_OPTION) -> None:
-    """Have a token be worth nothing any more: a server that has seen it lately notices within 5 s.
+    """Revoke a token: servers refuse it within 5 s.
 
     JSON: {name, role, revoked_at}.
     """
