@@ -168,8 +168,8 @@ def list_samples(call: ApiCall[SamplesQuery, None]) -> SampleRanges:
     asked = count_between(samples, since or origin(samples), until or call.now)
     if asked > _MOST_LISTED:
         raise InputError(
-            f"{counted(asked, 'partition')} would be listed, and {_MOST_LISTED:,} are at most: give since and until, or "
-            "ask for …/partitions, which lists nothing"
+            f"{counted(asked, 'partition')} would be listed, and {_MOST_LISTED:,} are at most: give since and until, "
+            "or ask for …/partitions, which lists nothing"
         )
     lines = partition_lines(samples, chain.ledger(), since, until, chain.root, call.now)
     return SampleRanges(**chain.key.names, ranges=ranges(lines))
