@@ -16,7 +16,7 @@ from trainflow.settings.api_address import asks_for_tokens
 from trainflow.settings.model import ApiSettings
 from trainflow.workspace.workspace import Workspace
 
-#: the name of who shows `api.token`, and of whoever asks where no token is asked for
+#: the name of who shows `api.token`, and of those who ask where no token is asked for
 OF_SETTINGS, LOCAL = "api.token", "local"
 #: how long a token that was found counts without another look: after that a revoked one is worth nothing
 _BELIEVED_SECONDS = 5.0

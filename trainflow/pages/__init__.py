@@ -17,5 +17,5 @@ Invariants
 - A process with pages open looks at the database as often as with one.
 
 A change breaks this when a page costs in proportion to the length of a chain, when a request lists a store, or when a
-page that nobody looks at costs something.
+page that no person looks at costs something.
 """

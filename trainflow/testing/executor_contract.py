@@ -101,7 +101,7 @@ class Host:
         self.given_back.append((workload.key, reason))
 
     def note(self, key: AttemptKey, text: str | None) -> None:
-        """See `ExecutorHost.note`: nobody reads it."""
+        """See `ExecutorHost.note`: it is not read."""
 
     def taken(self, executor: str) -> None:
         """See `ExecutorHost.taken`: nothing follows."""

@@ -29,7 +29,7 @@ class ChainListing(msgspec.Struct, frozen=True):
     others: list[StoreFile]
     #: files below the folder of the artifacts; None: they were not looked at
     artifacts: list[StoreFile] | None = None
-    #: numbers of entries that were not looked at: whoever wrote the newest snapshot had seen them all
+    #: numbers of entries that were not looked at: what wrote the newest snapshot had seen them all
     unseen: range = range(0)
 
     def below(self, folder: str, *, empty: bool = True) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """What a Ray job is told: its command, what it needs, and where what claims its attempt is.
 
-Ray lists the command, the metadata and the environment of every job to whoever reaches its dashboard. So the workload,
+Ray lists the command, the metadata and the environment of every job to all who reach its dashboard. So the workload,
 which holds a secret, is in neither: it is a package that the head keeps, and the job names it.
 """
 
