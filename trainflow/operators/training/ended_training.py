@@ -22,6 +22,7 @@ import msgspec
 from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.ledger.entries import Artifacts
 from trainflow.checkpoints.verified_artifacts import verify_uploaded
+from trainflow.errors import ArtifactsRefused, StoreFailure
 from trainflow.identifiers import attempt_time
 from trainflow.storage.exclusive import replace_whole
 
@@ -96,14 +97,41 @@ class OutputSealer:
         self.kept = None if self._here is None else output
         if begun:
             self._ti.log.info("training has ended in an earlier attempt: the upload of its files goes on")
-        ledger = self._ledger
-        made = artifacts.seal(ledger.store, ledger.chain, ended.attempt_id, output, self._earlier(), begun=begun)
+        try:
+            made = self._sealed(ended, output, begun=begun)
+        except (StoreFailure, ArtifactsRefused):
+            uploaded = self._uploaded_meanwhile(ended)
+            if uploaded is None:
+                raise
+            return uploaded
         if self._here is not None:
             record_uploaded(self._here, ended, made)
             self._cache.put_all(made.files, output)  # what trains next goes on from them
         self.kept = None
         shutil.rmtree(output, ignore_errors=True)
         return made
+
+    def _sealed(self, ended: EndedTraining, output: Path, *, begun: bool) -> Artifacts:
+        ledger = self._ledger
+        try:
+            made = artifacts.seal(ledger.store, ledger.chain, ended.attempt_id, output, self._earlier(), begun=begun)
+        except ArtifactsRefused as error:
+            if begun and not output.exists():  # nothing is wrong with what was trained
+                raise StoreFailure(f"{output} cannot be read: it is gone", location=str(output)) from error
+            raise
+        # one that removes them may be half way: what is left is no checkpoint
+        if ended.files and (missing := ended.files.keys() - {file.path for file in made.files}):
+            raise StoreFailure(f"{output / min(missing)} cannot be read: it is gone", location=str(output))
+        return made
+
+    def _uploaded_meanwhile(self, ended: EndedTraining) -> Artifacts | None:
+        """What another attempt has put into the store, and removed here: one that was given up lives on unheard. None
+        where there is no such one, or what it put there is not whole."""
+        found = self.ended()
+        if found is None or found.attempt_id != ended.attempt_id or found.artifacts is None:
+            return None
+        self.kept = None
+        return found.artifacts
 
     def refused(self, *, for_good: bool) -> None:
         """Take the record back: what was left cannot be committed. Where that is `for_good` a person may look at it."""
