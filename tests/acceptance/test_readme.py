@@ -84,7 +84,7 @@ EXPECTED: dict[str, Callable[[LiveProject, Ended], None]] = {
     "trainflow audit flight_delay --lineage head": every_partition_of_the_weights,
 }
 #: what .ci/run does, and what runs until Ctrl-C
-ELSEWHERE = {"pip install -e '.[examples]'", "pip install -e '.[test]'", "pytest", "trainflow mlflow"}
+ELSEWHERE = {"trainflow ui", "pip install -e '.[examples]'", "pip install -e '.[test]'", "pytest", "trainflow mlflow"}
 
 
 def test_commands_of_readme_do_what_their_text_says(example: LiveProject) -> None:

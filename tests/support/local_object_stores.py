@@ -291,10 +291,12 @@ def local_s3() -> Iterator[LocalS3]:
     """Run the server on a free port. Where moto is missing the test is skipped; with `CI` set that is an error."""
     try:
         import s3fs  # noqa: F401
-        from moto.moto_server.werkzeug_app import MotoRequestHandler
+        from moto.moto_server import werkzeug_app
     except ImportError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"no local S3 server: {error}; pip install 'trainflow[test]'")
-    with serving_application(moto_application(), handler=MotoRequestHandler) as port:
+    # older ones have no class of their own, and lose names of metadata with an underscore
+    handler = getattr(werkzeug_app, "MotoRequestHandler", None)
+    with serving_application(moto_application(), handler=handler) as port:
         yield LocalS3(f"http://127.0.0.1:{port}")

@@ -26,7 +26,7 @@ _TEMPORARY = re.compile(rf"{re.escape(TEMPORARY_PREFIX)}.+-[0-9a-f]{{16}}", re.D
 _DELETED = re.compile(r"\.nfs[0-9a-f]{16,24}")
 #: what a file system says that has none
 NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-_STALE_TRIES = _NAME_TRIES = 3
+_STALE_TRIES = _NAME_TRIES = 10
 
 
 def temporary_name(name: str) -> str:

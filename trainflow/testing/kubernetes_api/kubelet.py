@@ -124,8 +124,9 @@ class PodRun:
 
     def evict(self, message: str) -> None:
         """Have its node get rid of it."""
-        self.silent = True
-        self._say(partial(pod_status.evicted, now=self._store.now(), message=message))
+        with self._store.changed:
+            self._say(partial(pod_status.evicted, now=self._store.now(), message=message))
+            self.silent = True
         self.kill()
 
     def lose_node(self) -> None:
@@ -147,7 +148,9 @@ class PodRun:
                 self._store.remove(PODS, self.namespace, self.name, uid=self.uid)
 
     def _say(self, how: Callable[[Object], Object]) -> None:
-        with suppress(ApiStatus):
+        with self._store.changed, suppress(ApiStatus):
+            if self.silent:  # said to have ended meanwhile
+                return
             self._store.change(PODS, self.namespace, self.name, how, uid=self.uid)
 
     def _wait(self, problem: Callable[[], str | None], say: Callable[[str], Callable[[Object], Object]]) -> bool:
@@ -238,8 +241,7 @@ class PodRun:
             if container is None:
                 return
             if self._run_one(container, "Never" if policy == "Never" else "OnFailure").code != 0:
-                if not self.silent:
-                    self._say(pod_status.failed)
+                self._say(pod_status.failed)
                 return
         made = [self._add(spec, environs) for spec in self._pod["spec"]["containers"]]
         threads = [threading.Thread(target=self._run_one, args=(each, policy), daemon=True) for each in made if each]
@@ -247,7 +249,7 @@ class PodRun:
             thread.start()
         for thread in threads:
             thread.join()
-        if not self.silent and threads:
+        if threads:
             self._say(pod_status.finished)
 
     def _add(self, spec: Mapping[str, Any], environs: dict[str, dict[str, str]]) -> Container | None:
@@ -268,9 +270,8 @@ class PodRun:
             )
             again = policy == "Always" or (policy == "OnFailure" and end.code != 0)
             again = again and not (self._deleted or self.silent or self._kubelet.ended)
-            if not self.silent:
-                now, name = self._store.now(), container.name
-                self._say(partial(pod_status.ended, now=now, name=name, end=end, began=began, again=again))
+            now, name = self._store.now(), container.name
+            self._say(partial(pod_status.ended, now=now, name=name, end=end, began=began, again=again))
             if not again:
                 return end
             with self._store.changed:

@@ -22,6 +22,7 @@ def test_documented_keys_and_what_is_in_use(plane, cli, nudged):
         "description": "cards",
         "running": 0,
         "queued": 3,
+        "scheduled": 0,
         "deferred": 0,
         "open": 1,
     }
