@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import time
 import traceback
 from pathlib import Path
 
@@ -52,9 +53,10 @@ def main() -> int:
         replace_whole(Path(task.metrics), json.dumps(metrics).encode())
         return 0
     except BaseException as error:
+        at = time.monotonic()
         if not isinstance(error, TaskPreempted):
             traceback.print_exc()
-        replace_whole(Path(task.problem), msgspec.json.encode(_problem(error, project)))
+        replace_whole(Path(task.problem), msgspec.json.encode(_problem(error, project, at)))
         return FAILED_EXIT_CODE
 
 
@@ -78,7 +80,7 @@ def _operator(task: TrainingTask, project: Project) -> TrainOperator:
     return operator
 
 
-def _problem(error: BaseException, project: Project) -> RankProblem:
+def _problem(error: BaseException, project: Project, at: float) -> RankProblem:
     mistake = is_programming_error(error)
     return RankProblem(
         explain_error(error, project.root) if mistake else describe(error),
@@ -86,6 +88,7 @@ def _problem(error: BaseException, project: Project) -> RankProblem:
         type(error).__name__,
         for_good=isinstance(error, FOR_GOOD),
         is_mistake=mistake,
+        at=at,
     )
 
 

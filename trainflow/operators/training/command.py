@@ -44,7 +44,13 @@ from trainflow.clock import SystemClock
 from trainflow.errors import InputError, TaskError
 from trainflow.operators.bash import failure_message
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.training.rank_words import RankFunction, check_readings, failure_of, note_reading
+from trainflow.operators.training.rank_words import (
+    RankFunction,
+    check_readings,
+    failure_of,
+    first_to_fail,
+    note_reading,
+)
 from trainflow.operators.training.ranks import RankGroups, free_port, rank_environment
 from trainflow.operators.training.save_points import OtherRankSaves, Saved, SavePoints, StoredSaves
 from trainflow.operators.training.saves_folder import FolderSaves, SavesFolder, SignalStopRequest
@@ -134,12 +140,14 @@ class TrainingCommand:
         self._ti.release_stop()
         if isinstance(group, RankGroups):
             if group.failed is not None:
+                rank = first_to_fail(group.failed, [task.problem for task in self._tasks])
+                ended = group.groups[rank]
                 raise failure_of(
-                    group.failed,
-                    code,
+                    rank,
+                    code if ended.code is None else ended.code,
                     len(self._tasks),
-                    self._tasks[group.failed].problem,
-                    group.tail,
+                    self._tasks[rank].problem,
+                    ended.tail,
                     retries_mistakes=self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors,
                 )
         elif code != 0:

@@ -24,13 +24,14 @@ class RankFunction(msgspec.Struct, frozen=True):
 
 class RankProblem(msgspec.Struct, frozen=True):
     """Why a rank has failed. `for_good`: every further try would end like this one; `is_mistake`: what is written in
-    the code is at fault."""
+    the code is at fault; `at`: when, in seconds of the host's monotonic clock."""
 
     message: str
     traceback: str
     kind: str
     for_good: bool = False
     is_mistake: bool = False
+    at: float = 0.0
 
 
 class RankReading(msgspec.Struct, frozen=True):
@@ -69,6 +70,14 @@ def check_readings(files: Sequence[Path]) -> None:
                     f"rank {rank} reads the split with {_shown(each[number])}, and rank 0 with {_shown(first)}: rows "
                     "would be left out or trained on twice; give ctx.batches the same arguments on every rank"
                 )
+
+
+def first_to_fail(seen_first: int, problems: Sequence[str]) -> int:
+    """The rank that failed first: the others soon fail because of it, and may be seen to end before it does.
+    `problems`: the files where the ranks may have said why. One that says nothing, as it was ended from outside, is
+    the one that was `seen_first`."""
+    told = {rank: problem.at for rank, file in enumerate(problems) if (problem := _problem(Path(file))) is not None}
+    return min(told, key=lambda rank: told[rank]) if seen_first in told else seen_first
 
 
 def failure_of(

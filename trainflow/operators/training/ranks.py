@@ -58,7 +58,7 @@ class RankGroups:
 
     def __init__(self, groups: Sequence[ProcessGroup], on_idle: Callable[[], None]) -> None:
         self.groups = list(groups)
-        #: the rank that was the first to end badly
+        #: the rank that was the first to be seen to end badly
         self.failed: int | None = None
         self._on_idle = on_idle
         self._ended: SimpleQueue[tuple[int, int]] = SimpleQueue()
@@ -85,11 +85,6 @@ class RankGroups:
         except BaseException:
             self.stop()
             raise
-
-    @property
-    def tail(self) -> Sequence[str]:
-        """The end of what the rank printed that failed."""
-        return () if self.failed is None else tuple(self.groups[self.failed].tail)
 
     def terminate(self) -> None:
         """SIGTERM to rank 0, once; it goes on being followed. Fit for a signal handler."""

@@ -9,11 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from trainflow.errors import FailException, InputError, SkipException, TaskError
 from trainflow.operators import TrainOperator
-from trainflow.operators.training.rank_words import RankProblem, check_readings, failure_of, note_reading
+from trainflow.operators.training.rank_words import (
+    RankProblem,
+    check_readings,
+    failure_of,
+    first_to_fail,
+    note_reading,
+)
 from trainflow.operators.training.ranks import rank_environment
 from trainflow.storage.exclusive import replace_whole
 from trainflow.task_signals import TaskPartLost, TaskPreempted, TaskTimeout
@@ -186,3 +193,12 @@ def test_failure_of_rank_says_which_and_how(
         replace_whole(file, msgspec.json.encode(said))
     failure = failure_of(1, code, 2, str(file), [], retries_mistakes=False)
     assert (type(failure), str(failure)) == (kind, message)
+
+
+def test_first_to_fail_is_the_earliest_of_those_that_say_when(tmp_path: Path) -> None:
+    files = [str(tmp_path / str(rank)) for rank in range(4)]
+    for rank, at in ((0, 7.0), (2, 6.5)):
+        Path(files[rank]).write_bytes(msgspec.json.encode(RankProblem("x", "", "EOFError", at=at)))
+    assert first_to_fail(0, files) == 2
+    # it was killed, or ended by itself without a word
+    assert first_to_fail(1, files) == 1
