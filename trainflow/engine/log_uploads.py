@@ -19,6 +19,7 @@ from trainflow.clock import Clock
 from trainflow.identifiers import earliest_attempt_id
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries
+from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.observability.log_files import parts
 from trainflow.settings.home import Home
 from trainflow.settings.model import LogStoreSettings
@@ -100,7 +101,8 @@ class LogUploads:
             self._sent = {path: sent for path, sent in self._sent.items() if path in kept}
         except Exception as error:
             if not self._complained:
-                log.warning("logs cannot be sent to %s, and are sent when they can: %s", self._url, error)
+                own = error if is_own_fault(error) else None
+                log.warning("logs cannot be sent to %s, and are sent when they can: %s", self._url, error, exc_info=own)
             self._complained = True
             return
         if self._complained:

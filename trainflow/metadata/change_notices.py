@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
+from trainflow.metadata.transaction_retries import is_own_fault
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,12 @@ class ChangeNotices:
 
     def heard(self) -> list[AppliedChange | None] | None:
         """What others have told since the last call; None: the connection has ended, and is closed."""
+        import psycopg
+
         pgconn = self._connection.pgconn
         try:
             pgconn.consume_input()
-        except Exception as error:
+        except psycopg.Error as error:
             log.info("changes that others make are not heard any more, but looked for: %s", str(error).strip())
             self.close()
             return None
@@ -87,7 +90,10 @@ class ChangeNotices:
             with self._database.transaction() as connection:
                 connection.execute(select(func.pg_notify(_CHANNEL, payload)))
         except Exception as error:
-            log.debug("a change cannot be told to others: %s", error)
+            own = is_own_fault(error)
+            log.log(
+                logging.ERROR if own else logging.DEBUG, "a change cannot be told to others: %s", error, exc_info=own
+            )
 
     def close(self) -> None:
         """Listen no more."""

@@ -16,6 +16,7 @@ import msgspec
 
 from trainflow.clock import Clock
 from trainflow.insight.live import Look
+from trainflow.metadata.transaction_retries import is_own_fault
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,8 @@ class Feed:
             look = self._look_once()
         except Exception as error:
             # whatever it is, it is said on the page and tried again
-            log.warning("the database cannot be read for the pages: %s", error)
+            own = error if is_own_fault(error) else None
+            log.warning("the database cannot be read for the pages: %s", error, exc_info=own)
             self._tell(set(), EngineNews("database", f"the metadata database cannot be read: {type(error).__name__}"))
             return
         finally:

@@ -15,6 +15,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import Clock
 from trainflow.insight.chains.chain_status import ChainStatus, chain_status_in
 from trainflow.insight.snapshot import DagSnapshot
+from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,8 @@ class ChainWatch:
             found = look()
         except Exception as error:
             # what cannot be looked at is shown as it was: the chain's status says why
-            log.warning("%s: its samples cannot be looked at: %s", dag_id, error)
+            own = error if is_own_fault(error) else None
+            log.warning("%s: its samples cannot be looked at: %s", dag_id, error, exc_info=own)
             found = sight.found
         finally:
             sight.taken_at, sight.looking = self._clock.monotonic(), False
@@ -142,7 +144,8 @@ class ChainWatch:
             found = chain_status_in(self._workspace, snapshot, now)
         except Exception as error:
             # a store may fail in ways that no list holds: the page says it, and asks again
-            log.warning("%s: its chain cannot be read: %s", snapshot.dag_id, error)
+            own = error if is_own_fault(error) else None
+            log.warning("%s: its chain cannot be read: %s", snapshot.dag_id, error, exc_info=own)
             found = ChainStatus(problem=f"{type(error).__name__}: {error}")
         before, watched.status = watched.status, found
         if found is not None and found.lag is not None:

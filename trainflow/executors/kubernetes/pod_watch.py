@@ -11,6 +11,7 @@ from trainflow.clock import Clock
 from trainflow.errors import EngineError, describe
 from trainflow.executors.kubernetes.cluster import Cluster, ClusterAway, ClusterRefusal, ClusterSilent, Watched
 from trainflow.executors.kubernetes.options import KubernetesOptions
+from trainflow.metadata.transaction_retries import is_own_fault
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,8 @@ class PodWatch:
         if not self._told and not self._ended.is_set():
             self._told = True
             said = str(error) if isinstance(error, EngineError) else describe(error)
-            log.warning("pods cannot be watched: %s; attempts go on, and it is tried again", said)
+            own = error if is_own_fault(error) else None
+            log.warning("pods cannot be watched: %s; attempts go on, and it is tried again", said, exc_info=own)
 
     def _list(self, cluster: Cluster) -> str:
         namespace = self._namespace or cluster.namespace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -12,6 +13,9 @@ from trainflow.errors import EngineError, describe
 from trainflow.executors.kubernetes.cluster import Cluster, ClusterAway, ClusterRefusal
 from trainflow.executors.kubernetes.pod import Object, PodPlace, secret_of
 from trainflow.messages.workload import ExecuteTask
+from trainflow.metadata.transaction_retries import is_own_fault
+
+log = logging.getLogger(__name__)
 
 #: how long pods that are being made are waited for when the engine ends
 _LAST_SECONDS = 5.0
@@ -102,6 +106,8 @@ class PodWriter:
             self._paused_until = self._clock.monotonic() + away.retry_after
             self._events.on_put_back(work.workload, str(away))
         except Exception as error:
+            if is_own_fault(error):
+                log.exception("a pod cannot be made")
             said = str(error) if isinstance(error, EngineError) else describe(error)
             self._events.on_put_back(work.workload, said)
         else:
@@ -134,7 +140,9 @@ class PodWriter:
             self._connected().delete_pod(namespace, name, uid, work.grace)
         except ClusterRefusal:
             return
-        except Exception:
+        except Exception as error:
+            if is_own_fault(error):
+                log.exception("pod %s cannot be deleted", name)
             # what is left is found by the next look at all pods
             if work.times < _DELETES_AT_MOST:
                 self._work.put(work._replace(times=work.times + 1))

@@ -14,6 +14,7 @@ from trainflow.executors.ray.job_request import may_package, package_of, request
 from trainflow.executors.ray.jobs_client import RayJob, RayJobsClient, RayRefused, RayUnreachable
 from trainflow.executors.ray.options import RayOptions
 from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.metadata.transaction_retries import is_own_fault
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ class JobsThread:
         except RayRefused as error:
             self._events.refused(workload, str(error))
         except Exception as error:
+            if is_own_fault(error):
+                log.exception("a job cannot be submitted")
             self._events.failed(workload, f"Ray at {self._client.address} takes no jobs: {describe(error)}")
         else:
             self._events.taken(workload)
