@@ -312,9 +312,9 @@ def test_page_follows_and_costs_nothing_in_the_background(browser: Browser, serv
         page.locator("[data-part=facts]", has_text="it goes on").wait_for()
         _hide(page, hidden=True)
         _wait_for_streams(served, 0)
-        served.change(update(RUN).where(RUN.c.id == row.id).values(note="nobody looks"))
+        served.change(update(RUN).where(RUN.c.id == row.id).values(note="no one looks"))
         _hide(page, hidden=False)
-        page.locator("[data-part=facts]", has_text="nobody looks").wait_for()
+        page.locator("[data-part=facts]", has_text="no one looks").wait_for()
         _wait_for_streams(served, 1)
 
 

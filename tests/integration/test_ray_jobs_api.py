@@ -109,7 +109,7 @@ def test_job_that_ends_well_is_told_as_it_was_submitted(cluster: Cluster) -> Non
     )
     assert (found["type"], found["submission_id"]) == ("SUBMISSION", name)
     assert (found["metadata"], found["runtime_env"]["env_vars"]) == ({"task_id": "train"}, {"X": "1"})
-    # whoever may list sees the environment: nothing secret belongs into it
+    # all who may list see the environment: nothing secret belongs into it
     (listed,) = [each for each in cluster.ask("GET", "jobs/").json if each["submission_id"] == name]
     assert listed["runtime_env"]["env_vars"] == {"X": "1"}
     assert cluster.client.jobs()[name] == cluster.client.job(name)

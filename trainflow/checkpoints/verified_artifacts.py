@@ -24,7 +24,7 @@ from trainflow.checkpoints.ledger.entry_format import encode_entry
 from trainflow.checkpoints.transfers import SMALL_BYTES, digest_file, digest_of, fetch_files
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, StoreFailure
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.storage.local import CHUNK_BYTES
 from trainflow.storage.store import Store, StoreFile
 

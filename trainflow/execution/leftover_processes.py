@@ -17,9 +17,9 @@ import sys
 from collections.abc import Collection, Iterator
 from typing import NoReturn
 
+from trainflow.humanize import counted
 from trainflow.observability.process_lifetime import has_children, terminate_processes
 from trainflow.observability.processes import ProcessEntry, descendants, process_table
-from trainflow.pluralize import counted
 
 log = logging.getLogger("trainflow.task")
 

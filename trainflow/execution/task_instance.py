@@ -30,6 +30,7 @@ from trainflow.errors import (
 )
 from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.execution.stop_signal import StopSignal
+from trainflow.humanize import agreeing, counted
 from trainflow.messages.execution_api import (
     DagRunInfo,
     Failed,
@@ -51,7 +52,6 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.notice import Notice
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.redaction import check_no_secrets, may_hold_secrets, presentable, redact, secret_paths
-from trainflow.pluralize import agreeing, counted
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 from trainflow.task_signals import TaskTerminated

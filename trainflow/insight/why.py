@@ -11,11 +11,11 @@ from datetime import datetime
 
 import msgspec
 
+from trainflow.humanize import agreeing, counted
 from trainflow.insight.chains.chain_status import ChainStatus, chain_status_in
 from trainflow.insight.snapshot import DagSnapshot, RunSnapshot, TaskSnapshot
 from trainflow.insight.status import overview_of, snapshots_of
 from trainflow.insight.why_task import Answer, AnswerKind, held_up_by, short, span, to_second, until
-from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label
 from trainflow.states import TaskInstanceState
 from trainflow.workspace.locate import Selection

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from trainflow.humanize import counted
 from trainflow.insight.snapshot import RunSnapshot, TaskSnapshot
-from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.serialization.document import TaskDocument
 from trainflow.settings.executors import LOCAL

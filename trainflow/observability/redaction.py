@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.pluralize import agreeing
+from trainflow.humanize import agreeing
 
 MASK = "***"
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from trainflow.pluralize import bytes_text, counted
+from trainflow.humanize import bytes_text, counted
 
 #: what may be asked: services price the first four as writes, the next two as reads, and delete for nothing
 LIST, CREATE, WRITE, UPLOAD = "list", "create", "write", "upload"

@@ -21,6 +21,7 @@ from trainflow.errors import (
     SamplesRefused,
     SkipException,
 )
+from trainflow.humanize import counted
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.execution_api import TriggeredRun
 from trainflow.observability.redaction import redact_text
@@ -29,7 +30,6 @@ from trainflow.operators.chain.head import Head, after_skips
 from trainflow.operators.chain.notices import lag_after, note_bad_samples
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
 from trainflow.operators.chain.storage_options import sample_options, with_options, without_options
-from trainflow.pluralize import counted
 from trainflow.samples.grid import check_table, grid_of
 from trainflow.samples.partitions import after_watermark, label
 from trainflow.samples.spec import Samples, SplitLimits

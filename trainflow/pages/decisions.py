@@ -17,11 +17,11 @@ from trainflow.actions.dags import set_paused
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.errors import InputError
+from trainflow.humanize import counted
 from trainflow.insight.runs.dags import dag_detail
 from trainflow.pages.dag import conf_of
 from trainflow.pages.rendering import segment
 from trainflow.pages.site import Answer, Handler, Site
-from trainflow.pluralize import counted
 from trainflow.states import TriggeredBy
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
 

@@ -13,6 +13,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
+from trainflow.humanize import bytes_text, duration, number
 from trainflow.pages.log_text import log_markup
 
 #: a JSON value that is longer is cut in a page, in characters
@@ -37,9 +38,9 @@ def environment() -> Environment:
         "duration": duration,
         "log": log_markup,
         "moment": moment,
-        "number": number,
+        "number": lambda value: "" if value is None else number(value),
         "segment": segment,
-        "size": size,
+        "size": lambda count: "" if count is None else bytes_text(round(count)),
         "words": words,
     }
     made.globals["version"] = metadata.version("trainflow")
@@ -77,42 +78,9 @@ def day(value: datetime | None) -> str:
     return f"{utc:%Y-%m-%d}" if (utc.hour, utc.minute) == (0, 0) else f"{utc:%Y-%m-%d %H:%M}"
 
 
-def duration(seconds: float | None) -> str:
-    """`1h02m`, `3m05s`, `12.3s`."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
-
-
-def number(value: float | None) -> str:
-    """A measured number with four digits that count."""
-    if value is None:
-        return ""
-    if abs(value) < 1e15 and (abs(value) >= 1000 or float(value).is_integer()):
-        return f"{round(value):,}"
-    return f"{value:,.4g}"
-
-
 def amount(count: float | None) -> str:
     """A number of things; empty where it is not known."""
     return "" if count is None else f"{count:,.0f}"
-
-
-def size(count: float | None) -> str:
-    """Bytes as people read them: `12.3 MiB`."""
-    if count is None:
-        return ""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
-        count /= 1024
-    return f"{count:,.1f} TiB"
 
 
 def as_json(value: Any) -> Markup:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainflow.errors import DagNotFound, InputError, NotFound
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row

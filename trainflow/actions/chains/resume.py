@@ -17,11 +17,11 @@ from trainflow.checkpoints.ledger.entries import Author, LedgerEntry, Skip, Stop
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes import manual_decisions
 from trainflow.errors import InputError
+from trainflow.humanize import counted
 from trainflow.insight.chains.next_run import SampleStop, sample_stop, step_over
 from trainflow.messages.notice import Event, Notice
 from trainflow.metadata.queries import notification_queries, run_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.states import DagRunState
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain

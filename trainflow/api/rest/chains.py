@@ -14,6 +14,7 @@ from trainflow.api.rest.endpoints import ApiCall, EndpointGroup, NoQuery
 from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.entries import LedgerEntry
 from trainflow.errors import InputError
+from trainflow.humanize import counted
 from trainflow.insight.chains.known_chains import KnownChain, known_chain
 from trainflow.insight.chains.overview import ChainOverview, chain_overview, chains_overview
 from trainflow.insight.chains.partition_ranges import (
@@ -33,7 +34,6 @@ from trainflow.insight.chains.partitions import (
     ranges,
 )
 from trainflow.insight.chains.plan import ChainPlan, plan_pipeline
-from trainflow.pluralize import counted
 from trainflow.samples.partitions import count_between, origin
 
 chains = EndpointGroup("Chain")

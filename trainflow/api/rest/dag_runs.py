@@ -28,7 +28,20 @@ Note = Annotated[str, Meta(max_length=1000)] | None
 State = Literal["queued", "running", "success", "failed"]
 
 
-class DagRunQuery(CursorPaged, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class StartedAndEnded(CursorPaged, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When something began and ended; with a time zone."""
+
+    start_date_gte: datetime | None = None
+    start_date_gt: datetime | None = None
+    start_date_lte: datetime | None = None
+    start_date_lt: datetime | None = None
+    end_date_gte: datetime | None = None
+    end_date_gt: datetime | None = None
+    end_date_lte: datetime | None = None
+    end_date_lt: datetime | None = None
+
+
+class DagRunQuery(StartedAndEnded, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`state` and `run_id_prefix_pattern` are found by index; the others look at the runs in their order."""
 
     state: list[State] = msgspec.field(default_factory=list)
@@ -42,14 +55,6 @@ class DagRunQuery(CursorPaged, frozen=True, forbid_unknown_fields=True, kw_only=
     logical_date_gt: datetime | None = None
     logical_date_lte: datetime | None = None
     logical_date_lt: datetime | None = None
-    start_date_gte: datetime | None = None
-    start_date_gt: datetime | None = None
-    start_date_lte: datetime | None = None
-    start_date_lt: datetime | None = None
-    end_date_gte: datetime | None = None
-    end_date_gt: datetime | None = None
-    end_date_lte: datetime | None = None
-    end_date_lt: datetime | None = None
 
 
 #: what Airflow calls a moment → the column

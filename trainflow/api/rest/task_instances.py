@@ -12,10 +12,11 @@ from sqlalchemy import Row
 
 from trainflow.api.rest import airflow_shapes as shapes
 from trainflow.api.rest.answers import Polled
-from trainflow.api.rest.dag_runs import ANY, moments_of
+from trainflow.api.rest.dag_runs import ANY, StartedAndEnded, moments_of
 from trainflow.api.rest.endpoints import JSON, NDJSON, ApiCall, EndpointGroup, NoQuery
-from trainflow.api.rest.paging import CursorPaged, Text
+from trainflow.api.rest.paging import Text
 from trainflow.api.rest.problems import RequestRefused, not_understood
+from trainflow.humanize import counted
 from trainflow.insight.runs.dags import dag_row
 from trainflow.insight.runs.logs import LogBytes, log_source
 from trainflow.insight.runs.pages import tasks_page
@@ -33,7 +34,6 @@ from trainflow.insight.runs.tasks import (
 )
 from trainflow.metadata.queries.page_queries import MOST_COUNTED, TaskFilter
 from trainflow.observability.redaction import redact
-from trainflow.pluralize import counted
 
 tasks = EndpointGroup("TaskInstance", is_airflows=True)
 
@@ -42,7 +42,7 @@ TASK = f"{_RUN}/taskInstances/{{task_id}}"
 _FOLLOW_SECONDS = 0.5
 
 
-class TaskInstanceQuery(CursorPaged, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class TaskInstanceQuery(StartedAndEnded, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`state`: `none` are those that were not looked at yet."""
 
     task_id: Text | None = None
@@ -50,14 +50,6 @@ class TaskInstanceQuery(CursorPaged, frozen=True, forbid_unknown_fields=True, kw
     pool: list[Text] = msgspec.field(default_factory=list)
     queue: list[Text] = msgspec.field(default_factory=list)
     executor: list[Text] = msgspec.field(default_factory=list)
-    start_date_gte: datetime | None = None
-    start_date_gt: datetime | None = None
-    start_date_lte: datetime | None = None
-    start_date_lt: datetime | None = None
-    end_date_gte: datetime | None = None
-    end_date_gt: datetime | None = None
-    end_date_lte: datetime | None = None
-    end_date_lt: datetime | None = None
 
 
 _MOMENTS = {"start_date": "started_at", "end_date": "ended_at"}

@@ -22,7 +22,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.ledger_reading import batches
 from trainflow.checkpoints.verified_artifacts import verify_many
 from trainflow.errors import CheckpointError
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.grid_change import grid_change, what_changed
 from trainflow.samples.partitions import Partitioning, end_of, is_boundary, label, length_label

@@ -11,7 +11,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import sentence, traces, unrecorded
 from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
 from trainflow.errors import LedgerCorrupt
-from trainflow.pluralize import agreeing
+from trainflow.humanize import agreeing
 
 
 @dataclass

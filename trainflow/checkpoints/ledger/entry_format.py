@@ -8,8 +8,8 @@ import msgspec
 
 from trainflow.checkpoints.ledger.entries import FORMAT, LedgerEntry
 from trainflow.errors import LedgerCorrupt, LedgerTooNew
+from trainflow.humanize import counted
 from trainflow.identifiers import digest
-from trainflow.pluralize import counted
 
 
 class _KindHeader(msgspec.Struct):

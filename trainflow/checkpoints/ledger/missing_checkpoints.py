@@ -14,8 +14,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.saves.intermediate_saves import trainings
 from trainflow.checkpoints.stages.dependents import references
 from trainflow.errors import LedgerCorrupt
+from trainflow.humanize import agreeing, counted
 from trainflow.identifiers import attempt_time
-from trainflow.pluralize import agreeing, counted
 from trainflow.storage.store import SEAL
 
 _SHOWN = 3

@@ -26,7 +26,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.errors import LedgerCorrupt, StoreFailure
-from trainflow.pluralize import agreeing
+from trainflow.humanize import agreeing
 from trainflow.storage.store import Store
 
 _AT_ONCE = 1024

@@ -29,7 +29,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.errors import CheckpointError
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 
 _Beginning = TypeVar("_Beginning", Fork, Adoption)
 _NOT_SAID = ("sequence", "previous", "at", "by", "format", "seal", "stages", "asked")

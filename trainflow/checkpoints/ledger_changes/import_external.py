@@ -21,8 +21,8 @@ from trainflow.checkpoints.ledger.entries import Adoption, ArtifactFile
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.clock import ensure_utc
 from trainflow.errors import ArtifactCorrupt, CheckpointNotFound
+from trainflow.humanize import counted
 from trainflow.observability.redaction import redact_text
-from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import PathPattern, glob_expression
 from trainflow.samples.spec import Samples

@@ -27,7 +27,7 @@ from trainflow.checkpoints.stages.dependents import references
 from trainflow.checkpoints.stages.upstream_rewinds import trained_from_rewound
 from trainflow.checkpoints.verified_artifacts import seal_verified, verify_uploaded
 from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointError, InputError
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 
 
 def accept(ledger: Ledger, refused: str, *, person: str, now: datetime, reason: str = "") -> Checkpoint:

@@ -17,7 +17,7 @@ from trainflow.checkpoints.ledger.entries import Replayed, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, without
 from trainflow.clock import ensure_utc
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.samples.partitions import at_or_after, label, origin, place_of, shift
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.split_content import Hole

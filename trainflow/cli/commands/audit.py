@@ -8,7 +8,7 @@ import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
 from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, only_one, print_json, print_rows, text
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE, duration_of, moment, parse_overrides, person
 from trainflow.cli.render.output import JSON_OPTION, columns_of, print_json, print_rows, text
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:

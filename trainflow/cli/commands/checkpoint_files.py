@@ -8,7 +8,7 @@ import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.render.output import JSON_OPTION, print_json
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted
 from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
 

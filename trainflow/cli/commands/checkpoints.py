@@ -14,13 +14,12 @@ from trainflow.cli.render.output import (
     EXIT_FAILED,
     JSON_OPTION,
     columns_of,
-    number,
     print_json,
     print_rows,
     said_of,
     text,
 )
-from trainflow.pluralize import counted
+from trainflow.humanize import counted, number
 from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
 

@@ -11,14 +11,13 @@ from trainflow.cli.render.output import (
     EXIT_FAILED,
     EXIT_WRONG_INPUT,
     JSON_OPTION,
-    duration,
     print_facts,
     print_json,
     print_rows,
     text,
 )
 from trainflow.errors import InputError
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted, duration
 from trainflow.workspace.names import file_named, is_file, workspace_for
 from trainflow.workspace.workspace import open_workspace
 

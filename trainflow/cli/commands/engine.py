@@ -186,7 +186,7 @@ def mlflow(
 def _redeliver() -> int:
     from trainflow.actions.database import deliver_again
     from trainflow.clock import SystemClock
-    from trainflow.pluralize import counted
+    from trainflow.humanize import counted
     from trainflow.workspace.workspace import open_workspace
 
     with open_workspace() as workspace:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows
-from trainflow.pluralize import counted
+from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
+from trainflow.humanize import counted, duration
 from trainflow.workspace.workspace import open_workspace
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
-from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, duration, only_one, print_json, print_rows, text
-from trainflow.pluralize import agreeing, counted
+from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, only_one, print_json, print_rows, text
+from trainflow.humanize import agreeing, counted, duration
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted
 from trainflow.workspace.workspace import open_workspace
 
 if TYPE_CHECKING:

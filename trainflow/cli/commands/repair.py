@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides, person
-from trainflow.cli.render.output import JSON_OPTION, duration, print_json, print_rows, text
+from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows, text
 from trainflow.errors import InputError
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted, duration
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, open_pipeline
 
 if TYPE_CHECKING:

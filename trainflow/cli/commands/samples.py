@@ -10,7 +10,7 @@ import typer
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, moment, parse_overrides
 from trainflow.cli.render.costs import print_cost
 from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, columns_of, print_json, print_rows, text
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from trainflow.bootstrap import interpreter
 from trainflow.engine.lock import running_engine
 from trainflow.errors import InputError
 from trainflow.failpoint import VARIABLE, Failpoints, RecordedKill
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.settings.project import Project
 
 

@@ -9,18 +9,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.arguments import STAGE
-from trainflow.cli.render.output import (
-    JSON_OPTION,
-    duration,
-    number,
-    only_one,
-    print_json,
-    print_rows,
-    sparkline,
-    text,
-)
+from trainflow.cli.render.output import JSON_OPTION, only_one, print_json, print_rows, sparkline, text
 from trainflow.errors import InputError
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted, duration, number
 from trainflow.workspace.locate import open_selection
 
 if TYPE_CHECKING:

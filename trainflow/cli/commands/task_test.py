@@ -14,7 +14,7 @@ import typer
 from trainflow.cli.arguments import conf_of, moment
 from trainflow.cli.render.output import EXIT_FAILED
 from trainflow.errors import DagNotFound, InputError, RescheduleException, SkipException, describe
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.task_signals import TaskDeferred, TaskTimeout
 from trainflow.workspace.names import check_tasks, file_named, is_file
 

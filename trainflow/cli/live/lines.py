@@ -6,8 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from trainflow.cli.render.output import duration, number
-from trainflow.pluralize import counted
+from trainflow.humanize import counted, duration, number
 
 if TYPE_CHECKING:
     from trainflow.insight.ended_runs import RunLine

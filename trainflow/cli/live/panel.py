@@ -19,8 +19,8 @@ from trainflow.cli.live.lines import (
     shown_metrics,
     waiting_line,
 )
-from trainflow.cli.render.output import duration, number, print_facts, print_table, sparkline
-from trainflow.pluralize import counted
+from trainflow.cli.render.output import print_facts, print_table, sparkline
+from trainflow.humanize import counted, duration, number
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.render.output import print_facts
-from trainflow.pluralize import bytes_text, counted
+from trainflow.humanize import bytes_text, counted
 
 if TYPE_CHECKING:
     from trainflow.insight.chains.chain_cost import ChainCost

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Checkpoint, Fork, LedgerEntry

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.humanize import number
+
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
 
@@ -113,10 +115,6 @@ def plain_table(rows: Sequence[Sequence[str]]) -> list[str]:
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in lines]
 
 
-#: from here on with an exponent: a float holds no more digits
-_MOST_WRITTEN_OUT = 1e15
-
-
 def text(value: Any) -> str:
     """A value as people read it."""
     match value:
@@ -137,14 +135,6 @@ def text(value: Any) -> str:
     return str(value)
 
 
-def number(value: float) -> str:
-    """A measured number with four digits that count; from a thousand on, and where it is whole, with all before the
-    point: `0.9812`, `12,570`."""
-    if abs(value) < _MOST_WRITTEN_OUT and (abs(value) >= 1000 or float(value).is_integer()):
-        return f"{round(value):,}"
-    return f"{value:,.4g}"
-
-
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -158,19 +148,6 @@ def sparkline(values: Sequence[float]) -> str:
     low, reach = min(finite), max(finite) - min(finite)
     places = [(value - low) / reach if reach else 0.5 for value in finite]
     return "".join(_BARS[min(len(_BARS) - 1, int(place * len(_BARS)))] for place in places)
-
-
-def duration(seconds: float | None) -> str:
-    """`1h02m`, `3m05s`, `12.3s`."""
-    if seconds is None:
-        return ""
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m{rest:02d}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
 
 
 _NAMES = ("pipeline", "stage", "branch")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from trainflow.cli.render.output import duration, print_facts, print_rows, text
+from trainflow.cli.render.output import print_facts, print_rows, text
+from trainflow.humanize import duration
 
 if TYPE_CHECKING:
     from trainflow.insight.runs.logs import LogSource

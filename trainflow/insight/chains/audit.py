@@ -21,7 +21,7 @@ from trainflow.checkpoints.ledger_changes.import_external import problems
 from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.checkpoints.upkeep.changed_samples import comparable
 from trainflow.errors import CheckpointError, InputError, SampleError
-from trainflow.pluralize import agreeing, counted
+from trainflow.humanize import agreeing, counted
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.repair import arrived

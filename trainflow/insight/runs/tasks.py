@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError, NotFound
+from trainflow.humanize import counted
 from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.insight.snapshot import engine_state, refusals, with_queues
 from trainflow.insight.why_task import TaskWaitFacts, explain_wait
@@ -23,7 +24,6 @@ from trainflow.metadata.queries import (
     xcom_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.pluralize import counted
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import FINISHED
 from trainflow.workspace.names import check_tasks, run_named

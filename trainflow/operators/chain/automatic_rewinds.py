@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trainflow.errors import ChainMoved, CheckpointError, InputError, SampleError
+from trainflow.humanize import agreeing, counted
 from trainflow.operators.chain.chain_operator import author_of
 from trainflow.operators.chain.storage_options import with_options
-from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:

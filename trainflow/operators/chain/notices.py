@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap
+from trainflow.humanize import agreeing, counted
 from trainflow.messages.notice import XCOM_STOPPED, Cause, Event, Notice
-from trainflow.pluralize import agreeing, counted
 from trainflow.samples.partitions import label, mean_seconds
 from trainflow.samples.throughput import Lag, estimate_catch_up, lag_behind
 

@@ -21,10 +21,10 @@ from trainflow.checkpoints.stages.start_checkpoint import (
     read_upstream_chain,
 )
 from trainflow.errors import CheckpointError, CheckpointNotFound, FailException
+from trainflow.humanize import counted
 from trainflow.observability.redaction import redact_text
 from trainflow.operators.chain.chain_operator import author_of
 from trainflow.operators.chain.storage_options import foreign_options
-from trainflow.pluralize import counted
 from trainflow.samples.partitions import after_watermark, end_of, label
 
 if TYPE_CHECKING:

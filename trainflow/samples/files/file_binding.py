@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ChangedFile, SampleChanged
+from trainflow.humanize import counted
 from trainflow.observability.redaction import redact_text
-from trainflow.pluralize import counted
 from trainflow.samples.files.fingerprint import Content, read_content
 from trainflow.samples.files.parquet_file import OpenFile, open_file
 from trainflow.storage.store import Storage, StoreFile

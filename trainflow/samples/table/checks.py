@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from trainflow.pluralize import counted
+from trainflow.humanize import counted
 from trainflow.samples.files.footers import Footer
 from trainflow.samples.spec import Checks
 

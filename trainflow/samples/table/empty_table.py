@@ -12,8 +12,8 @@ import re
 from collections.abc import Sequence
 
 from trainflow.errors import SampleUnreadable
+from trainflow.humanize import counted
 from trainflow.observability.redaction import redact_text
-from trainflow.pluralize import counted
 from trainflow.samples.partitions import is_boundary, label, limit, origin
 from trainflow.samples.pattern import PathPattern, Segment, expression_of
 from trainflow.samples.spec import Samples

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from trainflow.errors import SampleDamaged
+from trainflow.humanize import counted
 from trainflow.identifiers import canonical_json, digest
-from trainflow.pluralize import counted
 from trainflow.samples.partitions import label
 from trainflow.samples.pattern import glob_expression
 from trainflow.samples.spec import Ready, Samples

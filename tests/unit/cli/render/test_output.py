@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.cli.render.output import number, print_table
+from trainflow.cli.render.output import print_table
+from trainflow.humanize import number
 
 RUN, WHEN = "manual__2026-11-30T02:30:26.123456Z_abcdef", "2026-11-30T02:30:26Z"
 NOTE = "a sentence that has to be folded somewhere because it does not fit at all, however wide the terminal is"

@@ -1,7 +1,9 @@
-"""How many of what, in words: "1 partition", "2,000 partitions". Every number of things that a person reads goes
-through here."""
+"""Numbers as people read them: how many of what ("1 partition", "2,000 partitions"), bytes, measurements, durations."""
 
 from __future__ import annotations
+
+#: from here on with an exponent: a float holds no more digits
+_MOST_WRITTEN_OUT = 1e15
 
 
 def counted(number: int, noun: str) -> str:
@@ -29,3 +31,24 @@ def plural(noun: str) -> str:
     if noun.endswith("y") and noun[-2] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
+def number(value: float) -> str:
+    """A measured number with four digits that count; from a thousand on, and where it is whole, with all before the
+    point: `0.9812`, `12,570`."""
+    if abs(value) < _MOST_WRITTEN_OUT and (abs(value) >= 1000 or float(value).is_integer()):
+        return f"{round(value):,}"
+    return f"{value:,.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """`1h02m`, `3m05s`, `12.3s`."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainflow
-from trainflow.pluralize import agreeing, bytes_text, counted, plural
+from trainflow.humanize import agreeing, bytes_text, counted, plural
 
 _ROOT = Path(trainflow.__file__).parent
 _NOUNS = ["partition", "run", "hole", "file", "checkpoint", "delivery", "task", "entry", "attempt", "chain", "DAG"]
@@ -55,7 +55,7 @@ def test_bytes_text_has_three_digits(count: int, said: str) -> None:
     assert bytes_text(count) == said
 
 
-def test_pluralize_verb_agrees() -> None:
+def test_humanize_verb_agrees() -> None:
     assert [agreeing(number, "is", "are") for number in (0, 1, 2)] == ["are", "is", "are"]
 
 
@@ -76,7 +76,7 @@ def test_search_finds_plural_written_by_hand() -> None:
     assert not list(_written_by_hand("f\"{counted(3, 'partition')} are there\""))
 
 
-def test_pluralize_is_used_by_every_message() -> None:
+def test_humanize_is_used_by_every_message() -> None:
     files = [path for path in _ROOT.rglob("*.py") if "testing" not in path.parts]
     assert len(files) > 100
     found = [f"{path.relative_to(_ROOT)}:{line}" for path in files for line in _written_by_hand(path.read_text())]
