@@ -89,10 +89,14 @@ class AccessGate:
         if caller is None or not _is_form(scope, path):
             await self._app(scope, receive, send)
             return
-        status = _Status(send)
-        await self._app(scope, receive, status)
-        if status.found == _DONE:
-            await self._access.note_form(caller, path)
+
+        async def noting(message: Message) -> None:
+            # before the answer: what a person was told of is in the event log
+            if message["type"] == "http.response.start" and message["status"] == _DONE:
+                await self._access.note_form(caller, path)
+            await send(message)
+
+        await self._app(scope, receive, noting)
 
     async def _passed(self, scope: Scope, path: str) -> Scope:
         """The request with who asks it. Raises RequestRefused."""
@@ -150,19 +154,6 @@ class AccessGate:
 
 #: a form that has acted leads to another page; one that says what it would do is a page itself
 _DONE = 303
-
-
-class _Status:
-    """The status of an answer, as it is sent."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self.found = 0
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.found = message["status"]
-        await self._send(message)
 
 
 def _is_form(scope: Scope, path: str) -> bool:
