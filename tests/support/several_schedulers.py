@@ -20,6 +20,16 @@ from trainflow.testing.processes import wait_for
 
 RUN, TASK, ATTEMPT = DagRunTable.table, TaskInstanceTable.table, AttemptTable.table
 
+# a scheduler stamps what it does with the moment at which its pass began: across two of them the order of the stamps
+# is not that of the transactions. A sequence of the server is, where one transaction waits for the other's commit
+_RECORDED = (
+    "CREATE TABLE changes_of_state (id bigserial PRIMARY KEY, run_id integer, state text)",
+    "CREATE FUNCTION record_change_of_state() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN INSERT INTO changes_of_state (run_id, state) VALUES (NEW.id, NEW.state); RETURN NULL; END $$",
+    f"CREATE TRIGGER change_of_state AFTER UPDATE OF state ON {RUN.name}"
+    " FOR EACH ROW EXECUTE FUNCTION record_change_of_state()",
+)
+
 
 class SharedDatabase:
     """What several schedulers share, as a test sees it."""
@@ -57,6 +67,17 @@ class SharedDatabase:
             ]
 
         return self.database.write(create)
+
+    def record_changes_of_state(self) -> None:
+        """Have the server itself write down, in the order in which they happen, which state each run enters."""
+        with self.database.transaction() as connection:
+            for statement in _RECORDED:
+                connection.exec_driver_sql(statement)
+
+    def changes_of_state(self) -> list[tuple[int, str]]:
+        """(id of a run, state that it entered), in the order in which the server did it."""
+        asked = "SELECT run_id, state FROM changes_of_state ORDER BY id"
+        return [(row[0], row[1]) for row in self.rows(lambda connection: connection.exec_driver_sql(asked).all())]
 
     def runs(self, ids: Sequence[int]) -> list[Row[Any]]:
         """Rows of runs, in order."""
