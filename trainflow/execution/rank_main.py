@@ -25,9 +25,9 @@ from trainflow.execution.task_runner import FAILED_EXIT_CODE, FOR_GOOD
 from trainflow.observability import redacted_output
 from trainflow.operators.function_reference import reference_of
 from trainflow.operators.train import TrainOperator
-from trainflow.operators.training.command import TrainingTask, context_of, read_task
 from trainflow.operators.training.rank_words import RankProblem
 from trainflow.operators.training.training_context import checked_metrics
+from trainflow.operators.training.training_task import TrainingTask, context_of, read_task
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
 from trainflow.storage.exclusive import replace_whole

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from trainflow.operators.evaluate import EvaluateOperator
     from trainflow.operators.python import EmptyOperator, PythonOperator
     from trainflow.operators.train import TrainOperator
-    from trainflow.operators.training.command import training_task
     from trainflow.operators.training.training_context import EvaluateContext, ParentCheckpoint, TrainContext
+    from trainflow.operators.training.training_task import training_task
     from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
     from trainflow.samples.spec import Checks, GapPolicy, Ready, Republished, Samples, SplitLimits
 
@@ -95,7 +95,7 @@ _MODULES = {
     "TrainContext": "operators.training.training_context",
     "TrainOperator": "operators.train",
     "TriggerDagRunOperator": "operators.trigger_dagrun",
-    "training_task": "operators.training.command",
+    "training_task": "operators.training.training_task",
 }
 
 

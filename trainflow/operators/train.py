@@ -57,8 +57,8 @@ class TrainOperator(SplitOperator):
 
     Either `function` - a callable or `"module.path:name"`, called with a TrainContext, which writes the new
     checkpoint's files into `ctx.output` and returns metrics - or `command`, a program that is told the same in a JSON
-    file (see `trainflow.operators.training.command`). `params` (Airflow's: with those of the DAG, overridden by the
-    run's conf) are `ctx.params`.
+    file (see `trainflow.operators.training.training_task`). `params` (Airflow's: with those of the DAG, overridden by
+    the run's conf) are `ctx.params`.
 
     Every attempt writes into a folder of its own, in which nothing was before and into which no other ever writes; what
     an attempt leaves that does not reach the commit is swept away later. What can never be committed (a link out of the

@@ -95,7 +95,7 @@ class TrainSection(TaskSection):
     """`module.path:name` of a function that takes a TrainContext, writes files to `ctx.output` and returns metrics."""
     command: Annotated[list[str], Field(min_length=1)] | None = None
     """Program and arguments. The variable TRAINFLOW_TASK names a JSON file that tells it what the function is told; see
-    `trainflow.operators.training.command`."""
+    `trainflow.operators.training.training_task`."""
     nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
     """How many processes of one host train the split together, as one attempt: each reads its share of the rows, the
     first one saves and reports."""
