@@ -123,6 +123,6 @@ _OF_THE_SERVER = {
     "/health": _get("Whether this process answers.", proven=False, _200="it does"),
     "/ready": _get("Whether the control plane works.", proven=False, _200="it does", _503="it does not, and why"),
     "/version": _get("The versions of trainflow and of the protocol.", proven=True, _200="the versions"),
-    "/metrics": _get("Counters in the text format of Prometheus.", proven=True, _200="the counters"),
+    "/metrics": _get("Metrics in the text format of Prometheus.", proven=True, _200="the metrics"),
     "/openapi.json": _get("This document.", proven=True, _200="the document"),
 }

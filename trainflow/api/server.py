@@ -27,7 +27,7 @@ from trainflow.api.workers import WorkerApplication
 from trainflow.clock import Clock
 from trainflow.engine.log_uploads import LogUploads
 from trainflow.errors import SettingsError
-from trainflow.insight.runs.store_use import StoreMetrics
+from trainflow.insight.metrics.metrics import Metrics
 from trainflow.messages.http_protocol import PREFIX as EXECUTION_PREFIX
 from trainflow.metadata import schema
 from trainflow.metadata.applied_change import AppliedChange
@@ -89,8 +89,8 @@ class ApiServer:
         self._execution = ExecutionApplication(
             service, self._database, project.home, threads=settings.api.execution_threads
         )
-        store_metrics = StoreMetrics()
         self._workspace = Workspace(project, settings, _own_database(project, settings))
+        metrics = Metrics(self._workspace, clock)
         self._pages = LazyPages(self._workspace, clock)
         self._rest = RestApplication(
             self._workspace,
@@ -106,7 +106,7 @@ class ApiServer:
             workers=WorkerApplication(
                 self._execution, self._database, clock, (settings.workers.token, settings.api.token)
             ),
-            metrics=lambda: store_metrics.text(self._database),
+            metrics=metrics.text,
             pages=dict.fromkeys(PATHS, self._pages),
         )
         access = Access(self._workspace, clock, settings.api, self._rest.in_thread)

@@ -1,7 +1,8 @@
 """The engine: the one place that composes scheduler, executor, triggerer, DAG processor and mirror into a process.
 
 Reading order: `startup` (what is needed before the engine is imported: parts, stop signals, an early forkserver),
-`lock` (one engine a home), `change_line` (to other engines), `engine` (its parts, and the loop), `scheduling`
+`lock` (one engine a home), `change_line` (to other engines), `engine` (its parts, and the loop), `turn_counter` (how
+busy that is), `scheduling`
 (scheduler and executor), `scheduler_host` (what executors ask and tell), `api_server_process`, `home_upkeep` (what is
 done for the home), `home_cleanup` (logs and leftovers), `log_uploads` (logs → store), `outbox_dispatcher` (what leaves
 the project), `mlflow_deliveries` and `mlflow_dispatcher` (outbox → MLflow), `notifier` (notices → webhook, command,

@@ -20,6 +20,7 @@ from trainflow.engine.home_upkeep import HomeUpkeep
 from trainflow.engine.scheduler_host import SchedulerHost
 from trainflow.engine.scheduling import Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage, kind_of
+from trainflow.engine.turn_counter import TurnCounter
 from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import nudge
 from trainflow.executors.reactor import Reactor, Timer
@@ -89,6 +90,7 @@ class Engine:
         self._claim_timer: Timer | None = None
         #: whether the next tick looks at everything; how long the last such one took
         self._swept, self._sweep_seconds = False, 0.0
+        self._turn_counter = TurnCounter(clock, self.reactor)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -222,6 +224,7 @@ class Engine:
         """Turn until `until` says so, or a stop is asked for."""
         while not self.stop_requested and not until():
             began, swept, self._swept = self.clock.monotonic(), self._swept, False
+            self._turn_counter.begin()
             self.tick()
             if swept:
                 self._sweep_seconds = self.clock.monotonic() - began
@@ -230,6 +233,7 @@ class Engine:
             if self.reactor.woken:
                 self.reactor.woken = False
                 self._somebody_wrote()
+            self._turn_counter.end()
 
     def tick(self) -> None:
         """Let every part do what it can do now."""
@@ -323,7 +327,8 @@ class Engine:
 
     def _renew_leases(self, connection: Connection) -> None:
         now = self.clock.now()
-        service_queries.renew_lease(connection, self.service_id, now)
+        details = None if self._scheduling is None else self._turn_counter.details()
+        service_queries.renew_lease(connection, self.service_id, now, details)
         if self._scheduling is not None:
             in_flight.heartbeat(connection, self.service_id, now)
 

@@ -63,6 +63,8 @@ class Reactor:
         os.set_blocking(self._wake_write, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, _Source(self._drain, None))
         self.woken = False
+        #: seconds in which nothing was to be done, so far
+        self.waited_seconds = 0.0
         #: asked for by other threads
         self._soon: deque[Callback] = deque()
 
@@ -106,7 +108,10 @@ class Reactor:
 
     def turn(self, timeout: float | None) -> None:
         """Wait until something happens, at most `timeout` seconds (None: without end), and make the calls."""
-        for key, mask in self._selector.select(self._patience(timeout)):
+        began = self._clock.monotonic()
+        ready = self._selector.select(self._patience(timeout))
+        self.waited_seconds += self._clock.monotonic() - began
+        for key, mask in ready:
             found: _Source = key.data
             if mask & selectors.EVENT_WRITE and found.on_writable:
                 found.on_writable()

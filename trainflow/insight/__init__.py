@@ -6,6 +6,7 @@ Reading order
   `settings`;
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;
+- `metrics`: numbers for Prometheus;
 - `live` (what has changed since the last look, for pages that are open);
 - `fleet`: who is alive, what waits for them, what is drained;
 - `progress` (what is new since the last look, while a pipeline trains) and `ended_runs` (a run that has ended);

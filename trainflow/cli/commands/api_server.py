@@ -12,8 +12,8 @@ def api_server(
     """Run the API server.
 
     Attempts on other hosts reach the control plane here (/execution/v1). /health says that it answers, /ready whether a
-    scheduler is alive, /metrics what attempts asked of stores, for Prometheus, /openapi.json what it can be asked.
-    Until Ctrl-C or SIGTERM; logs to stderr. 'trainflow standalone' starts one by itself.
+    scheduler is alive, /metrics where chains are and what attempts did, for Prometheus, /openapi.json what it can be
+    asked. Until Ctrl-C or SIGTERM; logs to stderr. 'trainflow standalone' starts one by itself.
 
     It listens on loopback, unless api.host or --host says otherwise: then api.token has to be set. Several may run over
     one PostgreSQL or MySQL database. Exit codes: 0 stopped, 2 wrong input, or the port is taken.

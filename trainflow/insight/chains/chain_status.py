@@ -13,7 +13,7 @@ import msgspec
 from trainflow.checkpoints.ledger.ancestors import past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
-from trainflow.checkpoints.ledger.state import CheckpointSummary
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished
 from trainflow.errors import PipelineFileError, TrainflowError
 from trainflow.insight.chains.next_run import next_run_of
@@ -161,14 +161,19 @@ def _with_changes(
     known: ChainStatus, ledger: Ledger, samples: Samples, inventory: Inventory, root: Path
 ) -> ChainStatus:
     state = ledger.state()
-    holes = merged(Hole(each.hole.start, each.hole.end, each.hole.reason) for each in state.holes)
     again = republished(ledger, state, samples, root, inventory.now)
     return msgspec.structs.replace(
         known,
-        holes=sum(distance(samples, hole.start, hole.end) for hole in holes),
+        holes=holes_of(state, samples),
         holes_arrived=sum(1 for _ in arrived(samples, open_holes(state), inventory)),
         republished=[each.start for each in again],
     )
+
+
+def holes_of(state: ChainState, samples: Samples) -> int:
+    """Partitions that the line stepped over and has not trained since; nothing is listed."""
+    holes = merged(Hole(each.hole.start, each.hole.end, each.hole.reason) for each in state.holes)
+    return sum(distance(samples, hole.start, hole.end) for hole in holes)
 
 
 def ready_after(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Update, bindparam, exists, func, insert, select, update
 
-from trainflow.messages.execution_api import Outcome, OutcomeState
+from trainflow.messages.execution_api import Outcome
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import (
     AttemptTable,
@@ -139,16 +139,31 @@ _STORE_USE_OF_RUNS = (
 )
 
 
-def store_use_since(connection: Connection, moment: datetime | None) -> list[Row[Any]]:
-    """(attempt_id, ended_at, store_use) of attempts that ended for good at that moment or later, the oldest first."""
-    asked = select(ATTEMPT.c.attempt_id, ATTEMPT.c.ended_at, ATTEMPT.c.store_use).where(
-        ATTEMPT.c.store_use.is_not(None),
-        ATTEMPT.c.ended_at.is_not(None),
-        ATTEMPT.c.outcome != OutcomeState.DEFERRED.value,
+def counted(
+    connection: Connection, *, ids: Sequence[str] | None = None, after: str = "", most: int = 1_000
+) -> list[Row[Any]]:
+    """(attempt_id, dag_id, task_id, outcome, queued_at, started_at, ended_at, store_use) of these attempts; or of those
+    handed out after one, in their order (their ids sort by time), at most so many."""
+    if ids is not None:
+        rows: list[Row[Any]] = []
+        for part in in_parts(ids):
+            rows += connection.execute(_COUNTED_BY_ID, {"ids": part})
+        return rows
+    return list(connection.execute(_COUNTED_AFTER, {"after": after, "most": most}))
+
+
+_COUNTED = (
+    select(
+        ATTEMPT.c.attempt_id, RUN.c.dag_id, TASK.c.task_id, ATTEMPT.c.outcome,
+        ATTEMPT.c.queued_at, ATTEMPT.c.started_at, ATTEMPT.c.ended_at, ATTEMPT.c.store_use,
     )
-    if moment is not None:
-        asked = asked.where(ATTEMPT.c.ended_at >= moment)
-    return list(connection.execute(asked.order_by(ATTEMPT.c.ended_at, ATTEMPT.c.attempt_id)))
+    .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+)  # fmt: skip
+_COUNTED_BY_ID = _COUNTED.where(ATTEMPT.c.attempt_id.in_(bindparam("ids", expanding=True)))
+_COUNTED_AFTER = (
+    _COUNTED.where(ATTEMPT.c.attempt_id > bindparam("after")).order_by(ATTEMPT.c.attempt_id).limit(bindparam("most"))
+)
 
 
 def count_in_run(connection: Connection, dag_run_id: int, outcome: str) -> int:

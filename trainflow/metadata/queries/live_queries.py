@@ -52,6 +52,19 @@ def unfinished_tasks(connection: Connection, runs: Sequence[int]) -> list[Row[An
     return rows
 
 
+def count_unfinished_runs(connection: Connection) -> list[Row[Any]]:
+    """(dag_id, state, runs) of the runs that have not ended."""
+    return list(connection.execute(_COUNT_RUNS))
+
+
+_COUNT_RUNS = (
+    select(RUN.c.dag_id, RUN.c.state, func.count().label("runs"))
+    .where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
+    .group_by(RUN.c.dag_id, RUN.c.state)
+    .order_by(RUN.c.dag_id, RUN.c.state)
+)
+
+
 def newest_run(connection: Connection) -> int:
     """Id of the newest run; 0: there is none."""
     return connection.execute(select(func.max(RUN.c.id))).scalar() or 0

@@ -64,10 +64,14 @@ def register(
 _REGISTER = insert(SERVICE)
 
 
-def renew_lease(connection: Connection, service_id: int, now: datetime) -> None:
+def renew_lease(connection: Connection, service_id: int, now: datetime, details: ServiceDetails | None = None) -> None:
     """Say that it still lives; also one that was taken for dead, because it stood still: what was taken over from it
-    stays with the others, what it takes from now on is its own."""
-    connection.execute(_RENEW, {"service": service_id, "b_now": now})
+    stays with the others, what it takes from now on is its own. `details`: what it says of itself from now on."""
+    values = {"service": service_id, "b_now": now}
+    if details is None:
+        connection.execute(_RENEW, values)
+    else:
+        connection.execute(_RENEW_AND_SAY, {**values, "b_details": msgspec.to_builtins(details)})
 
 
 _RENEW = (
@@ -79,6 +83,7 @@ _RENEW = (
         stopped_at=None,
     )
 )
+_RENEW_AND_SAY = _RENEW.values(details=bindparam("b_details", type_=SERVICE.c.details.type))
 
 
 class ExecutorState(msgspec.Struct, frozen=True):
@@ -110,12 +115,22 @@ class WorkerState(msgspec.Struct, frozen=True):
     in_use: int = 0
 
 
+class LoopUse(msgspec.Struct, frozen=True):
+    """The loop of a scheduler since it began: turns, and seconds in which it did not wait. `longest_seconds`: of one
+    turn, since the heartbeat before."""
+
+    turns: int = 0
+    seconds: float = 0.0
+    longest_seconds: float = 0.0
+
+
 class ServiceDetails(msgspec.Struct, frozen=True):
     """What a part or a worker says of itself. `name`: what it is drained by, where that is not its host."""
 
     version: str
     name: str | None = None
     worker: WorkerState | None = None
+    loop: LoopUse | None = None
 
 
 def note_worker(connection: Connection, service_id: int, details: ServiceDetails) -> bool:
