@@ -105,6 +105,9 @@ class RuntimeTaskInstance(TaskInstance):
         self.note: str | None = None
         self.saved_rows: int | None = None
         self.notices: list[Notice] = []
+        #: values that came along with the claim, each good for one pull: what is asked for again may have changed. What
+        #: commits asks: the answer says as well that it is still waited for, and not cleared since
+        self._handed = {} if workload.shielded else {(xcom.task_id, xcom.key): xcom.value for xcom in started.xcoms}
         self._key = workload.key
         self._connection = connection
         self._stop = stop
@@ -178,24 +181,36 @@ class RuntimeTaskInstance(TaskInstance):
         run_id: str | None = None,
     ) -> Any:
         wanted = [task_ids] if isinstance(task_ids, str) else None if task_ids is None else list(task_ids)
-        reply = self._ask(
-            GetXCom(
-                self._key,
-                dag_id or self.dag_id,
-                run_id or self.run_id,
-                wanted,
-                key,
-                map_index=-1 if isinstance(map_indexes, ArgNotSet) else map_indexes,
-                include_prior_dates=include_prior_dates,
-            )
+        asked = GetXCom(
+            self._key,
+            dag_id or self.dag_id,
+            run_id or self.run_id,
+            wanted,
+            key,
+            map_index=-1 if isinstance(map_indexes, ArgNotSet) else map_indexes,
+            include_prior_dates=include_prior_dates,
         )
-        assert isinstance(reply, XComValues)
-        found = {task_id: msgspec.json.decode(value) for task_id, value in reply.values.items()}
+        values = self._take_handed(asked)
+        if values is None:
+            reply = self._ask(asked)
+            assert isinstance(reply, XComValues)
+            values = reply.values
+        found = {task_id: msgspec.json.decode(value) for task_id, value in values.items()}
         if isinstance(task_ids, str):
             return found.get(task_ids, default)
         if wanted is None:
             return next(reversed(found.values()), default)
         return [found.get(task_id, default) for task_id in wanted]
+
+    def _take_handed(self, asked: GetXCom) -> dict[str, msgspec.Raw] | None:
+        """The answer, where all of it came along with the claim."""
+        own_run = (asked.dag_id, asked.run_id, asked.map_index) == (self.dag_id, self.run_id, -1)
+        if not own_run or asked.include_prior_dates or not asked.task_ids:
+            return None
+        names = [(task_id, asked.xcom_key) for task_id in asked.task_ids]
+        if not all(name in self._handed for name in names):
+            return None
+        return {name[0]: self._handed.pop(name) for name in dict.fromkeys(names)}
 
     # -- what goes out with the outcome ----------------------------------------------------------------------------
 

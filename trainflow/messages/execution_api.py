@@ -50,6 +50,14 @@ class XComItem(msgspec.Struct, frozen=True):
     value: msgspec.Raw
 
 
+class HandedXCom(msgspec.Struct, frozen=True):
+    """A value that a task of the same run has handed over. `value` is JSON."""
+
+    task_id: str
+    key: str
+    value: msgspec.Raw
+
+
 class Deferral(msgspec.Struct, frozen=True):
     """A wait handed to the triggerer. The task resumes in `method_name(context, event=…, **kwargs)`."""
 
@@ -197,6 +205,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     first_attempt: bool = False
     #: seconds since the attempt began, where it resumes: `execution_timeout` counts its waits
     elapsed_seconds: float = 0.0
+    #: the newest small values of the run's tasks that have succeeded: most often what the task would ask for next
+    xcoms: list[HandedXCom] = msgspec.field(default_factory=list)
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

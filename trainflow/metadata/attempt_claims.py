@@ -8,7 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from trainflow.messages.execution_api import Refused, Reply, RunInfo, Start, Started
+from trainflow.messages.execution_api import HandedXCom, Refused, Reply, RunInfo, Start, Started
+from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, task_queries, xcom_queries
 from trainflow.states import TaskInstanceState
 
@@ -19,7 +20,7 @@ STALE = Refused("the attempt is stale: its task instance was queued again, or cl
 def begin_fresh(connection: Connection, request: Start, now: datetime) -> Callable[[], Reply | None]:
     """Claim a task instance that neither waited nor failed before, and is not claimed yet. Nothing is looked at: each
     statement holds, or changes nothing. Call what is returned after the commit; None: nothing was claimed."""
-    asked, asked_run = (ask(connection, request.key) for ask in (in_flight.ask_by_key, run_queries.ask_of_attempt))
+    asked, asked_run, handed = _ask(connection, request.key)
     taken = _take(connection, request, now, fresh=True)
     attempt_queries.note_start(connection, request.key, now)
 
@@ -28,14 +29,14 @@ def begin_fresh(connection: Connection, request: Start, now: datetime) -> Callab
         if taken.moved.rowcount != 1 or row is None or run is None:
             return None
         first = row.started_at is None and row.cleared_at is None
-        return _started(row, run, now, 0.0, is_first=first)
+        return _started(row, run, handed(), now, 0.0, is_first=first)
 
     return answer
 
 
 def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     """Move `queued` → `running`; asked again by the same process, the same answer. Raises LostTransition."""
-    asked, asked_run = (ask(connection, request.key) for ask in (in_flight.ask_by_key, run_queries.ask_of_attempt))
+    asked, asked_run, handed = _ask(connection, request.key)
     taken = _take(connection, request, now)
     row, run = asked(), asked_run()
     if row is None or run is None:
@@ -52,7 +53,18 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     began = None if row.next_method is None else attempt_queries.started_at(connection, request.key.attempt_id)
     elapsed = max((now - began).total_seconds(), 0.0) if began is not None else 0.0
     is_first = is_first and row.cleared_at is None
-    return _started(row, run, now, elapsed, is_first=is_first)
+    return _started(row, run, handed(), now, elapsed, is_first=is_first)
+
+
+def _ask(
+    connection: Connection, key: AttemptKey
+) -> tuple[Callable[[], Row[Any] | None], Callable[[], Row[Any] | None], Callable[[], list[HandedXCom]]]:
+    """Ask for the attempt's task instance, its run, and what that has handed over."""
+    return (
+        in_flight.ask_by_key(connection, key),
+        run_queries.ask_of_attempt(connection, key),
+        xcom_queries.ask_handed(connection, key),
+    )
 
 
 def _take(connection: Connection, request: Start, now: datetime, *, fresh: bool = False) -> task_queries.Move:
@@ -84,7 +96,15 @@ def _note(connection: Connection, row: Row[Any], request: Start, now: datetime) 
     attempt_queries.note(connection, request.key.attempt_id, started_at=now, hostname=request.hostname)
 
 
-def _started(row: Row[Any], run: Row[Any], now: datetime, elapsed_seconds: float, *, is_first: bool) -> Started:
+def _started(
+    row: Row[Any],
+    run: Row[Any],
+    handed: list[HandedXCom],
+    now: datetime,
+    elapsed_seconds: float,
+    *,
+    is_first: bool,
+) -> Started:
     """`row` as it was before the claim. `is_first`: no attempt has started before this one."""
     return Started(
         run=RunInfo(
@@ -107,4 +127,5 @@ def _started(row: Row[Any], run: Row[Any], now: datetime, elapsed_seconds: float
         reschedule_count=row.reschedules,
         cleared_at=row.cleared_at,
         first_attempt=is_first,
+        xcoms=handed,
     )

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, func, insert, select
 
-from trainflow.messages.execution_api import XComItem
-from trainflow.metadata.models import DagRunTable, XComTable
+from trainflow.messages.execution_api import HandedXCom, XComItem
+from trainflow.messages.workload import AttemptKey
+from trainflow.metadata.models import DagRunTable, TaskInstanceTable, XComTable
+from trainflow.states import TaskInstanceState
 
 XCOM = XComTable.table
 RUN = DagRunTable.table
+TASK = TaskInstanceTable.table
+#: of how many bytes a value is sent along with the claim of a task that may want it, and how many values are
+MOST_HANDED_BYTES = 4_096
+MOST_HANDED = 8
 
 
 def put(
@@ -96,6 +102,36 @@ def _values_statement(one_index: bool, some_tasks: bool) -> Select[Any]:
     if some_tasks:
         statement = statement.where(XCOM.c.task_id.in_(bindparam("tasks", expanding=True)))
     return statement
+
+
+def ask_handed(connection: Connection, key: AttemptKey) -> Callable[[], list[HandedXCom]]:
+    """The newest small values that tasks of an attempt's run have handed over which have succeeded: only another
+    clearing changes those. Call what is returned for them."""
+    asked = connection.execute(_HANDED, {"attempt": key.attempt_id})
+    return lambda: [HandedXCom(task_id, name, msgspec.Raw(value.encode())) for task_id, name, value in asked.all()]
+
+
+_HOLDER = TASK.alias("holder")
+_HANDED = (
+    select(XCOM.c.task_id, XCOM.c.key, XCOM.c.value)
+    .join(_HOLDER, _HOLDER.c.dag_run_id == XCOM.c.dag_run_id)
+    .join(
+        TASK,
+        and_(
+            TASK.c.dag_run_id == XCOM.c.dag_run_id,
+            TASK.c.task_id == XCOM.c.task_id,
+            TASK.c.map_index == XCOM.c.map_index,
+        ),
+    )
+    .where(
+        _HOLDER.c.attempt_id == bindparam("attempt"),
+        XCOM.c.map_index == -1,
+        TASK.c.state == TaskInstanceState.SUCCESS,
+        func.length(XCOM.c.value) <= MOST_HANDED_BYTES,
+    )
+    .order_by(XCOM.c.created_at.desc())
+    .limit(MOST_HANDED)
+)
 
 
 def prior_values(
