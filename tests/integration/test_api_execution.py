@@ -20,6 +20,7 @@ from trainflow.messages.execution_api import (
     GetDagRunState,
     GetXCom,
     Heartbeat,
+    MeetRanks,
     Outcome,
     OutcomeState,
     ProcessEnded,
@@ -134,6 +135,46 @@ class TestClaim:
     ) -> None:
         plane.exit(work)
         assert api.start(work, secret).status == 410
+
+
+class TestRanksMeet:
+    """Before an attempt begins its ranks find the first of them, by the claim secret."""
+
+    def test_ranks_are_told_where_the_first_one_is_and_the_newest_counts(
+        self, api: RunningApi, work: ExecuteTask, secret: str
+    ) -> None:
+        assert api.post(MeetRanks(work.key), secret).body == {"type": "ranks_meet", "address": None}
+        for address in ("10.0.0.7:41000", "10.0.0.7:41000", "[fd00::1]:7"):
+            told = {"type": "ranks_meet", "address": address}
+            assert api.post(MeetRanks(work.key, address), secret).body == told
+            assert api.post(MeetRanks(work.key), secret).body == told
+
+    def test_claim_secret_still_claims_and_then_ranks_come_too_late(
+        self, api: RunningApi, work: ExecuteTask, secret: str
+    ) -> None:
+        api.post(MeetRanks(work.key, "10.0.0.7:41000"), secret)
+        assert api.start(work, secret).status == 200
+        before = everything(api.plane)
+        assert api.post(MeetRanks(work.key), secret).status == 410
+        assert api.post(MeetRanks(work.key, "10.0.0.8:1"), secret).status == 410
+        assert everything(api.plane) == before
+
+    def test_ranks_of_attempt_that_is_not_waited_for_are_told_to_stop(
+        self, api: RunningApi, plane: ControlPlane, work: ExecuteTask, secret: str
+    ) -> None:
+        plane.exit(work)
+        before = everything(plane)
+        assert api.post(MeetRanks(work.key), secret).status == 410
+        assert api.post(MeetRanks(work.key, "10.0.0.8:1"), secret).status == 410
+        assert everything(plane) == before
+
+    def test_wrong_secret_or_address_is_refused(self, api: RunningApi, work: ExecuteTask, secret: str) -> None:
+        before = everything(api.plane)
+        for token in (None, TOKEN, secret[:-1]):
+            assert api.post(MeetRanks(work.key, "10.0.0.8:1"), token).status == 401
+        for address in ("", "host", "host:", ":7", "host:700000", "ho\0st:7", "h" * 300 + ":7"):
+            assert api.post(MeetRanks(work.key, address), secret).status == 400
+        assert everything(api.plane) == before
 
 
 _TOKEN = {TOKEN_HEADER: TOKEN}

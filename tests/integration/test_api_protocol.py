@@ -40,9 +40,9 @@ def _play(api: RunningApi, version: int, spoken: int) -> None:
     secret = api.issue(work)
     recorded = (RECORDED / f"protocol_{version}.json").read_text().replace("ATTEMPT", work.key.attempt_id)
     for each in msgspec.json.decode(recorded):
-        is_start = each["operation"] == "start"
-        headers = {"Authorization": f"Bearer {secret if is_start else TOKEN}", PROTOCOL_HEADER: str(spoken)}
-        if is_start:
+        shown = secret if each["operation"] in ("start", "meet-ranks") else TOKEN
+        headers = {"Authorization": f"Bearer {shown}", PROTOCOL_HEADER: str(spoken)}
+        if each["operation"] == "start":
             headers[TOKEN_HEADER] = TOKEN
         body = msgspec.json.encode(each["body"])
         answer = api.ask("POST", f"{PREFIX}/{each['operation']}", body, **headers)

@@ -1,7 +1,8 @@
 """The execution API: requests of attempts on other hosts, each of them typed, proven and bounded.
 
-Nothing is read of a request before it has shown a token that is known; only `start`, which shows a claim secret, is
-read first. What a request asks is answered by the same `ExecutionService` that answers attempts of the engine's host.
+Nothing is read of a request before it has shown a token that is known; only `start` and `meet-ranks`, which show a
+claim secret, are read first. What a request asks is answered by the same `ExecutionService` that answers attempts of
+the engine's host.
 """
 
 from __future__ import annotations
@@ -21,8 +22,18 @@ from trainflow.api.attempt_logs import AttemptLogs
 from trainflow.api.heartbeats import HeartbeatBatches
 from trainflow.api.known_tokens import KnownTokens, bearer
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
-from trainflow.messages.execution_api import AppendLog, Done, Failed, Heartbeat, ProcessEnded, Refused, Start
+from trainflow.messages.execution_api import (
+    AppendLog,
+    Done,
+    Failed,
+    Heartbeat,
+    MeetRanks,
+    ProcessEnded,
+    Refused,
+    Start,
+)
 from trainflow.messages.http_protocol import (
+    BEFORE_CLAIM,
     OPERATIONS,
     PROTOCOL,
     PROTOCOL_HEADER,
@@ -115,8 +126,8 @@ class ExecutionApplication:
         secret = bearer(request.headers.get("authorization"))
         if secret is None:
             raise _unauthorized("the header 'Authorization: Bearer …' is missing")
-        if operation.request is Start:
-            return await self._start(secret, request, await decoded(operation, decoder, request))
+        if operation.request in BEFORE_CLAIM:
+            return await self._claimed(secret, request, await decoded(operation, decoder, request))
         held = self._tokens.remembered(secret)
         if held is None:
             held = await self.in_thread(lambda: self._tokens.look_up(secret))
@@ -128,6 +139,15 @@ class ExecutionApplication:
             raise HttpRefusal(403, "Forbidden", "this token is that of another attempt")
         return await self._reply(message)
 
+    async def _claimed(self, secret: str, request: Request, message: Start | MeetRanks) -> Any:
+        """The answer to what shows a claim secret."""
+        try:
+            if isinstance(message, MeetRanks):
+                return await self.in_thread(lambda: self._service.meet_ranks(message, secret))
+            return await self._start(secret, request, message)
+        except CredentialRefused as error:
+            raise _unauthorized(str(error)) from None
+
     async def _start(self, secret: str, request: Request, message: Start) -> Any:
         token = request.headers.get(TOKEN_HEADER, "")
         if len(token) < SHORTEST_TOKEN:
@@ -136,8 +156,6 @@ class ExecutionApplication:
             )
         try:
             return await self.in_thread(lambda: self._service.claim_from_afar(message, secret, token))
-        except CredentialRefused as error:
-            raise _unauthorized(str(error)) from None
         except AttemptTaken as error:
             raise HttpRefusal(409, "AttemptTaken", str(error)) from None
 

@@ -20,8 +20,18 @@ import msgspec
 from trainflow.clock import Clock
 from trainflow.errors import EngineError
 from trainflow.execution.api_address import ApiAddress
-from trainflow.messages.execution_api import Failed, LogTaken, Refused, Reply, Request, Start, SupervisorRequest
+from trainflow.messages.execution_api import (
+    Failed,
+    LogTaken,
+    RanksMeet,
+    Refused,
+    Reply,
+    Request,
+    Start,
+    SupervisorRequest,
+)
 from trainflow.messages.http_protocol import (
+    BEFORE_CLAIM,
     BY_REQUEST,
     PROTOCOL,
     PROTOCOL_HEADER,
@@ -45,7 +55,7 @@ _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _STOPS = frozenset({401, 403, 409, 410})
 
-Answer = Reply | LogTaken
+Answer = Reply | LogTaken | RanksMeet
 _ANSWERS: msgspec.json.Decoder[Answer | HttpProblem] = msgspec.json.Decoder(Answer | HttpProblem)
 
 
@@ -126,9 +136,11 @@ class HttpApiClient:
 
     def _headers(self, request: Request | SupervisorRequest) -> dict[str, str]:
         headers = {"Content-Type": "application/json", PROTOCOL_HEADER: str(PROTOCOL)}
+        if type(request) not in BEFORE_CLAIM:
+            return {**headers, "Authorization": f"Bearer {self._token}"}
         if isinstance(request, Start):
-            return {**headers, "Authorization": f"Bearer {self._claim_secret}", TOKEN_HEADER: self._token}
-        return {**headers, "Authorization": f"Bearer {self._token}"}
+            headers[TOKEN_HEADER] = self._token
+        return {**headers, "Authorization": f"Bearer {self._claim_secret}"}
 
     def _exchange(
         self, operation: Operation, body: bytes, headers: dict[str, str]

@@ -25,6 +25,7 @@ from trainflow.messages.execution_api import (
     OutcomeState,
     ProcessEnded,
     Progress,
+    RanksMeet,
     Refused,
     Reply,
     Request,
@@ -104,7 +105,7 @@ class RemoteSession:
     def say(self, message: ProcessEnded) -> Reply:
         """Say how the process ended, and go on until it was heard. Raises EngineError as `HttpApiClient.handle`."""
         answer = self._client.ask(message)
-        return answer if not isinstance(answer, LogTaken) else Done()
+        return answer if not isinstance(answer, LogTaken | RanksMeet) else Done()
 
     def _begin(self) -> None:
         if self._thread is None:

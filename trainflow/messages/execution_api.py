@@ -281,9 +281,23 @@ class LogTaken(msgspec.Struct, frozen=True, tag="log_taken"):
     size: int
 
 
+class MeetRanks(msgspec.Struct, frozen=True, tag="meet_ranks"):
+    """Find the first rank of an attempt whose ranks are on several hosts, before the attempt begins: it says its
+    `address` (host:port), the others ask for it (None). Shows the claim secret, which stays good."""
+
+    key: AttemptKey
+    address: Annotated[str, msgspec.Meta(max_length=300, pattern=r"^[\w.:%\[\]-]+:\d{1,5}$")] | None = None
+
+
+class RanksMeet(msgspec.Struct, frozen=True, tag="ranks_meet"):
+    """The address of the first rank; None: it has not said it yet."""
+
+    address: str | None
+
+
 #: what the process says for itself that looks after an attempt on another host
-SupervisorRequest = Heartbeat | AppendLog | ProcessEnded
-SupervisorReply = LogTaken | Done | Refused | Failed
+SupervisorRequest = Heartbeat | AppendLog | ProcessEnded | MeetRanks
+SupervisorReply = LogTaken | RanksMeet | Done | Refused | Failed
 
 
 class ExecutionApi(Protocol):

@@ -1,7 +1,7 @@
 """The execution API over HTTP: which request is posted where, what proves who asks, and which status means what.
 
     POST {PREFIX}/{operation}      the request as JSON, typed as in `execution_api`; the reply in the same form
-    Authorization: Bearer …        the token of the attempt; with `start` its claim secret
+    Authorization: Bearer …        the token of the attempt; with `start` and `meet-ranks` its claim secret
     X-Trainflow-Token: …           with `start`: the token that the worker made itself, and shows from then on
     X-Trainflow-Protocol: 1        the version that the worker speaks
 
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from trainflow.messages import execution_api
-from trainflow.messages.execution_api import AppendLog, Heartbeat, Outcome, ProcessEnded, Start
+from trainflow.messages.execution_api import AppendLog, Heartbeat, MeetRanks, Outcome, ProcessEnded, Start
 
 PREFIX = "/execution/v1"
 PROTOCOL_HEADER = "X-Trainflow-Protocol"
@@ -56,6 +56,7 @@ class Operation(NamedTuple):
 
 OPERATIONS = (
     Operation("start", Start, "Claim the attempt, and exchange its claim secret for a token.", 64 * _KILOBYTE),
+    Operation("meet-ranks", MeetRanks, "Find the first of the ranks that an attempt waits for.", 4 * _KILOBYTE),
     Operation("heartbeat", Heartbeat, "Say that the attempt lives.", 4 * _KILOBYTE),
     Operation("progress", execution_api.Progress, "Say how far the attempt is."),
     Operation("rows-saved", execution_api.RowsSaved, "Say how much of the split is saved.", 4 * _KILOBYTE),
@@ -67,6 +68,8 @@ OPERATIONS = (
     Operation("process-ended", ProcessEnded, "Say how the process ended that said nothing itself.", 16 * _KILOBYTE),
     Operation("outcome", Outcome, "Report how the attempt ended.", _MOST_WITH_XCOMS),
 )
+#: what a worker asks that has no token yet: it shows the claim secret
+BEFORE_CLAIM: frozenset[type[Any]] = frozenset({Start, MeetRanks})
 BY_REQUEST = {operation.request: operation for operation in OPERATIONS}
 
 

@@ -12,10 +12,10 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Update, and_, bindparam, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, insert, or_, select, update
 
 from trainflow.errors import StateError
 from trainflow.messages.http_protocol import CLAIM_PREFIX
@@ -106,6 +106,30 @@ def holder(connection: Connection, token: str) -> AttemptKey | None:
 _HOLDER = select(CREDENTIAL.c.attempt_id, CREDENTIAL.c.deferral_number).where(
     CREDENTIAL.c.token_hash == bindparam("token")
 )
+
+
+def meet(connection: Connection, key: AttemptKey, claim_secret: str, address: str | None) -> Row[Any] | None:
+    """The row of an attempt whose ranks wait for each other: `rank_address`, where its first rank is. `address`: keep
+    this one. None: it is waited for no more, or has begun. Raises CredentialRefused when the secret is not its own."""
+    row = connection.execute(_OF_KEY, parameters_of(key)).one_or_none()
+    if row is None or not hmac.compare_digest(row.claim_hash, digest(claim_secret)):
+        raise CredentialRefused("this claim secret is not that of the attempt")
+    if address is not None:
+        connection.execute(_KEEP_ADDRESS, {**parameters_of(key), "b_address": address})
+    return connection.execute(_ADDRESS, parameters_of(key)).one_or_none()
+
+
+_WAITS = (
+    *_OF_ATTEMPT,
+    CREDENTIAL.c.token_hash.is_(None),
+    exists().where(
+        TASK.c.attempt_id == CREDENTIAL.c.attempt_id,
+        TASK.c.deferral_number == CREDENTIAL.c.deferral_number,
+        TASK.c.state == TaskInstanceState.QUEUED,
+    ),
+)
+_ADDRESS = select(CREDENTIAL.c.rank_address).where(*_WAITS)
+_KEEP_ADDRESS = update(CREDENTIAL).where(*_WAITS).values(rank_address=bindparam("b_address"))
 
 
 # -- heartbeats ----------------------------------------------------------------------------------------------------

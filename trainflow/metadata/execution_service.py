@@ -20,9 +20,11 @@ from trainflow.messages.execution_api import (
     GetDagRunState,
     GetTrackingRun,
     GetXCom,
+    MeetRanks,
     Outcome,
     OutcomeState,
     Progress,
+    RanksMeet,
     Refused,
     Reply,
     Request,
@@ -89,6 +91,15 @@ class ExecutionService:
         Raises CredentialRefused and AttemptTaken, and then has changed nothing.
         """
         return self._guarded(request, lambda: self._claim(request, claim_secret, token))
+
+    def meet_ranks(self, request: MeetRanks, claim_secret: str) -> RanksMeet | Refused:
+        """Where the first rank of an attempt is that has not begun. Raises CredentialRefused."""
+
+        def meet(connection: Connection) -> RanksMeet | Refused:
+            row = attempt_credentials.meet(connection, request.key, claim_secret, request.address)
+            return attempt_claims.STALE if row is None else RanksMeet(row.rank_address)
+
+        return self._database.read(meet) if request.address is None else self._database.write(meet)
 
     def _guarded(self, request: Request, answer: Callable[[], Reply]) -> Reply:
         try:

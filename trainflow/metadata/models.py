@@ -263,6 +263,8 @@ class AttemptCredentialTable(TableModel, name="attempt_credential"):
     heartbeats = required(Integer(), default=0)
     #: how much of its log was taken
     log_bytes = required(BigInteger(), default=0)
+    #: where its first rank is (host:port), while its ranks wait for each other
+    rank_address = optional(String(300))
 
 
 class XComTable(TableModel, name="xcom"):
