@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
 from tests.support.local_brokers import local_broker
+from tests.support.local_databases import LocalServer, local_mariadb, local_postgres
 from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
@@ -21,12 +24,17 @@ from trainflow.testing.processes import DEADLINE_SECONDS, MARK, wait_for
 pytestmark = pytest.mark.slow
 
 DAYS = 9
+WORKLOADS = '{type = "workload", slots = 4}'
 
 
 @contextmanager
-def fleet(folder: Path, executor: str, samples_of: LiveProject) -> Iterator[LiveProject]:
+def fleet(
+    folder: Path, executor: str, samples_of: LiveProject, database_url: str | None = None
+) -> Iterator[LiveProject]:
     """A project all of whose tasks go to one executor; `executor`: its table. What is left of it ends with it."""
+    database = f'[database]\nurl = "{database_url}"\n' if database_url is not None else ""
     settings = (
+        f"{database}"
         f'{WITHOUT_MLFLOW}[executor]\ndefault = "away"\n[executors]\naway = {executor}\n[api]\nport = {free_port()}\n'
         "[workers]\nheartbeat_seconds = 0.5\nlost_after_seconds = 4\n[engine]\nheartbeat_seconds = 0.5\n"
     )
@@ -66,15 +74,20 @@ def supervisors(project: LiveProject) -> list[int]:
 def trains_while(project: LiveProject, kill: Callable[[], bool], times: int) -> None:
     """Train, and kill something after each of the first commits."""
     running = project.begin_start(FILE)
+
+    def has_committed(number: int) -> bool:
+        assert not running.ended, running.output
+        return project.committed(NAME) >= number
+
     for commits in range(times):
-        wait_for(lambda commits=commits: project.committed(NAME) >= commits, lambda: running.output)  # type: ignore[misc]
+        wait_for(partial(has_committed, commits), lambda: running.output)
         wait_for(kill, lambda: running.output)
     ended = running.wait()
     assert ended.code == 0, f"{ended.output}\n{project.engine_log()}"
 
 
 def test_chain_of_supervisors_that_are_killed_is_that_of_one_machine(tmp_path: Path, undisturbed: LiveProject) -> None:
-    with fleet(tmp_path / "fleet", '{type = "workload", slots = 4}', undisturbed) as project:
+    with fleet(tmp_path / "fleet", WORKLOADS, undisturbed) as project:
 
         def kill() -> bool:
             found = supervisors(project)
@@ -135,6 +148,29 @@ def test_chain_over_celery_whose_broker_is_killed_is_that_of_one_machine(
             trains_while(project, kill, times=2)
             assert_trained_exactly_once(project, DAYS)
             assert digest(project) == digest(undisturbed)
+
+
+@pytest.mark.parametrize("server", [local_postgres, local_mariadb])
+def test_chain_of_supervisors_whose_database_server_is_killed_is_that_of_one_machine(
+    tmp_path: Path, undisturbed: LiveProject, server: Callable[..., AbstractContextManager[LocalServer]]
+) -> None:
+    with (
+        server(durable=True) as database,
+        fleet(tmp_path / "fleet", WORKLOADS, undisturbed, database.new_database()) as project,
+    ):
+
+        def kill() -> bool:
+            if not supervisors(project):
+                return False
+            database.kill()
+            # longer than the API server waits for it, and than an attempt may be silent
+            time.sleep(5)
+            database.restart()
+            return True
+
+        trains_while(project, kill, times=2)
+        assert_trained_exactly_once(project, DAYS)
+        assert digest(project) == digest(undisturbed)
 
 
 class _Worker:

