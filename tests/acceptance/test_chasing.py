@@ -91,8 +91,8 @@ def test_latest_mode_new_days_are_trained_through_stops_and_kills(chasing: LiveP
     running = chasing.begin_start(FILE, "--set", "description=changed")
     wait_for_commits(chasing, 5, running)
     assert_rows_of_days(chasing, 7)
-    assert "tiny: goes on with run " in running.output
-    assert "began before the pipeline was changed" in running.output
+    running.wait_for_output("tiny: goes on with run ")
+    running.wait_for_output("began before the pipeline was changed")
 
     # the engine is killed while it waits
     wait_for(lambda: deferred(chasing) == 1, "the next wait")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from tests.support.local_databases import LocalServer, local_mariadb, local_post
 from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
-from trainflow.testing.processes import DEADLINE_SECONDS, MARK, wait_for
+from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -55,20 +54,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
     return project
 
 
-def supervisors(project: LiveProject) -> list[int]:
-    """Pids of the supervisors of a project's attempts."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                if (
-                    b"execute-workload" in (folder / "cmdline").read_bytes()
-                    and (folder / "cwd").resolve() == project.root
-                ):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-    return found
+def supervisors(project: LiveProject) -> list[Found]:
+    """Supervisors of a project's attempts."""
+    return [found for found in project.processes() if "execute-workload" in found.command]
 
 
 def trains_while(project: LiveProject, kill: Callable[[], bool], times: int) -> None:
@@ -90,10 +78,7 @@ def test_chain_of_supervisors_that_are_killed_is_that_of_one_machine(tmp_path: P
     with fleet(tmp_path / "fleet", WORKLOADS, undisturbed) as project:
 
         def kill() -> bool:
-            found = supervisors(project)
-            if found:
-                os.kill(found[0], signal.SIGKILL)
-            return bool(found)
+            return any(found.kill() for found in supervisors(project)[:1])
 
         trains_while(project, kill, times=2)
         assert_trained_exactly_once(project, DAYS)

@@ -52,17 +52,21 @@ class Killer:
         return self.project.begin_start(*self.command)
 
     def kill_after(self, commits: int, kind: ProcessKind) -> None:
-        """Wait until so much is committed, let a random little time pass, and kill a process of the kind."""
+        """Wait until so much is committed, let a random little time pass - but not so much that another run comes to
+        its end meanwhile - and kill a process of the kind."""
         looks = self.random.randrange(self.looks)
+        at_start: int | None = None
 
         def strike() -> bool:
-            nonlocal looks
+            nonlocal looks, at_start
             if self.running.ended:
                 ended = self.running.wait()
                 raise AssertionError(f"ended ({ended.code}) after {self.killed}:\n{ended.output}\n{self._log()}")
-            if self.project.committed(self.pipeline) < commits:
+            committed = self.project.committed(self.pipeline)
+            if committed < commits:
                 return False
-            looks -= 1
+            at_start = committed if at_start is None else at_start
+            looks = looks - 1 if committed == at_start else -1
             victims = self.project.processes(kind) if looks < 0 else []
             return bool(victims) and self.random.choice(victims).kill()
 

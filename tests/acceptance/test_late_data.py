@@ -41,10 +41,8 @@ def _project(tmp_path: Path, pipeline: str) -> LiveProject:
 def kill_while_it_trains(project: LiveProject, running: Running) -> None:
     """kill -9 of everything, in the middle of a training that is held up."""
     journal = project.root / "journal.txt"
-    wait_for(lambda: "holding" in journal.read_text(), lambda: running.output)
-    running.kill()
-    for found in project.processes():
-        found.kill()
+    wait_for(lambda: journal.exists() and "holding" in journal.read_text(), lambda: running.output)
+    project.kill_everything()
     (project.root / "hold").unlink()
 
 

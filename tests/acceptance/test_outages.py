@@ -61,7 +61,7 @@ def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
 @pytest.fixture
 def mirrored(tmp_path: Path) -> LiveProject:
     """Six days in two splits, with MLflow."""
-    return tiny_project(tmp_path / "mirrored", days=6, settings="[tracking]\ndrain_seconds = 60\n")
+    return tiny_project(tmp_path / "mirrored", days=6, settings="[tracking]\ndrain_seconds = 240\n")
 
 
 def mlflow_runs(project: LiveProject) -> Counter[str]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.live_project import LiveProject
+from tests.support.ports import free_port
 from trainflow.testing.processes import wait_for
 
 pytestmark = pytest.mark.slow
@@ -98,6 +98,7 @@ def train(ctx):
         meet(ctx, len(model) // 15)
         model += gather(ctx, batch["row"].to_pylist())
         assert ctx.save(batches.position, write, every=0) == (ctx.rank == 0)
+        gather(ctx, [])  # what happens at the next step happens when this one is saved
     if ctx.rank == 0:
         write(ctx.output)
     return {"rank": ctx.rank}
@@ -197,7 +198,7 @@ def test_ranks_told_to_stop_save_and_go_on(ranked: LiveProject) -> None:
     for rank in ranks_of_last_attempt(ranked)[1:]:
         os.kill(rank, signal.SIGTERM)
     running.process.send_signal(signal.SIGINT)
-    running.process.wait(60)
+    running.wait()
     assert outcomes(ranked) == ["preempted"]
     ended = ranked.start(FILE)
     assert ended.code == 0, ended.output
@@ -223,10 +224,8 @@ def test_ranks_end_with_process_of_attempt_that_is_killed(ranked: LiveProject) -
 
 
 def test_ranks_over_http_train_each_row_once(ranked: LiveProject) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
     settings = ranked.root / "configs" / "trainflow.toml"
-    away = f'[executor]\ndefault = "away"\n[executors]\naway = {{type = "workload"}}\n[api]\nport = {port}\n'
+    away = f'[executor]\ndefault = "away"\n[executors]\naway = {{type = "workload"}}\n[api]\nport = {free_port()}\n'
     settings.write_text(f"{settings.read_text()}\n{away}")
     ranked.environ["TRAINFLOW__API__ENABLED"] = "true"  # the port is its own
     disturb(ranked, "kill-2-1")

@@ -178,9 +178,7 @@ def test_replaced_file_mid_split_after_kill_trains_each_new_row_once(
     wait_for(lambda: ["holding", str(row)] in project.journal(), lambda: running.output)
     for number in range(DAYS):
         replace(project, number, 1)
-    running.kill()
-    for found in project.processes():
-        found.kill()
+    project.kill_everything()
     (project.root / f"hold-{row}").unlink()
 
     ended = project.start(FILE, "--plain")

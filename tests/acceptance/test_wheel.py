@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from trainflow.testing.processes import DEADLINE_SECONDS
+
 pytestmark = pytest.mark.slow
 
 REPOSITORY = Path(__file__).parents[2]
@@ -45,7 +47,7 @@ def run(environment: Path, folder: Path, *command: str) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         check=False,
-        timeout=200,
+        timeout=DEADLINE_SECONDS,
     )
 
 

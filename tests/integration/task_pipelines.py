@@ -94,7 +94,7 @@ with DAG("runs_out"):
 
 class WaitsTooLong(BaseOperator):
     def execute(self, context):
-        self.defer(trigger=TimeDeltaTrigger(timedelta(hours=1)), method_name="came", timeout=3600)
+        self.defer(trigger=TimeDeltaTrigger(timedelta(hours=2)), method_name="came", timeout=7200)
 
     def came(self, context, event=None):
         raise AssertionError("nothing came")
@@ -103,14 +103,21 @@ class WaitsTooLong(BaseOperator):
         count("told")
 
 with DAG("waits_too_long"):
-    WaitsTooLong(task_id="waits", execution_timeout=timedelta(milliseconds=300))
+    WaitsTooLong(task_id="waits", execution_timeout=timedelta(hours=1))
 
-with DAG("run_too_long", dagrun_timeout=0.3):
+with DAG("run_too_long", dagrun_timeout=3600):
     PythonOperator(task_id="endless", python_callable=endless)
 
 with DAG("fails_fast", fail_fast=True):
-    PythonOperator(task_id="endless", python_callable=endless)
-    PythonOperator(task_id="fails", python_callable=lambda: 1 / 0)
+    def begins():
+        (HERE / "begun").touch()
+        endless()
+    def fails():
+        while not (HERE / "begun").exists():
+            time.sleep(0.01)
+        return 1 / 0
+    PythonOperator(task_id="endless", python_callable=begins)
+    PythonOperator(task_id="fails", python_callable=fails)
 
 with DAG("leaves"):
     def leave():

@@ -32,6 +32,7 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.http_protocol import OPERATIONS, PREFIX, PROTOCOL_HEADER, TOKEN_HEADER
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 #: nothing of it depends on the kind of database
 _ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -370,7 +371,7 @@ def test_value_that_database_does_not_take_is_no_fault_of_the_server(
 @_ON_SQLITE
 def test_body_that_does_not_end_is_told_so(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainflow.api.execution.BODY_SECONDS", 0.05)
-    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as slow:
+    with socket.create_connection(("127.0.0.1", api.port), timeout=DEADLINE_SECONDS) as slow:
         slow.sendall(
             f"POST {PREFIX}/start HTTP/1.1\r\nHost: x\r\n{PROTOCOL_HEADER}: 1\r\nAuthorization: Bearer x\r\n"
             "Content-Length: 900\r\n\r\n{".encode()

@@ -17,6 +17,7 @@ from trainflow.checkpoints.ledger.entries import Promotion, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.messages.execution_api import Heartbeat
 from trainflow.storage.local import LocalStore
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 CHAIN = "/chains/flights/main/main"
 
@@ -198,8 +199,8 @@ def test_heartbeats_are_answered_while_every_thread_for_people_is_busy(rest: Res
     released, asked = threading.Event(), threading.Barrier(rest.plane.settings.api.rest_threads + 1)
 
     def hang(*_: Any) -> Any:
-        asked.wait(30)
-        released.wait(30)
+        asked.wait(DEADLINE_SECONDS)
+        released.wait(DEADLINE_SECONDS)
         return []
 
     monkeypatch.setattr("trainflow.api.rest.server.parts", hang)
@@ -210,12 +211,12 @@ def test_heartbeats_are_answered_while_every_thread_for_people_is_busy(rest: Res
     clients = [threading.Thread(target=lambda: rest.ask("GET", "/jobs")) for _ in range(40)]
     for client in clients:
         client.start()
-    asked.wait(30)
+    asked.wait(DEADLINE_SECONDS)
     answers = [rest.api.post(Heartbeat(work.key), TOKEN).status for _ in range(20)]
     waiting = sum(client.is_alive() for client in clients)
     monkeypatch.undo()
     monkeypatch.setattr("trainflow.api.rest.server.parts", lambda *_: [])
     released.set()
     for client in clients:
-        client.join(30)
+        client.join(DEADLINE_SECONDS)
     assert (answers, waiting) == ([200] * 20, 40)

@@ -38,7 +38,8 @@ def test_transaction_that_stands_still_loses_its_locks_and_is_done_again(
             time.sleep(seconds / 2)
 
     stopped.write(stand_still)
-    assert seen == [128, 70]
+    # on a busy machine it may stand still more often
+    assert (seen[0], set(seen[1:])) == (128, {70})
     assert other.read(pool_queries.slots)[DEFAULT_POOL].slots == 71
     stopped.close()
     other.close()

@@ -16,11 +16,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from trainflow.executors.ray.jobs_client import RayJobsClient, RayRefused, RayUnreachable
+from trainflow.testing.processes import DEADLINE_SECONDS
 from trainflow.testing.ray_jobs_api import RayJobsServer
 
 REAL = os.environ.get("RAY_DASHBOARD")
-#: a real cluster starts an interpreter for each job
-_SECONDS = 60.0
 
 
 class Answer(NamedTuple):
@@ -46,7 +45,7 @@ class Cluster:
         request = urllib.request.Request(f"{self.address}/api/{path}", content, method=method)
         request.add_header("Content-Type", "application/json")
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
+            with urllib.request.urlopen(request, timeout=DEADLINE_SECONDS) as answer:
                 return Answer(answer.status, answer.read().decode())
         except urllib.error.HTTPError as error:
             return Answer(error.code, error.read().decode())
@@ -58,7 +57,7 @@ class Cluster:
         return name
 
     def until(self, name: str, *statuses: str) -> dict[str, Any]:
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             found: dict[str, Any] = self.ask("GET", f"jobs/{name}").json
             if found["status"] in statuses:
@@ -127,7 +126,7 @@ def test_job_that_fails_says_its_exit_code_and_the_end_of_its_log(cluster: Clust
 
 
 def test_submission_id_that_is_taken_is_an_internal_error(cluster: Cluster) -> None:
-    name = cluster.submit("sleep 30")
+    name = cluster.submit("sleep 600")
     answer = cluster.ask("POST", "jobs/", {"entrypoint": "true", "submission_id": name})
     assert answer.status == 500
     assert answer.text.startswith("Traceback (most recent call last):")
@@ -155,7 +154,7 @@ def test_job_that_is_unknown_is_not_found(cluster: Cluster) -> None:
 
 
 def test_job_is_deleted_once_it_has_ended(cluster: Cluster) -> None:
-    name = cluster.submit("sleep 30")
+    name = cluster.submit("sleep 600")
     answer = cluster.ask("DELETE", f"jobs/{name}")
     assert answer.status == 500
     assert f"RuntimeError: Attempted to delete job '{name}', but it is in a non-terminal state" in answer.text
@@ -184,7 +183,7 @@ signal.signal(signal.SIGTERM, lambda *_: print("told", sys.argv[1], flush=True))
 if sys.argv[1] == "parent":
     subprocess.Popen([sys.executable, __file__, "child"], start_new_session=True)
 print("ready", sys.argv[1], flush=True)
-time.sleep(30); time.sleep(30)
+time.sleep(600); time.sleep(600)
 """
 
 
@@ -192,9 +191,9 @@ def test_stop_tells_all_that_a_job_started_and_kills_it_after_its_wait(cluster: 
     program, log = tmp_path / "tells.py", tmp_path / "log"
     program.write_text(_TELLS)
     name = cluster.submit(
-        f"python3 {program} parent > {log} 2>&1", runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "1"}}
+        f"python3 {program} parent > {log} 2>&1", runtime_env={"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "3"}}
     )
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + DEADLINE_SECONDS
     while not log.exists() or log.read_text().count("ready") < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -47,7 +47,7 @@ if when == "after":
     assert store.read("of-parent") == b"1"
 child = os.fork()
 if child == 0:
-    signal = threading.Timer(20, os._exit, [9])
+    signal = threading.Timer(200, os._exit, [9])
     signal.daemon = True
     signal.start()
     try:

@@ -19,6 +19,7 @@ from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
 from trainflow.storage.errors import CheckpointFailures, SampleFailures
 from trainflow.storage.reachability import check_reachable
+from trainflow.testing.processes import DEADLINE_SECONDS
 from trainflow.workspace.store_check import StoreCheck
 
 SECRET = "s3cr3t-of-mine"
@@ -39,7 +40,10 @@ def s3_options(endpoint: str) -> dict[str, Any]:
 
 def test_check_reachable_endpoint_that_is_silent_or_closed_is_told(silent: str) -> None:
     pytest.importorskip("s3fs")
-    for endpoint, seconds, said in ((silent, 0.3, "no answer within 0.3 s"), ("http://127.0.0.1:9", 20, "127.0.0.1:9")):
+    for endpoint, seconds, said in (
+        (silent, 0.3, "no answer within 0.3 s"),
+        ("http://127.0.0.1:9", DEADLINE_SECONDS, "127.0.0.1:9"),
+    ):
         options = s3_options(endpoint)
         found = check_reachable("s3://bucket/x", options, CheckpointFailures(options), seconds=seconds)
         assert said in str(found)
@@ -53,9 +57,11 @@ def test_check_reachable_bucket_is_told_where_it_is_missing(kind: str, request: 
     options = server.storage_options
     there, nowhere = f"{protocol}://{server.make_bucket()}/a/b", f"{protocol}://bucket-nowhere/a/b"
 
-    assert check_reachable(there, options, CheckpointFailures(options), seconds=20) is None
-    assert isinstance(check_reachable(nowhere, options, CheckpointFailures(options), seconds=20), StoreMissing)
-    found = check_reachable(nowhere, options, SampleFailures(options), seconds=20)
+    assert check_reachable(there, options, CheckpointFailures(options), seconds=DEADLINE_SECONDS) is None
+    assert isinstance(
+        check_reachable(nowhere, options, CheckpointFailures(options), seconds=DEADLINE_SECONDS), StoreMissing
+    )
+    found = check_reachable(nowhere, options, SampleFailures(options), seconds=DEADLINE_SECONDS)
     assert isinstance(found, SampleBucketMissing)
     assert "'bucket-nowhere' does not exist" in str(found)
 
@@ -63,7 +69,7 @@ def test_check_reachable_bucket_is_told_where_it_is_missing(kind: str, request: 
 def test_check_reachable_wrong_key_of_azure_is_told(azure: LocalAzure) -> None:
     options = azure.options_of(key="d3Jvbmcga2V5")
 
-    found = check_reachable("az://container/x", options, CheckpointFailures(options), seconds=20)
+    found = check_reachable("az://container/x", options, CheckpointFailures(options), seconds=DEADLINE_SECONDS)
 
     assert "they are absent, wrong or expired" in str(found)
     assert "\n" not in str(found)
@@ -71,7 +77,7 @@ def test_check_reachable_wrong_key_of_azure_is_told(azure: LocalAzure) -> None:
 
 def test_check_reachable_place_on_this_machine_is_not_asked() -> None:
     for url in ("checkpoints", "/somewhere/else", "file:///x", "memory://x"):
-        assert check_reachable(url, {}, CheckpointFailures(), seconds=20) is None
+        assert check_reachable(url, {}, CheckpointFailures(), seconds=DEADLINE_SECONDS) is None
 
 
 # -- a pipeline ------------------------------------------------------------------------------------------------------

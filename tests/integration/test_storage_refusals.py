@@ -27,6 +27,7 @@ from trainflow.storage.obstore.driver import ObstoreDriver
 from trainflow.storage.obstore.urls import path_of
 from trainflow.storage.reachability import check_reachable
 from trainflow.storage.reasons import RefusalReason, reason_of
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 SECRET = "c2VjcmV0IG9mIG1pbmU="
 #: what is said besides the remedy
@@ -103,7 +104,7 @@ def test_check_reachable_what_store_refuses_is_told(
     server.asked.clear()
     url, options = f"{protocol}://{case}/some/place", {**options_of(protocol, server.endpoint), "driver": driver}
 
-    found = check_reachable(url, options, CheckpointFailures(options), seconds=20)
+    found = check_reachable(url, options, CheckpointFailures(options), seconds=DEADLINE_SECONDS)
 
     expected = SAID[protocol][case]
     if expected is None:
@@ -146,7 +147,9 @@ def refused(request: pytest.FixtureRequest) -> Refused:
 
     def ask(endpoint: str) -> BaseException | None:
         options = {**options_of(protocol, endpoint), "driver": driver}
-        found = check_reachable(f"{protocol}://bucket/x", options, CheckpointFailures(options), seconds=20)
+        found = check_reachable(
+            f"{protocol}://bucket/x", options, CheckpointFailures(options), seconds=DEADLINE_SECONDS
+        )
         assert str(found).startswith(f"{protocol}://bucket/x cannot be used: ")
         assert SECRET not in str(found)
         assert "\n" not in str(found)

@@ -16,6 +16,7 @@ from trainflow.storage.errors import CheckpointFailures
 from trainflow.storage.reachability import check_reachable
 from trainflow.storage.sftp import SFTPStore
 from trainflow.storage.urls import open_storage, open_store
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -141,7 +142,7 @@ def test_check_reachable_what_sftp_refuses_is_told(
 ) -> None:
     options = {**sftp.storage_options, **changed}
 
-    found = check_reachable(url, options, CheckpointFailures(options), seconds=20)
+    found = check_reachable(url, options, CheckpointFailures(options), seconds=DEADLINE_SECONDS)
 
     if not said:
         assert found is None
@@ -155,18 +156,18 @@ def test_check_reachable_what_sftp_refuses_is_told(
 def test_check_reachable_place_that_is_a_file_is_told(sftp: LocalSFTP, url: str) -> None:
     (folder_of(url) / "file").touch()
     options = sftp.storage_options
-    found = check_reachable(f"{url}/file", options, CheckpointFailures(options), seconds=20)
+    found = check_reachable(f"{url}/file", options, CheckpointFailures(options), seconds=DEADLINE_SECONDS)
     assert str(found).endswith("a part of the path is a file: move it away or name another store")
-    assert check_reachable(f"{url}/nothing/yet", options, CheckpointFailures(options), seconds=20) is None
+    assert check_reachable(f"{url}/nothing/yet", options, CheckpointFailures(options), seconds=DEADLINE_SECONDS) is None
 
 
 def test_options_of_fsspec_mean_what_they_do_there(sftp: LocalSFTP, url: str) -> None:
     options = {"username": USER, "password": PASSWORD, "host_key_policy": "auto_add"}
-    assert check_reachable(url, options, CheckpointFailures(options), seconds=20) is None
+    assert check_reachable(url, options, CheckpointFailures(options), seconds=DEADLINE_SECONDS) is None
     options = {**sftp.storage_options, "nonsense": 1}
     with pytest.raises(InputError, match="nonsense"):
         open_store(url, storage_options=options).files("")
-    assert isinstance(check_reachable(url, options, CheckpointFailures(options), seconds=20), InputError)
+    assert isinstance(check_reachable(url, options, CheckpointFailures(options), seconds=DEADLINE_SECONDS), InputError)
 
 
 def test_folder_that_may_not_be_written_is_told(sftp: LocalSFTP) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tests.support.local_object_stores import missing
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -49,7 +50,7 @@ class Visitor:
         self.context = context
         self.base = base.rstrip("/") + "/"
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(DEADLINE_SECONDS * 1000)
         #: errors and warnings of the console, and exceptions of scripts
         self.complaints: list[str] = []
         #: requests to other hosts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,23 @@ from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 
+class MovedClock(SystemClock):
+    """The machine's clock, which a test moves forward: what is due after an hour is due at once."""
+
+    def __init__(self) -> None:
+        self._moved = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self._moved
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._moved.total_seconds()
+
+    def advance(self, by: timedelta) -> None:
+        """Move it forward by `by`."""
+        self._moved += by
+
+
 class Embedded:
     """An engine that runs while a test waits for something."""
 
@@ -40,6 +58,13 @@ class Embedded:
     def project(self) -> Project:
         """The project of the engine."""
         return self.engine.project
+
+    def advance(self, by: timedelta) -> None:
+        """Have the clock of the engine, and of no other process, go on by `by`."""
+        clock = self.engine.clock
+        assert isinstance(clock, MovedClock)
+        clock.advance(by)
+        self.engine.reactor.wake()
 
     def until(self, condition: Callable[[], Any], what: str = "") -> None:
         """Let the engine turn until the condition is true."""
@@ -152,6 +177,6 @@ def embedded(
     project: Project, settings: Settings | None = None, *, parts: frozenset[Part] = ALL_PARTS
 ) -> Iterator[Embedded]:
     """An engine that owns the project's home. The settings file of the project is what processes of it read."""
-    engine = Engine(project, settings or quiet(), clock=SystemClock(), parts=parts)
+    engine = Engine(project, settings or quiet(), clock=MovedClock(), parts=parts)
     with engine_lock(project.home), engine.running():
         yield Embedded(engine)

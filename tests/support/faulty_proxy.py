@@ -10,6 +10,8 @@ import socket
 import threading
 from collections import Counter
 
+from trainflow.testing.processes import DEADLINE_SECONDS
+
 _AWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 4\r\nContent-Type: text/html\r\n\r\n<p/>"
 _BUSY = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 0\r\nContent-Length: 0\r\n\r\n"
 #: of so many messages one is disturbed in some way
@@ -93,7 +95,7 @@ class FaultyProxy:
             self._asked(request)
 
     def _asked(self, request: bytes) -> bytes:
-        with socket.create_connection(("127.0.0.1", self._upstream), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self._upstream), timeout=DEADLINE_SECONDS) as connection:
             connection.sendall(request)
             return _message(connection)
 
@@ -170,7 +172,7 @@ class Partition:
                 request = _message(connection)
                 if self._is_cut.is_set():
                     return
-                with socket.create_connection(("127.0.0.1", self._upstream), timeout=20) as upstream:
+                with socket.create_connection(("127.0.0.1", self._upstream), timeout=DEADLINE_SECONDS) as upstream:
                     upstream.sendall(request)
                     answer = _message(upstream)
                 if self._is_cut.is_set():
