@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.support.faulty_proxy import FaultyProxy, Partition
+from tests.support.ports import free_port
 from trainflow.bootstrap import interpreter
 from trainflow.executors.remote import _Delivered
 from trainflow.executors.workload_process import WorkloadExecutor
@@ -25,7 +26,6 @@ from trainflow.testing.contract_engine import (
     contract_api,
     contract_engine,
     lay_out_project,
-    listening,
 )
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
 from trainflow.testing.processes import DEADLINE_SECONDS
@@ -47,8 +47,7 @@ class TestWorkloadExecutor(ExecutorEngineContract):
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
-    with listening() as listener:
-        return lay_out_project(tmp_path, EXECUTOR, listener.getsockname()[1])
+    return lay_out_project(tmp_path, EXECUTOR, free_port())
 
 
 def supervise(workload: ExecuteTask, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

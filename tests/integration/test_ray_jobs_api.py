@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from trainflow.executors.ray.jobs_client import RayJobsClient, RayRefused, RayUnreachable
+from trainflow.observability.processes import is_alive
 from trainflow.testing.processes import DEADLINE_SECONDS
 from trainflow.testing.ray_jobs_api import RayJobsServer
 
@@ -182,7 +183,7 @@ import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, lambda *_: print("told", sys.argv[1], flush=True))
 if sys.argv[1] == "parent":
     subprocess.Popen([sys.executable, __file__, "child"], start_new_session=True)
-print("ready", sys.argv[1], flush=True)
+print("ready", sys.argv[1], os.getpid(), flush=True)
 time.sleep(600); time.sleep(600)
 """
 
@@ -203,6 +204,8 @@ def test_stop_tells_all_that_a_job_started_and_kills_it_after_its_wait(cluster: 
         "told child",
         "told parent",
     ]
+    ready = [line.split() for line in log.read_text().splitlines() if line.startswith("ready")]
+    assert not any(is_alive(int(pid), 0.0) for _, _, pid in ready)
 
 
 def test_job_begins_in_the_package_that_it_names(cluster: Cluster) -> None:

@@ -13,7 +13,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -26,7 +25,8 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import unquote
 
-from trainflow.observability.processes import descendants, process_table
+from trainflow.observability.processes import ProcessEntry, descendants, is_alive, process_table
+from trainflow.testing.ports import HeldPort
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _MESSAGES = {
@@ -104,14 +104,13 @@ class RayJobsServer:
         self._jobs: dict[str, _Job] = {}
         self._packages: dict[str, bytes] = {}
         self._lock = threading.Lock()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
+        self._port = HeldPort()
         self._server: ThreadingHTTPServer | None = None
 
     @property
     def url(self) -> str:
         """Address of its dashboard."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self._port.number}"
 
     @property
     def jobs(self) -> dict[str, dict[str, Any]]:
@@ -125,6 +124,7 @@ class RayJobsServer:
 
     def __exit__(self, *_: object) -> None:
         self.hang_up()
+        self._port.release()
         self.kill_all()
 
     def listen(self) -> None:
@@ -134,7 +134,7 @@ class RayJobsServer:
         class BoundHandler(_JobsHandler):
             server_of = head
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), BoundHandler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port.number), BoundHandler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="ray jobs api", daemon=True).start()
 
     def hang_up(self) -> None:
@@ -263,13 +263,16 @@ class RayJobsServer:
         """Wait for its end. One that is told to stop gets SIGTERM, with all that it started, and SIGKILL later."""
         given = (job.request.get("runtime_env") or {}).get("env_vars", {}).get("RAY_JOB_STOP_WAIT_TIME_S")
         patience = _STOP_SECONDS if given is None else int(given)
+        family: list[ProcessEntry] = []
         killed_at: float | None = None
-        while process.poll() is None:
+        while process.poll() is None or any(is_alive(each.pid, each.started) for each in family):
             if job.told and killed_at is None:
                 killed_at = time.monotonic() + patience
-                _signal_all(process, signal.SIGTERM)
+                family = _signal_all(process, signal.SIGTERM)
             if killed_at is not None and time.monotonic() >= killed_at:
                 _signal_all(process, signal.SIGKILL)
+                for each in family:  # by now they may descend from it no more
+                    _signal(each, signal.SIGKILL)
             time.sleep(_LOOK_SECONDS)
         return process.returncode
 
@@ -329,13 +332,20 @@ class _JobsHandler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
 
-def _signal_all(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a process and all that descends from it, as Ray does: in whatever group or session it is."""
-    for entry in descendants([process.pid], process_table()):
-        with suppress(ProcessLookupError):
-            os.kill(entry.pid, number)
+def _signal_all(process: subprocess.Popen[bytes], number: signal.Signals) -> list[ProcessEntry]:
+    """Signal a process and all that descends from it, as Ray does: in whatever group or session it is. The latter."""
+    family = descendants([process.pid], process_table())
+    for entry in family:
+        _signal(entry, number)
     with suppress(ProcessLookupError):
         process.send_signal(number)
+    return family
+
+
+def _signal(entry: ProcessEntry, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        if is_alive(entry.pid, entry.started):
+            os.kill(entry.pid, number)
 
 
 def _forwarded(error: Exception) -> str:

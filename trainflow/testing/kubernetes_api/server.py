@@ -21,6 +21,7 @@ from trainflow.testing.kubernetes_api.requests import CutConnection, ObjectApi, 
 from trainflow.testing.kubernetes_api.resources import NAMESPACES, PODS
 from trainflow.testing.kubernetes_api.status import ApiStatus
 from trainflow.testing.kubernetes_api.versioned_objects import Object, VersionedObjects
+from trainflow.testing.ports import HeldPort
 
 
 class PodApiServer:
@@ -46,7 +47,7 @@ class PodApiServer:
         self.kubelet = Kubelet(self.store, folder, environ)
         self.tokens, self.tls = tokens, tls
         self._http: _Http | None = None
-        self._port = 0
+        self._port = HeldPort()
         self.api = ObjectApi(self.store, self.kubelet, self.faults, self._clock, lambda: self._http is None)
         for name in ("default", "kube-system"):
             metadata = {"name": name}
@@ -56,12 +57,11 @@ class PodApiServer:
     @property
     def url(self) -> str:
         """Where it is reached."""
-        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._port.number}"
 
     def start(self) -> None:
         """Answer, on the same port as before."""
-        self._http = _Http(self, self._port)
-        self._port = self._http.server_address[1]
+        self._http = _Http(self, self._port.number)
         self._http.begin()
 
     def stop(self) -> None:
@@ -75,6 +75,7 @@ class PodApiServer:
     def close(self) -> None:
         """End, and all pods with it."""
         self.stop()
+        self._port.release()
         self.kubelet.end()
 
     def __enter__(self) -> PodApiServer:
