@@ -1,4 +1,4 @@
-"""40 chains of no-op tasks over PostgreSQL: two schedulers together beside one."""
+"""40 chains of no-op tasks over PostgreSQL: two schedulers together beside one, and how busy the cores are."""
 
 from __future__ import annotations
 
@@ -63,19 +63,30 @@ def _rate(url: str, count: int) -> float:
         # each knows of the other with its first heartbeat
         time.sleep(6)
         _run(database, 1)  # warms up
-        began = time.monotonic()
+        began, busy = time.monotonic(), _busy_seconds()
         _run(database, RUNS_OF_EACH)
         seconds = time.monotonic() - began
+        # where one keeps all cores busy a second one has nothing to work with
+        cores = (_busy_seconds() - busy) / seconds
         shares = database.read(
             lambda connection: connection.execute(
                 select(ATTEMPT.c.service_id, func.count()).group_by(ATTEMPT.c.service_id)
             ).all()
         )
         print(
-            f"   {count} scheduler(s): {seconds:.1f} s, attempts {sorted(Counter(dict(shares)).values())}", flush=True
+            f"   {count} scheduler(s): {seconds:.1f} s, attempts {sorted(Counter(dict(shares)).values())}, "
+            f"{cores:.2f} of {os.cpu_count()} cores busy",
+            flush=True,
         )
     database.close()
     return CHAINS * RUNS_OF_EACH / seconds
+
+
+def _busy_seconds() -> float:
+    """Seconds in which a core of this machine had something to do."""
+    _, *ticks = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    user, nice, system, _idle, _waits_for_disk, *interrupts = (int(each) for each in ticks[:8])
+    return (user + nice + system + sum(interrupts[:2])) / os.sysconf("SC_CLK_TCK")
 
 
 def _run(database: Database, runs: int) -> None:
