@@ -12,7 +12,7 @@ import pytest
 from tests.support.api import Answer
 from tests.support.rest import RestApi, rest_api
 from trainflow.actions.tokens import create_token, revoke_token
-from trainflow.api.access import MOST_WRONG, WRONG_SECONDS
+from trainflow.api.authentication import MOST_WRONG, WRONG_SECONDS
 from trainflow.api.openapi import openapi_document
 from trainflow.engine.lock import engine_lock
 from trainflow.metadata.queries.token_queries import Role

@@ -15,8 +15,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trainflow.api.access import Access
-from trainflow.api.callers import Caller, Role
+from trainflow.api.authentication import Access
+from trainflow.api.authorization import Caller, Role
 from trainflow.api.forwarded import RequestOrigin, TrustedProxies, within
 from trainflow.api.known_tokens import bearer
 from trainflow.api.rest.application import problem_response

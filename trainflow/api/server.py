@@ -14,8 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from trainflow.api.access import Access
 from trainflow.api.application import compose
+from trainflow.api.authentication import Access
 from trainflow.api.connections import BoundedConnection, allow_many_connections
 from trainflow.api.execution import ExecutionApplication
 from trainflow.api.gate import AccessGate

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from trainflow.api.callers import Caller
+from trainflow.api.authorization import Caller
 from trainflow.api.rest.answers import AnswerParts, Polled
 from trainflow.api.rest.endpoints import JSON, ApiCall, Endpoint
 from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of

@@ -17,7 +17,7 @@ from trainflow.actions.chains.promote import PromotionDone, plan_promote, promot
 from trainflow.actions.dags import keep_in_database
 from trainflow.actions.first_runs import begin
 from trainflow.actions.stop import tell_to_stop
-from trainflow.api.callers import Role
+from trainflow.api.authorization import Role
 from trainflow.api.rest.chains import CHAIN, chain_of
 from trainflow.api.rest.dag_runs import aware
 from trainflow.api.rest.endpoints import ApiCall, DryRun, EndpointGroup, NoQuery

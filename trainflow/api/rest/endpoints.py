@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 
 import msgspec
 
-from trainflow.api.callers import Caller, Role
+from trainflow.api.authorization import Caller, Role
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.workspace.workspace import Workspace
 

@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from trainflow.api.callers import Caller, Role
+from trainflow.api.authorization import Caller, Role
 from trainflow.clock import Clock
 from trainflow.metadata.queries import event_queries, token_queries
 from trainflow.metadata.queries.event_queries import ApiEvent
