@@ -14,7 +14,7 @@ import pytest
 from tests.faults.chain_work import SAMPLES
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.errors import StoreFailure
-from trainflow.storage import object_store
+from trainflow.storage import retries
 from trainflow.storage.fsspec_driver import FsspecDriver
 from trainflow.storage.object_store import ObjectStore
 from trainflow.testing.chains import ChainWriter
@@ -98,7 +98,7 @@ def test_patience_ends_and_message_says_what_to_do() -> None:
         with pytest.raises(StoreFailure, match="asks for fewer requests, and went on asking: try again later"):
             store.create_exclusive("a/b", b"x")
 
-        assert len(waits) == object_store.TRIES - 1
+        assert len(waits) == retries.TRIES - 1
         assert sum(waits) < 60
         filesystem.refuses = 0
         assert store.files("") == []

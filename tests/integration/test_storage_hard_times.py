@@ -12,8 +12,8 @@ from tests.support.store_proxy import StoreProxy, store_proxy
 from trainflow.errors import StoreNotExclusive
 from trainflow.storage.drivers import probe
 from trainflow.storage.object_store import ObjectStore
+from trainflow.storage.retries import tell_waits
 from trainflow.storage.store import Store
-from trainflow.storage.throttling import tell_waits
 from trainflow.storage.urls import open_store
 from trainflow.testing.store_contract import StoreContract
 

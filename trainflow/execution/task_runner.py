@@ -46,7 +46,7 @@ from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.observability.store_requests import REQUESTS, sentence_about
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.storage.throttling import tell_waits
+from trainflow.storage.retries import tell_waits
 from trainflow.task_signals import TaskDeferred, TaskPartLost, TaskTerminated, TaskTimeout
 
 log = logging.getLogger("trainflow.task")

@@ -7,7 +7,6 @@ that asks for fewer requests is waited for, and a request that failed on its way
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -24,16 +23,11 @@ from trainflow.storage.drivers import protocol_of
 from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
 from trainflow.storage.local_copies import LocalCopies
 from trainflow.storage.reasons import is_not_implemented, is_throttled, is_transient
+from trainflow.storage.retries import retried
 from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, FilePage, Store, StoreFile
-from trainflow.storage.throttling import say_over, say_wait
 
 T = TypeVar("T")
 CHUNK_BYTES = 8 << 20
-#: how often a call is made, to a store that asks for fewer requests, before its error counts
-TRIES = 6
-_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 30.0
-#: the same for a request that failed on its way
-_TRIES_ON_THE_WAY, _FIRST_WAIT_ON_THE_WAY_SECONDS = 4, 0.2
 _NO_CONDITIONS = (
     "{url} cannot hold checkpoints: asked to create a file only if it is absent, it says: {said}. Use a store that "
     "honours If-None-Match (S3, and newer versions of the servers that speak its protocol), GCS or Azure Blob Storage"
@@ -285,32 +279,3 @@ def _content(found: bytes | Exception) -> bytes | None:
     if isinstance(found, Exception):
         raise found
     return found
-
-
-def retried(call: Callable[[], T], sleep: Callable[[float], None], tries: int | None = None, url: str = "") -> T:
-    """What `call` returns. Raises its error at once, or after `TRIES` times when the store asked for patience, or after
-    `tries` times when the request failed on its way. That the store at `url` is waited for is said.
-
-    A refused request has done nothing; a create of which the reply was lost before it says that the file exists.
-    """
-    on_the_way = _TRIES_ON_THE_WAY if tries is None else tries
-    throttled = failed = 0
-    while True:
-        try:
-            found = call()
-        except Exception as error:
-            if is_throttled(error) and throttled < TRIES - 1:
-                wait = min(_FIRST_WAIT_SECONDS * 2**throttled, _LONGEST_WAIT_SECONDS)
-                throttled += 1
-                say_wait(url, wait, throttled, TRIES - 1)
-            elif is_transient(error) and failed < on_the_way - 1:
-                wait = _FIRST_WAIT_ON_THE_WAY_SECONDS * 2**failed
-                failed += 1
-            else:
-                raise
-        else:
-            if throttled:
-                say_over()
-            return found
-        # between half and all of it: writers who were refused together do not come back together
-        sleep(wait * random.uniform(0.5, 1.0))
