@@ -115,7 +115,7 @@ class Served(NamedTuple):
     @property
     def site(self) -> Any:
         """What the pages stand on."""
-        return self.server._pages._made().site
+        return self.server.web.pages.made().site
 
 
 @contextmanager

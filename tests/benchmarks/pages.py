@@ -95,7 +95,7 @@ def _measure(root: Path, rounds: int) -> None:
     base = f"http://127.0.0.1:{listener.getsockname()[1]}/chains/long/main/main"
     again = [_at(n * (PARTITIONS // REPUBLISHED) + 7) for n in range(REPUBLISHED)]
     with api_in_thread(server), chromium() as browser:
-        site = server._pages._made().site
+        site = server.web.pages.made().site
         seen = [(start, start + LENGTH, PartitionStatus.REPUBLISHED) for start in again]
         site.seen_of = lambda _opened, _look: seen
         page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()

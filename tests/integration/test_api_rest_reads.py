@@ -234,7 +234,7 @@ def test_plan_and_samples_are_asked_of_the_storage(rest: RestApi) -> None:
     ],
 )
 def test_page_is_found_by_an_index(rest: RestApi, query: str) -> None:
-    engine = rest.api.server._workspace.database.engine
+    engine = rest.api.server.web.workspace.database.engine
     heard: list[tuple[str, object]] = []
 
     def hear(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:

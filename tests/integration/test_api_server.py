@@ -63,7 +63,7 @@ def test_metrics_are_what_prometheus_reads(plane: ControlPlane) -> None:
 
 def test_ready_says_whether_a_scheduler_is_alive(plane: ControlPlane) -> None:
     with running_api(plane) as api:
-        presence = api.server._presence
+        presence = api.server.execution.presence
         assert api.ask("GET", "/ready").status == 200
         for _ in range(12):
             plane.clock.advance(timedelta(seconds=5))

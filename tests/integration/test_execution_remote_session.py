@@ -218,7 +218,7 @@ def test_partitioned_attempt_changes_nothing_when_it_comes_back(
     first.network.cut()
     for _ in range(30):
         plane.clock.advance(timedelta(seconds=5))
-        api.server._presence.look()
+        api.server.execution.presence.look()
         with plane.database.transaction() as connection:
             service_queries.renew_lease(connection, plane.service_id, plane.clock.now())
         watch.look()

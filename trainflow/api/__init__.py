@@ -1,15 +1,19 @@
-"""The API server: what is asked of the control plane over HTTP, one process of its own.
+"""The API server: what is asked of the control plane over HTTP.
 
-Several applications stand on one port. The *execution API* is for attempts on other hosts, the *REST API* for people
-and programs. Each has threads and connections to the database of its own: nothing that people ask can keep a heartbeat
-from being heard. It reads and writes the metadata database; the scheduler
-never waits for it, and no code of users is imported here.
+One port, two processes, forked from one that has imported what both need. The *execution server* accepts every
+connection, speaks TLS, and answers attempts on other hosts (the execution API). It passes on all other requests, as
+they come, over a UNIX socket to the *web server*: REST API and pages, for people and programs. That one is started when
+it is asked, and ends when it was asked nothing for ten minutes. So nothing that people ask can keep a heartbeat from
+being heard. Both read and write the metadata database; the scheduler never waits for them, and no code of users is
+imported here.
 
-Reading order: `execution` (requests of attempts), `workers` (what runs them), `heartbeats`, `attempt_logs`,
-`known_tokens` (which attempt asks); `rest` (requests of people and programs); `authorization`, `authentication` and
-`gate` (who these are, and what they pass), `forwarded` (proxies in between); `openapi`, `presence` (its lease, and
-whether a scheduler lives), `scheduler_line` (what attempts change is told to the engine), `application` (what stands
-where), `connections` (what each may take), `server` (socket, TLS, life), `main` (the process that an engine starts).
+Reading order: `server` (both, their sockets), `server_processes` (how they are forked and kept), `routed_connection`
+and `message_frames` (which request goes where); `execution_server`, `execution` (requests of attempts), `workers` (what
+runs them), `heartbeats`, `attempt_logs`, `known_tokens` (which attempt asks), `presence` (its lease, and whether a
+scheduler lives), `scheduler_line` (what attempts change is told to the engine); `web_server`, `rest` (requests of
+people and programs), `authorization`, `authentication` and `gate` (who these are, what they pass), `forwarded`
+(proxies in between), `openapi`; `application` (what stands where), `http_server` and `connections` (what a connection
+may take), `main` (the process that an engine starts).
 
 A change breaks this when what people ask can keep attempts waiting, when a request that proves nothing is read or
 changes something, when a secret is written to a log or stands in an answer, when a request that is sent twice has the

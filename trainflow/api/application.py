@@ -1,4 +1,4 @@
-"""What stands where on the port of the API server."""
+"""What stands where on the port of the API server: what attempts ask, and what people and programs do."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trainflow.api.execution import ExecutionApplication
+from trainflow.api.forwarded import within
+from trainflow.api.gate import with_headers
 from trainflow.api.openapi import openapi_document
 from trainflow.api.presence import Presence
 from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, AIRFLOWS
@@ -25,21 +27,22 @@ from trainflow.api.rest.problems import Problem
 from trainflow.api.workers import WorkerApplication
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 
+#: asked by load balancers, which know nothing
+HEALTH_PATHS = frozenset({"/health", "/ready"})
 #: the format that it asks for
 _PROMETHEUS = "text/plain; version=0.0.4"
 
 
-def compose(
-    execution: ExecutionApplication,
-    rest: RestApplication,
-    presence: Presence,
-    *,
-    workers: WorkerApplication,
-    metrics: Callable[[], str] = lambda: "",
-    pages: Mapping[str, ASGIApp] | None = None,
-) -> Starlette:
-    """One application of all. `metrics`: the text that Prometheus is given, waited for by a thread. `pages`: for
-    people, by path. Who may ask for what is not for attempts is decided before, by `gate`."""
+def is_for_attempts(path: str, root_path: str) -> bool:
+    """Whether a path is answered by what answers attempts; `root_path` may stand before it, or not."""
+    below = path.removeprefix(root_path)
+    return below.startswith(f"{PREFIX}/") or below in HEALTH_PATHS
+
+
+def attempts_application(
+    execution: ExecutionApplication, workers: WorkerApplication, presence: Presence, root_path: str
+) -> ASGIApp:
+    """What attempts, workers and load balancers ask, below the prefix of a proxy."""
 
     async def health(_request: Request) -> Response:
         return _json({"status": "ok"})
@@ -49,6 +52,27 @@ def compose(
         if found.ready:
             return _json({"status": "ready"})
         return _json({"status": "not ready", "reason": found.reason}, 503)
+
+    routes = [Route("/health", health), Route("/ready", ready), *execution.routes(PREFIX), workers.route(PREFIX)]
+    application = _application(routes, _no_operation)
+
+    async def below_prefix(scope: Scope, receive: Receive, send: Send) -> None:
+        scope = within(scope, root_path)
+        # what attempts are answered is never looked at by a browser
+        of_attempt = scope["path"].removeprefix(root_path).startswith(f"{PREFIX}/")
+        await application(scope, receive, send if of_attempt else with_headers(send))
+
+    return below_prefix
+
+
+def web_application(
+    rest: RestApplication,
+    *,
+    metrics: Callable[[], str] = lambda: "",
+    pages: Mapping[str, ASGIApp] | None = None,
+) -> Starlette:
+    """What people and programs ask. `metrics`: the text that Prometheus is given, waited for by a thread. `pages`: for
+    people, by path. Who may ask is decided before, by `gate`."""
 
     async def version(_request: Request) -> Response:
         protocol = {"newest": PROTOCOL, "oldest": OLDEST_PROTOCOL}
@@ -62,10 +86,6 @@ def compose(
         return Response(await run_in_threadpool(metrics), media_type=_PROMETHEUS)
 
     routes: list[BaseRoute] = [
-        Route("/health", health),
-        Route("/ready", ready),
-        *execution.routes(PREFIX),
-        workers.route(PREFIX),
         Route("/version", version),
         Route("/metrics", for_prometheus),
         Route("/openapi.json", document),
@@ -73,10 +93,14 @@ def compose(
         *rest.routes(AIRFLOW_PREFIX, AIRFLOWS),
         *(Route(path, app) for path, app in (pages or {}).items()),
     ]
-    application = Starlette(routes=routes, exception_handlers={HTTPException: _problem, Exception: _broken})
+    return _application(routes, _nothing_there)
+
+
+def _application(routes: list[Any], refused: Any) -> Starlette:
+    made = Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: _broken})
     # a redirect would name the host that the request names, and lead a worker away from here
-    application.router.redirect_slashes = False
-    return application
+    made.router.redirect_slashes = False
+    return made
 
 
 def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -85,12 +109,17 @@ def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -
     return Response(msgspec.json.encode(body), status, given, media_type="application/json")
 
 
-async def _problem(request: Request, error: Exception) -> Response:
+async def _no_operation(_request: Request, error: Exception) -> Response:
+    """An attempt asks for what there is not, or not by this method."""
+    assert isinstance(error, HTTPException)
+    problem = HttpProblem(error.detail.replace(" ", ""), error.detail)
+    return _json(problem, error.status_code, dict(error.headers or {}))
+
+
+async def _nothing_there(_request: Request, error: Exception) -> Response:
     """No such path, or not by this method."""
     assert isinstance(error, HTTPException)
     name, headers = error.detail.replace(" ", ""), dict(error.headers or {})
-    if request.url.path.startswith(f"{PREFIX}/"):
-        return _json(HttpProblem(name, error.detail), error.status_code, headers)
     what_to_do = "/openapi.json lists every path and its methods"
     problem = Problem(title=name, status=error.status_code, detail=error.detail, what_to_do=what_to_do)
     return problem_response(problem, headers)

@@ -89,11 +89,6 @@ class ExecutionApplication:
         """One for each operation, below `prefix`."""
         return [Route(f"{prefix}/{each.name}", self._endpoint(each), methods=["POST"]) for each in OPERATIONS]
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether an attempt waits for an answer now."""
-        return self._waiting > 0
-
     def close(self) -> None:
         """Answer nothing more."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,7 +1,7 @@
 """What every request of people and programs passes: the proxy's prefix, the host it names, who asks, and from which
 site a browser was sent.
 
-Attempts do not pass here: they prove themselves with each request, by tokens of their own.
+Attempts do not pass here: another process answers them, and they prove themselves by tokens of their own.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ log = logging.getLogger(__name__)
 
 #: where a browser keeps its token
 COOKIE = "trainflow_token"
-#: asked by load balancers, which know nothing
-_OPEN = frozenset({"/health", "/ready"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADERS = {
     "x-content-type-options": "nosniff",
@@ -46,22 +44,20 @@ _HEADERS = {
 
 
 class AccessGate:
-    """Lets requests through to the applications behind it, or says why not. `open_paths`: asked without a token, beside
-    those for load balancers. `login`: the page where a person gives one; a browser that has none is sent there."""
+    """Lets requests through to the application behind it, or says why not. `open_paths`: asked without a token.
+    `login`: the page where a person gives one; a browser that has none is sent there."""
 
     def __init__(
         self,
         app: ASGIApp,
         access: Access,
         api: ApiSettings,
-        attempts: str,
         open_paths: Collection[str] = (),
         login: str | None = None,
     ) -> None:
         self._app = app
         self._login = login
         self._access = access
-        self._attempts = f"{attempts}/"
         self._open_paths = frozenset(open_paths)
         self._root_path = api.root_path
         self._proxies = TrustedProxies(api.trusted_proxies)
@@ -70,10 +66,7 @@ class AccessGate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = within(scope, self._root_path)
         path = scope["path"].removeprefix(self._root_path)
-        if path.startswith(self._attempts):
-            await self._app(scope, receive, send)
-            return
-        send = _with_headers(send)
+        send = with_headers(send)
         try:
             scope = await self._passed(scope, path)
         except Exception as error:
@@ -100,8 +93,6 @@ class AccessGate:
 
     async def _passed(self, scope: Scope, path: str) -> Scope:
         """The request with who asks it. Raises RequestRefused."""
-        if path in _OPEN:
-            return scope
         headers, origin = Headers(scope=scope), self._proxies.origin_of(scope)
         if not self._access.is_closed:
             self._check_host(origin)
@@ -212,7 +203,9 @@ def _cookie(headers: Headers) -> str | None:
     return None if found is None else found.value or None
 
 
-def _with_headers(send: Send) -> Send:
+def with_headers(send: Send) -> Send:
+    """Sends an answer with what browsers are told of every one."""
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)

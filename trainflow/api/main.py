@@ -8,13 +8,10 @@ import socket
 import sys
 from pathlib import Path
 
-from trainflow.api.connections import share_processor
-from trainflow.api.server import ApiServer, stopping
-from trainflow.bootstrap import freeze_imports
+from trainflow.api.server import ApiServer
 from trainflow.clock import SystemClock
 from trainflow.errors import TrainflowError
 from trainflow.observability.logs import configure_logging
-from trainflow.observability.process_lifetime import watch_parent
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 
@@ -26,16 +23,12 @@ _WRONG_INPUT = 2
 
 def main(root: str, descriptor: str) -> int:
     """Serve a project on a socket that listens, until the engine ends, or says so. Returns the exit code."""
-    watch_parent(os.getppid())
+    engine = os.getppid()
     project = project_at(Path(root))
     settings = load_settings(project)
     configure_logging(settings.logging.level, project.home.engine_log)
     try:
-        server = ApiServer(project, settings, SystemClock(), socket.socket(fileno=int(descriptor)))
-        freeze_imports()
-        share_processor()
-        with stopping(server):
-            server.run()
+        ApiServer(project, settings, SystemClock(), socket.socket(fileno=int(descriptor))).run(parent=engine)
     except TrainflowError as error:
         log.error("the API server cannot go on: %s", error)
         return _WRONG_INPUT

@@ -1,58 +1,46 @@
-"""The API server as a process: its socket, TLS, database and life."""
+"""The API server: one port, two processes. One accepts every connection and answers attempts; the other, which is there
+only while it is asked, answers people and programs (REST, pages)."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import secrets
 import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
-from trainflow.api.application import compose
-from trainflow.api.authentication import Access
-from trainflow.api.connections import BoundedConnection, allow_many_connections
-from trainflow.api.execution import ExecutionApplication
-from trainflow.api.gate import AccessGate
-from trainflow.api.presence import Presence
-from trainflow.api.rest.all_endpoints import ENDPOINTS
-from trainflow.api.rest.application import RestApplication
-from trainflow.api.scheduler_line import SchedulerLine
-from trainflow.api.workers import WorkerApplication
+from trainflow.api.connections import share_processor
+from trainflow.api.execution_server import ExecutionServer
+from trainflow.api.server_processes import ProcessSpec, ServerProcesses
+from trainflow.api.web_server import WebServer
+from trainflow.bootstrap import freeze_imports
 from trainflow.clock import Clock
-from trainflow.engine.log_uploads import LogUploads
 from trainflow.errors import SettingsError
-from trainflow.insight.metrics.metrics import Metrics
-from trainflow.messages.http_protocol import PREFIX as EXECUTION_PREFIX
+from trainflow.executors.execution_socket import private_folder
 from trainflow.metadata import schema
-from trainflow.metadata.applied_change import AppliedChange
-from trainflow.metadata.change_notices import ChangeNotices
 from trainflow.metadata.database import Database
-from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.pages.lazy import LOGIN, OPEN_PATHS, PATHS, LazyPages
 from trainflow.settings.api_address import is_loopback
+from trainflow.settings.home import Home
 from trainflow.settings.model import ApiSettings, Settings
 from trainflow.settings.project import Project
-from trainflow.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-#: how long a request waits for a database that is away, before its worker is told to come again
-_PATIENCE_SECONDS = 2.0
-#: how long requests that are being answered may take when the server ends
-_LAST_SECONDS = 5
-#: how long a connection that says nothing is kept: longer than the pause between two heartbeats
-_KEEP_ALIVE_SECONDS = 75
+#: the web server ends when it was asked nothing for so long: what it had read is not kept in memory for ever
+_IDLE_SECONDS = 600.0
+#: connections that wait to be taken, also while the web server is started
+_WAITING = 1024
+#: attempts and the scheduler go first where processors are scarce
+_WEB_NICENESS = 5
 
 
 class ApiServer:
-    """The applications on one socket, and what they stand on."""
+    """The two servers of a project, and the sockets that they share."""
 
     def __init__(
         self,
@@ -63,117 +51,107 @@ class ApiServer:
         *,
         sends_logs: bool = False,
     ) -> None:
-        """`sends_logs`: no engine of this home sends the logs that attempts on other hosts hand in here."""
-        self._listener = listener
-        line = self._line = SchedulerLine(project.home.socket_path)
-        self._database = Database.of(project.home, settings)
-        self._database.patience_seconds = _PATIENCE_SECONDS
-        notices = ChangeNotices(self._database) if ChangeNotices.are_told(self._database) else None
+        """`sends_logs`: no engine of this home sends the logs that attempts on other hosts hand in here. Raises
+        SettingsError where its certificate cannot be used."""
+        self._project = project
+        self._settings = settings
+        self._clock = clock
+        self._sends_logs = sends_logs
+        self._tls = _tls_options(settings.api, project.root)
+        self.listener = listener
+        self.web_listener, self._web_path = _listen_for_web(project.home)
 
-        def tell(change: AppliedChange) -> None:
-            if not line.tell(change) and notices is not None:
-                # no engine is in this home: any other one decides what follows
-                notices.tell(change)
+    @cached_property
+    def execution(self) -> ExecutionServer:
+        """The one of the port, made in the process that runs it."""
+        return ExecutionServer(
+            self._project,
+            self._settings,
+            self._clock,
+            web_server=self._web_path,
+            sends_logs=self._sends_logs,
+            **self._tls,
+        )
 
-        service = ExecutionService(
-            self._database,
-            clock,
-            Versions(),
-            lost_attempts=settings.engine.lost_attempts,
-            on_change=tell,
-        )
-        self._presence = Presence(self._database, clock, settings.engine)
-        self._log_uploads: LogUploads | None = None
-        if sends_logs and settings.logs.url is not None:
-            self._log_uploads = LogUploads(project.home, project.root, settings.logs, self._database, clock)
-        self._execution = ExecutionApplication(
-            service, self._database, project.home, threads=settings.api.execution_threads
-        )
-        self._workspace = Workspace(project, settings, _own_database(project, settings))
-        metrics = Metrics(self._workspace, clock)
-        self._pages = LazyPages(self._workspace, clock)
-        self._rest = RestApplication(
-            self._workspace,
-            clock,
-            ENDPOINTS,
-            threads=settings.api.rest_threads,
-            yields_to=lambda: self._execution.is_busy,
-        )
-        application = compose(
-            self._execution,
-            self._rest,
-            self._presence,
-            workers=WorkerApplication(
-                self._execution, self._database, clock, (settings.workers.token, settings.api.token)
-            ),
-            metrics=metrics.text,
-            pages=dict.fromkeys(PATHS, self._pages),
-        )
-        access = Access(self._workspace, clock, settings.api, self._rest.in_thread)
-        gate = AccessGate(application, access, settings.api, EXECUTION_PREFIX, OPEN_PATHS, LOGIN)
-        self._server = _Server(_configuration(gate, settings.api, project.root))
+    @cached_property
+    def web(self) -> WebServer:
+        """The one of people and programs, made in the process that runs it."""
+        return WebServer(self._project, self._settings, self._clock, idle_seconds=_IDLE_SECONDS)
 
-    def run(self, ready: Callable[[], object] = lambda: None) -> None:
-        """Answer until SIGINT or SIGTERM; `ready` is called when requests are taken."""
-        allow_many_connections()
+    def ensure_schema(self) -> None:
+        """Have the database be there as this version needs it. Raises what the database raises."""
+        database = Database.of(self._project.home, self._settings)
         try:
-            schema.ensure_schema(self._database)
-            self._presence.begin()
-            if self._log_uploads is not None:
-                self._log_uploads.begin()
-            self._server.ready = ready
-            asyncio.run(self._server.serve([self._listener]))
-            self._presence.end()
+            schema.ensure_schema(database)
         finally:
-            self._pages.close()
-            self._execution.close()
-            if self._log_uploads is not None:
-                self._log_uploads.close()
-            self._rest.close()
-            self._workspace.close()
-            self._line.close()
-            self._database.close()
+            database.close()
 
-    def request_stop(self) -> None:
-        """Stop in good order. Fit for a signal handler and for any thread."""
-        # a page that is open would keep its stream for as long as one may wait
-        self._pages.close()
-        self._server.request_stop()
+    def run(self, ready: Callable[[], object] = lambda: None, *, parent: int | None = None) -> None:
+        """Answer until SIGINT or SIGTERM, or until the process `parent` ends; `ready` is called when they are taken.
+        To be called by a process without threads."""
+        try:
+            self.ensure_schema()
+            freeze_imports()
+            specs = (
+                ProcessSpec("API server", self._run_execution),
+                ProcessSpec("web server", self._run_web, self.web_listener, _WEB_NICENESS),
+            )
+            ServerProcesses(specs, parent).run(ready)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the sockets back."""
+        self.listener.close()
+        self.web_listener.close()
+        self._web_path.unlink(missing_ok=True)
+
+    def _run_execution(self) -> None:
+        self.web_listener.close()
+        share_processor()
+        with stopping(self.execution.request_stop):
+            self.execution.run(self.listener)
+
+    def _run_web(self) -> None:
+        # the port is not kept by what does not answer there
+        self.listener.close()
+        share_processor()
+        with stopping(self.web.request_stop):
+            self.web.run(self.web_listener)
 
 
-def _own_database(project: Project, settings: Settings) -> Database:
-    """Connections that attempts do not wait for."""
-    database = Database.of(project.home, settings)
-    database.patience_seconds = _PATIENCE_SECONDS
-    return database
+def _listen_for_web(home: Home) -> tuple[socket.socket, Path]:
+    """A socket for what is passed on to the web server, and its path: for this user alone."""
+    path = home.web_socket_path(secrets.token_hex(4))
+    private_folder(path.parent)
+    for other in path.parent.glob(home.web_socket_path("*").name):
+        _remove_unless_heard(other)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    listener.listen(_WAITING)
+    return listener, path
 
 
-def _configuration(application: Any, api: ApiSettings, root: Path) -> uvicorn.Config:
-    files: dict[str, Any] = {}
-    if api.tls_cert is not None and api.tls_key is not None:
-        files = {"ssl_certfile": str(root / api.tls_cert), "ssl_keyfile": str(root / api.tls_key)}
-        _check_tls(**files)
-    elif not is_loopback(api.host):
-        log.warning("tokens travel unencrypted: set api.tls_cert and api.tls_key, or put a proxy with TLS before it")
-    config = uvicorn.Config(
-        application,
-        loop="asyncio",
-        http=BoundedConnection,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_LAST_SECONDS,
-        **files,
-    )
-    # one line for each request that is refused is written where it is refused
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    return config
+def _remove_unless_heard(path: Path) -> None:
+    """Remove the socket of a server that was killed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking, suppress(OSError):
+        asking.setblocking(False)
+        try:
+            asking.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+
+
+def _tls_options(api: ApiSettings, root: Path) -> dict[str, Any]:
+    if api.tls_cert is None or api.tls_key is None:
+        if not is_loopback(api.host):
+            log.warning(
+                "tokens travel unencrypted: set api.tls_cert and api.tls_key, or put a proxy with TLS before it"
+            )
+        return {}
+    files = {"ssl_certfile": str(root / api.tls_cert), "ssl_keyfile": str(root / api.tls_key)}
+    _check_tls(**files)
+    return files
 
 
 def _check_tls(ssl_certfile: str, ssl_keyfile: str) -> None:
@@ -186,37 +164,11 @@ def _check_tls(ssl_certfile: str, ssl_keyfile: str) -> None:
         raise SettingsError(f"api.tls_cert and api.tls_key: {ssl_certfile} and {ssl_keyfile}: {error}") from None
 
 
-class _Server(uvicorn.Server):
-    """Waits for the end without looking ten times a second whether it has come, and leaves signals to others."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready: Callable[[], object] = lambda: None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._end = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.ready()
-        if not self.should_exit:
-            await self._end.wait()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def request_stop(self) -> None:
-        """End, from any thread."""
-        self.should_exit = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._end.set)
-
-
 @contextmanager
-def stopping(server: ApiServer) -> Iterator[None]:
+def stopping(request_stop: Callable[[], object]) -> Iterator[None]:
     """Have SIGINT and SIGTERM end a server inside."""
     with ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM):
-            before = signal.signal(number, lambda _number, _frame: server.request_stop())
+            before = signal.signal(number, lambda _number, _frame: request_stop())
             stack.callback(signal.signal, number, before)
         yield

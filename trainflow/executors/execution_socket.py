@@ -129,7 +129,7 @@ class ExecutionSocket:
 
 
 def _listen(path: Path) -> socket.socket:
-    _private_folder(path.parent)
+    private_folder(path.parent)
     path.unlink(missing_ok=True)  # of an engine that was killed: the lock says that we are the only one
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -142,7 +142,8 @@ def _listen(path: Path) -> socket.socket:
     return listener
 
 
-def _private_folder(folder: Path) -> None:
+def private_folder(folder: Path) -> None:
+    """Make the folder of sockets; raise EngineError where it is not of this user alone."""
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.stat()
     if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:

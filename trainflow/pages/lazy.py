@@ -35,10 +35,11 @@ class LazyPages:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         made = self._pages
         if made is None:
-            made = await run_in_threadpool(self._made)
+            made = await run_in_threadpool(self.made)
         await made(scope, receive, send)
 
-    def _made(self) -> PagesApplication:
+    def made(self) -> PagesApplication:
+        """The pages, imported when they are first asked for."""
         with self._lock:
             if self._pages is None:
                 from trainflow.pages.application import PagesApplication

@@ -118,6 +118,10 @@ class Home:
         folder = _sockets() / f"trainflow-{os.getuid()}"
         return folder / f"{hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]}.sock"
 
+    def web_socket_path(self, name: str) -> Path:
+        """Where an API server of this home passes on what its web server answers; `name` tells it from others."""
+        return self.socket_path.with_name(f"{self.socket_path.stem}.web-{name}.sock")
+
     def create(self) -> None:
         """Make the folders; a home keeps itself out of git. Raises SettingsError where nothing can be written."""
         try:

@@ -12,7 +12,9 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from trainflow.api.execution_server import ExecutionServer
 from trainflow.api.server import ApiServer
+from trainflow.api.web_server import WebServer
 from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.executors.executor import Executor
@@ -191,17 +193,31 @@ def contract_api(project: Project, listener: socket.socket) -> Iterator[None]:
 
 @contextmanager
 def api_in_thread(server: ApiServer) -> Iterator[None]:
-    """Have an API server answer while the block lasts."""
+    """Have an API server answer while the block lasts: its two processes are threads here."""
+    server.ensure_schema()
+    try:
+        with _in_thread(server.web, server.web_listener), _in_thread(server.execution, server.listener):
+            try:
+                yield
+            finally:
+                # both end side by side
+                server.web.request_stop()
+    finally:
+        server.close()
+
+
+@contextmanager
+def _in_thread(server: ExecutionServer | WebServer, listener: socket.socket) -> Iterator[None]:
     ready, failed = threading.Event(), []
 
     def serve() -> None:
         try:
-            server.run(ready.set)
+            server.run(listener, ready.set)
         except BaseException as error:
             failed.append(error)
             ready.set()
 
-    thread = threading.Thread(target=serve, name="api")
+    thread = threading.Thread(target=serve, name=type(server).__name__)
     thread.start()
     assert ready.wait(DEADLINE_SECONDS)
     try:

@@ -1,8 +1,4 @@
-"""The REST API: requests of people and programs, in threads of their own.
-
-However many of them wait, an attempt's heartbeat does not: what answers it has other threads and another pool of
-connections to the database.
-"""
+"""The REST API: requests of people and programs, in threads of their own."""
 
 from __future__ import annotations
 
@@ -33,8 +29,6 @@ log = logging.getLogger(__name__)
 MOST_WAITING = 500
 #: answers that may be under way for a long time
 MOST_STREAMS = 1_000
-#: a request begins when no attempt waits for an answer, or after so many looks
-_MOST_PAUSES, _PAUSE_SECONDS = 20, 0.005
 
 T = TypeVar("T")
 
@@ -49,10 +43,7 @@ class RestApplication:
         endpoints: Sequence[Endpoint],
         *,
         threads: int,
-        yields_to: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`yields_to`: whether something is answered now that goes first."""
-        self._yields_to = yields_to
         self._workspace = workspace
         self._clock = clock
         self._endpoints = endpoints
@@ -161,10 +152,6 @@ class RestApplication:
             raise _busy(f"{self._waiting} requests wait already")
         self._waiting += 1
         try:
-            for _ in range(_MOST_PAUSES):
-                if not self._yields_to():
-                    break
-                await asyncio.sleep(_PAUSE_SECONDS)
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting -= 1

@@ -22,8 +22,7 @@ def api_server(
 
     from msgspec.structs import replace
 
-    from trainflow.api.connections import share_processor
-    from trainflow.api.server import ApiServer, stopping
+    from trainflow.api.server import ApiServer
     from trainflow.clock import SystemClock
     from trainflow.observability.logs import configure_logging
     from trainflow.settings.api_address import listen, shown_address
@@ -38,8 +37,6 @@ def api_server(
     project.home.create()
     address = shown_address(settings.api, socket.gethostname())
     server = ApiServer(project, settings, SystemClock(), listen(settings.api), sends_logs=True)
-    share_processor()
-    with stopping(server):
-        server.run(lambda: typer.echo(f"api-server is alive at {address}, Ctrl-C stops it", err=True))
+    server.run(lambda: typer.echo(f"api-server is alive at {address}, Ctrl-C stops it", err=True))
     typer.echo("api-server has stopped", err=True)
     return 0

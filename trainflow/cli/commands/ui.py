@@ -21,7 +21,7 @@ def ui(
     from msgspec.structs import replace
 
     from trainflow.actions.page import listen_for_pages, page_address, show_in_browser
-    from trainflow.api.server import ApiServer, stopping
+    from trainflow.api.server import ApiServer
     from trainflow.clock import SystemClock
     from trainflow.observability.logs import configure_logging
     from trainflow.workspace.workspace import open_workspace
@@ -46,6 +46,5 @@ def ui(
             show_in_browser(address)
 
     server = ApiServer(project, settings, SystemClock(), listener)
-    with stopping(server):
-        server.run(ready)
+    server.run(ready)
     return 0

@@ -1,0 +1,222 @@
+"""One port, two processes: which answers what, on whichever connection it comes, and that none waits for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.support.api import TOKEN, RunningApi, ask, running_api
+from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.api.http_server import HttpServer
+from trainflow.api.routed_connection import WebConnection
+from trainflow.bootstrap import interpreter
+from trainflow.messages.execution_api import Heartbeat
+from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER
+from trainflow.messages.workload import AttemptKey
+from trainflow.testing.contract_engine import listening
+
+TRIGGER = b'{"dag_run_id": "by_hand"}'
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[ControlPlane]:
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("a"))
+        plane.add_run("d")
+        yield plane
+
+
+@pytest.fixture
+def api(plane: ControlPlane) -> Iterator[RunningApi]:
+    with running_api(plane) as api:
+        yield api
+
+
+def _running_attempt(api: RunningApi) -> AttemptKey:
+    (work,) = api.plane.tick()
+    assert api.start(work, api.issue(work)).status == 200
+    return work.key
+
+
+def _heartbeat(key: AttemptKey) -> bytes:
+    body = msgspec.json.encode(Heartbeat(key))
+    return _request(
+        "POST", f"{PREFIX}/heartbeat", body, **{PROTOCOL_HEADER: str(PROTOCOL), "Authorization": f"Bearer {TOKEN}"}
+    )
+
+
+def _request(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    given = {"Host": "127.0.0.1", "Content-Length": str(len(body)), **headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in given.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+def _answers(connection: socket.socket, count: int) -> list[tuple[int, bytes]]:
+    """Status and content of the next answers, whose length is known."""
+    found = []
+    with connection.makefile("rb") as stream:
+        for _ in range(count):
+            status = int(stream.readline().split()[1])
+            headers = http.client.parse_headers(stream)
+            found.append((status, stream.read(int(headers["content-length"]))))
+    return found
+
+
+@pytest.mark.parametrize("cut", [1, 60, 100_000])
+def test_requests_for_both_on_one_connection_are_each_answered_in_order(api: RunningApi, cut: int) -> None:
+    key = _running_attempt(api)
+    asked = b"".join(
+        [
+            _request("GET", "/version"),
+            _heartbeat(key),
+            _request("POST", "/api/v1/dags/d/dagRuns", TRIGGER, **{"Content-Type": "application/json"}),
+            _request("GET", "/health"),
+            _heartbeat(key),
+            _request("GET", "/nothing"),
+            _heartbeat(AttemptKey("other")),
+        ]
+    )
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        # sent without a wait for any answer
+        for at in range(0, len(asked), cut):
+            connection.sendall(asked[at : at + cut])
+        found = _answers(connection, 7)
+    assert [status for status, _ in found] == [200, 200, 200, 200, 200, 404, 403]
+    assert b'"execution_protocol"' in found[0][1]
+    assert b'"by_hand"' in found[2][1]
+    assert b'"title":"NotFound"' in found[5][1]
+
+
+def test_body_in_chunks_and_one_that_waits_to_be_wanted_reach_the_web_server(api: RunningApi) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=20)
+    headers = {"Content-Type": "application/json"}
+    connection.request("POST", "/api/v1/dags/d/dagRuns", iter([TRIGGER[:5], TRIGGER[5:]]), headers, encode_chunked=True)
+    answer = connection.getresponse()
+    assert (answer.status, b"by_hand" in answer.read()) == (200, True)
+    connection.close()
+    head = _request("POST", "/api/v1/dags/d/dagRuns", TRIGGER, Expect="100-continue", **headers)[: -len(TRIGGER)]
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as slow:
+        slow.sendall(head)
+        assert slow.recv(100).startswith(b"HTTP/1.1 100 ")
+        slow.sendall(TRIGGER)
+        ((status, _),) = _answers(slow, 1)
+    assert status == 200
+
+
+def test_heartbeat_is_answered_while_a_page_holds_up_all_of_the_web_server(api: RunningApi) -> None:
+    key = _running_attempt(api)
+    assert api.ask("GET", "/version").status == 200
+    held, released = threading.Event(), threading.Event()
+
+    def hold_up() -> None:
+        held.set()
+        released.wait(30)
+
+    server: Any = api.server.web._server
+    loop: asyncio.AbstractEventLoop = server._loop
+    loop.call_soon_threadsafe(hold_up)
+    assert held.wait(30)
+    found: list[int] = []
+    page = threading.Thread(target=lambda: found.append(api.ask("GET", "/", Accept="text/html").status))
+    page.start()
+    assert [api.post(Heartbeat(key), TOKEN).status for _ in range(3)] == [200] * 3
+    assert (api.ask("GET", "/ready").status, found) == (200, [])
+    released.set()
+    page.join(30)
+    assert found == [200]
+
+
+def test_web_server_that_takes_no_connection_is_busy_and_attempts_go_on(api: RunningApi) -> None:
+    key = _running_attempt(api)
+    api.server._web_path.unlink()
+    answer = api.ask("GET", "/version")
+    assert (answer.status, answer.body["title"], answer.headers["retry-after"]) == (503, "Busy", "1")
+    assert api.post(Heartbeat(key), TOKEN).status == 200
+
+
+def test_requests_that_no_parser_agrees_on_are_refused_by_the_first(api: RunningApi) -> None:
+    smuggled = _request("GET", "/execution/v1/heartbeat")
+    head = b"POST /api/v1/dags/d/dagRuns HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: %d\r\n\r\n" % len(
+        smuggled
+    )
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        connection.sendall(head + smuggled)
+        answered = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answered.startswith(b"HTTP/1.1 400 ")
+    assert answered.count(b"HTTP/1.1") == 1
+
+
+def test_answer_that_is_read_slowly_is_whole(api: RunningApi) -> None:
+    paths = api.ask("GET", "/openapi.json").body
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(20)
+        slow.connect(("127.0.0.1", api.port))
+        slow.sendall(_request("GET", "/openapi.json") * 8 + _request("GET", "/health"))
+        found = _answers(slow, 9)
+    assert [msgspec.json.decode(content) == paths for _, content in found[:8]] == [True] * 8
+    assert found[8] == (200, b'{"status":"ok"}')
+
+
+def test_server_that_is_asked_nothing_ends_by_itself(tmp_path: Path) -> None:
+    async def application(_scope: Any, _receive: Any, _send: Any) -> None:
+        """Never asked."""
+
+    with listening() as listener:
+        HttpServer(application, WebConnection, idle_seconds=0.01).answer_on(listener, lambda: None)
+
+
+PROCESSES = """
+import os, socket, sys
+from trainflow.api.server_processes import ProcessSpec, ServerProcesses
+
+listener = socket.create_server(("127.0.0.1", 0))
+
+def answer():
+    connection, _ = listener.accept()
+    said = connection.recv(100)
+    connection.sendall(str(os.getpid()).encode())
+    connection.close()
+    if said == b"break":
+        raise RuntimeError("broken")
+
+ServerProcesses([ProcessSpec("web server", answer, listener)]).run(
+    lambda: print(listener.getsockname()[1], flush=True)
+)
+print("ended", os.getpid())
+"""
+
+
+def _said(port: int, word: bytes) -> int:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(word)
+        return int(b"".join(iter(lambda: connection.recv(100), b"")))
+
+
+def test_process_is_forked_when_it_is_asked_and_again_after_its_end(tmp_path: Path) -> None:
+    script = tmp_path / "processes.py"
+    script.write_text(PROCESSES)
+    command = [interpreter("x")[0], str(script)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        port = int(parent.stdout.readline())
+        pids = [_said(port, word) for word in (b"go", b"break", b"go")]
+        parent.terminate()
+        rest, problems = parent.communicate(timeout=20)
+    assert (len({parent.pid, *pids}), rest) == (4, f"ended {parent.pid}\n")
+    assert "the web server ended (exit code 1): started again in 0.5 s" in problems
+
+
+def test_address_of_a_client_and_scheme_reach_the_web_server(api: RunningApi) -> None:
+    assert ask(api.port, "POST", "/api/v1/dags/d/dagRuns", TRIGGER, Content_Type="application/json").status == 200
+    (event,) = api.ask("GET", "/api/v1/eventLogs").body["event_logs"]
+    assert "127.0.0.1" in str(event)

@@ -1,0 +1,101 @@
+"""The server of the port: it accepts every connection, answers attempts, and passes on what others ask.
+
+What people ask may take long, and as much of a processor as there is: it is answered by another process, so an
+attempt's heartbeat waits for neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from trainflow.api.application import attempts_application, is_for_attempts
+from trainflow.api.connections import allow_many_connections
+from trainflow.api.execution import ExecutionApplication
+from trainflow.api.http_server import HttpServer
+from trainflow.api.presence import Presence
+from trainflow.api.routed_connection import RoutedConnection, Routing
+from trainflow.api.scheduler_line import SchedulerLine
+from trainflow.api.workers import WorkerApplication
+from trainflow.clock import Clock
+from trainflow.engine.log_uploads import LogUploads
+from trainflow.metadata.applied_change import AppliedChange
+from trainflow.metadata.change_notices import ChangeNotices
+from trainflow.metadata.database import Database
+from trainflow.metadata.execution_service import ExecutionService
+from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+
+#: how long a request waits for a database that is away, before its worker is told to come again
+PATIENCE_SECONDS = 2.0
+
+
+class ExecutionServer:
+    """Answers attempts over HTTP. `sends_logs`: no engine of this home sends the logs that attempts on other hosts hand
+    in here."""
+
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        clock: Clock,
+        *,
+        web_server: Path,
+        sends_logs: bool = False,
+        **tls: Any,
+    ) -> None:
+        """`web_server`: the socket of that one."""
+        self._database = Database.of(project.home, settings)
+        self._database.patience_seconds = PATIENCE_SECONDS
+        self._line = SchedulerLine(project.home.socket_path)
+        service = ExecutionService(
+            self._database,
+            clock,
+            Versions(),
+            lost_attempts=settings.engine.lost_attempts,
+            on_change=self._teller(),
+        )
+        self.presence = Presence(self._database, clock, settings.engine)
+        self._log_uploads: LogUploads | None = None
+        if sends_logs and settings.logs.url is not None:
+            self._log_uploads = LogUploads(project.home, project.root, settings.logs, self._database, clock)
+        api = settings.api
+        self._execution = ExecutionApplication(service, self._database, project.home, threads=api.execution_threads)
+        workers = WorkerApplication(self._execution, self._database, clock, (settings.workers.token, api.token))
+        application = attempts_application(self._execution, workers, self.presence, api.root_path)
+        routing = Routing(lambda path: is_for_attempts(path, api.root_path), web_server)
+        self._server = HttpServer(application, functools.partial(RoutedConnection, routing), **tls)
+
+    def _teller(self) -> Callable[[AppliedChange], None]:
+        notices = ChangeNotices(self._database) if ChangeNotices.are_told(self._database) else None
+
+        def tell(change: AppliedChange) -> None:
+            if not self._line.tell(change) and notices is not None:
+                # no engine is in this home: any other one decides what follows
+                notices.tell(change)
+
+        return tell
+
+    def run(self, listener: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
+        """Answer until `request_stop`; `ready` is called when requests are taken."""
+        allow_many_connections()
+        try:
+            self.presence.begin()
+            if self._log_uploads is not None:
+                self._log_uploads.begin()
+            self._server.answer_on(listener, ready)
+            self.presence.end()
+        finally:
+            self._execution.close()
+            if self._log_uploads is not None:
+                self._log_uploads.close()
+            self._line.close()
+            self._database.close()
+
+    def request_stop(self) -> None:
+        """Stop in good order. Fit for a signal handler and for any thread."""
+        self._server.request_stop()

@@ -1,0 +1,89 @@
+"""Uvicorn as this server uses it: on sockets that it is given, ended from any thread, signals left to others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import uvicorn
+
+#: how long requests that are being answered may take when the server ends
+_LAST_SECONDS = 5
+#: how long a connection that says nothing is kept: longer than the pause between two heartbeats
+_KEEP_ALIVE_SECONDS = 75
+
+
+class HttpServer(uvicorn.Server):
+    """Waits for the end without looking ten times a second whether it has come. One that has an `idle_seconds` ends by
+    itself when it had no connection for so long."""
+
+    def __init__(self, application: Any, connections: Any, *, idle_seconds: float | None = None, **tls: Any) -> None:
+        """`connections`: makes the protocol of each; `tls`: options of uvicorn."""
+        super().__init__(_configuration(application, connections, **tls))
+        self._idle_seconds = idle_seconds
+        self._ready: Callable[[], object] = lambda: None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end = asyncio.Event()
+
+    def answer_on(self, listener: socket.socket, ready: Callable[[], object]) -> None:
+        """Answer until the end; `ready` is called when requests are taken."""
+        self._ready = ready
+        asyncio.run(self.serve([listener]))
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready()
+        if self.should_exit:
+            return
+        if self._idle_seconds is None:
+            await self._end.wait()
+        else:
+            await self._end_or_idle(self._idle_seconds)
+
+    async def _end_or_idle(self, seconds: float) -> None:
+        idle = 0
+        while idle < 2:
+            try:
+                await asyncio.wait_for(self._end.wait(), seconds / 2)
+            except TimeoutError:
+                idle = 0 if self.server_state.connections else idle + 1
+            else:
+                return
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def request_stop(self) -> None:
+        """End, from any thread."""
+        self.should_exit = True
+        if self._loop is not None:
+            # one that has ended meanwhile is not told
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._end.set)
+
+
+def _configuration(application: Any, connections: Any, **tls: Any) -> uvicorn.Config:
+    config = uvicorn.Config(
+        application,
+        loop="asyncio",
+        http=connections,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_LAST_SECONDS,
+        **tls,
+    )
+    # one line for each request that is refused is written where it is refused
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return config

@@ -1,0 +1,287 @@
+"""Connections of the port: requests of attempts are answered by the process that accepts them, all others are passed on
+to the web server, each byte as it comes.
+
+Which request goes where is decided anew for each request of a connection: a proxy sends those of attempts and of people
+over the same ones. A request is looked at when the one before it has been answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from trainflow.api.connections import BoundedConnection
+from trainflow.api.message_frames import (
+    LONGEST_HEAD,
+    AnswerFrames,
+    Body,
+    NotUnderstood,
+    RequestHead,
+    end_of_head,
+    request_head,
+)
+
+log = logging.getLogger(__name__)
+
+_BUSY_BODY = msgspec.json.encode(
+    {"title": "Busy", "status": 503, "detail": "too many requests wait already", "what_to_do": "try again in a second"}
+)
+_BUSY = (
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: %d\r\n"
+    b"content-type: application/problem+json\r\n\r\n%s" % (len(_BUSY_BODY), _BUSY_BODY)
+)
+
+
+class PassedConnection(NamedTuple):
+    """What the web server is told of a connection before its first byte: addresses and scheme as the client has
+    them."""
+
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    scheme: str | None
+
+
+class Routing(NamedTuple):
+    """`is_here`: whether a path is answered by this process; `elsewhere`: the socket of the web server."""
+
+    is_here: Callable[[str], bool]
+    elsewhere: Path
+
+
+class RoutedConnection(BoundedConnection):
+    """A connection whose requests are answered here, or passed on."""
+
+    def __init__(self, routing: Routing, **options: Any) -> None:
+        super().__init__(**options)
+        self._routing = routing
+        #: bytes that were not looked at yet
+        self._held = b""
+        self._body: Body | None = None
+        #: where the bytes of the request under way go
+        self._is_here = True
+        #: nothing is looked at any more: what came is answered here, whatever it is
+        self._is_raw = False
+        self._line: _Line | None = None
+        self._ends_with_answer = False
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_raw:
+            super().data_received(data)
+            return
+        self._held += data
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Pass on what is held, up to a request that has to wait for the answer before it."""
+        while self._held and not self.transport.is_closing():
+            if self._body is None and not self._begins():
+                return
+            self._pass_on_body()
+
+    def _begins(self) -> bool:
+        """Begin with the request at the front of what is held. Whether that could be."""
+        if not self._is_answered():
+            self.flow.pause_reading()
+            return False
+        self._unset_keepalive_if_required()
+        end = end_of_head(self._held)
+        if end is None and len(self._held) <= LONGEST_HEAD:
+            self._limit()
+            return False
+        try:
+            if end is None:
+                raise NotUnderstood("the head is too long")
+            found = request_head(self._held[:end])
+        except NotUnderstood:
+            # the parser of this process says what is wrong with it
+            self._is_raw = True
+            held, self._held = self._held, b""
+            super().data_received(held)
+            return False
+        head, self._held = self._held[:end], self._held[end:]
+        self._unlimit()
+        self._body = found.body
+        self._is_here = self._routing.is_here(found.path.decode("utf-8", "replace"))
+        if self._is_here:
+            super().data_received(head)
+        else:
+            self._to_web_server(found, head)
+        self._look_for_end()
+        return True
+
+    def _pass_on_body(self) -> None:
+        if self._body is None or not self._held:
+            return
+        try:
+            taken = self._body.take(self._held)
+        except NotUnderstood:
+            self.transport.close()
+            return
+        part, self._held = self._held[:taken], self._held[taken:]
+        self._look_for_end()
+        if self._is_here:
+            super().data_received(part)
+        elif self._line is not None:
+            self._line.send(part)
+
+    def _look_for_end(self) -> None:
+        if self._body is not None and self._body.is_done:
+            self._body = None
+
+    def _is_answered(self) -> bool:
+        here = self.cycle is None or self.cycle.response_complete
+        return here and (self._line is None or self._line.answers.is_complete)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._go_on()
+
+    # -- the web server ------------------------------------------------------------------------------------------------
+
+    def _to_web_server(self, found: RequestHead, head: bytes) -> None:
+        if self._line is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.setblocking(False)
+            try:
+                connection.connect(str(self._routing.elsewhere))
+            except OSError as error:
+                # as many wait as may, or this server ends
+                connection.close()
+                log.warning("the web server takes no connection: %s", error)
+                self.transport.write(_BUSY)
+                self.transport.close()
+                return
+            self._line = _Line(self, connection)
+            told = PassedConnection(self.client, self.server, self.scheme)
+            self._line.send(msgspec.json.encode(told) + b"\n")
+        self._line.answers.expect(found.method)
+        self._line.send(head)
+
+    def answered(self, data: bytes) -> None:
+        """Send on what came from the web server."""
+        assert self._line is not None
+        self.transport.write(data)
+        try:
+            self._line.answers.take(data)
+        except NotUnderstood as error:
+            log.error("the web server's answer cannot be followed: %s", error)
+            self.transport.close()
+            return
+        if self._line.answers.is_complete:
+            self.flow.resume_reading()
+            if self._ends_with_answer:
+                self.transport.close()
+            else:
+                self._go_on()
+
+    def hung_up(self) -> None:
+        """The web server has closed the connection, after its answer or because it has ended."""
+        self._line = None
+        self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._line is not None:
+            self._line.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._line is not None:
+            self._line.resume_reading()
+
+    def shutdown(self) -> None:
+        if self._line is not None and not self._line.answers.is_complete:
+            self._ends_with_answer = True
+        else:
+            super().shutdown()
+
+
+class _Line(asyncio.Protocol):
+    """A connection to the web server, for one of a client."""
+
+    def __init__(self, client: RoutedConnection, connection: socket.socket) -> None:
+        self.answers = AnswerFrames()
+        self._client = client
+        self._transport: asyncio.Transport | None = None
+        self._unsent: list[bytes] = []
+        self._is_closed = False
+        self._task = client.loop.create_task(self._connected(connection))
+
+    async def _connected(self, connection: socket.socket) -> None:
+        await self._client.loop.create_unix_connection(lambda: self, sock=connection)
+
+    def connection_made(self, transport: Any) -> None:
+        if self._is_closed:
+            transport.abort()
+            return
+        self._transport = transport
+        transport.writelines(self._unsent)
+        self._unsent = []
+
+    def send(self, data: bytes) -> None:
+        """Pass on bytes of a request."""
+        if self._transport is None:
+            self._unsent.append(data)
+        else:
+            self._transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        self._client.answered(data)
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        if not self._is_closed:
+            self._is_closed = True
+            self._client.hung_up()
+
+    def close(self) -> None:
+        """Hang up: nothing is told of it any more."""
+        self._is_closed = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_reading(self) -> None:
+        """Take nothing more for now: the client reads slowly."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Go on."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        self._client.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._client.flow.resume_reading()
+
+
+class WebConnection(BoundedConnection):
+    """A connection that was passed on, as the web server has it."""
+
+    _told: bytes | None = b""
+
+    def data_received(self, data: bytes) -> None:
+        if self._told is not None:
+            line, found, data = (self._told + data).partition(b"\n")
+            if not found:
+                self._told = line
+                return
+            self._told = None
+            passed = msgspec.json.decode(line, type=PassedConnection)
+            self.client, self.server, self.scheme = passed.client, passed.server, passed.scheme  # type: ignore[assignment]
+            if not data:
+                return
+        super().data_received(data)

@@ -1,0 +1,63 @@
+"""The server of people and programs: the REST API, pages, metrics. It stands behind the one of the port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+from trainflow.api.application import web_application
+from trainflow.api.authentication import Access
+from trainflow.api.connections import allow_many_connections
+from trainflow.api.gate import AccessGate
+from trainflow.api.http_server import HttpServer
+from trainflow.api.rest.all_endpoints import ENDPOINTS
+from trainflow.api.rest.application import RestApplication
+from trainflow.api.routed_connection import WebConnection
+from trainflow.clock import Clock
+from trainflow.insight.metrics.metrics import Metrics
+from trainflow.metadata.database import Database
+from trainflow.pages.lazy import LOGIN, OPEN_PATHS, PATHS, LazyPages
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
+from trainflow.workspace.workspace import Workspace
+
+#: how long a request waits for a database that is away
+_PATIENCE_SECONDS = 2.0
+
+
+class WebServer:
+    """Answers what was passed on. `idle_seconds`: ends by itself when it was asked nothing for so long."""
+
+    def __init__(
+        self, project: Project, settings: Settings, clock: Clock, *, idle_seconds: float | None = None
+    ) -> None:
+        database = Database.of(project.home, settings)
+        database.patience_seconds = _PATIENCE_SECONDS
+        self.workspace = Workspace(project, settings, database)
+        self.pages = LazyPages(self.workspace, clock)
+        self._rest = RestApplication(self.workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)
+        application = web_application(
+            self._rest,
+            metrics=Metrics(self.workspace, clock).text,
+            pages=dict.fromkeys(PATHS, self.pages),
+        )
+        access = Access(self.workspace, clock, settings.api, self._rest.in_thread)
+        gate = AccessGate(application, access, settings.api, OPEN_PATHS, LOGIN)
+        self._server = HttpServer(gate, WebConnection, idle_seconds=idle_seconds)
+
+    def run(self, listener: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
+        """Answer until `request_stop`, or until nothing was asked for long; `ready` is called when requests are
+        taken."""
+        allow_many_connections()
+        try:
+            self._server.answer_on(listener, ready)
+        finally:
+            self.pages.close()
+            self._rest.close()
+            self.workspace.close()
+
+    def request_stop(self) -> None:
+        """Stop in good order. Fit for a signal handler and for any thread."""
+        # a page that is open would keep its stream for as long as one may wait
+        self.pages.close()
+        self._server.request_stop()
