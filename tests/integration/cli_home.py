@@ -19,6 +19,7 @@ from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.metadata.queries.task_queries import TASK
 from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, DagRunType, TriggeredBy
 from trainflow.storage.local import LocalStore
@@ -70,7 +71,13 @@ class Home(CommandLine):
             )
             if start:
                 row = run_queries.by_id(connection, key)
-                run_queries.start(connection, row, dag_queries.Versions(), NOW - timedelta(minutes=4), mirrored=True)
+                run_queries.start(
+                    connection,
+                    row,
+                    dag_queries.Versions(),
+                    NOW - timedelta(minutes=4),
+                    channels=(OutboxChannel.MLFLOW,),
+                )
         return key
 
     def task(self, run: int, task_id: str, state: str, **values: Any) -> int:
@@ -86,7 +93,7 @@ class Home(CommandLine):
         with self.database.transaction() as connection:
             row = run_queries.by_id(connection, run)
             ended = row.started_at + timedelta(seconds=seconds)
-            run_queries.finish(connection, row, to=to, now=ended, note=note, mirrored=True)
+            run_queries.finish(connection, row, to=to, now=ended, note=note, channels=(OutboxChannel.MLFLOW,))
 
     def why(self) -> tuple[str, str]:
         answer = self.json("why", "days")

@@ -88,7 +88,7 @@ class Home:
                 now=NOW,
             )
             row = run_queries.by_id(connection, key)
-            run_queries.start(connection, row, dag_queries.Versions(), NOW, mirrored=False)
+            run_queries.start(connection, row, dag_queries.Versions(), NOW, channels=())
         if end:
             self.end(key)
         return key
@@ -96,7 +96,7 @@ class Home:
     def end(self, key: int) -> None:
         with self.database.transaction() as connection:
             row = run_queries.by_id(connection, key)
-            run_queries.finish(connection, row, to=DagRunState.SUCCESS, now=NOW, note=None, mirrored=False)
+            run_queries.finish(connection, row, to=DagRunState.SUCCESS, now=NOW, note=None, channels=())
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_start_after_failed_stage_begins_it_while_base_goes_on(home: Home) -> No
         parent = run_creation.Parent(key, key, "next_fine", -1)
         run_creation.trigger(connection, TriggeredRun("p.fine", "told", {}), parent, NOW)
         child = run_queries.get(connection, "p.fine", "told")
-        run_queries.cancel(connection, child, dag_queries.Versions(), NOW, note="", mirrored=False)
+        run_queries.cancel(connection, child, dag_queries.Versions(), NOW, note="", channels=())
     assert list(home.begin()) == ["p.fine"]
 
 

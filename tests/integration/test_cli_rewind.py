@@ -11,7 +11,8 @@ from tests.integration.cli_history import YAML, History
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.metadata.queries import outbox_queries
+from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.testing.chains import ChainWriter
 from trainflow.workspace.workspace import open_workspace
 
@@ -73,7 +74,7 @@ def test_rewind_says_what_becomes_of_aliases_and_queues_it_for_mlflow(history: H
     ]
     assert history.ledger.state().promoted == {"champion": made[0].id}
     with open_workspace() as workspace, workspace.database.reading() as connection:
-        rows = outbox_queries.pending(connection, datetime.now(UTC))
+        rows = OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, datetime.now(UTC))
     moved = [row.payload["moved"] for row in rows if row.kind == "demoted"]
     assert [(each["alias"], each["lost"], (each.get("now") or {}).get("sequence")) for each in moved] == [
         ("champion", [made[2].id], 1),

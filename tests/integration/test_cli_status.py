@@ -17,6 +17,7 @@ from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata.queries import dag_queries, outbox_queries, service_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
 
@@ -78,7 +79,9 @@ def test_status_of_pipeline_at_work(home: Home) -> None:
 def test_status_delivery_refused_by_mlflow_is_counted_until_redelivered(home: Home) -> None:
     with home.database.transaction() as connection:
         for key in ("a", "b"):
-            outbox_queries.add_payload(connection, key=key, kind="promoted", payload={}, now=NOW)
+            outbox_queries.add_payload(
+                connection, channel=OutboxChannel.MLFLOW, key=key, kind="promoted", payload={}, now=NOW
+            )
         outbox_queries.given_up(connection, 1, "MlflowException: the value is too long", NOW)
         outbox_queries.delivered(connection, 2, NOW)
 

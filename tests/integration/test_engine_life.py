@@ -134,7 +134,7 @@ def test_cancel_by_hand_stops_task_at_once(project: Project, how: str) -> None:
         with engine.engine.database.transaction() as connection:
             if how == "cancelled":
                 row = run_queries.by_id(connection, run)
-                run_queries.cancel(connection, row, engine.engine.versions, now, note="enough", mirrored=False)
+                run_queries.cancel(connection, row, engine.engine.versions, now, note="enough", channels=())
             else:
                 run_queries.clear(connection, run, now)
         engine.engine.reactor.wake()

@@ -393,6 +393,6 @@ def test_pod_of_an_attempt_that_is_cancelled_before_it_began_is_deleted(tmp_path
         engine.until(cluster.pods)
         with engine.engine.database.transaction() as connection:
             row, now = run_queries.by_id(connection, run), engine.engine.clock.now()
-            run_queries.cancel(connection, row, engine.engine.versions, now, note="not wanted", mirrored=False)
+            run_queries.cancel(connection, row, engine.engine.versions, now, note="not wanted", channels=())
         engine.engine.reactor.wake()
         pods_are_gone(engine, cluster)

@@ -13,6 +13,7 @@ from trainflow.errors import EngineError, IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import pool_queries, run_queries, task_queries
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.states import DagRunState, TaskInstanceState
 
 T = TaskInstanceState
@@ -62,7 +63,7 @@ def test_move_of_many_leaves_from_where_they_are(plane: ControlPlane) -> None:
     run = plane.add_run("wide")
     with plane.database.transaction() as connection:
         row = run_queries.by_id(connection, run)
-        run_queries.start(connection, row, plane.versions, plane.clock.now(), mirrored=False)
+        run_queries.start(connection, row, plane.versions, plane.clock.now(), channels=())
         ids = [task.id for task in task_queries.of_run(connection, run)]
         assert task_queries.move_all(connection, ids[:700], leaving={None}, to=T.SCHEDULED) == 700
         # those that are there already are not counted again
@@ -75,9 +76,13 @@ def test_run_ends_once(plane: ControlPlane) -> None:
     row = plane.run(run)
     now = plane.clock.now()
     with plane.database.transaction() as connection:
-        run_queries.finish(connection, row, to=DagRunState.SUCCESS, now=now, note=None, mirrored=True)
+        run_queries.finish(
+            connection, row, to=DagRunState.SUCCESS, now=now, note=None, channels=(OutboxChannel.MLFLOW,)
+        )
     with plane.database.transaction() as connection, pytest.raises(LostTransition):
-        run_queries.finish(connection, row, to=DagRunState.FAILED, now=now, note="late", mirrored=True)
+        run_queries.finish(
+            connection, row, to=DagRunState.FAILED, now=now, note="late", channels=(OutboxChannel.MLFLOW,)
+        )
     assert (plane.run(run).state, plane.run(run).note) == ("success", None)
 
 

@@ -11,8 +11,10 @@ from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.errors import LostTransition, ParamValidationError
 from trainflow.messages.execution_api import Done, Failed, OutcomeState, TriggeredRun, TriggerRun
 from trainflow.metadata import run_creation
-from trainflow.metadata.queries import outbox_queries, run_queries
+from trainflow.metadata.queries import run_queries
+from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.serialization.document import ChainDocument, RetryDocument
+from trainflow.settings.outbox_channels import OutboxChannel
 
 ROWS = {"rows": {"type": "integer", "minimum": 1}}
 WRONG = TriggeredRun("child", "c1", conf={"rows": 0})
@@ -72,11 +74,11 @@ class TestCancel:
         with plane.database.transaction() as connection:
             row = run_queries.by_id(connection, run)
             now = plane.clock.now()
-            run_queries.cancel(connection, row, plane.versions, now, note="enough", mirrored=True)
+            run_queries.cancel(connection, row, plane.versions, now, note="enough", channels=(OutboxChannel.MLFLOW,))
 
     def told(self, plane: ControlPlane) -> list[str]:
         with plane.database.reading() as connection:
-            return [row.kind for row in outbox_queries.pending(connection, plane.clock.now())]
+            return [row.kind for row in OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, plane.clock.now())]
 
     def test_mirror_is_told_of_run_that_trains(self, plane: ControlPlane) -> None:
         plane.add_dag("t", empty_task("x"), chain=ChainDocument("t", "main", "main", "checkpoints"))

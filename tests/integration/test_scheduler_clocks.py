@@ -18,7 +18,9 @@ from trainflow.messages.notice import Event, Notice
 from trainflow.messages.triggerer import Fired, LoopAlive, Unwatch, Watch
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import notification_queries, outbox_queries, run_queries
+from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.serialization.document import RetryDocument
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import LOOK_SECONDS, Triggerer
 
@@ -245,13 +247,15 @@ class TestDeferralTimeOut:
 class TestDeliveries:
     def test_mirror_is_tried_again_although_clock_was_set_back(self, plane: ControlPlane) -> None:
         with plane.database.transaction() as connection:
-            outbox_queries.add_payload(connection, key="k", kind="promoted", payload={}, now=START)
-            (row,) = outbox_queries.pending(connection, START)
+            outbox_queries.add_payload(
+                connection, channel=OutboxChannel.MLFLOW, key="k", kind="promoted", payload={}, now=START
+            )
+            (row,) = OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, START)
             outbox_queries.failed(connection, row.id, reason="away", delay=timedelta(seconds=300), now=START)
-            assert outbox_queries.pending(connection, START) == []
-            assert outbox_queries.pending(connection, START - TOLERANCE) == []
-            assert len(outbox_queries.pending(connection, START - DAY)) == 1
-            assert len(outbox_queries.pending(connection, START + DAY)) == 1
+            assert OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, START) == []
+            assert OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, START - TOLERANCE) == []
+            assert len(OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, START - DAY)) == 1
+            assert len(OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, START + DAY)) == 1
 
     def test_notice_is_given_again_although_clock_was_set_back(self, plane: ControlPlane) -> None:
         with plane.database.transaction() as connection:

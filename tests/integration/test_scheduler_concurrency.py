@@ -90,7 +90,7 @@ class Workers:
     def _cancel(self, plane: ControlPlane, connection: Connection) -> None:
         for row in run_queries.listing(connection, ["stirred"]):
             with suppress(LostTransition):
-                run_queries.cancel(connection, row, plane.versions, plane.clock.now(), note="stirred", mirrored=False)
+                run_queries.cancel(connection, row, plane.versions, plane.clock.now(), note="stirred", channels=())
 
     def _renew(self, plane: ControlPlane, connection: Connection) -> None:
         in_flight.heartbeat(connection, self.planes[0].service_id, plane.clock.now())

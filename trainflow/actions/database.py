@@ -13,8 +13,9 @@ from trainflow.errors import EngineAlreadyRunning
 from trainflow.insight.database import exists, place_of
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata import schema
-from trainflow.metadata.queries.outbox_queries import deliver_refused_again
+from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.metadata.schema import HEAD, current_revision, ensure_schema
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.workspace.workspace import Workspace
 
 
@@ -66,7 +67,7 @@ def reset(workspace: Workspace, now: datetime) -> ResetPlan:
 
 def deliver_again(workspace: Workspace, now: datetime) -> int:
     """Let what MLflow refused be delivered again; how many deliveries that are."""
-    database = workspace.existing_database
-    again = database.write(lambda connection: deliver_refused_again(connection, now)) if database else 0
+    database, mlflow = workspace.existing_database, OutboxOfChannel(OutboxChannel.MLFLOW)
+    again = database.write(lambda connection: mlflow.deliver_refused_again(connection, now)) if database else 0
     workspace.wake_engine()
     return again

@@ -19,6 +19,7 @@ from trainflow.metadata import run_creation
 from trainflow.metadata.queries import run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import check_no_secrets
+from trainflow.settings.outbox_channels import channels_of
 from trainflow.states import EXECUTION_STATES, FINISHED, RUN_FINISHED, DagRunState, DagRunType, TriggeredBy
 from trainflow.workspace.names import check_tasks, dag_named, file_named, is_file, run_named
 from trainflow.workspace.workspace import Workspace
@@ -131,11 +132,11 @@ def plan_cancel(workspace: Workspace, dag: str, run: str, now: datetime) -> Canc
 
 def cancel(workspace: Workspace, dag: str, run: str, now: datetime, *, note: str) -> RunSummary:
     """End a queued or running run as failed. Raises DagNotFound, DagRunNotFound; LostTransition where it has ended."""
-    mirrored = workspace.settings.tracking.enabled
+    channels = channels_of(workspace.settings)
 
     def work(connection: Connection) -> Row[Any]:
         row = run_named(connection, workspace.project, dag, run)
-        run_queries.cancel(connection, row, Versions(), now, note=note, mirrored=mirrored)
+        run_queries.cancel(connection, row, Versions(), now, note=note, channels=channels)
         return run_queries.by_id(connection, row.id)
 
     row = workspace.database.write(work)

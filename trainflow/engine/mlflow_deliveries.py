@@ -14,6 +14,7 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.operators.chain.notices import XCOM_MOVED
 from trainflow.operators.chain.run_conf import params_of
 from trainflow.serialization.document import ChainDocument, DagDocument
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState
 from trainflow.tracking.deliveries import (
@@ -97,7 +98,9 @@ def enqueue_promotion(
         fact = [chain.store, chain.pipeline, chain.stage, chain.branch, msgspec.to_builtins(what.moved)]
     payload = msgspec.to_builtins(what)
     key = f"{kind(what)} {digest(canonical_json(fact))}"
-    outbox_queries.add_payload(connection, key=key, kind=kind(what), payload=payload, now=now)
+    outbox_queries.add_payload(
+        connection, channel=OutboxChannel.MLFLOW, key=key, kind=kind(what), payload=payload, now=now
+    )
 
 
 def results_by_role(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> dict[str, Any]:

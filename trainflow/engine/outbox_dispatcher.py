@@ -51,7 +51,7 @@ class OutboxDispatcher(ABC, Generic[Job, Answer]):
 
     #: what the thread is called
     name: str
-    #: the module with the queries of its table
+    #: the queries of its table
     queries: OutboxQueries
     #: `_rest` is called when there was nothing to deliver for this long; None: never
     idle_seconds: float | None = None

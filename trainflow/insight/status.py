@@ -26,8 +26,9 @@ from trainflow.insight.snapshot import (
 from trainflow.insight.why_task import not_begun
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import dag_queries
-from trainflow.metadata.queries.outbox_queries import Undelivered, undelivered
+from trainflow.metadata.queries.outbox_queries import OutboxOfChannel, Undelivered
 from trainflow.settings.model import Settings
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import Project
 from trainflow.workspace.locate import Selection, locate, project_files
 from trainflow.workspace.pipeline_file import dags_named_in
@@ -209,7 +210,7 @@ def _known(
         return [], Undelivered()
     with database.reading() as connection:
         found = dag_snapshots(connection, settings, engine, now, path=path, dag_id=dag_id)
-        return found, undelivered(connection)
+        return found, OutboxOfChannel(OutboxChannel.MLFLOW).undelivered(connection)
 
 
 def _problems(connection: Connection, project: Project) -> dict[str, str]:

@@ -346,13 +346,16 @@ class ImportProblemTable(TableModel, name="import_problem"):
 
 
 class OutboxTable(TableModel, name="outbox"):
-    """A delivery to the mirror that is still to be made. Written in the transaction it tells about."""
+    """A delivery to a system outside that is still to be made. Written in the transaction it tells about."""
 
-    constraints = (Index("ix_outbox_delivered_at", "delivered_at", "id"),)
+    constraints = (
+        Index("ix_outbox_delivered_at", "channel", "delivered_at", "id"),
+        UniqueConstraint("key", "channel", name="uq_outbox_key"),
+    )
 
     id = required(BigKey, primary_key=True, autoincrement=True)
     #: what makes a second delivery of the same fact recognisable
-    key = required(String(500), unique=True)
+    key = required(String(500))
     dag_run_id = optional(BigKey)
     kind = required(String(30))
     created_at = required(UtcDateTime())
@@ -362,6 +365,8 @@ class OutboxTable(TableModel, name="outbox"):
     reason = optional(Text())
     #: the delivery itself, where it is about no run
     payload = optional(Json())
+    #: an `OutboxChannel`: which system is told
+    channel = required(String(30))
 
 
 class NotificationTable(TableModel, name="notification"):

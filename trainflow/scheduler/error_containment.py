@@ -22,6 +22,7 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.observability.redaction import presentable
 from trainflow.serialization.document import ChainDocument
+from trainflow.settings.outbox_channels import Channels, told_of_end
 from trainflow.states import DagRunState
 
 log = logging.getLogger(__name__)
@@ -36,11 +37,11 @@ OnSetAside = Callable[[Connection, Any, ChainDocument | None, str, datetime], No
 class Isolation:
     """Keeps one run from stopping all others."""
 
-    def __init__(self, database: Database, versions: Versions, on_set_aside: OnSetAside, *, mirrored: bool) -> None:
+    def __init__(self, database: Database, versions: Versions, on_set_aside: OnSetAside, *, channels: Channels) -> None:
         self._database = database
         self._versions = versions
         self._on_set_aside = on_set_aside
-        self._mirrored = mirrored
+        self._channels = channels
         #: called for each run that was set aside, once that is committed, with why
         self.tell: Callable[[str], None] = lambda _why: None
         #: runs that could not even be set aside: this process does not look at them again
@@ -86,7 +87,8 @@ class Isolation:
                 if row.state not in (DagRunState.QUEUED, DagRunState.RUNNING):
                     return []
                 chain = self._chain_of(connection, row.version_id)
-                run_queries.set_aside(connection, row, now, note=note, mirrored=self._mirrored and chain is not None)
+                told = told_of_end(self._channels, trains=chain is not None)
+                run_queries.set_aside(connection, row, now, note=note, channels=told)
                 self._on_set_aside(connection, row, chain, note, now)
         except Exception as second:
             if not is_own_fault(second):

@@ -41,6 +41,7 @@ from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
 from trainflow.scheduler.task_queue import TaskQueue
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
+from trainflow.settings.outbox_channels import Channels, channels_of, told_of_end
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, TaskInstanceState
 
@@ -86,13 +87,13 @@ class Scheduler:
         self._database = database
         self._clock = clock
         self._versions = versions
-        self._settings = settings
+        self._channels = channels_of(settings)
         self.task_queue = TaskQueue(
             executor, versions=versions, project=project, settings=settings, service_id=service_id
         )
         self._hand_over = Phase("hand over", self.task_queue.hand_over)
         #: keeps one run from stopping all others
-        self.isolation = Isolation(database, versions, self._was_set_aside, mirrored=settings.tracking.enabled)
+        self.isolation = Isolation(database, versions, self._was_set_aside, channels=self._channels)
         self._hints = Hints(may_start=True, may_queue=True)
         #: the look for retries that are due; None: look now
         self._next_look: float | None = None
@@ -284,8 +285,8 @@ class Scheduler:
         )
         if decision.ends is not None or decision.yields:
             self._time_outs.stop((row.id, row.started_at))
-        mirrored = self._settings.tracking.enabled and document.chain is not None
-        self._carry_out(connection, row, decision, now, mirrored=mirrored)
+        told = told_of_end(self._channels, trains=document.chain is not None)
+        self._carry_out(connection, row, decision, now, channels=told)
         if decision.ends is DagRunState.FAILED and document.chain is not None:
             self._have_told(connection, row, document.chain, decision.note, now)
 
@@ -320,7 +321,7 @@ class Scheduler:
             self._have_told(connection, row, chain, note, now)
 
     def _carry_out(
-        self, connection: Connection, row: Any, decision: RunDecision, now: datetime, *, mirrored: bool
+        self, connection: Connection, row: Any, decision: RunDecision, now: datetime, *, channels: Channels
     ) -> None:
         for step in decision.steps:
             if step.ends_attempts:
@@ -340,7 +341,7 @@ class Scheduler:
             self._hints.may_start = True
         if decision.ends is None:
             return
-        others = run_queries.finish(connection, row, to=decision.ends, now=now, note=decision.note, mirrored=mirrored)
+        others = run_queries.finish(connection, row, to=decision.ends, now=now, note=decision.note, channels=channels)
         log.info("run %s of %s: %s", row.run_id, row.dag_id, decision.ends)
         self._hints.may_start = True
         # tasks of the next run may wait for this one's (depends_on_past)
@@ -360,8 +361,9 @@ class Scheduler:
             move.check()  # its row was locked: it is there
 
     def _start_run(self, connection: Connection, row: Any, now: datetime, started: list[task_queries.Move]) -> None:
-        mirrored = self._settings.tracking.enabled
-        move = run_queries.begin_start(connection, row, self._versions, now, has_tasks=row.has_tasks, mirrored=mirrored)
+        move = run_queries.begin_start(
+            connection, row, self._versions, now, has_tasks=row.has_tasks, channels=self._channels
+        )
         started.append(move)
         self._hints.runs.add(row.id)
         log.info("run %s of %s: running", row.run_id, row.dag_id)

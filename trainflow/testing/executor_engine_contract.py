@@ -150,7 +150,7 @@ class ExecutorEngineContract:
         with engine.engine.database.transaction() as connection:
             row_of_run = run_queries.by_id(connection, run)
             now = engine.engine.clock.now()
-            run_queries.cancel(connection, row_of_run, engine.engine.versions, now, note="not wanted", mirrored=False)
+            run_queries.cancel(connection, row_of_run, engine.engine.versions, now, note="not wanted", channels=())
         engine.engine.reactor.wake()
         engine.until(lambda: not self.runs(engine, row))
         assert engine.outcomes(run) == ["cancelled"]

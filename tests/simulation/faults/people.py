@@ -73,7 +73,7 @@ def _task_of(document: DagDocument, choice: int) -> str:
 def _cancel_run(world: World, connection: Connection, run: int, _choice: int) -> None:
     row, note = run_queries.by_id(connection, run), "cancelled by a person"
     world.invariants.cancelled.add(row.run_id)
-    run_queries.cancel(connection, row, Versions(), world.clock.now(), note=note, mirrored=False)
+    run_queries.cancel(connection, row, Versions(), world.clock.now(), note=note, channels=())
 
 
 def _trigger(world: World, choice: int) -> bool:

@@ -16,14 +16,15 @@ from trainflow.metadata.queries import (
     fleet_queries,
     live_queries,
     notification_queries,
-    outbox_queries,
     service_queries,
 )
 from trainflow.metadata.queries.fleet_queries import Work
+from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.metadata.queries.service_queries import LoopUse, details_of, executors_of
 from trainflow.observability.prometheus import MetricFamily
 from trainflow.settings.executors import executor_entries
 from trainflow.settings.model import Settings
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.states import DagRunState
 from trainflow.workspace.workspace import Workspace
 
@@ -82,12 +83,13 @@ def _counted(connection: Connection) -> list[MetricFamily]:
         runs.add(row.runs, dag_id=row.dag_id, state=DagRunState(row.state).value)
     problems = _gauge("import_problems", "Pipeline files that give no DAG.")
     problems.add(len(live_queries.problems(connection)))
-    missing = outbox_queries.undelivered(connection)
     waiting = _gauge("deliveries_waiting", "What is still to be told to another system.")
-    waiting.add(missing.waiting, channel="mlflow")
     waiting.add(notification_queries.undelivered(connection)[0], channel="notifications")
     refused = _gauge("deliveries_refused", "What another system refused for good.")
-    refused.add(missing.refused, channel="mlflow")
+    for channel in OutboxChannel:
+        missing = OutboxOfChannel(channel).undelivered(connection)
+        waiting.add(missing.waiting, channel=channel.value)
+        refused.add(missing.refused, channel=channel.value)
     return [runs, problems, waiting, refused]
 
 

@@ -1,15 +1,17 @@
-"""Deliveries to the mirror that are still to be made."""
+"""Deliveries to other systems that are still to be made. A row is one fact for one channel: each channel is delivered,
+tried again and pruned by itself."""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, update
 
 from trainflow.deadlines import LONGEST_BACKOFF, is_pending
 from trainflow.metadata.models import OutboxTable
 from trainflow.observability.redaction import presentable
+from trainflow.settings.outbox_channels import Channels, OutboxChannel
 
 OUTBOX = OutboxTable.table
 #: of why a delivery failed, this much is kept
@@ -17,8 +19,8 @@ REASON_CHARACTERS = 4_000
 
 
 class Undelivered(NamedTuple):
-    """What the mirror has not got: deliveries that wait and the reason of the first; those that it refused for good
-    and the reason of the newest."""
+    """What a system has not got: deliveries that wait and the reason of the first; those that it refused for good and
+    the reason of the newest."""
 
     waiting: int = 0
     reason: str | None = None
@@ -26,49 +28,42 @@ class Undelivered(NamedTuple):
     refused_reason: str | None = None
 
 
-def add(connection: Connection, *, kind: str, dag_run_id: int, clear_number: int, now: datetime) -> None:
-    """Tell the mirror, in the transaction that makes it true. The same fact is told once."""
-    key = f"{kind}:{dag_run_id}:{clear_number}"
-    if connection.execute(_BY_KEY, {"key": key}).one_or_none() is None:
-        row = {"key": key, "dag_run_id": dag_run_id, "kind": kind, "created_at": now, "next_attempt_at": now}
-        connection.execute(_INSERT, row)
+def add(
+    connection: Connection, *, channels: Channels, kind: str, dag_run_id: int, clear_number: int, now: datetime
+) -> None:
+    """Have it told by these channels, in the transaction that makes it true. The same fact is told once by each."""
+    values = {"kind": kind, "dag_run_id": dag_run_id, "created_at": now, "next_attempt_at": now}
+    _add_once(connection, channels, f"{kind}:{dag_run_id}:{clear_number}", values)
 
 
-def add_payload(connection: Connection, *, key: str, kind: str, payload: dict[str, Any], now: datetime) -> None:
+def add_payload(
+    connection: Connection, *, channel: OutboxChannel, key: str, kind: str, payload: dict[str, Any], now: datetime
+) -> None:
     """A delivery that says all there is to say, and is about no run of this database. The same `key` is told once."""
-    if connection.execute(_BY_KEY, {"key": key}).one_or_none() is None:
-        connection.execute(
-            _INSERT, {"key": key, "kind": kind, "payload": payload, "created_at": now, "next_attempt_at": now}
-        )
+    values = {"kind": kind, "payload": payload, "created_at": now, "next_attempt_at": now}
+    _add_once(connection, (channel,), key, values)
 
 
-_BY_KEY = select(OUTBOX.c.id).where(OUTBOX.c.key == bindparam("key"))
+def _add_once(connection: Connection, channels: Channels, key: str, values: dict[str, Any]) -> None:
+    if not channels:
+        return
+    known = set(connection.execute(_CHANNELS_BY_KEY, {"key": key}).scalars())
+    for channel in channels:
+        if channel.value not in known:
+            connection.execute(_INSERT, {"key": key, "channel": channel.value, **values})
+
+
+_CHANNELS_BY_KEY = select(OUTBOX.c.channel).where(OUTBOX.c.key == bindparam("key"))
 _INSERT = insert(OUTBOX)
 
 
-def pending(connection: Connection, now: datetime, limit: int = 200) -> list[Row[Any]]:
-    """What may be delivered now, in the order in which it happened.
-
-    Nothing behind a delivery that waits for its next attempt: the mirror sees a chain in order.
-    """
-    rows = connection.execute(
-        select(OUTBOX).where(OUTBOX.c.delivered_at.is_(None)).order_by(OUTBOX.c.id).limit(limit)
-    ).all()
-    ready: list[Row[Any]] = []
-    for row in rows:
-        if is_pending(row.next_attempt_at, LONGEST_BACKOFF, now):
-            break
-        ready.append(row)
-    return ready
-
-
 def delivered(connection: Connection, outbox_id: int, now: datetime) -> None:
-    """Note that it is in the mirror."""
+    """Note that the system has it."""
     connection.execute(update(OUTBOX).where(OUTBOX.c.id == outbox_id).values(delivered_at=now, reason=None))
 
 
 def failed(connection: Connection, outbox_id: int, *, reason: str, delay: timedelta, now: datetime) -> None:
-    """The mirror could not be reached; try again after `delay`."""
+    """The system could not be reached; try again after `delay`."""
     connection.execute(
         update(OUTBOX)
         .where(OUTBOX.c.id == outbox_id)
@@ -78,52 +73,72 @@ def failed(connection: Connection, outbox_id: int, *, reason: str, delay: timede
     )
 
 
-def make_due(connection: Connection, now: datetime) -> None:
-    """Make due whatever waits for its next attempt."""
-    waiting = (OUTBOX.c.delivered_at.is_(None), OUTBOX.c.next_attempt_at > now)
-    connection.execute(update(OUTBOX).where(*waiting).values(next_attempt_at=now))
-
-
-#: a delivery that was given up keeps the reason; one that arrived loses it
-_WAITING = OUTBOX.c.delivered_at.is_(None)
-_REFUSED = (OUTBOX.c.delivered_at.is_not(None), OUTBOX.c.reason.is_not(None))
-
-
-def undelivered(connection: Connection) -> Undelivered:
-    """How many deliveries wait or were refused, and why."""
-    counted = select(func.count()).select_from(OUTBOX)
-    waiting = connection.execute(counted.where(_WAITING)).scalar_one()
-    refused = connection.execute(counted.where(*_REFUSED)).scalar_one()
-    if not waiting and not refused:
-        return Undelivered()
-    why = select(OUTBOX.c.reason).limit(1)
-    reason = connection.execute(why.where(_WAITING).order_by(OUTBOX.c.id)).scalar()
-    refused_reason = connection.execute(why.where(*_REFUSED).order_by(OUTBOX.c.id.desc())).scalar()
-    return Undelivered(waiting, reason, refused, refused_reason)
-
-
-def deliver_refused_again(connection: Connection, now: datetime) -> int:
-    """Let what was refused be tried once more; returns how many that are."""
-    again = {"delivered_at": None, "reason": None, "failures": 0, "next_attempt_at": now}
-    return connection.execute(update(OUTBOX).where(*_REFUSED).values(again)).rowcount
-
-
-def next_attempt_at(connection: Connection) -> datetime | None:
-    """When the next delivery is due; None when there is none."""
-    return connection.execute(
-        select(OUTBOX.c.next_attempt_at).where(OUTBOX.c.delivered_at.is_(None)).order_by(OUTBOX.c.id).limit(1)
-    ).scalar()
-
-
 def failures(connection: Connection, outbox_id: int) -> int:
     """How often a delivery has failed."""
     return int(connection.execute(select(OUTBOX.c.failures).where(OUTBOX.c.id == outbox_id)).scalar_one())
 
 
 def given_up(connection: Connection, outbox_id: int, reason: str, now: datetime) -> None:
-    """The mirror refuses it for good: it is not tried again, and does not hold up what comes behind it."""
+    """The system refuses it for good: it is not tried again, and does not hold up what comes behind it."""
     connection.execute(
         update(OUTBOX)
         .where(OUTBOX.c.id == outbox_id)
         .values(delivered_at=now, reason=presentable(reason, REASON_CHARACTERS))
     )
+
+
+class OutboxOfChannel:
+    """The deliveries of one channel."""
+
+    def __init__(self, channel: OutboxChannel) -> None:
+        self._mine = OUTBOX.c.channel == channel.value
+        self._waiting: tuple[ColumnElement[bool], ...] = (self._mine, OUTBOX.c.delivered_at.is_(None))
+        #: a delivery that was given up keeps the reason; one that arrived loses it
+        self._refused = (self._mine, OUTBOX.c.delivered_at.is_not(None), OUTBOX.c.reason.is_not(None))
+
+    def pending(self, connection: Connection, now: datetime, limit: int = 200) -> list[Row[Any]]:
+        """What may be delivered now, in the order in which it happened.
+
+        Nothing behind a delivery that waits for its next attempt: a system sees a chain in order.
+        """
+        rows = connection.execute(select(OUTBOX).where(*self._waiting).order_by(OUTBOX.c.id).limit(limit)).all()
+        ready: list[Row[Any]] = []
+        for row in rows:
+            if is_pending(row.next_attempt_at, LONGEST_BACKOFF, now):
+                break
+            ready.append(row)
+        return ready
+
+    def next_attempt_at(self, connection: Connection) -> datetime | None:
+        """When the next delivery is due; None when there is none."""
+        return connection.execute(
+            select(OUTBOX.c.next_attempt_at).where(*self._waiting).order_by(OUTBOX.c.id).limit(1)
+        ).scalar()
+
+    def make_due(self, connection: Connection, now: datetime) -> None:
+        """Make due whatever waits for its next attempt."""
+        waits = (*self._waiting, OUTBOX.c.next_attempt_at > now)
+        connection.execute(update(OUTBOX).where(*waits).values(next_attempt_at=now))
+
+    def undelivered(self, connection: Connection) -> Undelivered:
+        """How many deliveries wait or were refused, and why."""
+        counted = select(func.count()).select_from(OUTBOX)
+        waiting = connection.execute(counted.where(*self._waiting)).scalar_one()
+        refused = connection.execute(counted.where(*self._refused)).scalar_one()
+        if not waiting and not refused:
+            return Undelivered()
+        why = select(OUTBOX.c.reason).limit(1)
+        reason = connection.execute(why.where(*self._waiting).order_by(OUTBOX.c.id)).scalar()
+        refused_reason = connection.execute(why.where(*self._refused).order_by(OUTBOX.c.id.desc())).scalar()
+        return Undelivered(waiting, reason, refused, refused_reason)
+
+    def deliver_refused_again(self, connection: Connection, now: datetime) -> int:
+        """Let what was refused be tried once more; returns how many that are."""
+        again = {"delivered_at": None, "reason": None, "failures": 0, "next_attempt_at": now}
+        return connection.execute(update(OUTBOX).where(*self._refused).values(again)).rowcount
+
+    def prune(self, connection: Connection, before: datetime) -> int:
+        """Forget what arrived before that moment; what was refused is kept, since it may be let try again. Returns how
+        many that were."""
+        arrived = (self._mine, OUTBOX.c.delivered_at < before, OUTBOX.c.reason.is_(None))
+        return connection.execute(delete(OUTBOX).where(*arrived)).rowcount

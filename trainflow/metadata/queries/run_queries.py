@@ -14,6 +14,7 @@ from trainflow.errors import DagRunNotFound, IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import DagRunTable, bound_columns, bound_values
 from trainflow.metadata.queries import dag_queries, outbox_queries, task_queries
+from trainflow.settings.outbox_channels import Channels, told_of_end, told_of_start
 from trainflow.states import RUN_FINISHED, RUN_MOVES, DagRunState
 
 RUN = DagRunTable.table
@@ -137,12 +138,12 @@ _BRIEF_BY_ID = select(*BRIEF).where(RUN.c.id == bindparam("run"))
 
 
 def start(
-    connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, mirrored: bool
+    connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, channels: Channels
 ) -> None:
-    """Move `queued` → `running`, with a row for each task of its version. `mirrored`: tell the mirror, if it trains.
+    """Move `queued` → `running`, with a row for each task of its version. `channels`: those that are switched on.
     Raises LostTransition."""
     has_tasks = bool(task_queries.of_run(connection, row.id))
-    begin_start(connection, row, versions, now, has_tasks=has_tasks, mirrored=mirrored).check()
+    begin_start(connection, row, versions, now, has_tasks=has_tasks, channels=channels).check()
 
 
 def begin_start(
@@ -152,15 +153,15 @@ def begin_start(
     now: datetime,
     *,
     has_tasks: bool,
-    mirrored: bool,
+    channels: Channels,
 ) -> task_queries.Move:
     """Like `start`; whether it moved the run is to be checked. `has_tasks`: it was running before."""
     moved = begin_move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.RUNNING, started_at=now)
     document, _ = versions.get(connection, row.version_id)
     if not has_tasks:
         task_queries.create_for_run(connection, row.id, document)
-    if mirrored and document.chain is not None:
-        outbox_queries.add(connection, kind="run_started", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+    told = told_of_start(channels, trains=document.chain is not None)
+    _tell(connection, told, "run_started", row, now)
     return moved
 
 
@@ -202,17 +203,23 @@ _SET_NOTE = update(RUN).where(RUN.c.id == bindparam("run")).values(note=bindpara
 
 
 def finish(
-    connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, mirrored: bool
+    connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, channels: Channels
 ) -> list[int]:
-    """Move `running` → `success` or `failed`; tells the mirror in the same transaction, if it knows of it. Returns the
-    runs of its DAG that run on. Raises LostTransition."""
+    """Move `running` → `success` or `failed`; tells these channels in the same transaction. Returns the runs of its DAG
+    that run on. Raises LostTransition."""
     values = {"note": note} if note is not None else {}
     moved = begin_move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
     others = connection.execute(_RUNNING_IDS, {"dag": row.dag_id})
     moved.check()
-    if mirrored:
-        outbox_queries.add(connection, kind="run_finished", dag_run_id=row.id, clear_number=row.clear_number, now=now)
+    _tell(connection, channels, "run_finished", row, now)
     return list(others.scalars())
+
+
+def _tell(connection: Connection, channels: Channels, kind: str, row: Row[Any], now: datetime) -> None:
+    if channels:
+        outbox_queries.add(
+            connection, channels=channels, kind=kind, dag_run_id=row.id, clear_number=row.clear_number, now=now
+        )
 
 
 _RUNNING_IDS = (
@@ -221,18 +228,23 @@ _RUNNING_IDS = (
 
 
 def cancel(
-    connection: Connection, row: Row[Any], versions: dag_queries.Versions, now: datetime, *, note: str, mirrored: bool
+    connection: Connection,
+    row: Row[Any],
+    versions: dag_queries.Versions,
+    now: datetime,
+    *,
+    note: str,
+    channels: Channels,
 ) -> None:
     """Move `queued` or `running` → `failed`. What runs is not waited for: its executor ends it, its report is stale.
 
-    `mirrored`: tell the mirror, if the run trains and the mirror was told of its beginning. Raises LostTransition for a
-    run that has ended.
+    `channels`: those that are switched on. Raises LostTransition for a run that has ended.
     """
     check_unfinished(row)
-    if mirrored and row.state == DagRunState.RUNNING:
+    if channels and row.state == DagRunState.RUNNING:
         document, _ = versions.get(connection, row.version_id)
-        mirrored = document.chain is not None
-    set_aside(connection, row, now, note=note, mirrored=mirrored)
+        channels = told_of_end(channels, trains=document.chain is not None)
+    set_aside(connection, row, now, note=note, channels=channels)
 
 
 def check_unfinished(row: Row[Any]) -> None:
@@ -241,13 +253,14 @@ def check_unfinished(row: Row[Any]) -> None:
         raise LostTransition(f"run '{row.run_id}' of '{row.dag_id}' has ended ({row.state}): nothing was changed")
 
 
-def set_aside(connection: Connection, row: Row[Any], now: datetime, *, note: str, mirrored: bool) -> None:
-    """Move `queued` or `running` → `failed`, whatever its DAG is; read no document. `mirrored`: the mirror knows it."""
+def set_aside(connection: Connection, row: Row[Any], now: datetime, *, note: str, channels: Channels) -> None:
+    """Move `queued` or `running` → `failed`, whatever its DAG is; read no document. `channels`: those that are told, if
+    it was running."""
     task_queries.cancel(connection, row.id, now, note)
     if row.state == DagRunState.QUEUED:
         move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.FAILED, ended_at=now, note=note)
         return
-    finish(connection, row, to=DagRunState.FAILED, now=now, note=note, mirrored=mirrored)
+    finish(connection, row, to=DagRunState.FAILED, now=now, note=note, channels=channels)
 
 
 def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Collection[str] | None = None) -> int:

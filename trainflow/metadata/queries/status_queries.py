@@ -17,6 +17,7 @@ from trainflow.metadata.queries.run_queries import RUN
 from trainflow.metadata.queries.scheduled_queries import OF_RUN, QUEUEING_ORDER, Candidate
 from trainflow.metadata.queries.task_queries import TASK
 from trainflow.metadata.queries.xcom_queries import XCOM
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
 _OPEN = sorted(set(DagRunState) - RUN_FINISHED)
@@ -82,12 +83,12 @@ def last_failure(connection: Connection, dag_id: str) -> Row[Any] | None:
 
 
 def undelivered_by_dag(connection: Connection) -> dict[str, int]:
-    """DAG → deliveries to the mirror that are still to be made."""
+    """DAG → deliveries to MLflow that are still to be made."""
     rows = connection.execute(
         select(RUN.c.dag_id, func.count())
         .select_from(OUTBOX)
         .join(RUN, RUN.c.id == OUTBOX.c.dag_run_id)
-        .where(OUTBOX.c.delivered_at.is_(None))
+        .where(OUTBOX.c.channel == OutboxChannel.MLFLOW.value, OUTBOX.c.delivered_at.is_(None))
         .group_by(RUN.c.dag_id)
     )
     return {row[0]: row[1] for row in rows}
