@@ -82,7 +82,7 @@ class ChainInfo(msgspec.Struct, frozen=True, kw_only=True):
     stage: str
     branch: str
     dag_id: str
-    head_sequence: int | None
+    head_number: int | None
     watermark: datetime | None
     lag: int | None
     lag_seconds: float | None
@@ -104,7 +104,7 @@ class _Files(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     stage: str
     branch: str
-    sequence: int
+    number: int
     id: str
     size: int
     files: list[FileInfo]
@@ -116,7 +116,7 @@ class RemoteCheckpoint:
     def __init__(self, client: Client, found: _Files) -> None:
         self._client = client
         self.pipeline, self.stage, self.branch = found.pipeline, found.stage, found.branch
-        self.sequence, self.id, self.size = found.sequence, found.id, found.size
+        self.number, self.id, self.size = found.number, found.id, found.size
         self.files = found.files
 
     @property
@@ -221,11 +221,11 @@ class Client:
         """One of them, by pipeline, pipeline/stage or pipeline/stage/branch."""
         return self._convert(self.get(_chain_path(name)), ChainInfo)
 
-    def checkpoint(self, name: str, *, alias: str | None = None, sequence: int | None = None) -> RemoteCheckpoint:
+    def checkpoint(self, name: str, *, alias: str | None = None, number: int | None = None) -> RemoteCheckpoint:
         """A checkpoint of a chain: the one of an alias or of a number, else the head."""
-        if alias is not None and sequence is not None:
-            raise InputError("alias and sequence exclude each other: both name a checkpoint")
-        which = f"@{alias}" if alias is not None else "head" if sequence is None else str(sequence)
+        if alias is not None and number is not None:
+            raise InputError("alias and number exclude each other: both name a checkpoint")
+        which = f"@{alias}" if alias is not None else "head" if number is None else str(number)
         found = self.get(f"{_chain_path(name)}/checkpoints/{_name(which)}/files")
         return RemoteCheckpoint(self, self._convert(found, _Files))
 

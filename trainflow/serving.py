@@ -45,15 +45,15 @@ class OpenCheckpoint:
         threading.Thread(target=self._follow, name=f"follows {name}", daemon=True).start()
 
     def _take(self, found: RemoteCheckpoint) -> None:
-        path = self._folder / f"{found.sequence}-{found.id}"
+        path = self._folder / f"{found.number}-{found.id}"
         if not path.is_dir():
             found.download(path)
         self.checkpoint, self.path = found, path
 
     @property
-    def sequence(self) -> int:
+    def number(self) -> int:
         """The number of the checkpoint in its ledger."""
-        return self.checkpoint.sequence
+        return self.checkpoint.number
 
     def look(self) -> bool:
         """Whether the alias has moved: then the new checkpoint is here, and `on_move` was called. Raises ApiRefused,
@@ -66,7 +66,7 @@ class OpenCheckpoint:
         if self._before is not None and self._before not in (before, self.path):
             shutil.rmtree(self._before, ignore_errors=True)
         self._before = before
-        log.info("%s: checkpoint %d is served from %s", self._name, self.sequence, self.path)
+        log.info("%s: checkpoint %d is served from %s", self._name, self.number, self.path)
         if self._on_move is not None:
             self._on_move(self)
         return True
@@ -76,7 +76,7 @@ class OpenCheckpoint:
             try:
                 self.look()
             except TrainflowError as error:
-                log.warning("%s: checkpoint %d stays: %s", self._name, self.sequence, error)
+                log.warning("%s: checkpoint %d stays: %s", self._name, self.number, error)
             except Exception:
                 log.exception("%s: what is called when it moves has failed", self._name)
 

@@ -48,7 +48,7 @@ def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
     assert ended.code == 0, ended.output
 
     assert_trained_exactly_once(project, days)
-    assert project.audit(NAME).head_sequence == days / 3
+    assert project.audit(NAME).head_number == days / 3
     if what == "the database":
         assert undisturbed.start(FILE).code == 0
         assert digest(project) == digest(undisturbed)

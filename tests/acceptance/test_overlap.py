@@ -24,7 +24,7 @@ EXPORT = """
 
 def export(ctx):
     hold("hold-export")
-    note("exported", ctx.checkpoint.sequence, len(np.load(ctx.checkpoint.path / "rows.npy")))
+    note("exported", ctx.checkpoint.number, len(np.load(ctx.checkpoint.path / "rows.npy")))
 """
 TAIL = 'after_commit:\n  - {name: export, function: "operators.tiny:export"}\n'
 

@@ -61,7 +61,7 @@ def test_store_that_fails_at_any_call_of_commit(store: Store, tmp_path: Path, ea
         assert Ledger(store, writer.chain).checkpoint() == made
     report = audit(Ledger(store, writer.chain), SAMPLES)
     assert report.problems == []
-    assert report.partitions == report.head_sequence == earlier + MOST_CALLS - 1
+    assert report.partitions == report.head_number == earlier + MOST_CALLS - 1
     # a lost reply to the creation is no failure at all; a refused one is
     assert ("create_exclusive" in failed) is (when == "before")
     assert "read_many" in failed

@@ -135,7 +135,7 @@ def test_promote_twice_says_it_was_so_already(flights: Flights) -> None:
 
     found = [promote(flights.file, chain, "2", "champion", who=ANN, now=NOW) for _ in range(2)]
 
-    assert [(each.sequence, each.promoted) for each in found] == [(2, True), (2, False)]
+    assert [(each.number, each.promoted) for each in found] == [(2, True), (2, False)]
     assert not flights.file.workspace.project.home.database.exists()
 
 

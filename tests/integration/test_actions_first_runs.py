@@ -126,7 +126,7 @@ def test_start_with_stage_behind_begins_it_from_newest_checkpoint_of_base(home: 
     home.read(LINE)
     for _ in range(3):
         newest = home.commit("base")
-    pinned = {"pipeline": "p", "stage": "base", "branch": "main", "id": newest.id, "sequence": 3}
+    pinned = {"pipeline": "p", "stage": "base", "branch": "main", "id": newest.id, "number": 3}
     assert home.begin() == {"p.base": {}, "p.fine": {"init_from": pinned}}
     # what is begun is not begun again
     assert home.begin() == {}
@@ -258,6 +258,6 @@ def test_start_following_cleared_run_says_where_the_ledger_is(home: Home) -> Non
 
 def _handed_over(made: Checkpoint) -> dict[str, dict[str, Any]]:
     """What the tasks of the run that committed it have returned."""
-    head = {"generation": 0, "sequence": 0, "watermark": None, "uri": None}
-    committed = {"sequence": made.sequence, "watermark": made.watermark.isoformat(), "uri": made.artifacts.path}
+    head = {"generation": 0, "number": 0, "watermark": None, "uri": None}
+    committed = {"number": made.sequence, "watermark": made.watermark.isoformat(), "uri": made.artifacts.path}
     return {"checkpoint": head, "samples": {"partitions": 1, "rows": 40}, "commit": committed}

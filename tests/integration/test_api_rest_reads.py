@@ -158,7 +158,7 @@ CHAIN = "/chains/flights/main/main"
 
 def test_chain_is_shown_with_why(rest: RestApi) -> None:
     (found,) = rest.get("/chains")["chains"]
-    assert (found["head_sequence"], found["holes"], found["watermark"]) == (3, 1, "2013-01-10T00:00:00Z")
+    assert (found["head_number"], found["holes"], found["watermark"]) == (3, 1, "2013-01-10T00:00:00Z")
     assert found["why"].startswith("flights: ")
     assert rest.get(CHAIN)["why_kind"] == found["why_kind"]
 
@@ -167,21 +167,21 @@ def test_partitions_of_a_chain_are_ranges(rest: RestApi) -> None:
     found = rest.get(f"{CHAIN}/partitions?first=4&end=100")
     assert found["ranges"] == [[0, 5, "trained"], [5, 1, "hole"], [6, 3, "trained"]]
     assert [border[:2] for border in found["borders"]] == [[6, 2], [8, 3]]
-    assert (found["sequence"], found["first"], found["length"]) == (3, "2013-01-01T00:00:00Z", "1d")
+    assert (found["entries"], found["first"], found["length"]) == (3, "2013-01-01T00:00:00Z", "1d")
 
 
 def test_entries_are_read_from_a_number_on(rest: RestApi) -> None:
     first = rest.get(f"{CHAIN}/entries?limit=2")
     assert [(each["sequence"], each["kind"]) for each in first["entries"]] == [(1, "checkpoint"), (2, "checkpoint")]
-    assert (first["sequence"], first["next_after"]) == (3, 2)
+    assert (first["newest"], first["next_after"]) == (3, 2)
     assert [each["sequence"] for each in rest.get(f"{CHAIN}/entries?after=2")["entries"]] == [3]
     assert rest.get(f"{CHAIN}/entries?after=3")["entries"] == []
 
 
 def test_checkpoints_are_shown_with_lineage_and_files(rest: RestApi) -> None:
     found = rest.get(f"{CHAIN}/checkpoints?limit=2")
-    assert [each["sequence"] for each in found["checkpoints"]] == [3, 2]
-    assert [each["sequence"] for each in rest.get(f"{CHAIN}/checkpoints?before=2")["checkpoints"]] == [1]
+    assert [each["number"] for each in found["checkpoints"]] == [3, 2]
+    assert [each["number"] for each in rest.get(f"{CHAIN}/checkpoints?before=2")["checkpoints"]] == [1]
     assert rest.get(f"{CHAIN}/checkpoints/2")["checkpoint"]["metrics"] == {"auc": 0.7}
     assert len(rest.get(f"{CHAIN}/checkpoints/head/lineage")["partitions"]) == 8
     assert [file["path"] for file in rest.get(f"{CHAIN}/checkpoints/head/files")["files"]] == [
@@ -222,7 +222,7 @@ def test_plan_and_samples_are_asked_of_the_storage(rest: RestApi) -> None:
     assert rest.get(f"{CHAIN}/plan")["outcome"] in ("caught_up", "waiting")
     found = rest.get(f"{CHAIN}/samples?since=2013-01-01T00:00:00Z&until=2013-01-04T00:00:00Z")
     assert [(each["state"], each["partitions"]) for each in found["ranges"]] == [("trained", 3)]
-    assert rest.get(f"{CHAIN}/partitions/2013-01-02")["trained_by"]["sequence"] == 1
+    assert rest.get(f"{CHAIN}/partitions/2013-01-02")["trained_by"]["number"] == 1
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def test_chain_is_rewound_only_when_that_is_said_and_the_ledger_says_who_did_it(
 def test_checkpoint_is_promoted_and_read_by_its_alias(rest: RestApi) -> None:
     rest.post(f"{CHAIN}/promote", {"checkpoint": "2", "alias": "champion", "dry_run": False})
     assert isinstance(list(ledger_of(rest).entries())[-1], Promotion)
-    assert rest.get(f"{CHAIN}/checkpoints/@champion")["checkpoint"]["sequence"] == 2
+    assert rest.get(f"{CHAIN}/checkpoints/@champion")["checkpoint"]["number"] == 2
     marks = rest.get(f"{CHAIN}/partitions")["marks"]
     assert [(each["what"], each["name"], each["place"]) for each in marks] == [
         ("promoted", "champion", 6),
@@ -178,14 +178,14 @@ def test_branch_is_forked_and_shown_before_it_is_trained(rest: RestApi) -> None:
     body = {"new_branch": "wide", "from": "2", "overrides": {"split.partitions": "2"}}
     assert rest.post(f"{CHAIN}/fork", body)["dry_run"] is True
     done = rest.post(f"{CHAIN}/fork", {**body, "dry_run": False})
-    assert done["forked"][0]["origin"]["sequence"] == 2
+    assert done["forked"][0]["origin"]["number"] == 2
     found = rest.get("/chains/flights/main/wide/partitions")
     assert found["ranges"] == [[0, 7, "inherited"]]
     assert rest.get("/chains/flights/main/wide")["branch"] == "wide"
 
 
 def test_prune_repair_resume_start_and_stop_say_what_they_would_do(rest: RestApi) -> None:
-    assert [each["sequence"] for each in rest.post(f"{CHAIN}/prune")["pruned"]] == [1]
+    assert [each["number"] for each in rest.post(f"{CHAIN}/prune")["pruned"]] == [1]
     assert rest.post(f"{CHAIN}/repair")["plan"]["holes"] == 1
     assert "there is nothing to decide about" in rest.post(f"{CHAIN}/resume", status=400)["detail"]
     assert rest.post("/engine/stop") == {"pid": None, "dry_run": True}

@@ -31,7 +31,7 @@ def test_audit_of_sound_chain(trained: Days) -> None:
         {"start": "2013-01-05T00:00:00Z", "end": "2013-01-06T00:00:00Z", "reason": "missing"}
     ]
     assert (report["ok"], report["ledger_ok"], report["artifacts_ok"], report["problems"]) == (True, True, True, [])
-    assert (report["head_sequence"], report["watermark"]) == (2, "2013-01-08T00:00:00Z")
+    assert (report["head_number"], report["watermark"]) == (2, "2013-01-08T00:00:00Z")
     assert {"pipeline": "days", "stage": "main", "branch": "main"}.items() <= report.items()
     assert len(report["chains"]) == 1
     assert report["chains"][0].items() <= report.items()
@@ -48,7 +48,7 @@ def test_audit_in_words(trained: Days) -> None:
 def test_empty_ledger_is_sound(days: Days) -> None:
     report = days.json("audit", "days")
 
-    assert (report["partitions"], report["head_sequence"], report["watermark"], report["ok"]) == (0, 0, None, True)
+    assert (report["partitions"], report["head_number"], report["watermark"], report["ok"]) == (0, 0, None, True)
 
 
 def test_audit_touches_neither_database_nor_home(trained: Days) -> None:

@@ -122,7 +122,7 @@ def test_chain_on_object_store_that_only_file_can_reach(
     assert days.json("checkpoints", "verify", "remote", "--all")["ok"]
     [line] = days.json("status", "remote")["pipelines"]
     # what is ready beyond the head is known once an engine has read the file
-    assert (line["head_sequence"], line["lag"], line["problem"]) == (1, None, None)
+    assert (line["head_number"], line["lag"], line["problem"]) == (1, None, None)
 
 
 def test_rewind_to_pruned_checkpoint_says_so(trained: Days) -> None:

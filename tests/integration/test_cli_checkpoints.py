@@ -27,8 +27,8 @@ def trained(days: Days) -> Days:
 def test_checkpoints_list_shows_every_checkpoint(trained: Days) -> None:
     first, second = trained.json("checkpoints", "list", "days")
 
-    assert (first["sequence"], first["partitions"], first["head"], first["parent_id"]) == (1, 3, False, None)
-    assert (second["sequence"], second["partitions"], second["head"]) == (2, 6, True)
+    assert (first["number"], first["partitions"], first["head"], first["parent_id"]) == (1, 3, False, None)
+    assert (second["number"], second["partitions"], second["head"]) == (2, 6, True)
     assert second["metrics"] == {"auc": 0.75}
     code, out = trained.run("checkpoints", "list", "days")
     assert (code, out.count("\n")) == (0, 3)
@@ -43,7 +43,7 @@ def test_person_promotes_checkpoint(trained: Days) -> None:
 
     assert [line["aliases"] for line in trained.json("checkpoints", "list", "days")] == [["champion"], []]
     assert "champion" in trained.run("checkpoints", "list", "days")[1]
-    entries = [line["entry"] for line in trained.json("checkpoints", "ledger", "days")][2:]
+    entries = [line["content"] for line in trained.json("checkpoints", "ledger", "days")][2:]
     assert [entry["checkpoint_id"] for entry in entries] == [first["id"], second["id"], first["id"]]
     assert all("@" in entry["by"]["person"] for entry in entries)
     # it needs no database, and makes none
@@ -61,7 +61,7 @@ def test_rewound_checkpoint_is_off_line(trained: Days) -> None:
 
     listed = trained.json("checkpoints", "list", "days")
 
-    assert [(each["sequence"], each["on_line"], each["head"]) for each in listed] == [
+    assert [(each["number"], each["on_line"], each["head"]) for each in listed] == [
         (1, True, True),
         (2, False, False),
     ]
@@ -84,7 +84,7 @@ def test_checkpoints_export_copies_all_files_to_an_empty_folder(trained: Days) -
 
     done = trained.json("checkpoints", "export", "days", "--to", str(trained.root / "out"))
 
-    assert (done["sequence"], done["id"], done["files"]) == (2, second["id"], len(second["artifacts"]["files"]))
+    assert (done["number"], done["id"], done["files"]) == (2, second["id"], len(second["artifacts"]["files"]))
     committed = trained.root / f"checkpoints/days/main/main/artifacts/{second['id']}"
     for file in second["artifacts"]["files"]:
         assert (trained.root / "out" / file["path"]).read_bytes() == (committed / file["path"]).read_bytes()
@@ -96,7 +96,7 @@ def test_checkpoint_that_is_not_there(trained: Days) -> None:
     code, out = trained.run("checkpoints", "show", "days", "7")
 
     assert code == 2
-    assert "keeps no checkpoint 7: kept are 1, 2" in out
+    assert "never had a checkpoint 7: its newest is 2" in out
 
 
 def test_checkpoints_verify_finds_damaged_files(trained: Days) -> None:
@@ -117,12 +117,12 @@ def test_prune_by_pipelines_retention(trained: Days) -> None:
     trained.train()
 
     would = trained.json("checkpoints", "prune", "days", "--dry-run")
-    assert [each["sequence"] for each in would["pruned"]] == [1]
+    assert [each["number"] for each in would["pruned"]] == [1]
     assert len(trained.json("checkpoints", "list", "days")) == 3
 
     did = trained.json("checkpoints", "prune", "days")
     assert did["pruned"] == would["pruned"]
-    assert [each["sequence"] for each in trained.json("checkpoints", "list", "days")] == [2, 3]
+    assert [each["number"] for each in trained.json("checkpoints", "list", "days")] == [2, 3]
     assert trained.json("audit", "days")["partitions"] == 8, "what is pruned was trained"
     assert trained.json("checkpoints", "prune", "days")["pruned"] == []
 
@@ -133,7 +133,7 @@ def test_prune_by_option(trained: Days) -> None:
     code, out = trained.run("checkpoints", "prune", "days_py")
     assert (code, "--keep-latest" in out) == (2, True), "no retention is no wish to delete everything"
     pruned = trained.json("checkpoints", "prune", "days_py", "--keep-latest", "1")
-    assert [each["sequence"] for each in pruned["pruned"]] == [1]
+    assert [each["number"] for each in pruned["pruned"]] == [1]
 
 
 def test_ledger_is_printed_though_it_is_corrupt(trained: Days) -> None:
@@ -143,5 +143,5 @@ def test_ledger_is_printed_though_it_is_corrupt(trained: Days) -> None:
 
     lines = trained.json("checkpoints", "ledger", "days", code=1)
 
-    assert [(line["sequence"], line["entry"] is None) for line in lines] == [(1, True), (2, False)]
+    assert [(line["entry"], line["content"] is None) for line in lines] == [(1, True), (2, False)]
     assert "torn" in lines[0]["problem"]

@@ -19,7 +19,7 @@ def test_compare_two_branches(history: History) -> None:
 
     said = history.json("checkpoints", "compare", "flights", "main", "deep")
 
-    assert (said["a"]["sequence"], said["b"]["sequence"], said["measured"]) == (4, 2, "evaluation")
+    assert (said["a"]["number"], said["b"]["number"], said["measured"]) == (4, 3, "evaluation")
     assert said["scores"][-1] == {"watermark": "2013-01-06T00:00:00Z", "a": None, "b": {"auc": 0.9}}
     assert (said["common"], len(said["only_a"]), len(said["only_b"]), said["changed"]) == (3, 1, 1, [])
     assert said["only_b"][0]["chain"] == "flights/main/deep"
@@ -63,7 +63,7 @@ def test_compare_branch_that_has_trained_nothing_yet(history: History) -> None:
     assert said["b"] == {
         "chain": "flights/main/deep",
         "id": made[1].id,
-        "sequence": 2,
+        "number": 2,
         "watermark": "2013-01-03T00:00:00Z",
         "partitions": 2,
         "forked_from": "flights/main/main",

@@ -34,7 +34,7 @@ def test_fork_records_origin_and_changed_params(history: History) -> None:
 
     forked = {
         "chain": "flights/main/deep",
-        "origin": {"chain": "flights/main/main", "id": made[1].id, "sequence": 2},
+        "origin": {"chain": "flights/main/main", "id": made[1].id, "number": 2},
         "watermark": "2013-01-03T00:00:00Z",
         "overrides": {"split.partitions": "2"},
     }
@@ -58,7 +58,7 @@ def test_fork_records_origin_and_changed_params(history: History) -> None:
         (["--branch", "main"], "is the branch that would be forked"),
         (["--branch", "a b"], "cannot name a branch"),
         (["--branch", "deep", "--set", "splat.partitions=2"], "splat"),
-        (["--branch", "deep", "--from", "7"], "keeps no checkpoint 7"),
+        (["--branch", "deep", "--from", "7"], "never had a checkpoint 7: its newest is 2"),
         (["--branch", "deep", "--set", "params.hf_token=abc"], "params.hf_token looks like a secret"),
     ],
 )
@@ -101,10 +101,10 @@ def test_fork_at_head_forks_every_stage_and_keeps_what_stage_has_not_passed(hist
         fine.commit(origin=CheckpointRef(base.chain, each.id))
     pruned = history.json("checkpoints", "prune", "flights", "--stage", "base", "--dry-run")
     # the first is what the stage would begin with again
-    assert [each["sequence"] for each in pruned["pruned"]] == [2]
+    assert [each["number"] for each in pruned["pruned"]] == [2]
 
     said = history.json("checkpoints", "fork", "flights", "--branch", "deep")
-    assert [(each["chain"], each["origin"]["sequence"]) for each in said["forked"]] == [
+    assert [(each["chain"], each["origin"]["number"]) for each in said["forked"]] == [
         ("flights/base/deep", 3),
         ("flights/fine/deep", 3),
     ]
@@ -146,7 +146,7 @@ def test_fork_at_date_forks_every_stage(history: History, stages: Stages) -> Non
 
     found = history.json(*HOT, "--set", "split.partitions=2")
 
-    assert [(each["chain"], each["origin"] and each["origin"]["sequence"]) for each in found["forked"]] == [
+    assert [(each["chain"], each["origin"] and each["origin"]["number"]) for each in found["forked"]] == [
         ("flights/base/hot", 2),
         ("flights/fine/hot", 2),
         ("flights/late/hot", None),
@@ -193,7 +193,7 @@ def test_fork_that_was_cut_short_is_completed_as_it_began(
 
     found = history.json("checkpoints", "fork", "flights", "--branch", "hot")
 
-    assert [each["origin"] and each["origin"]["sequence"] for each in found["forked"]] == [3, 2, None]
+    assert [each["origin"] and each["origin"]["number"] for each in found["forked"]] == [3, 2, None]
     assert of_branch(history, "hot", {}) == {"branch": "hot"}
 
 
@@ -205,7 +205,7 @@ def test_rest_of_branch_that_was_begun_by_hand(history: History, stages: Stages)
 
     found = history.json("checkpoints", "fork", "flights", "--branch", "hot")
 
-    assert [each["origin"] and each["origin"]["sequence"] for each in found["forked"]] == [1, 1, None]
+    assert [each["origin"] and each["origin"]["number"] for each in found["forked"]] == [1, 1, None]
     assert of_branch(history, "hot", {}) == {"branch": "hot"}
 
 

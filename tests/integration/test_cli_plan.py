@@ -34,7 +34,7 @@ def test_plan_from_head_on(trained: Days) -> None:
     ]
     assert [hole["start"][:10] for hole in plan["runs"][1]["holes"]] == ["2013-01-11"]
     assert (plan["partitions"], plan["rows"], plan["outcome"]) == (4, 20, "caught_up")
-    assert (plan["head_sequence"], plan["watermark"][:10], plan["estimated_seconds"]) == (2, "2013-01-08", None)
+    assert (plan["head_number"], plan["watermark"][:10], plan["estimated_seconds"]) == (2, "2013-01-08", None)
     assert sorted(path for path in trained.root.rglob("*")) == before
 
 

@@ -102,15 +102,15 @@ def test_chain_status_with_changed_samples_says_so(hours: Hours) -> None:
     ledger = Ledger(LocalStore(hours.root / "checkpoints"), ChainKey("hours"))
     known = chain_status_of(ledger, hours.samples(length=7200), hours.root, NOW)
     assert "a partition was 1h long and is 2h" in str(known.samples_changed)
-    assert (known.head_sequence, known.lag) == (1, None)
+    assert (known.head_number, known.lag) == (1, None)
     assert chain_status_of(ledger, hours.samples(), hours.root, NOW).samples_changed is None
 
 
 def test_regrid_goes_on_where_chain_ends(hours: Hours) -> None:
     hours.edit(length="2h")
-    assert hours.json("regrid", "hours", "--dry-run")["sequence"] is None
+    assert hours.json("regrid", "hours", "--dry-run")["entry"] is None
     done = hours.json("regrid", "hours", "--reason", "two hours a file")
-    assert (done["old"]["length"], done["new"]["length"], done["sequence"]) == ("1h", "2h", 2)
+    assert (done["old"]["length"], done["new"]["length"], done["entry"]) == ("1h", "2h", 2)
     assert "a partition was" not in hours.said("audit", "hours")
     assert [run["partitions"] for run in hours.json("plan", "hours")["runs"]] == [2]
     hours.train(hours.samples(length=7200), count=2)

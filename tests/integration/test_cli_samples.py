@@ -94,7 +94,7 @@ def test_samples_show_names_files_of_partition(trained: Days) -> None:
     report = trained.json("samples", "show", "days", "2013-01-04")
 
     assert (report["state"], report["rows"], len(report["files"]), report["republished"]) == ("ready", 5, 1, False)
-    assert report["trained_by"]["sequence"] == 2
+    assert report["trained_by"]["number"] == 2
     assert report["trained_by"]["fingerprint"] == report["fingerprint"]
     trained.publish(3, rows=1)
     again = trained.json("samples", "show", "days", "2013-01-04")

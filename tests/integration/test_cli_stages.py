@@ -102,13 +102,13 @@ def test_listing_shows_every_stage(stages: Stages, command: list[str], rows: lis
 
 def test_verify_and_prune_go_through_every_stage(stages: Stages) -> None:
     heads = stages.json("checkpoints", "verify", "p")["checkpoints"]
-    assert [(each["stage"], each["sequence"]) for each in heads] == [("base", 2), ("fine", 1)]
+    assert [(each["stage"], each["number"]) for each in heads] == [("base", 2), ("fine", 1)]
     assert len(stages.json("checkpoints", "verify", "p", "--all")["checkpoints"]) == 3
     assert "base  checkpoint 2  intact  1 file, " in stages.said("checkpoints", "verify", "p")
     assert "no retention is set" in stages.said("checkpoints", "prune", "p", code=2)
     stages.fine.commit(days=1)
     pruned = stages.json("checkpoints", "prune", "p", "--keep-latest", "1", "--dry-run")["pruned"]
-    assert [(each["stage"], each["sequence"]) for each in pruned] == [("base", 1), ("fine", 1)]
+    assert [(each["stage"], each["number"]) for each in pruned] == [("base", 1), ("fine", 1)]
 
 
 def test_checkpoint_commands_of_several_stages_ask_which_stage(stages: Stages) -> None:

@@ -35,7 +35,7 @@ def test_status_of_project_that_never_ran(home: Home) -> None:
 
     assert status["engine"] == {"alive": False, "pid": None, "hostname": None, "since": None, "triggers": False}
     [line] = status["pipelines"]
-    assert (line["dag_id"], line["head_sequence"], line["watermark"], line["lag"]) == ("days", 0, None, 0)
+    assert (line["dag_id"], line["head_number"], line["watermark"], line["lag"]) == ("days", 0, None, 0)
     assert (line["run"], line["last_run"], line["last_failure"]) == (None, None, None)
 
 
@@ -65,7 +65,7 @@ def test_status_of_pipeline_at_work(home: Home) -> None:
     assert (status["engine"]["pid"], status["engine"]["alive"]) == (os.getpid(), True)
     assert datetime.fromisoformat(status["engine"]["since"]) >= NOW
     [line] = status["pipelines"]
-    assert (line["head_sequence"], line["watermark"], line["lag"]) == (1, "2013-01-03T00:00:00Z", 2)
+    assert (line["head_number"], line["watermark"], line["lag"]) == (1, "2013-01-03T00:00:00Z", 2)
     assert (line["run"]["run_id"], line["run"]["task_id"], line["run"]["progress"]["done"]) == ("first", "train", 3)
     assert (line["last_failure"]["task_id"], line["last_failure"]["problem"]) == ("train", "ValueError: nan")
     assert (line["undelivered"], status["undelivered"]) == (1, 1)
@@ -109,7 +109,7 @@ def test_status_shows_what_no_engine_has_read(home: Home) -> None:
         "new": False,
         "torn": False,
     }
-    assert lines["new"]["head_sequence"] == 0
+    assert lines["new"]["head_number"] == 0
     assert "not valid YAML" in lines["torn"]["import_problem"]
     assert lines["code"]["import_problem"] is None
 
@@ -136,7 +136,7 @@ def test_status_without_database(home: Home) -> None:
 
     [line] = home.json("status")["pipelines"]
 
-    assert (line["head_sequence"], line["known"]) == (1, False)
+    assert (line["head_number"], line["known"]) == (1, False)
     assert not home.project.home.database.exists()
 
 

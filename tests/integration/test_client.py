@@ -45,7 +45,7 @@ def test_client_says_what_the_server_says(client: Client) -> None:
     with pytest.raises(InputError, match="names no chain"):
         client.chain("a/b/c/d")
     with pytest.raises(InputError, match="exclude each other"):
-        client.checkpoint("flights", alias="champion", sequence=1)
+        client.checkpoint("flights", alias="champion", number=1)
 
 
 def test_client_of_a_server_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +55,9 @@ def test_client_of_a_server_that_is_not_there_says_so(monkeypatch: pytest.Monkey
 
 
 def test_client_takes_a_checkpoint_out(client: Client, tmp_path: Path) -> None:
-    assert client.chain("flights").head_sequence == 3
+    assert client.chain("flights").head_number == 3
     found = client.checkpoint("flights")
-    assert (found.chain, found.sequence, found.size) == ("flights/main/main", 3, 10)
+    assert (found.chain, found.number, found.size) == ("flights/main/main", 3, 10)
     folder = found.download(tmp_path / "out" / "model")
     assert (folder / "model.bin").read_bytes() == b"weights"
     assert (folder / "parts" / "a.txt").read_bytes() == b"one"
@@ -84,17 +84,17 @@ def test_open_checkpoint_follows_its_alias(client: Client, rest: RestApi, tmp_pa
     told: list[tuple[int, bytes]] = []
 
     def on_move(moved: OpenCheckpoint) -> None:
-        told.append((moved.sequence, (moved.path / "model.bin").read_bytes()))
+        told.append((moved.number, (moved.path / "model.bin").read_bytes()))
 
     kept = tmp_path / "served"
     with open_checkpoint(
         "flights", alias="champion", url=client.url, folder=kept, on_move=on_move, poll_seconds=3600
     ) as served:
-        assert (served.sequence, served.look()) == (1, False)
+        assert (served.number, served.look()) == (1, False)
         promote(3)
         first = served.path
         assert served.look()
-        assert (told, served.sequence, first.is_dir()) == ([(3, b"weights")], 3, True)
+        assert (told, served.number, first.is_dir()) == ([(3, b"weights")], 3, True)
         promote(2)
         assert served.look()
         assert sorted(int(each.name.partition("-")[0]) for each in kept.iterdir()) == [2, 3]

@@ -90,7 +90,7 @@ def test_chain_is_one_parent_with_one_child_run_and_curve(mirror: Mirror, client
     curve = client.get_metric_history(parent.info.run_id, "prequential/auc")
     assert [(point.step, point.value) for point in curve] == [(1, 0.61), (2, 0.62), (3, 0.63)]
     assert curve[0].timestamp == milliseconds(FIRST + timedelta(days=1))
-    assert parent.data.tags["trainflow.head_sequence"] == "3"
+    assert parent.data.tags["trainflow.head_checkpoint"] == "3"
     assert parent.data.tags["trainflow.watermark"] == "2013-01-04T00:00:00Z"
     assert parent.info.status == "FINISHED"
     assert [len(client.get_run(child.info.run_id).inputs.dataset_inputs) for child in children] == [1, 1, 1]
@@ -215,7 +215,7 @@ def test_deliveries_out_of_order_end_in_same_place(mirror: Mirror, client: Mlflo
     mirror.apply(finish_of(first))
     mirror.apply(RunStarted(first))
     (parent,) = runs_of(client, pipeline, "chain")
-    assert parent.data.tags["trainflow.head_sequence"] == "2"
+    assert parent.data.tags["trainflow.head_checkpoint"] == "2"
     assert parent.info.end_time == milliseconds(second.started_at + timedelta(minutes=10))
     assert [child.info.status for child in runs_of(client, pipeline, "run")] == ["FINISHED", "FINISHED"]
     curve = client.get_metric_history(parent.info.run_id, "prequential/auc")
@@ -232,7 +232,7 @@ def test_mirror_failed_run_fails_on_both_levels_and_adds_no_point(
     assert (parent.info.status, child.info.status) == ("FAILED", "FAILED")
     assert client.get_metric_history(parent.info.run_id, "prequential/auc") == []
     assert math.isnan(child.data.metrics["prequential/auc"])
-    assert "trainflow.head_sequence" not in parent.data.tags
+    assert "trainflow.head_checkpoint" not in parent.data.tags
 
 
 def test_cleared_run_goes_on_in_its_mlflow_run(mirror: Mirror, client: MlflowClient, pipeline: str) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.audit.lineage import lineage_of
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
+from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -131,7 +132,7 @@ def test_legal_history_tiles_time_from_start_to_watermark(history: list[tuple[st
     assert report.problems == []
     steps = [(step.start, step.end) for step in eaten.partitions] if eaten else []
     assert len(set(steps)) == len(steps) == report.partitions
-    assert (report.watermark, report.head_sequence) == (state.watermark, state.head_sequence)
+    assert (report.watermark, report.head_number) == (state.watermark, state.head_number)
     missing = sum((each.end - each.start) // timedelta(days=1) for each in report.holes)
     covered = report.partitions + missing
     assert covered == ((state.watermark - START) // timedelta(days=1) if state.watermark else 0)
@@ -139,6 +140,34 @@ def test_legal_history_tiles_time_from_start_to_watermark(history: list[tuple[st
     assert [each.start for each in state.skips] == [each.start for each in report.skips]
     assert (state.promoted, state.generation) == (report.promoted, report.rewinds)
     assert report.partitions == (line[-1].partitions if line else 0)
+
+
+def numbers_of(ledger: Ledger) -> dict[str, int]:
+    return {each.id: each.number for each in ledger.entries() if isinstance(each, Checkpoint)}
+
+
+@given(histories, histories)
+@settings(max_examples=40)
+def test_numbers_of_checkpoints_stay_and_are_unique(
+    history: list[tuple[str, int, bool]], later: list[tuple[str, int, bool]]
+) -> None:
+    with memory_writer() as writer:
+        replay(writer, history)
+        before = numbers_of(Ledger(writer.store, writer.chain))
+        replay(writer, later)
+        ledger = Ledger(writer.store, writer.chain)
+        after, state = numbers_of(ledger), ledger.state()
+        kept = {each.id: each.number for each in ledger.kept()}
+        line = [each.number for each in ledger.line()]
+        back = {each.id: each.number for each in line_from_head(ledger, state)}
+        report = audit(Ledger(writer.store, writer.chain), SAMPLES)
+
+    assert list(after.values()) == list(range(1, len(after) + 1))
+    assert before.items() <= after.items()
+    assert kept.items() <= after.items()
+    assert back.items() <= after.items()
+    assert line == sorted(line)
+    assert (state.last_number, state.head_number) == (len(after), report.head_number)
 
 
 @given(histories, st.integers(0, 14))
@@ -217,7 +246,7 @@ def test_racing_committers_one_wins(before: int, schedule: list[bool], at_the_wo
     assert sorted(type(each).__name__ for each in outcomes) == ["ChainMoved", "Checkpoint"]
     assert head in outcomes
     assert report.ok
-    assert report.head_sequence == before + 1
+    assert report.head_number == before + 1
     assert [type(each) for each in again] == [type(each) for each in outcomes]
 
 

@@ -56,7 +56,7 @@ def tell_heads(feeds: Iterable[ProgressFeed], workspace: Workspace) -> None:
                 ledger = _ledger(feed.chain, workspace)
                 state = ledger.state()
                 uri = ledger.store.uri(state.head.artifacts.path) if state.head else None
-                feed.tell_head(HeadSeen(state.generation, state.head_sequence, state.watermark, uri))
+                feed.tell_head(HeadSeen(state.generation, state.head_number, state.watermark, uri))
 
 
 def begin_or_follow(

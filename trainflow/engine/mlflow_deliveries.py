@@ -146,4 +146,4 @@ def _checkpoint(value: Any) -> TrackedCheckpoint | None:
     if not isinstance(value, dict):
         return None
     watermark = datetime.fromisoformat(value["watermark"])
-    return TrackedCheckpoint(value["id"], value["sequence"], value["uri"], watermark)
+    return TrackedCheckpoint(value["id"], value["number"], value["uri"], watermark)

@@ -81,8 +81,8 @@ class HeadSeen(NamedTuple):
 
     #: rewinds before
     generation: int
-    #: the checkpoint's number in the ledger; 0: there is none
-    sequence: int
+    #: the checkpoint's number; 0: there is none
+    number: int
     watermark: datetime | None
     uri: str | None = None
 
@@ -189,7 +189,7 @@ class ProgressFeed:
 
     def _is_old(self, checkpoint: dict[str, Any]) -> bool:
         """Whether a run only found again what it had committed before it was cleared."""
-        return self._head_before is not None and checkpoint["sequence"] <= self._head_before.sequence
+        return self._head_before is not None and checkpoint["number"] <= self._head_before.number
 
     def _move_cursor(self, open_runs: Sequence[Any]) -> None:
         """Pass over everything up to the oldest run that has not ended: it needs no second look."""
@@ -211,7 +211,7 @@ class ProgressFeed:
         for each in (head, committed):
             if each is not None:
                 watermark = datetime.fromisoformat(each["watermark"]) if each.get("watermark") else None
-                seen = HeadSeen(generation, each["sequence"], watermark, each.get("uri"))
+                seen = HeadSeen(generation, each["number"], watermark, each.get("uri"))
                 if self._head is None or seen[:2] >= self._head[:2]:
                     self._head = seen
 

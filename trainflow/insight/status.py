@@ -62,7 +62,7 @@ class LastRun(msgspec.Struct, frozen=True):
 
 
 class PipelineStatus(ChainStatus, frozen=True, kw_only=True):
-    """One DAG and its chain; see `DagSnapshot`. `head_sequence`, `holes`, `holes_arrived` None: it has no chain."""
+    """One DAG and its chain; see `DagSnapshot`. `head_number`, `holes`, `holes_arrived` None: it has no chain."""
 
     dag_id: str
     path: str
@@ -106,7 +106,7 @@ def status(selection: Selection, now: datetime) -> ProjectStatus:
 
 
 #: of a DAG without a chain
-_NO_CHAIN = ChainStatus(head_sequence=None, holes=None, holes_arrived=None)
+_NO_CHAIN = ChainStatus(head_number=None, holes=None, holes_arrived=None)
 
 
 def line_of(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> PipelineStatus:

@@ -281,7 +281,7 @@ def _never_started(snapshot: DagSnapshot, status: ChainStatus | None) -> Answer:
     if status is not None and status.waits:
         return AnswerKind.NEVER_STARTED, f"no run of it is in this home: it {status.waits}"
     if status is not None and status.watermark is not None:
-        at = f"stands at checkpoint {status.head_sequence}" if status.head_sequence else "has trained nothing yet"
+        at = f"stands at checkpoint {status.head_number}" if status.head_number else "has trained nothing yet"
         where = f", its chain {at} ({label(status.watermark)})"
     here = "no run of it is in this home" if where else "it was never started"
     alive = "" if snapshot.engine.alive else " and no engine is alive"

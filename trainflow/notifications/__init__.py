@@ -19,7 +19,7 @@ standard input of `[notifications] command`. A service of Apprise gets a title a
     dag_id, run_id               the run it happened in; "" where there is none
     sentence    for people
     facts       more about it, by event (`stopped` by a gate: failures, checkpoint_id, start, end, metrics; `promoted`:
-                alias, checkpoint_id, sequence, uri; …)
+                alias, checkpoint_id, number, uri; …)
 
 Invariants: a failure is an answer with a reason, never an exception in the engine; neither the URL of the webhook
 (its path often is the secret) nor the arguments of the command are in a message, a log or a database.

@@ -54,7 +54,7 @@ class AfterCommitOperator(ChainOperator):
 
     `function` is a callable or `"module.path:name"` and is called with an AfterCommitContext; `command` is a program
     with its arguments, which runs in the project's folder and finds the checkpoint in the variables
-    TRAINFLOW_CHECKPOINT (the local folder), TRAINFLOW_CHECKPOINT_ID, _SEQUENCE, _WATERMARK and _URI. When a gate had
+    TRAINFLOW_CHECKPOINT (the local folder), TRAINFLOW_CHECKPOINT_ID, _NUMBER, _WATERMARK and _URI. When a gate had
     the run skip its split or rewind the chain, nothing was committed: the task ends skipped.
 
     Returns what the function returns.
@@ -126,7 +126,7 @@ class AfterCommitOperator(ChainOperator):
         variables = {
             "TRAINFLOW_CHECKPOINT": str(found.path),
             "TRAINFLOW_CHECKPOINT_ID": found.id,
-            "TRAINFLOW_CHECKPOINT_SEQUENCE": str(found.sequence),
+            "TRAINFLOW_CHECKPOINT_NUMBER": str(found.number),
             "TRAINFLOW_CHECKPOINT_WATERMARK": found.watermark.isoformat(),
             "TRAINFLOW_CHECKPOINT_URI": str(self.committed["uri"]),
         }

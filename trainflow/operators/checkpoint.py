@@ -244,13 +244,14 @@ def _own(chain: ChainKey, url: str, ledger: Ledger, state: ChainState) -> Head:
         branch=chain.branch,
         store=url,
         id=newest.id if newest else None,
-        sequence=state.head_sequence,
+        number=state.head_number,
         watermark=state.watermark,
         uri=ledger.store.uri(newest.artifacts.path) if newest else None,
         metrics=newest.metrics if newest else {},
         generation=state.generation,
         columns=newest.split.columns if newest else (),
         skips=state.skips,
+        entry=state.head_sequence,
         digest=_digest_of_head(state),
     )
     return with_fork_point(head, state.start) if newest is None and isinstance(state.start, Fork) else head
@@ -280,16 +281,17 @@ def _found(head: Head) -> dict[str, Any] | None:
 def _note(head: Head) -> str:
     own = "none yet" if head.watermark is None else f"none yet, begins at {label(head.watermark)}"
     if head.id is not None and head.watermark is not None:
-        own = f"checkpoint {head.sequence}, trained up to {label(head.watermark)}"
+        own = f"checkpoint {head.number}, trained up to {label(head.watermark)}"
     if head.waits:
         return f"{own}; {head.waits}"
     if not head.candidates:
         return own
     first, last = head.candidates[0], head.candidates[-1]
-    if last.sequence == 0:
-        return f"{own}, starts from checkpoint {last.id} of {last.chain or head.upstream}, where the branch was forked"
-    which = f"checkpoint {first.sequence}" if first.sequence else "where it was forked"
-    return f"{own}, starts from {which}{f' to {last.sequence}' if first != last else ''} of {head.upstream}"
+    if last.entry == 0:
+        where = f"checkpoint {last.number or last.id} of {last.chain or head.upstream}"
+        return f"{own}, starts from {where}, where the branch was forked"
+    which = f"checkpoint {first.number}" if first.entry else "where it was forked"
+    return f"{own}, starts from {which}{f' to {last.number}' if first != last else ''} of {head.upstream}"
 
 
 def _texts(value: Any) -> list[str]:

@@ -66,7 +66,7 @@ class CommitCheckpointOperator(SplitOperator):
     itself; `passed` names the head, also when the split was skipped (None: the chain was rewound), and in a circle the
     stage that waits for this one is triggered with it; `skipped` is true when the split was skipped.
 
-    Returns {"pipeline", "stage", "branch", "id", "sequence", "watermark", "uri", "promoted"}; None when a gate skipped
+    Returns {"pipeline", "stage", "branch", "id", "number", "watermark", "uri", "promoted"}; None when a gate skipped
     the split or rewound the chain (XCom `gate` says which).
     """
 
@@ -118,7 +118,7 @@ class CommitCheckpointOperator(SplitOperator):
         # more
         self._push_more(head, done.end if isinstance(done, Skip) and head.bounded else None, ti)
         skipped = isinstance(done, Skip)
-        self._push_passed(head, (head.id, head.sequence) if skipped else None, ti, skipped=skipped)
+        self._push_passed(head, (head.id, head.number) if skipped else None, ti, skipped=skipped)
         clear_run_scratch(ti)
         self._clear_saves(ledger, head.id, ti, refused=True)
         return None
@@ -144,7 +144,7 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _committed(self, checkpoint: Checkpoint, ledger: Ledger, head: Head, ti: TaskInstance) -> dict[str, Any]:
         self._push_more(head, checkpoint.watermark, ti)
-        self._push_passed(head, (checkpoint.id, checkpoint.sequence), ti)
+        self._push_passed(head, (checkpoint.id, checkpoint.number), ti)
         uri = ledger.store.uri(checkpoint.artifacts.path)
         promoted = self._promoted(checkpoint, uri, ledger, head, ti)
         ti.set_note(self._note(checkpoint, promoted, self._prune(ledger, ti)))
@@ -156,7 +156,7 @@ class CommitCheckpointOperator(SplitOperator):
             "stage": head.stage,
             "branch": head.branch,
             "id": checkpoint.id,
-            "sequence": checkpoint.sequence,
+            "number": checkpoint.number,
             "watermark": checkpoint.watermark.isoformat(),
             "uri": uri,
             "promoted": promoted,
@@ -172,7 +172,7 @@ class CommitCheckpointOperator(SplitOperator):
         head: Head, newest: tuple[str | None, int] | None, ti: TaskInstance, *, skipped: bool = False
     ) -> None:
         if head.upstream is not None or head.retrigger_before is not None:
-            named = newest and {**msgspec.to_builtins(head.chain), "id": newest[0], "sequence": newest[1]}
+            named = newest and {**msgspec.to_builtins(head.chain), "id": newest[0], "number": newest[1]}
             ti.xcom_push(XCOM_PASSED, named)
             ti.xcom_push(XCOM_SKIPPED, skipped)
 
@@ -257,7 +257,7 @@ class CommitCheckpointOperator(SplitOperator):
         return f"{len(gone)} pruned" if gone else None
 
     def _note(self, checkpoint: Checkpoint, promoted: Sequence[str], pruned: str | None) -> str:
-        note = f"checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}"
+        note = f"checkpoint {checkpoint.number}, trained up to {label(checkpoint.watermark)}"
         aliases = f"promoted to {', '.join(promoted)}" if promoted else None
         return "; ".join(filter(None, (note, aliases, pruned)))
 

@@ -257,7 +257,7 @@ class DataCheckerOperator(ChainOperator):
         note = f"caught up at {label(head.edge)}: {reason}" if head.edge else f"caught up: {reason}"
         ti.xcom_push(XCOM_CAUGHT_UP, True)
         done = head.id is not None and head.waits is None
-        where = {**msgspec.to_builtins(head.chain), "id": head.id, "sequence": head.sequence}
+        where = {**msgspec.to_builtins(head.chain), "id": head.id, "number": head.number}
         ti.xcom_push(XCOM_TRAINED, where if done else None)
         ti.set_note(note)
         raise SkipException(note)

@@ -55,7 +55,7 @@ def wire(
         "seconds": samples.length_seconds,
         "months": samples.length_months,
         "count": found.count,
-        "sequence": found.sequence,
+        "entries": found.entries,
         "states": [each.value for each in STATES],
         "ranges": compact(found.ranges),
         "marks": [[place_of(samples, at), kind, text, link] for at, kind, text, link in marks],

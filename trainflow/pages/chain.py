@@ -13,7 +13,7 @@ from starlette.responses import Response
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.errors import InputError, NotFound
-from trainflow.insight.chains.history import ChainHistory
+from trainflow.insight.chains.history import ChainHistory, told
 from trainflow.insight.chains.partition_ranges import (
     PartitionRanges,
     PartitionStatus,
@@ -55,6 +55,7 @@ def chain(site: Site, request: Request) -> Answer:
         state = opened.ledger.state()
         found = _ranges(site, opened, samples, snapshot) if samples is not None else None
     history = site.history_of(opened)
+    events = told(history.events)
     values = {
         "title": str(key),
         "key": key,
@@ -68,8 +69,8 @@ def chain(site: Site, request: Request) -> Answer:
         "meaning": drawing.MEANING,
         "table": drawing.table(found, samples) if found is not None and samples is not None else [],
         "ranges": len(found.ranges) if found is not None else 0,
-        "events": list(reversed(history.events))[:_MOST_EVENTS],
-        "events_in_all": len(history.events),
+        "events": events[::-1][:_MOST_EVENTS],
+        "events_in_all": len(events),
         "unread": state.sequence - history.sequence,
         "document": opened.chain.document,
     }
@@ -147,7 +148,7 @@ def _marks(history: ChainHistory, key: ChainKey) -> list[tuple[datetime, str, st
     line = history.line
     if line:
         head = line[-1]
-        found.append((head.watermark, "head", f"head: checkpoint {head.sequence}", _link(key, head.sequence)))
+        found.append((head.watermark, "head", f"head: checkpoint {head.number}", _link(key, head.number)))
     return found
 
 

@@ -41,24 +41,18 @@ def checkpoints(site: Site, request: Request) -> Answer:
     history = opened.history()
     compared = _compared(site, request, key)
     before = _number(request.query_params.get("before"))
-    shown = [each for each in reversed(history.checkpoints) if before is None or each.sequence < before]
+    shown = [each for each in reversed(history.checkpoints) if before is None or each.number < before]
     values = {
         "title": f"Checkpoints of {key}",
         "key": key,
         "history": history,
-        "position": positions(history),
         "shown": shown[:PAGE],
-        "older": shown[PAGE - 1].sequence if len(shown) > PAGE else None,
+        "older": shown[PAGE - 1].number if len(shown) > PAGE else None,
         "charts": charts({key.branch: history, **compared}, gates_of(opened.chain.document.gates)),
         "branches": [each for each in _branches(opened, key) if each != key.branch],
         "compared": sorted(compared),
     }
     return Answer("checkpoints.html", values, (f"dag:{opened.chain.dag_id}",))
-
-
-def positions(history: ChainHistory) -> dict[str, int]:
-    """Id → place on the line, counted from 1."""
-    return {each.id: place for place, each in enumerate(history.line, 1)}
 
 
 def charts(histories: dict[str, ChainHistory], gates: Sequence[NumericGate]) -> list[Chart]:
@@ -91,7 +85,7 @@ def _measured(history: ChainHistory, name: str, prequential: bool) -> Iterator[M
     for each in history.line:
         values = each.scores if prequential else each.metrics
         if name in values:
-            yield each.watermark, values[name], each.sequence
+            yield each.watermark, values[name], each.number
 
 
 def _compared(site: Site, request: Request, key: ChainKey) -> dict[str, ChainHistory]:
@@ -147,11 +141,10 @@ def checkpoint(site: Site, request: Request) -> Answer:
     learnt = lineage(opened.chain, event.id)
     line = history.line
     values = {
-        "title": f"Checkpoint {event.sequence} of {key}",
+        "title": f"Checkpoint {event.number} of {key}",
         "key": key,
         "event": event,
-        "position": positions(history).get(event.id),
-        "count": len(line),
+        "of": history.last_number,
         "head": bool(line) and line[-1].id == event.id,
         "aliases": history.aliases_of(event.id),
         "parent": history.find(event.parent_id or ""),
@@ -183,12 +176,12 @@ def file(site: Site, request: Request) -> Response:
     opened = site.chain(key)
     event = _event(opened.history(), request.path_params["which"], key)
     if event.pruned:
-        raise NotFound(f"the files of checkpoint {event.sequence} of {key} were pruned")
+        raise NotFound(f"the files of checkpoint {event.number} of {key} were pruned")
     artifacts: Artifacts = checkpoint_detail(opened.chain, event.id).checkpoint.artifacts
     wanted = request.path_params["path"]
     found = next((each for each in artifacts.files if each.path == wanted), None)
     if found is None:
-        raise NotFound(f"checkpoint {event.sequence} of {key} has no file {wanted}")
+        raise NotFound(f"checkpoint {event.number} of {key} has no file {wanted}")
     store, place = opened.ledger.store, artifacts.place(found)
 
     name = wanted.rpartition("/")[2].encode("ascii", "replace").decode().replace('"', "_")

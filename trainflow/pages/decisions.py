@@ -143,10 +143,10 @@ def _promote(site: Site, form: Form, who: Author) -> ActionPlan | str:
     back = f"{chosen.page}/checkpoints/{segment(which)}"
     if not _confirmed(form):
         planned = plan_promote(chosen.file, chosen.chain, which, alias, now=site.now)
-        lines = [f"checkpoint {planned.sequence} gets the alias {planned.alias}; what had it loses it"]
+        lines = [f"checkpoint {planned.number} gets the alias {planned.alias}; what had it loses it"]
         lines += [f"{each.dag_id} starts from it" for each in planned.dependents]
         command = f"trainflow checkpoints promote {chosen.key.arguments} {which} --alias {alias}"
-        return ActionPlan(f"Promote checkpoint {planned.sequence}", lines, command, back)
+        return ActionPlan(f"Promote checkpoint {planned.number}", lines, command, back)
     promote(chosen.file, chosen.chain, which, alias, who=who, now=site.now, reason=form.get("reason", ""))
     return back
 

@@ -92,7 +92,7 @@ def fleet_row(snapshot: DagSnapshot, status: ChainStatus | None, lags: list[floa
         level=level_of(found.kind),
         state=_STATES.get(found.kind, found.kind.replace("_", " ")),
         sentence=found.sentence.removeprefix(f"{snapshot.dag_id}: "),
-        head=status.head_sequence if status else None,
+        head=status.head_number if status else None,
         watermark=status.watermark if status else None,
         lag=_lag(status),
         lag_seconds=status.lag_seconds if status else None,

@@ -15,11 +15,11 @@ from markupsafe import Markup
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import HoleRecord
-from trainflow.insight.chains.history import ChainHistory
+from trainflow.insight.chains.history import ChainEvent, ChainHistory, told
 from trainflow.insight.chains.lineage import lineage
 from trainflow.insight.chains.partition_ranges import PartitionRanges, PartitionStatus, partition_ranges
 from trainflow.pages import calendar as drawing
-from trainflow.pages.checkpoint import charts, gates_of, positions
+from trainflow.pages.checkpoint import charts, gates_of
 from trainflow.pages.rendering import day, render
 from trainflow.samples.partitions import shift
 from trainflow.samples.spec import Samples
@@ -60,7 +60,7 @@ class ChainReport(NamedTuple):
     key: ChainKey
     state: Any
     history: ChainHistory
-    position: dict[str, int]
+    events: list[ChainEvent]
     picture: Picture | None
     counts: dict[PartitionStatus, int]
     charts: list[Any]
@@ -95,7 +95,7 @@ def _chain(chain: PipelineChain, now: datetime) -> ChainReport:
         key=chain.key,
         state=state,
         history=history,
-        position=positions(history),
+        events=told(history.events),
         picture=_picture(ranges, samples) if ranges is not None and samples is not None and ranges.count else None,
         counts=drawing.counts(ranges) if ranges is not None else {},
         charts=charts({chain.key.branch: history}, gates_of(chain.document.gates)),

@@ -87,6 +87,7 @@ def _entry_of(ledger: Ledger, number: int, state: ChainState) -> Checkpoint:
     return Checkpoint(
         **state.header(Author(f"run-{number}", name), split.end),
         id=name,
+        number=state.last_number + 1,
         parent_id=state.head.id if state.head else None,
         watermark=split.end,
         split=split,

@@ -58,7 +58,7 @@ class TrackedCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the run committed."""
 
     checkpoint_id: str
-    sequence: int
+    number: int
     uri: str
     watermark: datetime
 

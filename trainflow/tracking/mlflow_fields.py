@@ -5,8 +5,8 @@ split before training on it), `train/…` (what the training function returned),
 how far behind the newest it left the chain).
 
 The curve of a chain (parent run):
-    step       the checkpoint's sequence in the ledger: grows with every commit, even after a rewind, so MLflow's
-               "latest" value is the one of the newest commit, and no two commits share a step;
+    step       the checkpoint's number: grows with every commit, even after a rewind, so MLflow's "latest" value is the
+               one of the newest commit, and no two commits share a step;
     timestamp  the watermark: in MLflow's UI the x-axis "Time (Wall)" shows the samples' time, whatever the partitions'
                length is.
 Both are facts of the ledger, so delivering again writes the same point, which MLflow's database keeps once.
@@ -119,7 +119,7 @@ def finished_tags(finished: RunFinished) -> Tags:
     if (checkpoint := finished.checkpoint) is not None:
         tags["trainflow.checkpoint_id"] = checkpoint.checkpoint_id
         tags["trainflow.checkpoint_uri"] = checkpoint.uri
-        tags["trainflow.sequence"] = str(checkpoint.sequence)
+        tags["trainflow.checkpoint"] = str(checkpoint.number)
         tags["trainflow.watermark"] = iso(checkpoint.watermark)
     tags["trainflow.promoted"] = " ".join(finished.promoted)
     return _clean(tags)
@@ -129,7 +129,7 @@ def head_tags(finished: RunFinished) -> Tags:
     """Tags of the chain's parent run after a run that ended; the head is named only when the run committed one."""
     tags = {"trainflow.last_run_id": finished.run.run_id, "trainflow.last_state": finished.state}
     if (checkpoint := finished.checkpoint) is not None:
-        tags["trainflow.head_sequence"] = str(checkpoint.sequence)
+        tags["trainflow.head_checkpoint"] = str(checkpoint.number)
         tags["trainflow.head_checkpoint_id"] = checkpoint.checkpoint_id
         tags["trainflow.head_checkpoint_uri"] = checkpoint.uri
         tags["trainflow.watermark"] = iso(checkpoint.watermark)
@@ -137,8 +137,9 @@ def head_tags(finished: RunFinished) -> Tags:
 
 
 def run_points(finished: RunFinished) -> list[Point]:
-    """Metrics of a DagRun's MLflow run: step = sequence (0 when nothing was committed), timestamp = end of the run."""
-    step = 0 if finished.checkpoint is None else finished.checkpoint.sequence
+    """Metrics of a DagRun's MLflow run: step = the checkpoint's number (0: it committed none), timestamp = end of the
+    run."""
+    step = 0 if finished.checkpoint is None else finished.checkpoint.number
     return _points(finished, step, milliseconds(finished.ended_at))
 
 
@@ -148,7 +149,7 @@ def chain_points(finished: RunFinished) -> list[Point]:
     checkpoint = finished.checkpoint
     if checkpoint is None:
         return []
-    return _points(finished, checkpoint.sequence, milliseconds(checkpoint.watermark))
+    return _points(finished, checkpoint.number, milliseconds(checkpoint.watermark))
 
 
 def _points(finished: RunFinished, step: int, timestamp: int) -> list[Point]:

@@ -91,11 +91,11 @@ class Registry:
         tags = {
             CHECKPOINT: checkpoint.checkpoint_id,
             "trainflow.checkpoint_uri": uri,
-            "trainflow.sequence": str(checkpoint.sequence),
+            "trainflow.checkpoint": str(checkpoint.number),
             "trainflow.watermark": iso(checkpoint.watermark),
             "trainflow.run_id": promoted.run.run_id,
         }
-        about = f"checkpoint {checkpoint.sequence}, trained up to {iso(checkpoint.watermark)}"
+        about = f"checkpoint {checkpoint.number}, trained up to {iso(checkpoint.watermark)}"
         try:
             return self._client.create_model_version(name, uri, run_id, tags=tags, description=about)
         except MlflowException as error:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 HEAD = "head"
 #: before the name of an alias that stands for a checkpoint
 ALIAS = "@"
+#: so many numbers of checkpoints are told
+_MOST_NUMBERS = 20
 SUFFIXES = (".yaml", ".yml", ".py")
 
 
@@ -116,17 +118,43 @@ def checkpoint_named(ledger: Ledger, which: str) -> Checkpoint:
         return ledger.checkpoint()
     if which.startswith(ALIAS):
         return _promoted(ledger, which)
-    summary = ledger.find(which)
-    kept = ledger.kept() if summary is None else []
-    if summary is None and which.isdecimal():
-        summary = next((each for each in kept if each.sequence == int(which)), None)
+    number = _number(which)
+    summary = next((each for each in ledger.back() if number == each.number or which == each.id), None)
     if summary is None:
-        there = f"kept are {', '.join(str(each.sequence) for each in kept[-20:])}" if kept else "there is none yet"
-        raise NotFound(
-            f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint {which}: {there} "
-            f"(what was pruned is in 'trainflow checkpoints ledger {ledger.chain.arguments}')"
-        )
+        raise NotFound(f"chain {ledger.chain} in {ledger.store.url} {_why_not_kept(ledger, which)}")
     return ledger.checkpoint(summary.id)
+
+
+def _number(which: str) -> int | None:
+    return int(which) if which.isdecimal() else None
+
+
+def _why_not_kept(ledger: Ledger, which: str) -> str:
+    never, kept = _never_there(ledger, which), [each.number for each in ledger.kept()]
+    if never or not kept:
+        return never or f"has no checkpoint {which}: there is none yet"
+    many = ", ".join(map(str, kept[-_MOST_NUMBERS:]))
+    listed = f"kept are {many}" if len(kept) <= _MOST_NUMBERS else f"the newest of {len(kept)} kept ones are {many}"
+    return (
+        f"keeps no checkpoint {which}: {listed}. What was pruned is in 'trainflow checkpoints ledger "
+        f"{ledger.chain.arguments}'"
+    )
+
+
+def _never_there(ledger: Ledger, which: str) -> str:
+    """Why a number is none of the chain's; empty where it may be one that was pruned, or an id."""
+    from trainflow.checkpoints.ledger.entries import Fork
+
+    state, number = ledger.state(), _number(which)
+    if number is None:
+        return ""
+    if isinstance(state.start, Fork) and 0 < number <= state.start.number:
+        theirs = f"{number} is one of {state.start.origin.chain}, which it was forked from"
+        return f"begins with checkpoint {state.start.number + 1}: {theirs}"
+    if number == 0 or number > state.last_number:
+        newest = f"its newest is {state.last_number}" if state.last_number else "there is none yet"
+        return f"never had a checkpoint {number}: {newest}"
+    return ""
 
 
 def _promoted(ledger: Ledger, which: str) -> Checkpoint:
@@ -142,15 +170,20 @@ def _promoted(ledger: Ledger, which: str) -> Checkpoint:
 
 
 def checkpoint_ever(ledger: Ledger, which: str, entries: list[LedgerEntry]) -> Checkpoint:
-    """The checkpoint of a number, an id, or the head; be it pruned or rewound. Raises NotFound."""
+    """The checkpoint of a number, an id, an alias or the head; be it pruned or rewound. `entries` are all of the
+    ledger's, with numbers. Raises NotFound."""
     from trainflow.checkpoints.ledger.entries import Checkpoint as Kind
 
     if which == HEAD:
         return ledger.checkpoint()
+    if which.startswith(ALIAS):
+        return _promoted(ledger, which)
+    number = _number(which)
     for entry in entries:
-        if isinstance(entry, Kind) and (entry.id == which or (which.isdecimal() and entry.sequence == int(which))):
+        if isinstance(entry, Kind) and (entry.id == which or entry.number == number):
             return entry
+    never = _never_there(ledger, which) or f"never had a checkpoint {which}"
     raise NotFound(
-        f"chain {ledger.chain} in {ledger.store.url} never had a checkpoint {which}: 'trainflow checkpoints ledger "
-        f"{ledger.chain.arguments}' shows all that it had"
+        f"chain {ledger.chain} in {ledger.store.url} {never} ('trainflow checkpoints ledger "
+        f"{ledger.chain.arguments}' shows all that it had)"
     )

@@ -92,7 +92,7 @@ class Bench:
         return found
 
     def _parent(self, path: Path, split: Split) -> ParentCheckpoint:
-        return ParentCheckpoint(id="parent", sequence=1, watermark=split.start, path=path)
+        return ParentCheckpoint(id="parent", number=1, watermark=split.start, path=path)
 
     def _common(self, split: Split, name: str) -> dict[str, Any]:
         return {

@@ -25,7 +25,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     (
         "a stage whose base has not come further, whatever samples there are",
         snapshot(last=ENDED),
-        ChainStatus(head_sequence=3, watermark=MARK, lag=7, waits="waits for stage base"),
+        ChainStatus(head_number=3, watermark=MARK, lag=7, waits="waits for stage base"),
         AnswerKind.CAUGHT_UP,
         "caught up at 2013-02-01T00:00Z: waits for stage base",
     ),
@@ -260,7 +260,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     (
         "the gate",
         snapshot(last=REFUSED),
-        ChainStatus(head_sequence=4, watermark=MARK, lag=3, stopped=["auc >= 0.6: it is 0.4"]),
+        ChainStatus(head_number=4, watermark=MARK, lag=3, stopped=["auc >= 0.6: it is 0.4"]),
         AnswerKind.GATE,
         "a gate stopped the chain: auc >= 0.6: it is 0.4; 'trainflow resume pipelines/days.yaml' trains the split "
         "again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
@@ -268,7 +268,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     (
         "the gate, and the database was lost",
         snapshot(engine=EngineSnapshot()),
-        ChainStatus(head_sequence=4, watermark=MARK, stopped=["loss is finite: it is nan"]),
+        ChainStatus(head_number=4, watermark=MARK, stopped=["loss is finite: it is nan"]),
         AnswerKind.GATE,
         "a gate stopped the chain: loss is finite: it is nan; 'trainflow resume pipelines/days.yaml' trains the split "
         "again, --accept commits it all the same, --skip leaves it out, --rewind N goes back N checkpoints",
@@ -276,7 +276,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     (
         "other samples than it was trained on",
         snapshot(last=run(task("checkpoint", "failed", problem="FailException: …"), state="failed")),
-        ChainStatus(head_sequence=4, watermark=MARK, samples_changed="a partition was 1h long and is 2h"),
+        ChainStatus(head_number=4, watermark=MARK, samples_changed="a partition was 1h long and is 2h"),
         AnswerKind.SAMPLES_CHANGED,
         "nothing is trained: a partition was 1h long and is 2h",
     ),
@@ -298,14 +298,14 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     (
         "caught up",
         snapshot(engine=EngineSnapshot(), last=SKIPPED),
-        ChainStatus(head_sequence=4, watermark=MARK, lag=0),
+        ChainStatus(head_number=4, watermark=MARK, lag=0),
         AnswerKind.CAUGHT_UP,
         "caught up at 2013-02-01T00:00Z: nothing after it",
     ),
     (
         "was caught up, and more has come",
         snapshot(last=SKIPPED),
-        ChainStatus(head_sequence=4, watermark=MARK, lag=3),
+        ChainStatus(head_number=4, watermark=MARK, lag=3),
         AnswerKind.ENDED,
         "no run is under way, and 3 partitions are ready after the head: 'trainflow start pipelines/days.yaml' trains",
     ),
@@ -320,7 +320,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     (
         "the last run did not say so, the ledger does",
         snapshot(last=ENDED),
-        ChainStatus(head_sequence=4, watermark=MARK, lag=0),
+        ChainStatus(head_number=4, watermark=MARK, lag=0),
         AnswerKind.CAUGHT_UP,
         "caught up at 2013-02-01T00:00Z: nothing after it is ready, and no run is under way",
     ),
@@ -328,7 +328,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         "what else is to be known of the samples",
         snapshot(last=ENDED),
         ChainStatus(
-            head_sequence=4,
+            head_number=4,
             watermark=MARK,
             lag=0,
             lag_seconds=40 * 3600.0,
@@ -367,7 +367,7 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
     (
         "the database was lost, the ledger was not",
         snapshot(),
-        ChainStatus(head_sequence=4, watermark=MARK, lag=0),
+        ChainStatus(head_number=4, watermark=MARK, lag=0),
         AnswerKind.NEVER_STARTED,
         "no run of it is in this home, its chain stands at checkpoint 4 (2013-02-01T00:00Z): "
         "'trainflow start pipelines/days.yaml' begins",

@@ -77,7 +77,7 @@ def test_function_gets_checkpoint_of_its_run_whatever_came_since(lab: Any, chain
     assert lab.run(build, "tail", run_id="r1") == "1"
 
     (ctx,) = SEEN
-    assert (ctx.checkpoint.id, ctx.checkpoint.sequence, ctx.uri) == (made["id"], 1, made["uri"])
+    assert (ctx.checkpoint.id, ctx.checkpoint.number, ctx.uri) == (made["id"], 1, made["uri"])
     assert (ctx.params, ctx.run_id, ctx.checkpoint.metrics) == ({"to": "there"}, "r1", {"auc": 0.5})
 
 
@@ -95,7 +95,7 @@ def test_command_finds_it_in_its_variables(lab: Any, chain: Any) -> None:
     assert model == "1"
     assert told == {
         "ID": made["id"],
-        "SEQUENCE": "1",
+        "NUMBER": "1",
         "WATERMARK": made["watermark"],
         "URI": made["uri"],
     }

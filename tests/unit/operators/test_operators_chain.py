@@ -158,7 +158,7 @@ def test_commit_again_gives_same_checkpoint(lab: Any, pipeline: Any) -> None:
     # the task was cleared together with the training: other artifacts, same run, same parent
     lab.run(build, "train")
     assert lab.run(build, "commit") == first
-    assert first["sequence"] == 1
+    assert first["number"] == 1
     assert first["watermark"] == "2013-01-02T00:00:00+00:00"
 
 

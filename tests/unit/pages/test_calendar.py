@@ -29,7 +29,7 @@ def _found(ranges: list[tuple[int, int, str]], count: int) -> PartitionRanges:
         pipeline="p",
         stage="main",
         branch="main",
-        sequence=3,
+        entries=3,
         head=2,
         watermark=None,
         first=day(0),

@@ -139,7 +139,7 @@ def test_lay_out_pipeline_trains_every_day_and_improves(project: Path, example: 
             errors.append(example.evaluate(EvaluateContext(parent=parent, **common))["rmse"])
         metrics = example.train(TrainContext(parent=parent, output=output, **common))
         trained.append(len(split.partitions))
-        parent = ParentCheckpoint(id=name, sequence=len(trained), watermark=split.end, path=output)
+        parent = ParentCheckpoint(id=name, number=len(trained), watermark=split.end, path=output)
 
     assert trained == [3, 3, 3, 1]
     assert metrics == pytest.approx({"slope": 3.0, "intercept": 1.0}, abs=0.01)

@@ -82,17 +82,17 @@ def test_filter_keys_are_on_parent_and_child() -> None:
 
 def test_end_names_checkpoint_and_split_and_head() -> None:
     tags = mlflow_fields.finished_tags(FINISHED)
-    assert tags["trainflow.sequence"] == "7"
+    assert tags["trainflow.checkpoint"] == "7"
     assert tags["trainflow.watermark"] == tags["trainflow.split_end"] == "2013-01-15T00:00:00Z"
     assert tags["trainflow.holes"] == "1"
     assert tags["trainflow.state"] == "success"
-    assert mlflow_fields.head_tags(FINISHED)["trainflow.head_sequence"] == "7"
+    assert mlflow_fields.head_tags(FINISHED)["trainflow.head_checkpoint"] == "7"
 
 
 def test_run_that_committed_nothing_moves_no_head_and_adds_nothing_to_curve() -> None:
     failed = msgspec.structs.replace(FINISHED, state="failed", checkpoint=None)
     assert mlflow_fields.chain_points(failed) == []
-    assert "trainflow.head_sequence" not in mlflow_fields.head_tags(failed)
+    assert "trainflow.head_checkpoint" not in mlflow_fields.head_tags(failed)
     assert {point.step for point in mlflow_fields.run_points(failed)} == {0}
     assert mlflow_fields.head_tags(failed)["trainflow.last_state"] == "failed"
 

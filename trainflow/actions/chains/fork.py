@@ -43,7 +43,7 @@ class Origin(msgspec.Struct, frozen=True):
 
     chain: str
     id: str
-    sequence: int
+    number: int
 
 
 class ForkedChain(msgspec.Struct, frozen=True):
@@ -151,14 +151,14 @@ def _one(chain: PipelineChain, origin: str | None, before: datetime | None) -> L
     ledger = chain.ledger()
     if before is None:
         found = checkpoint_named(ledger, origin or "head")
-        return LineCheckpoint(found.id, found.sequence, found.watermark)
+        return LineCheckpoint(found.id, found.number, found.watermark)
     newest = next((each for each in ledger.back() if each.on_line and each.watermark <= before), None)
     if newest is None:
         raise InputError(
             f"chain {ledger.chain} in {ledger.store.url} keeps no checkpoint that is trained up to {label(before)} or "
             f"less: 'trainflow checkpoints list {ledger.chain.arguments}' shows what there is"
         )
-    return LineCheckpoint(newest.id, newest.sequence, newest.watermark)
+    return LineCheckpoint(newest.id, newest.number, newest.watermark)
 
 
 def _all(chains: list[PipelineChain], keys: list[ChainKey], asked: BranchRequest) -> list[_Forked]:
@@ -198,7 +198,7 @@ def _as_recorded(
         return None
     found = next((each for each in line if each.id == where), None)
     if begun is not None:
-        return found or LineCheckpoint(begun.origin.checkpoint_id, 0, begun.watermark)
+        return found or LineCheckpoint(begun.origin.checkpoint_id, begun.number, begun.watermark)
     if found is None or not found.kept:
         why = "its files were pruned" if found else "the chain was rewound"
         raise InputError(
@@ -223,6 +223,7 @@ def _begin(forked: _Forked, asked: BranchRequest, stages: list[ForkedStage], who
         chain.ledger(key),
         CheckpointRef(chain.key, place.id),
         place.watermark,
+        number=place.number,
         overrides=asked.overrides,
         stages=stages,
         asked=asked.words if stages else "",
@@ -240,7 +241,7 @@ def _begin(forked: _Forked, asked: BranchRequest, stages: list[ForkedStage], who
 
 def _described(forked: _Forked, asked: BranchRequest) -> ForkedChain:
     chain, key, place = forked
-    origin = Origin(str(chain.key), place.id, place.sequence) if place else None
+    origin = Origin(str(chain.key), place.id, place.number) if place else None
     return ForkedChain(str(key), origin, place.watermark if place else None, asked.overrides)
 
 

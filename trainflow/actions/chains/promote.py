@@ -103,7 +103,7 @@ class PromotionDone(msgspec.Struct, frozen=True):
     """A checkpoint that has the alias now, or would. `promoted`: false where it had it already. `dependents`: what
     becomes of the stages that start from what is promoted."""
 
-    sequence: int
+    number: int
     id: str
     alias: str
     promoted: bool
@@ -118,7 +118,7 @@ def plan_promote(file: OpenedPipeline, chain: PipelineChain, which: str, alias: 
     checkpoint = checkpoint_named(ledger, which)
     entry = record(ledger, checkpoint.id, alias, by=chain.by(Author()), now=now)
     dependents = [PromotedStage(each.dag_id, "looks") for each in file.documents if follows(each, chain.key, alias)]
-    return PromotionDone(checkpoint.sequence, checkpoint.id, alias, entry is not None, dependents, dry_run=True)
+    return PromotionDone(checkpoint.number, checkpoint.id, alias, entry is not None, dependents, dry_run=True)
 
 
 def promote(
@@ -136,7 +136,7 @@ def promote(
     number = entry.sequence if entry is not None else None
     _have_delivered(chain, checkpoint, alias, ledger.store.uri(checkpoint.artifacts.path), number, now)
     dependents = _get_going(file, chain, alias, now)
-    return PromotionDone(checkpoint.sequence, checkpoint.id, alias, entry is not None, dependents)
+    return PromotionDone(checkpoint.number, checkpoint.id, alias, entry is not None, dependents)
 
 
 def _get_going(file: OpenedPipeline, chain: PipelineChain, alias: str, now: datetime) -> list[PromotedStage]:
@@ -174,7 +174,7 @@ def _delivery(chain: PipelineChain, checkpoint: Checkpoint, alias: str, uri: str
         run_id=checkpoint.by.run_id,
         started_at=checkpoint.at,
     )
-    return Promoted(run, alias, TrackedCheckpoint(checkpoint.id, checkpoint.sequence, uri, checkpoint.watermark))
+    return Promoted(run, alias, TrackedCheckpoint(checkpoint.id, checkpoint.number, uri, checkpoint.watermark))
 
 
 def have_moved_aliases_delivered(chain: PipelineChain, ledger: Ledger, now: datetime) -> None:

@@ -26,7 +26,7 @@ from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 class PrunedCheckpoint(OfChain, frozen=True, kw_only=True):
     """A checkpoint whose files go; `bytes`: their size."""
 
-    sequence: int
+    number: int
     id: str
     bytes: int
 
@@ -79,7 +79,7 @@ def _of_chain(
         dry_run=dry_run,
     )
     return [
-        PrunedCheckpoint(**ledger.chain.names, sequence=before[each].sequence, id=each, bytes=before[each].size)
+        PrunedCheckpoint(**ledger.chain.names, number=before[each].number, id=each, bytes=before[each].size)
         for each in going
     ]
 

@@ -37,8 +37,8 @@ class GridSummary(msgspec.Struct, frozen=True):
 class RegridDone(OfChain, frozen=True, kw_only=True):
     """What was recorded, or with `dry_run` would be. `old`, `new`: None where nothing differs; `at`: the end of the
     chain, from which on the new grid holds; `same`, `other`, `gone`: of a table with another path, how many trained
-    partitions have the same content there, have another, are not there; `sequence`: of the entry, None where none was
-    written."""
+    partitions have the same content there, have another, are not there; `entry`: its number in the ledger,
+    None where none was written."""
 
     dry_run: bool
     old: GridSummary | None = None
@@ -48,7 +48,7 @@ class RegridDone(OfChain, frozen=True, kw_only=True):
     other: int | None = None
     gone: int | None = None
     hole: Hole | None = None
-    sequence: int | None = None
+    entry: int | None = None
 
 
 class GridComparison(msgspec.Struct, frozen=True):
@@ -82,7 +82,7 @@ class RegridPlan(NamedTuple):
             other=len(compared.other) if compared else None,
             gone=compared.gone if compared else None,
             hole=change.untrained,
-            sequence=written.sequence if written else None,
+            entry=written.sequence if written else None,
         )
 
 

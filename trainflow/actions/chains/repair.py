@@ -59,7 +59,7 @@ class RepairDone(OfChain, frozen=True, kw_only=True):
     repairs: list[PlannedSplit]
     repaired: int
     holes: int
-    head_sequence: int
+    head_number: int
     watermark: datetime | None
 
 
@@ -87,7 +87,7 @@ def repair_done(chain: PipelineChain, plan: RepairPlan, *, dry_run: bool) -> Rep
         repairs=plan.repairs,
         repaired=plan.open - holes,
         holes=holes,
-        head_sequence=state.head_sequence,
+        head_number=state.head_number,
         watermark=state.watermark,
     )
 

@@ -224,7 +224,7 @@ def _decide(stopped: _StoppedByGate, asked: ResumeRequest, who: Author, now: dat
         case "accept":
             made = manual_decisions.accept(ledger, refused, person=by.person, now=now, reason=reason)
             upto = label(made.watermark)
-            what = f"checkpoint {made.sequence}, trained up to {upto}, is accepted although {against}"
+            what = f"checkpoint {made.number}, trained up to {upto}, is accepted although {against}"
             return _Decided(made, "accept", what)
         case "skip":
             skipped = manual_decisions.skip_refused(ledger, refused, by=by, now=now, reason=reason)

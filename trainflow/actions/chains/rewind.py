@@ -23,8 +23,9 @@ BEGINNING = "beginning"
 
 class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     """One chain: from which checkpoint to which (0, None: before the first). `undone`: how many checkpoints;
-    `checkpoints`: their sequence numbers, oldest first; `pruned_up_to`: the end of what was asked for, where its files
-    were pruned and it goes back further; `aliases`: alias → id of the checkpoint that has it again, or None."""
+    `checkpoints`: their numbers, oldest first; `pruned_up_to`: the end of what was asked for, where its files
+    were pruned and it goes back further; `aliases`: alias → number of the checkpoint that has it again, or
+    None."""
 
     chain: str
     from_: int
@@ -35,7 +36,7 @@ class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     undone: int
     checkpoints: list[int]
     pruned_up_to: datetime | None
-    aliases: dict[str, str | None]
+    aliases: dict[str, int | None]
 
 
 class RewindDone(msgspec.Struct, frozen=True):
@@ -62,7 +63,7 @@ def plan_rewind(chain: PipelineChain, *, to: str | None, before: datetime | None
     ledger = chain.ledger()
     found = cascading_rewinds(ledger, _target(ledger, to, before))
     if len(found) > 1 and not cascade:
-        others = ", ".join(f"{each.chain} (checkpoint {each.head_sequence})" for each in found[:-1])
+        others = ", ".join(f"{each.chain} (checkpoint {each.head_number})" for each in found[:-1])
         raise InputError(
             f"{others} went on from checkpoints of {ledger.chain} that would be undone; nothing was rewound. "
             "--cascade rewinds them as well, --cascade --dry-run shows how far"
@@ -88,9 +89,9 @@ def rewind(
 def _rewound(undoing: ChainRewind) -> RewoundChain:
     return RewoundChain(
         str(undoing.chain),
-        undoing.head_sequence,
+        undoing.head_number,
         undoing.head_id,
-        undoing.to_sequence,
+        undoing.to_number,
         undoing.to_id,
         undoing.watermark,
         len(undoing.checkpoints),
@@ -105,7 +106,7 @@ def _target(ledger: Ledger, to: str | None, before: datetime | None) -> str | No
     if to is not None and before is None:
         return None if to == BEGINNING else checkpoint_named(ledger, to).id
     if to is not None or before is None:
-        raise InputError("say where to: either --to SEQUENCE|ID|beginning or --before DATE")
+        raise InputError("say where to: either --to NUMBER|ID|@ALIAS|beginning or --before DATE")
     return next((each.id for each in line_from_head(ledger, ledger.state()) if each.watermark <= before), None)
 
 

@@ -86,11 +86,11 @@ class EntriesQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Entries(OfChain, frozen=True, kw_only=True):
-    """Entries of a ledger, oldest first. `sequence`: the number of the newest that there is; `next_after`: what `after`
+    """Entries of a ledger, oldest first. `newest`: the number of the newest that there is; `next_after`: what `after`
     is for those behind these; null: there are none."""
 
     entries: list[LedgerEntry]
-    sequence: int
+    newest: int
     next_after: int | None
 
 
@@ -102,7 +102,7 @@ def list_entries(call: ApiCall[EntriesQuery, None]) -> Entries:
     found = list(islice(ledger.since(call.query.after), call.query.limit)) if call.query.after < newest else []
     last = found[-1].sequence if found else newest
     return Entries(
-        **ledger.chain.names, entries=found, sequence=newest, next_after=last if found and last < newest else None
+        **ledger.chain.names, entries=found, newest=newest, next_after=last if found and last < newest else None
     )
 
 

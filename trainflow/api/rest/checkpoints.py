@@ -45,9 +45,9 @@ class Checkpoints(OfChain, frozen=True, kw_only=True):
 def list_checkpoints(call: ApiCall[CheckpointsQuery, None]) -> Checkpoints:
     """List the checkpoints of a chain whose files are kept, the newest first."""
     chain, query = chain_of(call).chain, call.query
-    every = [each for each in reversed(checkpoints_of([chain])) if query.before is None or each.sequence < query.before]
+    every = [each for each in reversed(checkpoints_of([chain])) if query.before is None or each.number < query.before]
     found = every[: query.limit]
-    more = found[-1].sequence if len(every) > len(found) else None
+    more = found[-1].number if len(every) > len(found) else None
     return Checkpoints(**chain.key.names, checkpoints=found, next_before=more)
 
 
@@ -67,9 +67,9 @@ def get_lineage(call: ApiCall[NoQuery, None]) -> CheckpointLineage:
 
 
 class CheckpointFiles(OfChain, frozen=True, kw_only=True):
-    """The files of a checkpoint. `sequence` and `id`: which it is; `size`: of all, in bytes."""
+    """The files of a checkpoint. `number` and `id`: which it is; `size`: of all, in bytes."""
 
-    sequence: int
+    number: int
     id: str
     size: int
     files: list[ArtifactFile]
@@ -82,7 +82,7 @@ def list_files(call: ApiCall[NoQuery, None]) -> CheckpointFiles:
     found = checkpoint_detail(chain, call.path["checkpoint"]).checkpoint
     return CheckpointFiles(
         **chain.key.names,
-        sequence=found.sequence,
+        number=found.number,
         id=found.id,
         size=found.artifacts.size,
         files=found.artifacts.files,
@@ -98,7 +98,7 @@ def download_file(call: ApiCall[NoQuery, None]) -> bytes:
 
 
 class CompareQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A branch (its head), a checkpoint's number or id, or BRANCH@NUMBER, for each side."""
+    """A branch (its head), a checkpoint's number, id or @ALIAS, or BRANCH@NUMBER, for each side."""
 
     a: Annotated[str, Meta(min_length=1, max_length=300)]
     b: Annotated[str, Meta(min_length=1, max_length=300)]

@@ -61,7 +61,7 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: int
     head_id: str | None
     #: 0: no head
-    head_sequence: int
+    head_number: int
     watermark: datetime | None
     ledger_ok: bool
     artifacts_ok: bool
@@ -133,7 +133,7 @@ def audit(
         entries=work.entries,
         checkpoints=len(work.chain.committed),
         head_id=head.id if head else None,
-        head_sequence=head.sequence if head else 0,
+        head_number=head.number if head else 0,
         watermark=head.watermark if head else None,
         ledger_ok=not work.ledger_problems,
         artifacts_ok=not work.artifact_problems,
@@ -189,7 +189,7 @@ def _check_joints(work: _Audit) -> None:
     """Each checkpoint begins where its parent ended, and says truly where it ends itself."""
     edge = _begin(work, None)
     for entry in work.line:
-        name = f"checkpoint {entry.id} (entry {entry.sequence})"
+        name = f"checkpoint {entry.number} ({entry.id})"
         if entry.fills:
             if entry.watermark != edge:
                 work.ledger_problems.append(f"{name} fills a hole and moves the watermark")
@@ -226,7 +226,7 @@ def _verify_files(work: _Audit) -> None:
     many = [msgspec.convert(entry.artifacts, Artifacts, from_attributes=True) for _, entry in kept]
     for (name, entry), problems in zip(kept, verify_many(work.ledger.store, many), strict=True):
         if problems and not _was_pruned_meanwhile(work, name):
-            work.artifact_problems += [f"checkpoint {name} (sequence {entry.sequence}): {each}" for each in problems]
+            work.artifact_problems += [f"checkpoint {entry.number} ({name}): {each}" for each in problems]
 
 
 def _was_pruned_meanwhile(work: _Audit, name: str) -> bool:
@@ -249,8 +249,8 @@ def _compare(work: _Audit, fingerprints_now: FingerprintsNow) -> list[datetime]:
         if found is not None and found != each.fingerprint:
             republished.append(each.start)
             work.notices.append(
-                f"partition {label(each.start)} was published again after checkpoint {entry.id} (sequence "
-                f"{entry.sequence}) trained on it"
+                f"partition {label(each.start)} was published again after checkpoint "
+                f"{entry.number} ({entry.id}) trained on it"
             )
     return republished
 
@@ -303,7 +303,7 @@ def _unsaid(line: Sequence[RawCheckpoint], regrids: list[RawEntry]) -> Iterator[
         if known is not None and found is not None and edge is not None and found != known:
             change = grid_change(known, found, edge)
             if change.elsewhere or change.recut:
-                yield f"checkpoint {entry.id} (entry {entry.sequence}): {what_changed(change)}, and no entry says so"
+                yield f"checkpoint {entry.number} ({entry.id}): {what_changed(change)}, and no entry says so"
         known, edge = found or known, entry.watermark
 
 

@@ -35,7 +35,7 @@ class LineagePartition(msgspec.Struct, frozen=True):
     #: pipeline/stage/branch
     chain: str
     checkpoint_id: str
-    sequence: int
+    number: int
     run_id: str
     #: when the checkpoint was committed
     at: datetime
@@ -85,7 +85,7 @@ def _partitions(chain: ChainKey, entry: Checkpoint) -> list[LineagePartition]:
             rows=each.rows,
             chain=str(chain),
             checkpoint_id=entry.id,
-            sequence=entry.sequence,
+            number=entry.number,
             run_id=entry.by.run_id,
             at=entry.at,
             filled=isinstance(entry, HoleFilled),

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from trainflow.checkpoints.audit.raw_ledger import Raw, RawCheckpoint, RawEntry
 from trainflow.checkpoints.audit.timeline import Interval, uncovered
 
@@ -37,6 +39,8 @@ class RawChain:
     #: the fork or adoption it began with
     start: RawEntry | None = None
     rewinds: int = 0
+    #: the highest number that a checkpoint has, or may have had in what was lost
+    last_number: int = 0
     #: checkpoints of entries that a person accepted as lost
     lost: set[str] = field(default_factory=set)
     notices: list[str] = field(default_factory=list)
@@ -85,10 +89,11 @@ def replay(entries: Sequence[Raw]) -> RawChain:
 
 
 def _commit(chain: RawChain, entry: RawCheckpoint) -> None:
-    name, number = entry.id, entry.sequence
+    name = entry.id
+    entry = _number(chain, entry)
     if entry.parent_id != chain.head:
         chain.problems.append(
-            f"checkpoint {name} (entry {number}) is a child of {entry.parent_id}, the head was {chain.head}"
+            f"checkpoint {name} (entry {entry.sequence}) is a child of {entry.parent_id}, the head was {chain.head}"
         )
     if name in chain.committed:
         chain.problems.append(f"checkpoint {name} was committed twice")
@@ -100,6 +105,20 @@ def _commit(chain: RawChain, entry: RawCheckpoint) -> None:
     chain.head = name
     chain.on_line.add(name)
     chain.committed[name] = chain.kept[name] = entry
+
+
+def _number(chain: RawChain, entry: RawCheckpoint) -> RawCheckpoint:
+    """The checkpoint with its number: one more than the highest before, unless it had one when its entry was lost."""
+    due = chain.last_number + 1
+    number = entry.number or due
+    head = chain.committed.get(chain.head or "")
+    first = (head.number if head else 0) + 1 if entry.recovered else due
+    if not first <= number <= due:
+        chain.problems.append(
+            f"checkpoint {entry.id} (entry {entry.sequence}) has number {number}, {due} was due: numbers do not repeat"
+        )
+    chain.last_number = max(chain.last_number, number)
+    return msgspec.structs.replace(entry, number=number)
 
 
 def _check_stop(chain: RawChain, entry: RawCheckpoint) -> None:
@@ -218,6 +237,7 @@ def _lose(chain: RawChain, entry: RawEntry) -> None:
     if entry.parent_id != chain.head:
         chain.problems.append(f"entry {entry.sequence} accepts a loss after {entry.parent_id}, not after the head")
     chain.lost.update(entry.checkpoint_ids)
+    chain.last_number += entry.last - entry.first + 1
     were = f"entry {entry.first} of an earlier ledger was"
     if entry.first != entry.last:
         were = f"entries {entry.first} to {entry.last} of an earlier ledger were"
@@ -230,4 +250,4 @@ def _lose(chain: RawChain, entry: RawEntry) -> None:
 def _begin(chain: RawChain, entry: RawEntry, *, first: bool) -> None:
     if not first or entry.sequence != 1:
         chain.problems.append(f"entry {entry.sequence} is a {entry.kind}, which only the first entry can be")
-    chain.start = entry
+    chain.start, chain.last_number = entry, entry.number

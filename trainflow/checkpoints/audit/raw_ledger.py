@@ -108,6 +108,8 @@ class RawEntry(msgspec.Struct, frozen=True, gc=False):
     holes: list[RawPiece] = []
     first: int = 0
     last: int = 0
+    number: int = 0
+    recovered: int = 0
 
 
 class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
@@ -125,6 +127,9 @@ class RawCheckpoint(msgspec.Struct, frozen=True, gc=False):
     #: gates refused it, a person did not
     accepted: bool
     grid: RawGrid | None = None
+    number: int = 0
+    #: it was committed again after its entry was lost
+    recovered: bool = False
 
 
 Raw = RawCheckpoint | RawEntry
@@ -264,4 +269,6 @@ def _checkpoint(entry: RawEntry) -> RawCheckpoint:
         fills=entry.kind == "hole filled",
         accepted=entry.accepted is not None,
         grid=entry.grid,
+        number=entry.number,
+        recovered=bool(entry.recovered),
     )

@@ -153,12 +153,12 @@ def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
     """Find where it goes back to. What a person has decided stays, and so does what other chains were trained from: a
     person has to say what becomes of that."""
     line = work.ledger.line()
-    since = next((summary.sequence for summary in line if summary.number == verdict.place), 0)
+    since = next((summary.sequence for summary in line if summary.place == verdict.place), 0)
     floor = rewind_floor(line, since, work.ledger.since(since))
-    allowed = limit_rewind(verdict, floor, [summary.number for summary in line])
+    allowed = limit_rewind(verdict, floor, [summary.place for summary in line])
     if not isinstance(allowed, RewindBy):
         return allowed
-    target = next((summary for summary in line if summary.number == allowed.place), None)
+    target = next((summary for summary in line if summary.place == allowed.place), None)
     going = rewound_checkpoints(work.ledger, target)
     used = sorted(going & references(work.ledger.store, work.request.chain))
     if used:
@@ -319,7 +319,7 @@ def raise_unless_next(ledger: Ledger, state: ChainState, request: CommitRequest)
     rewound = state.recently(request.checkpoint_id)
     if rewound and not rewound.on_line:
         raise CheckpointError(
-            f"checkpoint {rewound.id} was committed to chain {request.chain} (sequence {rewound.sequence}) and then "
+            f"checkpoint {rewound.number} ({rewound.id}) was committed to chain {request.chain} and then "
             "the chain was rewound to before it; nothing was committed. Train the split again"
         )
     if has_moved(state, request):
@@ -358,7 +358,7 @@ def _now_there(state: ChainState, request: CommitRequest) -> str:
         return f"has stepped over what it trained on, up to {label(state.skips[-1].end)}"
     if head is None:
         return "was rewound to before its first checkpoint"
-    return f"has head {head.id} (sequence {head.sequence}, run {head.by.run_id or 'unknown'}, {label(head.at)})"
+    return f"has head {head.id} (checkpoint {head.number}, run {head.by.run_id or 'unknown'}, {label(head.at)})"
 
 
 def stopped_error(ledger: Ledger, stop: Stop) -> ChainStopped:

@@ -183,7 +183,7 @@ def verdict_of(request: CommitRequest, state: ChainState, line: Callable[[], Seq
 def _gate_history(request: CommitRequest, state: ChainState, line: Sequence[CheckpointSummary]) -> GateHistory:
     split = request.split
     return GateHistory(
-        places=tuple(summary.number for summary in line),
+        places=tuple(summary.place for summary in line),
         rewound=any(each.start < split.end and split.start < each.end for each in state.gate_rewinds),
     )
 
@@ -257,6 +257,7 @@ def checkpoint_of(
     kind = HoleFilled if filled else Checkpoint
     return kind(
         **state.header(by, now),
+        number=state.last_number + 1,
         watermark=filled.watermark if filled else facts["split"].end,
         accepted=accepted,
         **facts,

@@ -264,4 +264,4 @@ def rewind_floor(line: Sequence[CheckpointSummary], since: int, entries: Iterabl
                 decisions = [each for each in decisions if each <= last]
     if not decisions or not line:
         return 0
-    return next((each.number for each in line if each.sequence >= decisions[-1]), line[-1].number)
+    return next((each.place for each in line if each.sequence >= decisions[-1]), line[-1].place)

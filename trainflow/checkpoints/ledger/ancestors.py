@@ -27,7 +27,7 @@ class TrainedBy(msgspec.Struct, frozen=True):
     #: of the content that was trained
     fingerprint: str
     checkpoint_id: str
-    sequence: int
+    number: int
     at: datetime
     #: what the listing said of that content
     hint: str = ""
@@ -63,7 +63,7 @@ def trained_in(entry: Checkpoint) -> list[TrainedBy]:
             ensure_utc(each.end),
             each.fingerprint,
             entry.id,
-            entry.sequence,
+            entry.number,
             entry.at,
             each.hint,
         )
@@ -108,12 +108,16 @@ class _Backwards:
 
     def find(self, child: Checkpoint, sequence: int | None) -> Checkpoint | None:
         """The parent of a checkpoint; where it lies is known as long as its files are kept."""
-        numbers = range(child.sequence - 1, 0, -1) if sequence is None else [sequence]
-        for number in numbers:
-            entry = self.entry(number)
+        for place in range(child.sequence - 1, 0, -1) if sequence is None else [sequence]:
+            entry = self.entry(place)
             if isinstance(entry, Checkpoint) and entry.id == child.parent_id:
-                return entry
+                return entry if entry.number else self._numbered(entry.id)
         return None
+
+    def _numbered(self, checkpoint_id: str) -> Checkpoint:
+        """A checkpoint whose entry does not say its number."""
+        entries = (entry for entry in self._ledger.entries() if isinstance(entry, Checkpoint))
+        return next(entry for entry in entries if entry.id == checkpoint_id)
 
     def entry(self, number: int) -> LedgerEntry | None:
         """An entry by its number."""

@@ -163,7 +163,8 @@ class EntryHeader(TypedDict):
 
 
 class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
-    """A committed checkpoint. Its id is the id of the attempt that wrote the artifacts; its sequence is the ledger's.
+    """A committed checkpoint. Its id is the id of the attempt that wrote the artifacts; its sequence is the ledger's,
+    its number is what people call it.
 
     `metrics` are the trainer's, about this checkpoint; `evaluation` is how the *parent* scored this split before it
     was trained on. JSON has no form for nan and the infinities: those are in `not_finite`, by name.
@@ -189,8 +190,11 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     accepted: Acceptance | None = None
     #: of the table that it was trained on
     grid: Grid | None = None
-    #: its number in a ledger that was lost, of which it is known by the copy beside its files; 0: it is not
+    #: the number of its entry in a ledger that was lost, of which it is known by the copy beside its files; 0: it is
+    #: not
     recovered: int = 0
+    #: what people call it (`numbers`); 0 in entries from before checkpoints had one
+    number: int = 0
 
 
 class HoleFilled(Checkpoint, frozen=True, kw_only=True, tag="hole filled"):
@@ -352,6 +356,8 @@ class Fork(Entry, frozen=True, kw_only=True, tag="fork"):
     stages: list[ForkedStage] = []
     #: what that command asked for, where it was not every head
     asked: str = ""
+    #: number of the checkpoint that it goes on from; 0: not known
+    number: int = 0
 
 
 class Adoption(Entry, frozen=True, kw_only=True, tag="adoption"):

@@ -26,6 +26,7 @@ from trainflow.checkpoints.ledger.entries import (
     SplitSummary,
     Stop,
 )
+from trainflow.checkpoints.ledger.numbers import last_number, numbered
 from trainflow.checkpoints.ledger.rules import refuses
 from trainflow.checkpoints.ledger.state import (
     ChainState,
@@ -81,7 +82,11 @@ class _Fold:
     def apply(self, sealed: SealedEntry) -> None:
         changes = self._changes(sealed)
         self.state = msgspec.structs.replace(
-            self.state, sequence=sealed.entry.sequence, digest=sealed.digest, **changes
+            self.state,
+            sequence=sealed.entry.sequence,
+            digest=sealed.digest,
+            last_number=last_number(self.state.last_number, sealed.entry),
+            **changes,
         )
         self.kept.settle()
 
@@ -141,6 +146,7 @@ class _Fold:
         return self._add(entry, digest) | {"fills": [*self.state.fills, *fills]}
 
     def _add(self, entry: Checkpoint, digest: str) -> dict[str, object]:
+        entry = numbered(entry, self.state.last_number)
         parent = self.kept.get(entry.parent_id) if entry.parent_id else None
         if parent and entry.evaluation:
             self.kept.change(msgspec.structs.replace(parent, scores=entry.evaluation))
@@ -151,7 +157,8 @@ class _Fold:
                 parent_id=entry.parent_id,
                 watermark=entry.watermark,
                 run_id=entry.by.run_id,
-                number=parent.number + 1 if parent else 1,
+                number=entry.number,
+                place=parent.place + 1 if parent else 1,
                 partitions=(parent.partitions if parent else 0) + len(entry.split.partitions),
                 size=entry.artifacts.size,
                 at=entry.at,

@@ -24,11 +24,12 @@ from trainflow.checkpoints.ledger.ledger_reading import (
     PageLost,
     StorePages,
     batches,
-    edited_entry_error,
+    checked_entries,
     listed_batches,
     read_entries,
 )
 from trainflow.checkpoints.ledger.missing_entries import NewestEntry
+from trainflow.checkpoints.ledger.numbers import with_numbers
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
@@ -229,13 +230,7 @@ class Ledger:
 
     def entries(self) -> Iterator[LedgerEntry]:
         """Every entry from the first, with the digest chain checked. Raises LedgerCorrupt."""
-        previous = ""
-        for batch in self._batches(1, FIRST_BATCH):
-            for sealed in batch:
-                if sealed.entry.previous != previous:
-                    raise edited_entry_error(sealed.location)
-                previous = sealed.digest
-                yield sealed.entry
+        return with_numbers(checked_entries(self._batches(1, FIRST_BATCH)))
 
     def since(self, sequence: int) -> Iterator[LedgerEntry]:
         """The entries after number `sequence`. Raises LedgerCorrupt."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -11,6 +11,7 @@ from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Stop
 from trainflow.checkpoints.ledger.entry_format import RESTORE_ENTRY, decode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry
+from trainflow.checkpoints.ledger.numbers import numbered
 from trainflow.checkpoints.ledger.state import CheckpointSummary, Page, decode_page
 from trainflow.errors import LedgerCorrupt
 from trainflow.identifiers import digest
@@ -72,6 +73,18 @@ def batches(store: Store, chain: ChainKey, first: int, size: int = FIRST_BATCH) 
             return
         first += size
         size = min(size * 4, LARGEST_BATCH)
+
+
+def checked_entries(following: Iterable[list[SealedEntry]]) -> Iterator[LedgerEntry]:
+    """The entries of batches that begin with the first one. Raises LedgerCorrupt where one was not written on the one
+    before it."""
+    previous = ""
+    for batch in following:
+        for sealed in batch:
+            if sealed.entry.previous != previous:
+                raise edited_entry_error(sealed.location)
+            previous = sealed.digest
+            yield sealed.entry
 
 
 def _read(store: Store, chain: ChainKey, first: int, count: int) -> list[SealedEntry]:
@@ -140,7 +153,7 @@ class StorePages:
         entry = decode_entry(data, location=location)
         if digest(data) != summary.digest or not isinstance(entry, Checkpoint):
             raise edited_entry_error(location)
-        return entry
+        return numbered(entry, summary.number - 1)
 
     def page(self, page: Page) -> list[CheckpointSummary]:
         """Raises PageLost."""

@@ -26,6 +26,7 @@ from trainflow.checkpoints.ledger.entries import (
     Stop,
     TrainedPartition,
 )
+from trainflow.checkpoints.ledger.numbers import number_problem
 from trainflow.checkpoints.ledger.state import ChainState, KeptCheckpoints, without
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import GridChange, grid_change, what_changed
@@ -69,7 +70,8 @@ def _any_checkpoint(state: ChainState, kept: KeptCheckpoints, entry: Checkpoint)
     if not entry.artifacts.files:
         return "it has no artifacts"
     return (
-        _stop_problem(state, entry)
+        number_problem(entry, state.head_number, state.last_number)
+        or _stop_problem(state, entry)
         or split_problem(entry.split)
         or _grid_problem(state, entry.grid)
         or sources_problem(state.head, entry.artifacts)

@@ -23,7 +23,7 @@ from trainflow.storage.store import Store, StoreFile
 #: entries between two snapshots; reading the head replays at most about this many
 SNAPSHOT_INTERVAL = 32
 #: raise it whenever the fold or its state changes: older snapshots are then ignored
-SNAPSHOT_FORMAT = 8
+SNAPSHOT_FORMAT = 9
 _KEPT_SNAPSHOTS = 2
 _NONE = EntryEvidence(0, "")
 

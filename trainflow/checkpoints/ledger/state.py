@@ -40,8 +40,10 @@ class CheckpointSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parent_id: str | None
     watermark: datetime
     run_id: str
-    #: its place on the line from the root, counted from 1
+    #: what people call it (`numbers`)
     number: int
+    #: how many checkpoints the line has from the root up to it
+    place: int
     #: partitions trained from the root up to here
     partitions: int
     size: int
@@ -114,6 +116,8 @@ class ChainState(msgspec.Struct, frozen=True):
     start: Fork | Adoption | None = None
     #: checkpoints of entries that are lost for good, as persons accepted; their files are left alone
     lost: list[str] = []
+    #: the highest number that a checkpoint has or had (`numbers`)
+    last_number: int = 0
     #: rewinds so far: training a split again is told from training it the first time
     generation: int = 0
     #: what the newest prune entry names: its deletion may have been cut short
@@ -177,6 +181,11 @@ class ChainState(msgspec.Struct, frozen=True):
     def head_sequence(self) -> int:
         """The head's number in the ledger; 0: there is no head."""
         return self.head.sequence if self.head else 0
+
+    @property
+    def head_number(self) -> int:
+        """What people call the head; 0: there is none."""
+        return self.head.number if self.head else 0
 
     def recently(self, checkpoint_id: str) -> CheckpointSummary | None:
         """The checkpoint of this id, when it is one of the newest."""

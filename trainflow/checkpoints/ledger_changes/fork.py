@@ -32,7 +32,7 @@ from trainflow.errors import CheckpointError
 from trainflow.humanize import counted
 
 _Beginning = TypeVar("_Beginning", Fork, Adoption)
-_NOT_SAID = ("sequence", "previous", "at", "by", "format", "seal", "stages", "asked")
+_NOT_SAID = ("sequence", "previous", "at", "by", "format", "seal", "stages", "asked", "number")
 
 
 def fork(
@@ -40,6 +40,7 @@ def fork(
     origin: CheckpointRef,
     watermark: datetime,
     *,
+    number: int = 0,
     overrides: Mapping[str, str] | None = None,
     stages: Sequence[ForkedStage] = (),
     asked: str = "",
@@ -48,8 +49,9 @@ def fork(
 ) -> Fork:
     """Begin a branch at a checkpoint of another chain of the same store, where that one was at `watermark`.
 
-    `stages` are all that are forked together, `asked` how. Asking for the same fork again returns it. Raises
-    CheckpointError when the branch has begun otherwise.
+    `number` is the checkpoint's there, from which the branch counts on (0: not known, it begins with 1). `stages` are
+    all that are forked together, `asked` how. Asking for the same fork again returns it. Raises CheckpointError when
+    the branch has begun otherwise.
     """
 
     def first(state: ChainState) -> Fork:
@@ -60,6 +62,7 @@ def fork(
             overrides=dict(overrides or {}),
             stages=list(stages),
             asked=asked,
+            number=number,
         )
 
     register_origin(ledger.store, origin.chain, ledger.chain)
@@ -112,7 +115,7 @@ class LineCheckpoint(msgspec.Struct, frozen=True):
     """A checkpoint on a line."""
 
     id: str
-    sequence: int
+    number: int
     watermark: datetime
     #: its files are there
     kept: bool = True
@@ -127,7 +130,7 @@ def line_checkpoints(ledger: Ledger) -> list[LineCheckpoint]:
 
 
 def _line_checkpoint(entry: Checkpoint, kept: set[str]) -> LineCheckpoint:
-    return LineCheckpoint(entry.id, entry.sequence, entry.watermark, entry.id in kept, entry.origin)
+    return LineCheckpoint(entry.id, entry.number, entry.watermark, entry.id in kept, entry.origin)
 
 
 def fork_points(

@@ -136,12 +136,12 @@ def _refusal(stop: Stop) -> GateRefusal:
 
 def _target(ledger: Ledger, count: int) -> str | None:
     line = ledger.line()
-    length = line[-1].number if line else 0
+    length = line[-1].place if line else 0
     if not 1 <= count <= length:
         raise InputError(
             f"chain {ledger.chain} cannot be rewound by {counted(count, 'checkpoint')}: its line has {length}"
         )
-    target = next((summary for summary in line if summary.number == length - count), None)
+    target = next((summary for summary in line if summary.place == length - count), None)
     if target is None and count < length:
         raise CheckpointError(f"chain {ledger.chain}: the files of the checkpoint {count} back were pruned")
     used = rewound_checkpoints(ledger, target) & references(ledger.store, ledger.chain)

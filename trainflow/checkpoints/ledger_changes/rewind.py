@@ -124,18 +124,18 @@ class ChainRewind(msgspec.Struct, frozen=True):
 
     chain: ChainKey
     head_id: str
-    head_sequence: int
+    head_number: int
     to_id: str | None
     #: 0: to before the first checkpoint
-    to_sequence: int
+    to_number: int
     #: up to where it is trained then; None: not at all, or to where it was forked or adopted
     watermark: datetime | None
-    #: sequence numbers of the checkpoints that leave the line, oldest first
+    #: numbers of the checkpoints that leave the line, oldest first
     checkpoints: list[int]
     #: the end of what was asked for, where its files were pruned: it goes back further
     pruned_up_to: datetime | None
-    #: alias that one of them has → the checkpoint that has it again (None: none)
-    aliases: dict[str, str | None]
+    #: alias that one of them has → number of the checkpoint that has it again (None: none)
+    aliases: dict[str, int | None]
 
 
 def cascading_rewinds(ledger: Ledger, target: str | None) -> list[ChainRewind]:
@@ -174,9 +174,9 @@ def _first_tainted(
     already: ChainRewind | None,
 ) -> Checkpoint | None:
     """The first checkpoint of a line, if it is not undone anyway, whose weights came from what is undone."""
-    edge = already.to_sequence if already else None
+    edge = already.to_number if already else None
     for entry in reversed(line):
-        if edge is not None and entry.sequence > edge:
+        if edge is not None and entry.number > edge:
             return None
         origin = entry.origin
         if origin is None or origin.chain.is_same_stage(chain) or (chain.pipeline, chain.branch, origin) in forks:
@@ -189,7 +189,7 @@ def _first_tainted(
 def _rewound_ids(
     lines: dict[ChainKey, list[Checkpoint]], found: dict[ChainKey, ChainRewind]
 ) -> set[tuple[ChainKey, str]]:
-    return {(key, entry.id) for key, each in found.items() for entry in lines[key] if entry.sequence > each.to_sequence}
+    return {(key, entry.id) for key, each in found.items() for entry in lines[key] if entry.number > each.to_number}
 
 
 def _chain_rewind(ledger: Ledger, line: list[Checkpoint], target: str | None) -> ChainRewind:
@@ -203,19 +203,21 @@ def _chain_rewind(ledger: Ledger, line: list[Checkpoint], target: str | None) ->
             f"there; 'trainflow checkpoints list {ledger.chain.pipeline}' shows what can be rewound to"
         )
     summary = nearest_kept(ledger, line, target)
-    sequence, to_id = (summary.sequence, summary.id) if summary else (0, None)
-    going = {entry.id: entry.sequence for entry in line if entry.sequence > sequence}
-    back = ledger.aliases_after_rewind(state, to_id)
+    number, to_id = (summary.number, summary.id) if summary else (0, None)
+    going = {entry.id: entry.number for entry in line if entry.number > number}
+    back, numbers = ledger.aliases_after_rewind(state, to_id), {entry.id: entry.number for entry in line}
     return ChainRewind(
         chain=ledger.chain,
         head_id=state.head.id,
-        head_sequence=state.head.sequence,
+        head_number=state.head.number,
         to_id=to_id,
-        to_sequence=sequence,
+        to_number=number,
         watermark=summary.watermark if summary else state.start.watermark if state.start else None,
         checkpoints=sorted(going.values()),
         pruned_up_to=asked.watermark if asked and asked.id != to_id else None,
-        aliases={alias: back.get(alias) for alias, name in sorted(state.promoted.items()) if name in going},
+        aliases={
+            alias: numbers.get(back.get(alias, "")) for alias, name in sorted(state.promoted.items()) if name in going
+        },
     )
 
 

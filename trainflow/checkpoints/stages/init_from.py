@@ -32,21 +32,22 @@ class InitFrom(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Pin(msgspec.Struct, frozen=True):
-    """The checkpoint of the upstream that a run was triggered with: nothing newer is used. `sequence`: its number in
-    the upstream's ledger, None where only its id was given; `id`: None stands for the head."""
+    """The checkpoint of the upstream that a run was triggered with: nothing newer is used. `number`: what people
+    call it, None where only its id was given; `id`: None stands for the head."""
 
     chain: ChainKey
     id: str | None
-    sequence: int | None = None
+    number: int | None = None
 
 
 class UpstreamCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """A checkpoint that may be started from."""
 
     id: str
-    #: its number in the upstream's ledger; 0: it is what the upstream was forked from
-    sequence: int
+    number: int
     watermark: datetime
+    #: number of its entry in the upstream's ledger; 0: it is what the upstream was forked from
+    entry: int = 0
     #: the chain it lies in, where that is not the upstream itself but the one it was forked from
     chain: ChainKey | None = None
     #: of its ledger entry; empty: not known

@@ -37,8 +37,8 @@ _A_MOMENT = timedelta(seconds=1)
 class UpstreamChain(msgspec.Struct, frozen=True):
     """What the rule needs to know of the upstream's chain."""
 
-    #: the number of its newest entry
-    sequence: int
+    #: the highest number that a checkpoint of it has or had
+    last_number: int
     #: the exclusive end of what was trained or skipped, by it or by who it starts from; None: nothing yet
     edge: datetime | None
     #: not pruned, in the order of their sequence; those a rewind left behind included
@@ -61,7 +61,7 @@ class UpstreamChain(msgspec.Struct, frozen=True):
         """One of them, to start from."""
         lies_in = None if summary.sequence else self.forked_from
         digest = summary.digest if lies_in is None else ""
-        return UpstreamCheckpoint(summary.id, summary.sequence, summary.watermark, lies_in, digest)
+        return UpstreamCheckpoint(summary.id, summary.number, summary.watermark, summary.sequence, lies_in, digest)
 
 
 def read_upstream_chain(
@@ -81,9 +81,9 @@ def read_upstream_chain(
     recent = {each.id for each in state.recent}
     kept = state.recent if not state.pages or (reaches and names <= recent) else ledger.kept_in(state)
     if not isinstance(state.start, Fork):
-        return UpstreamChain(state.sequence, edge, kept, state.promoted)
+        return UpstreamChain(state.last_number, edge, kept, state.promoted)
     kept = [_fork_point(state.start), *kept]
-    return UpstreamChain(state.sequence, edge, kept, state.promoted, state.start.origin.chain)
+    return UpstreamChain(state.last_number, edge, kept, state.promoted, state.start.origin.chain)
 
 
 def _passed(ledger: Ledger, state: ChainState, through: Sequence[ChainKey]) -> datetime | None:
@@ -108,7 +108,8 @@ def _fork_point(fork: Fork) -> CheckpointSummary:
         parent_id=None,
         watermark=fork.watermark,
         run_id="",
-        number=0,
+        number=fork.number,
+        place=0,
         partitions=0,
         size=0,
         at=fork.at,
@@ -188,13 +189,13 @@ def _allowed(
     found = upstream.find(pin.id)
     if init.once and found is not None and not found.on_line:
         return WaitForUpstream(f"waits for {_who(init)}, which was rewound and has not caught up yet")
-    sequence = pin.sequence if found is None else found.sequence
-    if sequence is None or sequence > upstream.sequence:
+    number = pin.number if found is None else found.number
+    if number is None or number > upstream.last_number:
         return StartRefused(
             f"this run was told to start from checkpoint {pin.id} of {init.chain}, and there is none: it was never "
             "committed in this store, or its files were pruned"
         )
-    return [summary for summary in upstream.line if summary.sequence <= sequence]
+    return [summary for summary in upstream.line if summary.number <= number]
 
 
 def _named(init: InitFrom, upstream: UpstreamChain, allowed: list[CheckpointSummary]) -> StartDecision:
@@ -214,8 +215,8 @@ def _newest(
     watermark: datetime | None,
     pin: Pin | None,
 ) -> StartDecision:
-    newer = upstream.line[-1].sequence if upstream.line else 0
-    if pin is not None and not init.once and allowed and newer > allowed[-1].sequence:
+    newer = upstream.line[-1].number if upstream.line else 0
+    if pin is not None and not init.once and allowed and newer > allowed[-1].number:
         return WaitForUpstream(f"checkpoint {newer} of {_who(init)} is newer: the run it triggers takes over")
     newest = allowed[-1:]
     if init.at == "promoted":
@@ -264,7 +265,7 @@ def _is_last_before(watermark: datetime, found: list[CheckpointSummary], allowed
     if found and found[0].watermark == watermark:
         return True
     later = next((summary for summary in allowed if summary.watermark > watermark), None)
-    return later is None or later.number == (found[0].number if found else 0) + 1
+    return later is None or later.place == (found[0].place if found else 0) + 1
 
 
 def _ahead(

@@ -78,7 +78,7 @@ def _upstream_rewind(ledger: Ledger, asking: frozenset[ChainKey]) -> UpstreamRew
     if first is None:
         return None
     to = ledger.find(first.parent_id) if first.parent_id else None
-    return UpstreamRewind(seen.chain, first.sequence, to, pruned=to is None and first.parent_id is not None)
+    return UpstreamRewind(seen.chain, first.number, to, pruned=to is None and first.parent_id is not None)
 
 
 def _about_to_be_rewound(ledger: Ledger, asking: frozenset[ChainKey]) -> set[str]:

@@ -39,7 +39,7 @@ class Republication(msgspec.Struct, frozen=True):
     trained: str
     found: str
     checkpoint_id: str
-    sequence: int
+    number: int
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -93,7 +93,7 @@ def changed(
     for each in trained:
         found = fingerprint(each.start, each)
         if found is not None and found != each.fingerprint:
-            yield Republication(each.start, each.end, each.fingerprint, found, each.checkpoint_id, each.sequence)
+            yield Republication(each.start, each.end, each.fingerprint, found, each.checkpoint_id, each.number)
 
 
 def replay_of(
@@ -116,7 +116,7 @@ def replay_of(
             return ReplayRefused(
                 f"{_named([each])} was replayed {times} times within a day: it is written again and again"
             )
-    first = min(found, key=lambda each: each.sequence)
+    first = min(found, key=lambda each: each.number)
     target = parent_of(first.checkpoint_id)
     if target is not None and not any(each.id == target for each in kept):
         return ReplayRefused(

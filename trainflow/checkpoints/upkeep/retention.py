@@ -41,7 +41,7 @@ class KeepEvery(msgspec.Struct, frozen=True, tag="every"):
 
     def keep(self, line: Sequence[CheckpointSummary]) -> set[str]:
         """Ids of those of the line (from the root to the head) that stay."""
-        return {summary.id for summary in line if summary.number % self.count == 0}
+        return {summary.id for summary in line if summary.place % self.count == 0}
 
 
 class KeepBest(msgspec.Struct, frozen=True, tag="best"):

@@ -32,7 +32,7 @@ def audit(
     lineage: str | None = typer.Option(
         None,
         "--lineage",
-        metavar="SEQUENCE|head|ID",
+        metavar="NUMBER|head|ID|@ALIAS",
         help="Instead: every partition that the weights of this checkpoint ever learnt from.",
     ),
     stage: str | None = STAGE,
@@ -50,7 +50,7 @@ def audit(
     gap_list, duplicate_list, hole_list ({start, end, reason} each), left_out (what of the holes a gate or a person left
     out on purpose, likewise), arrived (starts of partitions of the other holes, which were missing, that are there
     now), filled (partitions that were holes once), skips, promoted (alias: checkpoint), rewinds, start (what it was
-    forked or adopted from), entries, checkpoints, head_id, head_sequence, watermark, ledger_ok, artifacts_ok,
+    forked or adopted from), entries, checkpoints, head_id, head_number, watermark, ledger_ok, artifacts_ok,
     republished, problems, notices, ok}]}; of one chain its keys also stand at the top.
 
     JSON with --cost: also cost {requests, writes (PUT, COPY, POST, LIST), reads (GET, HEAD), deletes, bytes_sent,
@@ -60,8 +60,8 @@ def audit(
     of the last that committed) or null, runs_a_day, price_a_day, price_a_month}]; prices are null where they are not
     known.
 
-    JSON with --lineage: {chain, id, sequence, watermark, began_with (the folder it was adopted from), rows, partitions:
-    [{start, end, fingerprint, rows, chain, checkpoint_id, sequence, run_id, at, filled}]}, in the order of training.
+    JSON with --lineage: {chain, id, number, watermark, began_with (the folder it was adopted from), rows, partitions:
+    [{start, end, fingerprint, rows, chain, checkpoint_id, number, run_id, at, filled}]}, in the order of training.
     """
     from trainflow.clock import SystemClock
     from trainflow.errors import InputError
@@ -115,7 +115,7 @@ def _show(chain: ChainKey, report: AuditReport) -> None:
     trained = f"up to {label(report.watermark)}" if report.watermark else "nothing yet"
     typer.echo(f"{chain} in {report.store}")
     typer.echo(f"  trained     {counted(report.partitions, 'partition')}, {trained}")
-    typer.echo(f"  head        {f'checkpoint {report.head_sequence} ({report.head_id})' if report.head_id else 'none'}")
+    typer.echo(f"  head        {f'checkpoint {report.head_number} ({report.head_id})' if report.head_id else 'none'}")
     if report.start:
         typer.echo(f"  began       {report.start}")
     for alias, name in sorted(report.promoted.items()):
@@ -150,7 +150,7 @@ _LINEAGE_COLUMNS = {
     "end": "TO",
     "rows": "ROWS",
     "chain": "CHAIN",
-    "sequence": "CHECKPOINT",
+    "number": "CHECKPOINT",
     "run_id": "RUN",
     "how": "",
     "short": "FINGERPRINT",
@@ -175,7 +175,7 @@ def show_lineage(chain: PipelineChain, which: str, *, json: bool) -> int:
         }
         for each in found.partitions
     ]
-    typer.echo(f"{found.chain} checkpoint {found.sequence}, trained up to {text(found.watermark)}")
+    typer.echo(f"{found.chain} checkpoint {found.number}, trained up to {text(found.watermark)}")
     if found.began_with:
         typer.echo(f"began with {found.began_with}: what that was trained on is not known here")
     print_rows(rows, _LINEAGE_COLUMNS, empty="nothing")

@@ -31,7 +31,9 @@ _NUMBERS_SHOWN = 20
 
 def promote(
     pipeline: str = PIPELINE,
-    which: str = typer.Argument(metavar="SEQUENCE|head|ID", help="The checkpoint's number, its id, or the head."),
+    which: str = typer.Argument(
+        metavar="NUMBER|head|ID|@ALIAS", help="Its number, its id, an alias that it has, or the head."
+    ),
     alias: str = typer.Option(..., "--alias", metavar="NAME", help="The alias, e.g. champion."),
     dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be promoted."),
     reason: str = typer.Option("", "--reason", metavar="TEXT", help="Why, for the ledger."),
@@ -44,7 +46,7 @@ def promote(
     An alias names one checkpoint: the one that had it loses it. The engine tells MLflow, now or when one runs next.
     Stages that start from what is promoted get going, where an engine runs; else at the next start.
 
-    JSON: {sequence, id, alias, promoted (false: it had the alias already), dependents: [{dag_id, what (begun | at work
+    JSON: {number, id, alias, promoted (false: it had the alias already), dependents: [{dag_id, what (begun | at work
     | waits | next start; looks: of a dry run), run_id (that was begun; else null)}], dry_run}.
     """
     from trainflow.actions.chains import promote as action
@@ -62,7 +64,7 @@ def promote(
         return 0
     already = "" if done.promoted else " already"
     is_ = "would be" if dry_run and done.promoted else "is"
-    typer.echo(f"{chain.key}: checkpoint {done.sequence} {is_} promoted to {done.alias!r}{already}")
+    typer.echo(f"{chain.key}: checkpoint {done.number} {is_} promoted to {done.alias!r}{already}")
     for each in done.dependents:
         typer.echo(f"{each.dag_id} {_BECOMES[each.what]}")
     return 0
@@ -71,7 +73,7 @@ def promote(
 def rewind(
     pipeline: str = PIPELINE,
     to: str | None = typer.Option(
-        None, "--to", metavar="SEQUENCE|ID|beginning", help="The checkpoint that becomes the head."
+        None, "--to", metavar="NUMBER|ID|@ALIAS|beginning", help="The checkpoint that becomes the head."
     ),
     before: str | None = typer.Option(
         None, "--before", metavar="DATE", help="To the newest checkpoint that has trained nothing from then on."
@@ -93,9 +95,9 @@ def rewind(
     An alias whose checkpoint is undone goes back to the checkpoint that was promoted to it before, if that stays and
     has its files; in MLflow, too.
 
-    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, checkpoints (sequence
-    numbers of what is undone, oldest first), pruned_up_to (the end of what was asked for, where its files were pruned
-    and it goes back further; else null), aliases (alias: id of the checkpoint that has it again, or null)}], dry_run}.
+    JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, checkpoints (numbers
+    of what is undone, oldest first), pruned_up_to (the end of what was asked for, where its files were pruned and it
+    goes back further; else null), aliases (alias: number of the checkpoint that has it again, or null)}], dry_run}.
     """
     from trainflow.actions.chains import rewind as action
     from trainflow.clock import SystemClock
@@ -124,11 +126,18 @@ def _show_rewound(each: RewoundChain, *, dry_run: bool) -> None:
         f"{counted(each.undone, 'checkpoint')} undone{_numbers(each.checkpoints)}"
     )
     for alias, again in each.aliases.items():
-        typer.echo(f"{alias!r} {'goes back to checkpoint ' + again if again else 'names no checkpoint any more'}")
+        typer.echo(f"{alias!r} {_moves(again, dry_run=dry_run)}")
+
+
+def _moves(again: int | None, *, dry_run: bool) -> str:
+    """What becomes of an alias."""
+    if again is None:
+        return "would name no checkpoint any more" if dry_run else "names no checkpoint any more"
+    return f"{'would go' if dry_run else 'goes'} back to checkpoint {again}"
 
 
 def _numbers(checkpoints: list[int]) -> str:
-    """The sequence numbers of what is undone, newest first as it is undone; "" for none."""
+    """The numbers of what is undone, newest first as it is undone; "" for none."""
     shown = ", ".join(str(number) for number in checkpoints[: -_NUMBERS_SHOWN - 1 : -1])
     more = len(checkpoints) - _NUMBERS_SHOWN
     return f": {shown}{f' and {more} more' if more > 0 else ''}" if shown else ""
@@ -153,7 +162,7 @@ def _say_what_was_pruned(each: RewoundChain) -> None:
 def fork(
     pipeline: str = PIPELINE,
     origin: str | None = typer.Option(
-        None, "--from", metavar="SEQUENCE|head|ID", help="The checkpoint to go on from, where one chain is forked."
+        None, "--from", metavar="NUMBER|head|ID|@ALIAS", help="The checkpoint to go on from, where one chain is forked."
     ),
     before: str | None = typer.Option(
         None,
@@ -180,7 +189,7 @@ def fork(
     by the same command. What a branch was forked from is kept for as long as it is there. `trainflow start PIPELINE
     --branch NAME` trains it.
 
-    JSON: {forked: [{chain, origin: {chain, id, sequence} (null: it begins with nothing), watermark, overrides}],
+    JSON: {forked: [{chain, origin: {chain, id, number} (null: it begins with nothing), watermark, overrides}],
     dry_run}.
     """
     from trainflow.actions.chains import fork as action
@@ -212,7 +221,7 @@ def _show_forked(plan: ForkPlan, done: ForkDone) -> None:
             typer.echo(f"{each.chain} {'would begin' if done.dry_run else 'begins'} with nothing")
             continue
         goes_on = "would go on" if done.dry_run else "goes on"
-        where = f"checkpoint {each.origin.sequence} of {each.origin.chain}"
+        where = f"checkpoint {each.origin.number} of {each.origin.chain}"
         typer.echo(f"{each.chain} {goes_on} from {where}, trained up to {text(each.watermark)}")
         if each.chain in plan.complete:
             typer.echo(
@@ -252,7 +261,7 @@ def prune(
 
     Of a pipeline with stages: in each that has a retention.
 
-    JSON: {pruned: [{pipeline, stage, branch, sequence, id, bytes}], bytes, dry_run}.
+    JSON: {pruned: [{pipeline, stage, branch, number, id, bytes}], bytes, dry_run}.
     """
     import msgspec
 
@@ -269,7 +278,7 @@ def prune(
         print_json(done)
         return 0
     rows = [msgspec.structs.asdict(each) for each in done.pruned]
-    columns = {**columns_of([chain.key for chain in chains]), "sequence": "SEQUENCE", "id": "ID", "bytes": "BYTES"}
+    columns = {**columns_of([chain.key for chain in chains]), "number": "CHECKPOINT", "id": "ID", "bytes": "BYTES"}
     print_rows(rows, columns, empty="nothing to prune")
     if rows:
         what = "would go" if dry_run else "deleted"

@@ -13,7 +13,7 @@ from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
 
 WHICH = typer.Argument(
-    HEAD, metavar="[SEQUENCE|head|ID|@ALIAS]", help="The checkpoint's number, its id, its alias, or the head."
+    HEAD, metavar="[NUMBER|head|ID|@ALIAS]", help="The checkpoint's number, its id, its alias, or the head."
 )
 
 
@@ -29,7 +29,7 @@ def path(
     The folder, where the store is on this machine: they are read-only there. Else the address; files that did not
     change since an earlier checkpoint lie with that one, so 'checkpoints export' is what brings them together.
 
-    JSON: {pipeline, stage, branch, sequence, id, path (null: the store is elsewhere), uri, elsewhere (how many of the
+    JSON: {pipeline, stage, branch, number, id, path (null: the store is elsewhere), uri, elsewhere (how many of the
     files lie with an earlier checkpoint)}.
     """
     from trainflow.insight.chains.checkpoints import checkpoint_place
@@ -58,7 +58,7 @@ def export(
 
     Every digest is checked; files that lie with an earlier checkpoint come along.
 
-    JSON: {pipeline, stage, branch, sequence, id, folder, files, bytes}.
+    JSON: {pipeline, stage, branch, number, id, folder, files, bytes}.
     """
     from trainflow.insight.chains import checkpoints
 
@@ -68,6 +68,6 @@ def export(
         print_json(done)
     else:
         typer.echo(
-            f"checkpoint {done.sequence}: {counted(done.files, 'file')}, {counted(done.bytes, 'byte')} in {done.folder}"
+            f"checkpoint {done.number}: {counted(done.files, 'file')}, {counted(done.bytes, 'byte')} in {done.folder}"
         )
     return 0

@@ -28,14 +28,13 @@ if TYPE_CHECKING:
 
     from trainflow.checkpoints.audit.lineage import ComparedScore, LineagePartition
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.checkpoints.ledger.entries import Checkpoint
-    from trainflow.insight.chains.checkpoints import CheckpointLine, DependentStage, Verification
+    from trainflow.insight.chains.checkpoints import CheckpointDetail, CheckpointLine, DependentStage, Verification
     from trainflow.insight.chains.lineage import ComparedCheckpoints
 
 checkpoints = typer.Typer(name="checkpoints", help="What a chain has committed.", no_args_is_help=True)
 
 _COLUMNS = {
-    "sequence": "SEQUENCE",
+    "number": "CHECKPOINT",
     "place": "",
     "id": "ID",
     "trained": "TRAINED UP TO",
@@ -57,7 +56,7 @@ def list_checkpoints(
 
     Oldest first; of a pipeline with stages, stage by stage.
 
-    JSON: [{pipeline, stage, branch, sequence, id, parent_id, watermark, partitions (trained from the root up to it),
+    JSON: [{pipeline, stage, branch, number, id, parent_id, watermark, partitions (trained from the root up to it),
     size, at, run_id, metrics (what the trainer returned), scores (of samples it had not seen), on_line (false: left
     behind by a rewind), head, aliases}].
     """
@@ -108,11 +107,12 @@ def show(
 
     And by whom it was trained.
 
-    JSON: its entry in the ledger, and uri: {kind, sequence, previous (digest of the entry before it), at, by, format,
-    seal (digest of this one), id, parent_id, watermark, split, artifacts, metrics, evaluation (scores of its parent on
-    its split), not_finite (metrics that have no form in JSON), params, origin (where its weights came from, if not from
-    the parent), upstream, seconds, accepted (who accepted it although gates refused it), grid (path, start and length
-    of its samples), recovered (its number in a ledger that was lost; 0: none), uri (where its files are)}.
+    JSON: its entry in the ledger, and uri: {kind, number, sequence (of the entry), previous (digest of the entry before
+    it), at, by, format, seal (digest of this one), id, parent_id, watermark, split, artifacts, metrics, evaluation
+    (scores of its parent on its split), not_finite (metrics that have no form in JSON), params, origin (where its
+    weights came from, if not from the parent), upstream, seconds, accepted (who accepted it although gates refused it),
+    grid (path, start and length of its samples), recovered (of its entry in a ledger that was lost; 0: none), uri
+    (where its files are)}.
     """
     from trainflow.insight.chains.checkpoints import checkpoint_detail
 
@@ -121,17 +121,18 @@ def show(
     if as_json:
         print_json(found.document)
     else:
-        _show(found.checkpoint, found.uri)
+        _show(found)
     return 0
 
 
-def _show(checkpoint: Checkpoint, uri: str) -> None:
+def _show(found: CheckpointDetail) -> None:
     from trainflow.samples.partitions import label
 
+    checkpoint = found.checkpoint
     split = checkpoint.split
     rows = f", {counted(split.rows, 'row')}" if split.rows is not None else ""
     facts = {
-        "checkpoint": f"{checkpoint.sequence}  {checkpoint.id}",
+        "checkpoint": f"{checkpoint.number} of {found.of}  {checkpoint.id}",
         "parent": checkpoint.parent_id or "none",
         "weights from": f"{checkpoint.origin.chain}@{checkpoint.origin.checkpoint_id}" if checkpoint.origin else "",
         "trained up to": label(checkpoint.watermark),
@@ -142,7 +143,7 @@ def _show(checkpoint: Checkpoint, uri: str) -> None:
         "params": ", ".join(f"{name}={value}" for name, value in checkpoint.params.items()),
         "committed": f"{text(checkpoint.at)}",
         "by": " ".join(filter(None, (checkpoint.by.dag_id, checkpoint.by.run_id, checkpoint.by.hostname))),
-        "files": uri,
+        "files": found.uri,
     }
     for name, value in facts.items():
         if value:
@@ -172,7 +173,7 @@ def verify(
     Of a pipeline with stages the heads of all, or with --all every kept checkpoint of each. Exit code 1 when one is
     broken.
 
-    JSON: {ok, checkpoints: [{pipeline, stage, branch, sequence, id, ok, files, bytes, problems}]}.
+    JSON: {ok, checkpoints: [{pipeline, stage, branch, number, id, ok, files, bytes, problems}]}.
     """
     from trainflow.insight.chains import checkpoints
 
@@ -191,7 +192,7 @@ def _show_verified(found: Verification, keys: list[ChainKey]) -> None:
     for each in found.checkpoints:
         outcome = "intact" if each.ok else "BROKEN"
         typer.echo(
-            f"{said_of(each.chain, keys)}checkpoint {each.sequence}  {outcome}  {counted(each.files, 'file')}, "
+            f"{said_of(each.chain, keys)}checkpoint {each.number}  {outcome}  {counted(each.files, 'file')}, "
             f"{counted(each.bytes, 'byte')}"
         )
         for problem in each.problems:
@@ -210,9 +211,9 @@ def ledger(
 
     As they are; of a pipeline with stages, ledger by ledger. Exit code 1 when one cannot be read.
 
-    JSON: [{pipeline, stage, branch, sequence, location, entry (null when it cannot be read), problem}].
+    JSON: [{pipeline, stage, branch, entry (its number), location, content (null when it cannot be read), problem}].
     """
-    from trainflow.insight.chains.checkpoints import ledger_lines
+    from trainflow.insight.chains.checkpoints import ledger_lines, numbers_by_id
 
     with open_pipeline(pipeline) as file:
         chains = file.chosen(stage, branch)
@@ -222,12 +223,13 @@ def ledger(
         print_json(lines)
     elif not lines:
         typer.echo("no entry yet")
+    numbers = numbers_by_id(lines)
     for line in [] if as_json else lines:
         named = said_of(line.chain, keys)
-        if line.entry is None:
-            typer.secho(f"{named}{line.sequence:>6}  {line.problem}", fg=typer.colors.RED)
+        if line.content is None:
+            typer.secho(f"{named}{line.entry:>6}  {line.problem}", fg=typer.colors.RED)
         else:
-            typer.echo(f"{named}{line.sequence:>6}  {text(line.entry.at)}  {sentence(line.entry)}")
+            typer.echo(f"{named}{line.entry:>6}  {text(line.content.at)}  {sentence(line.content, numbers)}")
     return EXIT_FAILED if any(line.problem for line in lines) else 0
 
 
@@ -271,7 +273,7 @@ def dependents(
 
 
 _SHOWN = 20
-SIDE = "A branch (its head), a checkpoint's number or id, or BRANCH@NUMBER."
+SIDE = "A branch (its head), a checkpoint's number, id or @ALIAS, or BRANCH@NUMBER."
 
 
 def _say_forgotten(stage: DependentStage, *, dry_run: bool) -> None:
@@ -295,11 +297,11 @@ def compare(
     evaluated, the trainer's own. Rows of one side alone are shown from where the two parted. A branch that has no
     checkpoint of its own yet is compared by the one it was forked from.
 
-    JSON: {a: {chain, id, sequence, watermark, partitions, forked_from (the chain the checkpoint lies in, where the
+    JSON: {a: {chain, id, number, watermark, partitions, forked_from (the chain the checkpoint lies in, where the
     branch has none yet; else null)}, b (as a), measured (evaluation | training), scores:
     [{watermark, a, b}] (null: none there), parted_at (the end of what both learnt from the same checkpoints, or null),
     common, only_a, only_b (partitions: {start, end, fingerprint, rows, chain,
-    checkpoint_id, sequence, run_id, at, filled}), changed: [{a, b}]}.
+    checkpoint_id, number, run_id, at, filled}), changed: [{a, b}]}.
     """
     from trainflow.insight.chains.lineage import compare as compare_checkpoints
 
@@ -314,7 +316,7 @@ def compare(
 
 def _show_compared(found: ComparedCheckpoints) -> None:
     for name, side in (("A", found.a), ("B", found.b)):
-        which = f"checkpoint {side.sequence}"
+        which = f"checkpoint {side.number}"
         if side.forked_from:
             which = f"no checkpoint of its own yet: {which} of {side.forked_from}, from which it was forked"
         upto = text(side.watermark)
@@ -359,7 +361,7 @@ def _show_partitions(what: str, partitions: list[LineagePartition]) -> None:
         return
     typer.echo(f"{what}: {counted(len(partitions), 'partition')}")
     for each in partitions[:_SHOWN]:
-        where = f"checkpoint {each.sequence} of {each.chain}"
+        where = f"checkpoint {each.number} of {each.chain}"
         typer.echo(f"  {text(each.start)} to {text(each.end)}  {where}  {each.run_id}")
     if len(partitions) > _SHOWN:
         typer.echo(f"  … and {len(partitions) - _SHOWN} more (--json shows all)")

@@ -44,7 +44,7 @@ def plan(
     A stage that starts from another one goes as far as that one has come. Exit codes: 0, 1 when a run would fail (the
     gap policy or a check refuses a partition, the samples are not those that the chain was trained on), 2 wrong input.
 
-    JSON: {chains: [{pipeline, stage, branch, head_sequence, watermark, runs: [{number, start, end, partitions, rows,
+    JSON: {chains: [{pipeline, stage, branch, head_number, watermark, runs: [{number, start, end, partitions, rows,
     bytes, holes: [{start, end, reason}], estimated_seconds}], outcome (caught_up | waiting | more | stopped), reason,
     partitions, rows, bytes, estimated_seconds, finish_at, never_catches_up, holes_arrived, stopped}]}; of one chain
     the keys also stand at the top. Estimates come from how long the runs of the newest checkpoints took, and are null
@@ -68,7 +68,7 @@ def _show(made: ChainPlan) -> None:
     from trainflow.samples.partitions import label
 
     watermark = made.watermark
-    stands = f"checkpoint {made.head_sequence}" if made.head_sequence else "no checkpoint yet"
+    stands = f"checkpoint {made.head_number}" if made.head_number else "no checkpoint yet"
     typer.echo(f"{made.chain}: {stands}{f', trained up to {label(watermark)}' if watermark else ''}")
     if made.stopped:
         typer.secho(

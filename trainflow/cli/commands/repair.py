@@ -63,7 +63,7 @@ def repair(
 
     JSON: {pipeline, stage, branch, dry_run, repairs: [{number, start, end, partitions, rows, bytes, estimated_seconds}]
     (what was found to be repaired), repaired (partitions that are trained now), holes (partitions still stepped over),
-    head_sequence, watermark}. With --accept-loss: {chain, whole, restored (numbers of entries), recovered (ids), first,
+    head_number, watermark}. With --accept-loss: {chain, whole, restored (numbers of entries), recovered (ids), first,
     last (of the entries that are lost; null: none), untied (numbers), lost ([{id, evidence}]), head_id, watermark
     (after it), entry (the number of the one that accepts it; null: not done, or not needed)}.
     """
@@ -241,7 +241,7 @@ def regrid(
 
     JSON: {pipeline, stage, branch, dry_run, old, new (each {path, start, length}; null: nothing to record), at (the end
     of the chain, from which on the new grid holds), same, other, gone (of a table with another path: how many trained
-    partitions have the same content there, have another, are not there), hole ({start, end, reason} or null), sequence
+    partitions have the same content there, have another, are not there), hole ({start, end, reason} or null), entry
     (of the entry; null: none was written)}.
     """
     from trainflow.actions.chains import regrid as action
@@ -268,7 +268,7 @@ def _regridded(plan: RegridPlan, done: RegridDone) -> str:
     if found is None:
         return f"{chain.key}: the samples are those that it was trained on, or differ in nothing that matters"
     change, compared = found.change, found.compared
-    verb = "goes on" if done.sequence is not None else "would go on"
+    verb = "goes on" if done.entry is not None else "would go on"
     said = f"{chain.key} {verb} at {label(change.edge)} with {change.new}; until then it was {change.old}"
     if compared is not None:
         said += (

@@ -124,7 +124,7 @@ def show(
     """Show what a partition holds, and who was trained on it.
 
     JSON: {start, end, state, reason, ok, problems, files: [{path, size_bytes, rows, fingerprint, row_groups, hint}],
-    rows, bytes, fingerprint, trained_by: {checkpoint_id, sequence, at, fingerprint, start, end, hint} or null,
+    rows, bytes, fingerprint, trained_by: {checkpoint_id, number, at, fingerprint, start, end, hint} or null,
     republished}.
     """
     report = _report(pipeline, partition, overrides, stage, branch)
@@ -176,6 +176,6 @@ def _show(report: PartitionReport) -> None:
     if trained is None:
         typer.echo("  not trained")
         return
-    typer.echo(f"  trained by checkpoint {trained.sequence} ({trained.checkpoint_id}) at {text(trained.at)}")
+    typer.echo(f"  trained by checkpoint {trained.number} ({trained.checkpoint_id}) at {text(trained.at)}")
     if report.republished:
         typer.secho("  published again since: it was trained with other content", fg=typer.colors.YELLOW)

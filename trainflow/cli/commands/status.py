@@ -38,7 +38,7 @@ def status(
     Its head, its lag, what runs and what failed last.
 
     JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, refused, refused_reason,
-    pipelines: [{dag_id, path, pipeline, stage, branch, known, head_sequence, head_id, watermark, lag, lag_is_more,
+    pipelines: [{dag_id, path, pipeline, stage, branch, known, head_number, head_id, watermark, lag, lag_is_more,
     problem, paused, drained, missing_since, import_problem, run: {run_id, number, state, started_at, task_id,
     task_state, progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure:
     {run_id, task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
@@ -94,7 +94,7 @@ def _show(found: ProjectStatus) -> None:
     rows = [
         {
             "dag_id": line.dag_id,
-            "head": line.head_sequence or "none",
+            "head": line.head_number or "none",
             "trained": label(line.watermark) if line.watermark else "",
             "behind": _behind(line),
             "now": _now(line, alive=engine.alive),
@@ -123,7 +123,7 @@ def _behind(line: PipelineStatus) -> str:
     if line.lag is None:
         return "?" if line.problem else ""
     if not line.lag:
-        return "0" if line.head_sequence else ""
+        return "0" if line.head_number else ""
     return f"{line.lag:,}{'+' if line.lag_is_more else ''} ({duration(line.lag_seconds)})"
 
 

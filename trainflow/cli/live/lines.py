@@ -68,7 +68,7 @@ def run_line(run: RunLine, view: ProgressView) -> str:
     if run.checkpoint is None:
         return "; ".join(filter(None, (f"{run.dag_id} #{run.number}: {run.note or run.state}", run.late, _beside(run))))
     parts = [
-        f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['sequence']}",
+        f"{run.dag_id} #{run.number}: checkpoint {run.checkpoint['number']}",
         f"{day(run.start)} … {day(run.end)}",
         _amount(run),
         " ".join(f"{name} {number(value)}" for name, value in shown_metrics(run.metrics)[:3]),

@@ -162,10 +162,10 @@ def _head_in_words(reached: ChainStatus) -> str:
 
     if reached.problem is not None:
         return f"its ledger cannot be read now: {reached.problem}"
-    if not reached.head_sequence:
+    if not reached.head_number:
         return "nothing is committed yet"
     trained = f", trained up to {day(reached.watermark)}" if reached.watermark else ""
-    return f"the head is checkpoint {reached.head_sequence}{trained}"
+    return f"the head is checkpoint {reached.head_number}{trained}"
 
 
 def _look_again_in(views: Iterable[ProgressView]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from trainflow.humanize import counted
@@ -10,21 +11,19 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Checkpoint, Fork, LedgerEntry
 
 
-def sentence(entry: LedgerEntry) -> str:
-    """The line of `trainflow checkpoints ledger`, without its number and time."""
+def sentence(entry: LedgerEntry, numbers: Mapping[str, int]) -> str:
+    """The line of `trainflow checkpoints ledger`, without its number and time. `numbers`: those of the checkpoints in
+    the ledger, by id."""
     from trainflow.checkpoints.ledger import entries
     from trainflow.samples.partitions import label
 
     match entry:
         case entries.HoleFilled():
-            return f"hole filled {entry.id}  {_trained(entry)}"
+            return f"checkpoint {entry.number}  {entry.id}  hole filled: {_trained(entry)}"
         case entries.Checkpoint():
-            return f"checkpoint {entry.id}  {_trained(entry)}"
+            return f"checkpoint {entry.number}  {entry.id}  {_trained(entry)}"
         case entries.Prune():
-            return (
-                f"prune {counted(len(entry.checkpoint_ids), 'checkpoint')} ({entry.reason}): "
-                f"{', '.join(entry.checkpoint_ids)}"
-            )
+            return f"prune {_named(entry.checkpoint_ids, numbers)}{_reason(entry.reason)}"
         case entries.Skip():
             return f"skip {label(entry.start)} to {label(entry.end)}{_reason(entry.reason)}"
         case entries.Stop():
@@ -40,16 +39,23 @@ def sentence(entry: LedgerEntry) -> str:
             lost = f"loss of entries {entry.first} to {entry.last} accepted by {_author(entry)}"
             return f"{lost}{gone}{_reason(entry.reason)}"
         case entries.Promotion():
-            return f"promotion of {entry.checkpoint_id} to {entry.alias}{_reason(entry.reason)}"
+            return f"promotion of {_named([entry.checkpoint_id], numbers)} to {entry.alias}{_reason(entry.reason)}"
         case entries.Fork():
-            return f"fork of {entry.origin.chain}@{entry.origin.checkpoint_id} at {label(entry.watermark)}{_set(entry)}"
+            where = f"{entry.origin.chain}@{entry.number or entry.origin.checkpoint_id}"
+            return f"fork of {where} at {label(entry.watermark)}{_set(entry)}"
         case entries.Adoption():
             return (
                 f"adoption of {entry.uri}, trained up to {label(entry.watermark)}, {counted(len(entry.files), 'file')}"
             )
         case entries.Rewind():
             cause = f" by {entry.cause}" if entry.cause else ""
-            return f"rewind{cause} to {entry.to_checkpoint_id or 'before the first checkpoint'}{_reason(entry.reason)}"
+            to = _named([entry.to_checkpoint_id], numbers) if entry.to_checkpoint_id else "before the first checkpoint"
+            return f"rewind{cause} to {to}{_reason(entry.reason)}"
+
+
+def _named(checkpoint_ids: Iterable[str], numbers: Mapping[str, int]) -> str:
+    names = [str(numbers.get(each, each)) for each in checkpoint_ids]
+    return f"checkpoint{'s' if len(names) > 1 else ''} {', '.join(names)}"
 
 
 def _trained(entry: Checkpoint) -> str:

@@ -42,7 +42,7 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A chain now. `problem`: why the ledger or the samples could not be read."""
 
     #: 0: nothing is committed yet
-    head_sequence: int | None = 0
+    head_number: int | None = 0
     head_id: str | None = None
     watermark: datetime | None = None
     #: partitions that are ready and not trained; None: not known
@@ -121,7 +121,7 @@ def chain_status_of(ledger: Ledger, samples: Samples | None, root: Path, now: da
     except TrainflowError as error:
         return ChainStatus(problem=str(error))
     known = ChainStatus(
-        head_sequence=state.head_sequence,
+        head_number=state.head_number,
         head_id=state.head.id if state.head else None,
         watermark=state.watermark,
         stopped=state.stopped.reasons if state.stopped else [],

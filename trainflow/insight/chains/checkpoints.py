@@ -4,7 +4,7 @@ pipelines build on them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
 from trainflow.checkpoints.ledger.entry_format import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.numbers import last_number, with_numbers
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import declared_dependents, still_needed
 from trainflow.checkpoints.verified_artifacts import download, verify_many
@@ -28,7 +29,7 @@ class CheckpointLine(OfChain, frozen=True, kw_only=True):
     """A checkpoint whose files are kept. `partitions`: trained from the root up to it; `size` in bytes; `metrics`: what
     the trainer returned; `scores`: of samples it had not seen; `on_line`: false where a rewind left it behind."""
 
-    sequence: int
+    number: int
     id: str
     parent_id: str | None
     watermark: datetime
@@ -46,7 +47,7 @@ class CheckpointLine(OfChain, frozen=True, kw_only=True):
 class VerifiedCheckpoint(OfChain, frozen=True, kw_only=True):
     """A checkpoint whose files were read. `problems`: what is not as it was committed."""
 
-    sequence: int
+    number: int
     id: str
     ok: bool
     files: int
@@ -62,11 +63,12 @@ class Verification(msgspec.Struct, frozen=True):
 
 
 class LedgerLine(OfChain, frozen=True, kw_only=True):
-    """An entry as it lies in the store; `entry` is None where it cannot be read, and `problem` says why."""
+    """An entry as it lies in the store. `entry`: its number; `content` is None where it cannot be read, and `problem`
+    says why."""
 
-    sequence: int
+    entry: int
     location: str
-    entry: LedgerEntry | None
+    content: LedgerEntry | None
     problem: str | None
 
 
@@ -77,7 +79,7 @@ def checkpoints_of(chains: Sequence[PipelineChain]) -> list[CheckpointLine]:
 
 
 def _line(ledger: Ledger, summary: CheckpointSummary, state: ChainState) -> CheckpointLine:
-    names = ("sequence", "id", "parent_id", "watermark", "partitions", "size", "at", "run_id", "metrics", "scores")
+    names = ("number", "id", "parent_id", "watermark", "partitions", "size", "at", "run_id", "metrics", "scores")
     return CheckpointLine(
         **ledger.chain.names,
         **{name: getattr(summary, name) for name in names},
@@ -88,10 +90,11 @@ def _line(ledger: Ledger, summary: CheckpointSummary, state: ChainState) -> Chec
 
 
 class CheckpointDetail(msgspec.Struct, frozen=True):
-    """One checkpoint as its ledger entry says. `uri`: where its files are."""
+    """One checkpoint as its ledger entry says. `uri`: where its files are; `of`: the newest number of the chain."""
 
     checkpoint: Checkpoint
     uri: str
+    of: int
 
     @property
     def document(self) -> dict[str, Any]:
@@ -103,7 +106,7 @@ def checkpoint_detail(chain: PipelineChain, which: str) -> CheckpointDetail:
     """The checkpoint of a number, an id, or the head. Raises InputError, CheckpointNotFound, LedgerCorrupt."""
     ledger = chain.ledger()
     checkpoint = checkpoint_named(ledger, which)
-    return CheckpointDetail(checkpoint, ledger.store.uri(checkpoint.artifacts.path))
+    return CheckpointDetail(checkpoint, ledger.store.uri(checkpoint.artifacts.path), ledger.state().last_number)
 
 
 class CheckpointFile(NamedTuple):
@@ -125,14 +128,14 @@ def checkpoint_file(chain: PipelineChain, which: str, name: str) -> CheckpointFi
             parts = ledger.store.chunks(checkpoint.artifacts.place(file))
             return CheckpointFile(file.path, file.size, file.sha256, parts)
     hint = did_you_mean(name, [file.path for file in checkpoint.artifacts.files])
-    raise NotFound(f"checkpoint {checkpoint.sequence} of {ledger.chain} has no file '{name}'{hint}")
+    raise NotFound(f"checkpoint {checkpoint.number} of {ledger.chain} has no file '{name}'{hint}")
 
 
 class CheckpointPlace(OfChain, frozen=True, kw_only=True):
     """Where the files of a checkpoint are. `path`: the folder on this machine; None: the store is elsewhere; `uri`:
     the same for people. `elsewhere`: files of it that lie with an earlier checkpoint, and are not in the folder."""
 
-    sequence: int
+    number: int
     id: str
     path: str | None
     uri: str
@@ -146,7 +149,7 @@ def checkpoint_place(chain: PipelineChain, which: str) -> CheckpointPlace:
     path = ledger.store.local_path(checkpoint.artifacts.path)
     return CheckpointPlace(
         **ledger.chain.names,
-        sequence=checkpoint.sequence,
+        number=checkpoint.number,
         id=checkpoint.id,
         path=None if path is None else str(path),
         uri=ledger.store.uri(checkpoint.artifacts.path),
@@ -157,7 +160,7 @@ def checkpoint_place(chain: PipelineChain, which: str) -> CheckpointPlace:
 class Export(OfChain, frozen=True, kw_only=True):
     """A checkpoint of which all files were copied to a folder."""
 
-    sequence: int
+    number: int
     id: str
     folder: str
     files: int
@@ -176,7 +179,7 @@ def export(chain: PipelineChain, which: str, folder: Path) -> Export:
     download(ledger.store, checkpoint, folder)
     return Export(
         **ledger.chain.names,
-        sequence=checkpoint.sequence,
+        number=checkpoint.number,
         id=checkpoint.id,
         folder=str(folder),
         files=len(checkpoint.artifacts.files),
@@ -204,7 +207,7 @@ def _verified(ledger: Ledger, checkpoints: list[Checkpoint]) -> list[VerifiedChe
     return [
         VerifiedCheckpoint(
             **ledger.chain.names,
-            sequence=checkpoint.sequence,
+            number=checkpoint.number,
             id=checkpoint.id,
             ok=not problems,
             files=len(checkpoint.artifacts.files),
@@ -221,7 +224,7 @@ def ledger_lines(chains: Sequence[PipelineChain]) -> list[LedgerLine]:
 
 
 def _lines(ledger: Ledger) -> list[LedgerLine]:
-    found = []
+    found, newest = [], 0
     for file in ledger.store.files(ledger.chain.ledger):
         name = file.path.rpartition("/")[2].removesuffix(".json")
         if not name.isdecimal():
@@ -229,13 +232,19 @@ def _lines(ledger: Ledger) -> list[LedgerLine]:
         location = ledger.store.uri(file.path)
         entry, problem = None, None
         try:
-            entry = decode_entry(ledger.store.read(file.path), location=location)
+            [entry] = with_numbers([decode_entry(ledger.store.read(file.path), location=location)], newest)
+            newest = last_number(newest, entry)
         except LedgerCorrupt as error:
             problem = str(error)
         found.append(
-            LedgerLine(**ledger.chain.names, sequence=int(name), location=location, entry=entry, problem=problem)
+            LedgerLine(**ledger.chain.names, entry=int(name), location=location, content=entry, problem=problem)
         )
     return found
+
+
+def numbers_by_id(lines: Iterable[LedgerLine]) -> dict[str, int]:
+    """What people call the checkpoints that were committed by these entries."""
+    return {each.content.id: each.content.number for each in lines if isinstance(each.content, Checkpoint)}
 
 
 class DependentStage(msgspec.Struct, frozen=True):

@@ -5,7 +5,9 @@ Read once from the first entry, and from then on only what is new: fit for a pro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -26,15 +28,19 @@ from trainflow.checkpoints.ledger.entries import (
     Stop,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.numbers import last_number, numbered
 from trainflow.errors import LedgerCorrupt
 from trainflow.samples.partitions import label
+
+#: so many numbers of checkpoints are told one by one
+_FEW = 5
 
 
 class CheckpointEvent(msgspec.Struct, gc=False):
     """A checkpoint that was committed. `scores`: of its split by its parent, before it was trained on; `metrics`: what
     the trainer returned. `on_line`: no rewind left it behind; `pruned`: its files are gone."""
 
-    sequence: int
+    number: int
     id: str
     parent_id: str | None
     start: datetime
@@ -59,15 +65,18 @@ class CheckpointEvent(msgspec.Struct, gc=False):
 
 
 class ChainEvent(msgspec.Struct, frozen=True):
-    """An entry of another kind. `watermark`: where it was, or went to, in time."""
+    """An entry of another kind. `entry`: its number in the ledger; `watermark`: where it was, or went to, in time."""
 
-    sequence: int
+    entry: int
     kind: str
     at: datetime
     watermark: datetime | None
     sentence: str
     person: str = ""
     checkpoint_id: str | None = None
+    #: of a prune: whose files are gone, and why
+    pruned: tuple[int, ...] = ()
+    reason: str = ""
 
 
 class ChainHistory:
@@ -77,6 +86,8 @@ class ChainHistory:
         self.checkpoints: list[CheckpointEvent] = []
         self.events: list[ChainEvent] = []
         self.sequence = 0
+        #: the highest number that a checkpoint has or had
+        self.last_number = 0
         #: alias → checkpoint that has it
         self.aliases: dict[str, str] = {}
         self._by_id: dict[str, CheckpointEvent] = {}
@@ -93,9 +104,10 @@ class ChainHistory:
         """Take the next entry. Raises LedgerCorrupt where it is another one."""
         if entry.sequence != self.sequence + 1:
             raise LedgerCorrupt(f"ledger entry {self.sequence + 1} is missing before {entry.sequence}", location="")
+        before, self.last_number = self.last_number, last_number(self.last_number, entry)
         self.sequence = entry.sequence
         if isinstance(entry, Checkpoint):
-            self._add(entry)
+            self._add(numbered(entry, before))
             return
         if isinstance(entry, Rewind):
             self._rewind(entry)
@@ -125,10 +137,10 @@ class ChainHistory:
         return list(names)
 
     def find(self, which: str) -> CheckpointEvent | None:
-        """The checkpoint of an id, or of a number in the ledger."""
+        """The checkpoint of an id, or of a number."""
         found = self._by_id.get(which)
         if found is None and which.isdecimal():
-            found = next((each for each in self.checkpoints if each.sequence == int(which)), None)
+            found = next((each for each in self.checkpoints if each.number == int(which)), None)
         return found
 
     def aliases_of(self, checkpoint_id: str) -> list[str]:
@@ -137,7 +149,7 @@ class ChainHistory:
 
     def _add(self, entry: Checkpoint) -> None:
         made = CheckpointEvent(
-            sequence=entry.sequence,
+            number=entry.number,
             id=entry.id,
             parent_id=entry.parent_id,
             start=entry.split.start,
@@ -160,9 +172,9 @@ class ChainHistory:
 
     def _rewind(self, entry: Rewind) -> None:
         target = self._by_id.get(entry.to_checkpoint_id or "")
-        last = target.sequence if target else 0
+        last = target.number if target else 0
         for each in self.checkpoints:
-            if each.sequence > last:
+            if each.number > last:
                 each.on_line = False
         staying = {each.id for each in self.checkpoints if each.on_line}
         self.aliases = {alias: name for alias, name in self.aliases.items() if name in staying} | entry.promoted
@@ -178,7 +190,11 @@ class ChainHistory:
             sentence,
             entry.by.person,
             checkpoint_id,
+            *((self._numbers(entry), entry.reason) if isinstance(entry, Prune) else ()),
         )
+
+    def _numbers(self, entry: Prune) -> tuple[int, ...]:
+        return tuple(sorted(self._by_id[each].number for each in entry.checkpoint_ids if each in self._by_id))
 
     def _described(self, entry: LedgerEntry) -> tuple[str, datetime | None, str | None]:
         here = self._head.watermark if self._head else self._start
@@ -186,7 +202,7 @@ class ChainHistory:
             case Promotion():
                 return self._promoted(entry)
             case Rewind():
-                to = f"checkpoint {self._head.sequence}" if self._head else "before the first checkpoint"
+                to = f"checkpoint {self._head.number}" if self._head else "before the first checkpoint"
                 return _because(f"rewound to {to}", entry.reason or entry.cause), here, entry.to_checkpoint_id
             case Skip():
                 what = f"left out {label(entry.start)} to {label(entry.end)}"
@@ -196,13 +212,14 @@ class ChainHistory:
             case Resume():
                 return _because("went on after a stop", entry.reason), here, None
             case Fork():
-                return f"forked from {entry.origin.chain}", entry.watermark, entry.origin.checkpoint_id
+                which = f"checkpoint {entry.number} of " if entry.number else ""
+                return f"forked from {which}{entry.origin.chain}", entry.watermark, entry.origin.checkpoint_id
             case Adoption():
                 return f"adopted {entry.uri}", entry.watermark, None
             case Regrid():
                 return _because("the grid of the samples was changed", entry.reason), entry.watermark, None
             case Prune():
-                return _because(f"pruned the files of {len(entry.checkpoint_ids)}", entry.reason), here, None
+                return _pruned(self._numbers(entry), entry.reason), here, None
             case Loss():
                 what = f"the loss of entries {entry.first} to {entry.last} was accepted"
                 return _because(what, entry.reason), here, None
@@ -210,9 +227,33 @@ class ChainHistory:
 
     def _promoted(self, entry: Promotion) -> tuple[str, datetime | None, str | None]:
         found: Any = self._by_id.get(entry.checkpoint_id)
-        which = f"checkpoint {found.sequence}" if found else "a checkpoint"
+        which = f"checkpoint {found.number}" if found else "a checkpoint"
         sentence = _because(f"promoted {which} to {entry.alias}", entry.reason)
         return sentence, found.watermark if found else None, entry.checkpoint_id
+
+
+def told(events: Sequence[ChainEvent]) -> list[ChainEvent]:
+    """Events as people are told of them: prunes that follow each other, by the same person or by runs and for the same
+    reason, are one, the newest."""
+    return [_as_one(list(group)) for _, group in groupby(events, _group)]
+
+
+def _group(event: ChainEvent) -> tuple[object, ...]:
+    return ("prune", event.person, event.reason) if event.pruned else (event.entry,)
+
+
+def _as_one(events: list[ChainEvent]) -> ChainEvent:
+    newest = events[-1]
+    if len(events) == 1:
+        return newest
+    pruned = tuple(sorted({number for each in events for number in each.pruned}))
+    return msgspec.structs.replace(newest, pruned=pruned, sentence=_pruned(pruned, newest.reason))
+
+
+def _pruned(numbers: Sequence[int], reason: str) -> str:
+    few = ", ".join(map(str, numbers)) if len(numbers) <= _FEW else f"{numbers[0]} to {numbers[-1]}"
+    which = f"checkpoint {few}" if len(numbers) == 1 else f"{len(numbers)} checkpoints ({few})"
+    return _because(f"deleted the files of {which}", reason)
 
 
 def _because(what: str, reason: str) -> str:

@@ -22,7 +22,7 @@ class CheckpointLineage(msgspec.Struct, frozen=True, kw_only=True):
 
     chain: str
     id: str
-    sequence: int
+    number: int
     watermark: datetime
     began_with: str | None
     rows: int | None
@@ -30,15 +30,15 @@ class CheckpointLineage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lineage(chain: PipelineChain, which: str) -> CheckpointLineage:
-    """The lineage of a checkpoint by its number, its id or `head`, be it pruned or rewound. Raises InputError,
-    LedgerCorrupt, StoreFailure."""
+    """The lineage of a checkpoint by its number, its id, an alias or `head`, be it pruned or rewound. Raises
+    InputError, LedgerCorrupt, StoreFailure."""
     ledger = chain.ledger()
     checkpoint = checkpoint_ever(ledger, which, list(ledger.entries()))
     found = lineage_of(CheckpointRef(ledger.chain, checkpoint.id), lambda key: list(chain.ledger(key).entries()))
     return CheckpointLineage(
         chain=str(ledger.chain),
         id=checkpoint.id,
-        sequence=checkpoint.sequence,
+        number=checkpoint.number,
         watermark=checkpoint.watermark,
         began_with=found.began_with or None,
         rows=found.rows,
@@ -52,7 +52,7 @@ class ComparedCheckpoint(msgspec.Struct, frozen=True):
 
     chain: str
     id: str
-    sequence: int
+    number: int
     watermark: datetime
     partitions: int
     forked_from: str | None
@@ -66,7 +66,7 @@ class ComparedCheckpoints(Comparison, frozen=True, kw_only=True):
 
 
 def compare(chain: PipelineChain, a: str, b: str) -> ComparedCheckpoints:
-    """Compare two sides, each a branch (its head), a checkpoint's number or id, or BRANCH@NUMBER.
+    """Compare two sides, each a branch (its head), a checkpoint's number, id or @ALIAS, or BRANCH@NUMBER.
 
     Raises InputError, LedgerCorrupt, StoreFailure.
     """
@@ -106,7 +106,7 @@ def _side(chain: PipelineChain, which: str, entries_of: _Entries) -> _Side:
     branch, at, number = which.partition("@")
     if which in branches:
         branch, number = which, HEAD
-    elif not at:
+    elif not at or not branch:
         branch, number = own.branch, which
     key = ChainKey(own.pipeline, own.stage, branch)
     start = chain.ledger(key).state().start if number == HEAD else None
@@ -133,7 +133,7 @@ def _described(side: _Side) -> ComparedCheckpoint:
     return ComparedCheckpoint(
         str(side.chain),
         side.checkpoint.id,
-        side.checkpoint.sequence,
+        side.checkpoint.number,
         side.checkpoint.watermark,
         len(side.lineage.partitions),
         str(side.forked_from) if side.forked_from else None,

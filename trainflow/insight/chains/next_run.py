@@ -97,7 +97,7 @@ def _next_run(chain: ChainDocument, ledger: Ledger, state: ChainState, init: Ini
         watermark=choice.candidates[-1].watermark if forked else state.watermark,
         edge=skipped_to,
         bounds=tuple(each.watermark for each in choice.candidates) if choice.bounded else (),
-        pin={**msgspec.to_builtins(init.chain), "id": choice.last.id, "sequence": choice.last.sequence},
+        pin={**msgspec.to_builtins(init.chain), "id": choice.last.id, "number": choice.last.number},
         pinned_run=found.run_id if found else None,
     )
 

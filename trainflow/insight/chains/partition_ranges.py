@@ -90,10 +90,10 @@ class PartitionMark(msgspec.Struct, frozen=True):
 
 class PartitionRanges(OfChain, frozen=True, kw_only=True):
     """The partitions of a chain. Number `n` is the one that starts `n` times `length` after `first`; there are `count`,
-    as far as time has come or anything is known. `sequence`: of the newest entry of the ledger. `ranges` are in order
+    as far as time has come or anything is known. `entries`: how many the ledger has. `ranges` are in order
     and do not overlap."""
 
-    sequence: int
+    entries: int
     head: int
     watermark: datetime | None
     first: datetime
@@ -107,7 +107,7 @@ class CheckpointBorder(NamedTuple):
     """A checkpoint of the line, whose newest partition is `place`; the next one begins behind it."""
 
     place: int
-    sequence: int
+    number: int
     size: int
 
 
@@ -125,8 +125,8 @@ def partition_ranges(ledger: Ledger, samples: Samples, now: datetime, seen: Seen
     found = list(painted(layer for layer in layers if layer is not None))
     return PartitionRanges(
         **ledger.chain.names,
-        sequence=state.sequence,
-        head=state.head_sequence,
+        entries=state.sequence,
+        head=state.head_number,
         watermark=state.watermark,
         first=origin(samples),
         length=length_label(samples),
@@ -152,9 +152,9 @@ def _marks(ledger: Ledger, state: ChainState, samples: Samples) -> list[Partitio
     for alias, checkpoint_id in sorted(state.promoted.items()):
         promoted = state.recently(checkpoint_id) or ledger.find(checkpoint_id)
         if promoted is not None:
-            found.append(at(promoted.watermark, "promoted", alias, promoted.sequence))
+            found.append(at(promoted.watermark, "promoted", alias, promoted.number))
     if state.head is not None:
-        found.append(at(state.head.watermark, "head", "", state.head.sequence))
+        found.append(at(state.head.watermark, "head", "", state.head.number))
     return found
 
 
@@ -166,7 +166,7 @@ def checkpoint_borders(ledger: Ledger, samples: Samples, first: int, end: int) -
         place = place_of(samples, each.watermark) - 1
         # a filled hole has the watermark of its parent: the order of the line is not that of time alone
         if each.on_line and first <= place < end:
-            found.append(CheckpointBorder(place, each.sequence, each.size))
+            found.append(CheckpointBorder(place, each.number, each.size))
         elif place < first:
             break
     return found[::-1]

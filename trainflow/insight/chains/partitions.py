@@ -124,7 +124,7 @@ def _merged(found: InventoryLine, trained: TrainedBy | None) -> PartitionLine:
     if trained is None:
         return line
     reason = "" if found.state == Readiness.READY else f"now {found.state.replace('_', ' ')}"
-    return msgspec.structs.replace(line, state=TRAINED, reason=reason, checkpoint=trained.sequence)
+    return msgspec.structs.replace(line, state=TRAINED, reason=reason, checkpoint=trained.number)
 
 
 def ranges(lines: Iterable[PartitionLine]) -> list[PartitionRange]:

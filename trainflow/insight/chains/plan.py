@@ -64,7 +64,7 @@ class ChainPlan(OfChain, frozen=True, kw_only=True):
     partitions that were stepped over and are there now; `stopped`: what gates have against the checkpoint that they
     refused."""
 
-    head_sequence: int
+    head_number: int
     watermark: datetime | None
     stopped: list[str]
     finish_at: datetime | None = None
@@ -127,7 +127,7 @@ def _described(ledger: Ledger, watermark: datetime | None, made: Plan, **prospec
     state = ledger.state()
     return ChainPlan(
         **ledger.chain.names,
-        head_sequence=state.head_sequence,
+        head_number=state.head_number,
         watermark=watermark,
         stopped=state.stopped.reasons if state.stopped else [],
         **prospects,

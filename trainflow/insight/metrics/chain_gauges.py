@@ -212,7 +212,7 @@ def _families(watched: dict[str, _WatchedChain]) -> list[MetricFamily]:
 
 _GAUGES = {
     "chain_watermark_timestamp_seconds": "The exclusive end of what the chain was trained on.",
-    "chain_head_sequence": "The head's number in the ledger; 0: nothing is committed.",
+    "chain_head_number": "The number of the head; 0: nothing is committed.",
     "chain_checkpoints": "Checkpoints of the line, from the first to the head.",
     "chain_partitions": "Partitions trained, from the first to the head.",
     "chain_rewinds": "Rewinds so far.",
@@ -249,7 +249,7 @@ def _values(each: _WatchedChain) -> dict[str, float | None]:
     return {
         **problem,
         "chain_watermark_timestamp_seconds": state.watermark.timestamp() if state.watermark else None,
-        "chain_head_sequence": state.head_sequence,
+        "chain_head_number": state.head_number,
         "chain_partitions": _trained(state),
         "chain_rewinds": state.generation,
         "chain_holes": holes_of(state, each.samples) if each.samples is not None else None,

@@ -76,7 +76,7 @@ def sentence_about(found: Sequence[Republication]) -> str:
     first = found[0]
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
     verb = "were" if more else "was"
-    trained = f"checkpoint {first.sequence} was trained on it" if not more else "they were trained on"
+    trained = f"checkpoint {first.number} was trained on it" if not more else "they were trained on"
     return f"partition {label(first.start)}{more} {verb} published again after {trained}"
 
 
@@ -85,7 +85,7 @@ def _notice(chain: ChainKey, found: Sequence[Republication], sentence: str, ti: 
     from trainflow.messages.notice import Event, Notice
 
     partitions = [
-        {"start": label(each.start), "trained": each.trained, "found": each.found, "checkpoint": each.sequence}
+        {"start": label(each.start), "trained": each.trained, "found": each.found, "checkpoint": each.number}
         for each in found
     ]
     return Notice(

@@ -19,8 +19,8 @@ from trainflow.samples.splits.split_content import Hole
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The head of a chain when the run began. While nothing is committed, `id`, `watermark` and `uri` are None and
-    `sequence` is 0."""
+    """The head of a chain when the run began. While nothing is committed, `id`, `watermark` and `uri` are None, and
+    `number` and `entry` are 0."""
 
     pipeline: str
     stage: str
@@ -28,8 +28,8 @@ class Head(msgspec.Struct, frozen=True):
     #: as the pipeline names it: a URL, or a path relative to the project
     store: str
     id: str | None
-    #: the checkpoint's number in the ledger
-    sequence: int
+    #: what people call the checkpoint: 1, 2, 3 …
+    number: int
     watermark: datetime | None
     uri: str | None = None
     metrics: dict[str, float] = msgspec.field(default_factory=dict)
@@ -51,7 +51,9 @@ class Head(msgspec.Struct, frozen=True):
     bounded: bool = False
     #: the stage triggers itself again while its watermark is before this (None: always)
     retrigger_before: datetime | None = None
-    #: of the head's ledger entry: what follows reads that, and looks at the chain only where it adds to it
+    #: number of the head's ledger entry
+    entry: int = 0
+    #: of that entry: what follows reads that, and looks at the chain only where it adds to it
     digest: str = ""
     #: the trainings of the chain that had saved anything inside a split; None: not looked at
     trainings: tuple[str, ...] | None = None

@@ -23,7 +23,7 @@ def parse_init_from(value: Any, own: ChainKey) -> InitFrom:
 
     Raises InputError for anything else, and for the stage itself.
     """
-    if isinstance(value, Mapping) and "sequence" not in value:
+    if isinstance(value, Mapping) and "number" not in value:
         init = _declared(value, own)
     else:
         init = _once(value if isinstance(value, Pin) else parse_pin(value))
@@ -43,7 +43,7 @@ def parse_pin(value: Any) -> Pin:
     elif isinstance(value, Mapping) and "pipeline" in value:
         names = {name: value[name] for name in ("pipeline", "stage", "branch") if name in value}
         checkpoint_id = value.get("id")
-        return Pin(_chain(**names), checkpoint_id, value.get("sequence") if checkpoint_id else None)
+        return Pin(_chain(**names), checkpoint_id, value.get("number") if checkpoint_id else None)
     raise InputError(
         f"init_from={value!r} names no checkpoint: write 'pipeline/stage/branch' or "
         "'pipeline/stage/branch@checkpoint', or give the output of a CheckpointOperator or CommitCheckpointOperator"

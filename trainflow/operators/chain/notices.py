@@ -48,7 +48,7 @@ def _named(ledger: Ledger, checkpoint_id: str) -> dict[str, Any]:
     checkpoint = ledger.checkpoint(checkpoint_id)
     return {
         "checkpoint_id": checkpoint.id,
-        "sequence": checkpoint.sequence,
+        "number": checkpoint.number,
         "uri": ledger.store.uri(checkpoint.artifacts.path),
         "watermark": checkpoint.watermark.isoformat(),
     }
@@ -70,7 +70,7 @@ def promotion_notice(
         event=Event.PROMOTED,
         key=f"{alias} {checkpoint.id}" + (f" {entry}" if entry is not None else ""),
         sentence=(
-            f"{chain}: checkpoint {checkpoint.sequence}, trained up to {label(checkpoint.watermark)}, "
+            f"{chain}: checkpoint {checkpoint.number}, trained up to {label(checkpoint.watermark)}, "
             f"is promoted to {alias!r}"
         ),
         **chain.names,
@@ -79,7 +79,7 @@ def promotion_notice(
         facts={
             "alias": alias,
             "checkpoint_id": checkpoint.id,
-            "sequence": checkpoint.sequence,
+            "number": checkpoint.number,
             "watermark": checkpoint.watermark.isoformat(),
             "uri": uri,
         },

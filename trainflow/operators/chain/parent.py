@@ -41,11 +41,11 @@ def earlier_artifacts(ledger: Ledger, head: Head, split: Split) -> list[Artifact
     from. Both are kept while it may be committed. Raises LedgerCorrupt, StoreFailure."""
     from trainflow.checkpoints.ledger.ledger import Ledger
 
-    places = [(ledger, head.id, (head.sequence, head.digest))] if head.id else []
+    places = [(ledger, head.id, (head.entry, head.digest))] if head.id else []
     upstream = head.upstream_of(split.start, split.end)
     if upstream is not None and head.upstream is not None:
         theirs = Ledger(ledger.store, upstream.chain or head.upstream)
-        places.append((theirs, upstream.id, (upstream.sequence, upstream.digest)))
+        places.append((theirs, upstream.id, (upstream.entry, upstream.digest)))
     found = []
     for chain, checkpoint_id, entry in places:
         with suppress(CheckpointNotFound):  # the chain has moved on: nothing of this is committed
@@ -86,7 +86,7 @@ def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] 
     return ParentCheckpoint(
         chain=ledger.chain.prefix,
         id=start.uri,
-        sequence=start.sequence,
+        number=0,
         watermark=start.watermark,
         path=fetch(start, dict(options or {}), ti.project_root, run_scratch(ti)),
     )
@@ -94,7 +94,7 @@ def _fetch_adopted(ledger: Ledger, ti: TaskInstance, options: Mapping[str, Any] 
 
 def _fetch_head(ledger: Ledger, head: Head, ti: TaskInstance) -> ParentCheckpoint:
     assert head.id is not None
-    return fetch_committed(ledger, head.id, run_scratch(ti), ti, (head.sequence, head.digest))
+    return fetch_committed(ledger, head.id, run_scratch(ti), ti, (head.entry, head.digest))
 
 
 def _fetch_upstream(
@@ -103,7 +103,7 @@ def _fetch_upstream(
     from trainflow.checkpoints.ledger.ledger import Ledger
 
     theirs = Ledger(ledger.store, upstream.chain or chain)
-    return fetch_committed(theirs, upstream.id, run_scratch(ti), ti, (upstream.sequence, upstream.digest))
+    return fetch_committed(theirs, upstream.id, run_scratch(ti), ti, (upstream.entry, upstream.digest))
 
 
 def fetch_committed(
@@ -133,7 +133,7 @@ def _fetched(ledger: Ledger, checkpoint: Checkpoint, into: Path, ti: TaskInstanc
     return ParentCheckpoint(
         chain=ledger.chain.prefix,
         id=checkpoint.id,
-        sequence=checkpoint.sequence,
+        number=checkpoint.number,
         watermark=checkpoint.watermark,
         path=fetch(ledger.store, checkpoint, into, artifact_cache(ti)),
         metrics=dict(checkpoint.metrics),

@@ -83,7 +83,7 @@ def first_start(ledger: Ledger, init: InitFrom) -> Pin | None:
 
 def with_fork_point(head: Head, fork: Fork) -> Head:
     """`head` of a branch that has no checkpoint of its own yet: it goes on from where it was forked off."""
-    origin = UpstreamCheckpoint(fork.origin.checkpoint_id, 0, fork.watermark)
+    origin = UpstreamCheckpoint(fork.origin.checkpoint_id, fork.number, fork.watermark)
     return msgspec.structs.replace(head, upstream=fork.origin.chain, candidates=[origin])
 
 

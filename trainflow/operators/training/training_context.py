@@ -40,11 +40,12 @@ class ReportProgress(Protocol):
 @dataclass(frozen=True)
 class ParentCheckpoint:
     """The checkpoint that is trained on from. `chain` is `pipeline/stage/branch`: another stage's where this one starts
-    from an upstream. `path`: a local folder with its files, a copy where they are not large. Read it: writing into
-    large ones damages the committed checkpoint, and then nothing that was trained from it is committed."""
+    from an upstream; `number`: what people call it there, 0 for files that the chain adopted. `path`: a local folder
+    with its files, a copy where they are not large. Read it: writing into large ones damages the committed checkpoint,
+    and then nothing that was trained from it is committed."""
 
     id: str
-    sequence: int
+    number: int
     watermark: datetime
     path: Path
     metrics: dict[str, float] = field(default_factory=dict)

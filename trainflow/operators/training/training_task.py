@@ -6,7 +6,7 @@ The variable TRAINFLOW_TASK names a JSON file:
      "chain":    "pipeline/stage/branch",
      "project":  folder of the project (relative sample paths belong to it; the program runs in it),
      "split":    start, end, partitions with their files, holes (see `trainflow.samples.splits.split.Split`),
-     "parent":   {"id", "sequence", "watermark", "path": local folder with its files, "metrics"} or null,
+     "parent":   {"id", "number", "watermark", "path": local folder with its files, "metrics"} or null,
      "output":   the folder to write the new checkpoint's files into,
      "params":   {…},  "seed": integer in [0, 2^32),
      "metrics":  file to write {"name": number} into before it ends (optional),

@@ -69,7 +69,7 @@ def test_sound_chain_is_sound(writer: ChainWriter) -> None:
     assert report.ok
     assert (report.partitions, report.gaps, report.duplicates, report.problems) == (5, [], [], [])
     assert report.holes == [Interval(day(3), day(4), "missing")]
-    assert (report.head_sequence, report.watermark, report.entries, report.checkpoints) == (3, day(6), 3, 3)
+    assert (report.head_number, report.watermark, report.entries, report.checkpoints) == (3, day(6), 3, 3)
     assert report.ledger_ok
     assert report.artifacts_ok
     assert json.loads(msgspec.json.encode(report))["watermark"] == "2013-01-07T00:00:00Z"
@@ -78,7 +78,7 @@ def test_sound_chain_is_sound(writer: ChainWriter) -> None:
 def test_chain_that_does_not_exist_yet_is_sound_and_empty(tmp_path: Path) -> None:
     report = audit(ChainWriter(LocalStore(tmp_path), tmp_path).ledger, SAMPLES)
 
-    assert (report.ok, report.partitions, report.head_sequence, report.watermark) == (True, 0, 0, None)
+    assert (report.ok, report.partitions, report.head_number, report.watermark) == (True, 0, 0, None)
 
 
 def test_audit_rewound_work_is_off_line_and_pruned_files_are_not_missed(writer: ChainWriter) -> None:
@@ -90,7 +90,7 @@ def test_audit_rewound_work_is_off_line_and_pruned_files_are_not_missed(writer: 
     report = audit(writer.ledger, SAMPLES)
 
     assert (report.ok, report.partitions, report.holes, report.watermark) == (True, 6, [], day(6))
-    assert (report.head_sequence, report.entries) == (5, 6)
+    assert (report.head_number, report.entries) == (4, 6)
 
 
 def test_edited_entry_is_reported(writer: ChainWriter) -> None:
@@ -143,7 +143,7 @@ def test_torn_entry_is_reported_and_rest_is_still_looked_at(writer: ChainWriter,
 
     assert not report.ledger_ok
     assert "0000000002.json is torn, edited or written by a newer trainflow" in report.problems[0]
-    assert report.head_sequence == 3
+    assert report.head_number == 3
 
 
 @pytest.mark.parametrize("sequence", [1, 2])
@@ -209,7 +209,7 @@ def test_damaged_files_are_reported_by_checkpoint(writer: ChainWriter) -> None:
     report = audit(writer.ledger, SAMPLES)
 
     assert (report.ok, report.artifacts_ok, report.ledger_ok) == (False, False, True)
-    assert f"checkpoint {head.id} (sequence 3): " in report.problems[0]
+    assert f"checkpoint 3 ({head.id}): " in report.problems[0]
     assert audit(writer.ledger, SAMPLES, verify_files=False).ok
 
 

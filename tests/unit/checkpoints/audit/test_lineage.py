@@ -190,10 +190,10 @@ def test_cascading_rewind_without_dependents_is_alone(chains: Chains) -> None:
 
     (only,) = cascading_rewinds(chains["main"].ledger, made[1].id)
 
-    assert (only.to_id, only.to_sequence, only.watermark, len(only.checkpoints)) == (made[1].id, 2, day(2), 2)
-    assert (only.head_id, only.head_sequence) == (made[3].id, 4)
+    assert (only.to_id, only.to_number, only.watermark, len(only.checkpoints)) == (made[1].id, 2, day(2), 2)
+    assert (only.head_id, only.head_number) == (made[3].id, 4)
     (all_,) = cascading_rewinds(chains["main"].ledger, None)
-    assert (all_.to_id, all_.to_sequence, all_.watermark, len(all_.checkpoints)) == (None, 0, None, 4)
+    assert (all_.to_id, all_.to_number, all_.watermark, len(all_.checkpoints)) == (None, 0, None, 4)
 
 
 def test_cascading_rewind_takes_later_stages_back_and_leaves_forks(chains: Chains) -> None:
@@ -259,9 +259,9 @@ def test_circle_of_stages_goes_back_round_by_round(chains: Chains) -> None:
 
     plan = cascading_rewinds(chains["b"].ledger, None)
 
-    assert {each.chain.stage: each.to_sequence for each in plan} == {"a": 1, "b": 0}
+    assert {each.chain.stage: each.to_number for each in plan} == {"a": 1, "b": 0}
     plan = cascading_rewinds(chains["a"].ledger, a[0].id)
-    assert {each.chain.stage: each.to_sequence for each in plan} == {"a": 1, "b": 1}
+    assert {each.chain.stage: each.to_number for each in plan} == {"a": 1, "b": 1}
 
 
 def test_cascading_rewind_to_impossible_target_is_refused(chains: Chains) -> None:

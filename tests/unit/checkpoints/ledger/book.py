@@ -17,6 +17,7 @@ from trainflow.checkpoints.ledger.entries import (
 )
 from trainflow.checkpoints.ledger.entry_format import encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.ledger.numbers import numbered
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page, decode_page
 from trainflow.identifiers import digest
 from trainflow.testing.chains import day, split_of
@@ -34,7 +35,7 @@ class MemoryShelf:
     def checkpoint(self, summary: CheckpointSummary) -> Checkpoint:
         entry = self.sealed[summary.sequence - 1].entry
         assert isinstance(entry, Checkpoint)
-        return entry
+        return numbered(entry, summary.number - 1)
 
     def page(self, page: Page) -> list[CheckpointSummary]:
         return decode_page(page, self.pages[page.name])

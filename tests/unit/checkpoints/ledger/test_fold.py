@@ -71,7 +71,7 @@ def test_rewind_makes_ancestor_head_and_forgets_later_holes(book: Book) -> None:
 
     forward = book.add(book.checkpoint("d", 2, 3, "a"))
 
-    assert [(each.id, each.number) for each in book.line] == [("a", 1), ("d", 2)]
+    assert [(each.id, each.number, each.place) for each in book.line] == [("a", 1, 1), ("d", 4, 2)]
     assert forward.watermark == day(5)
 
 

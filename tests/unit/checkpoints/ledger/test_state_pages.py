@@ -55,7 +55,7 @@ def test_long_chain_may_be_rewound_however_far(target: str | None) -> None:
     assert [each.id for each in book.line] == [f"c{number}" for number in range(left)]
     assert state.promoted == ({"old": "c1"} if left > 1 else {})
     assert book.add(book.checkpoint("new", left, 1, target)).watermark == day(left + 1)
-    assert book.line[-1].number == left + 1
+    assert (book.line[-1].place, book.line[-1].number) == (left + 1, 5 * PAGE + 1)
 
 
 def test_fold_start_makes_no_difference_to_pages() -> None:

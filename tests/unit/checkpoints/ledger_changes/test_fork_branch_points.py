@@ -28,7 +28,7 @@ def line(
     return [
         LineCheckpoint(
             id=f"{chain.stage}{number}",
-            sequence=place,
+            number=place,
             watermark=day(number),
             kept=number not in gone,
             origin=CheckpointRef(of[number][0], f"{of[number][0].stage}{of[number][1]}") if number in of else None,
@@ -120,5 +120,5 @@ def test_line_of_ledger(tmp_path: Path) -> None:
     assert line_checkpoints(fine.ledger) == [
         LineCheckpoint(made[0].id, 1, day(1), False, CheckpointRef(BASE, of_base[0].id)),
         LineCheckpoint(made[1].id, 2, day(2), True, CheckpointRef(BASE, of_base[1].id)),
-        LineCheckpoint(last.id, 5, day(3), True, None),
+        LineCheckpoint(last.id, 4, day(3), True, None),
     ]

@@ -193,6 +193,7 @@ def test_checkpoint_cannot_claim_to_have_been_accepted(writer: ChainWriter) -> N
         made,
         sequence=state.sequence + 1,
         previous=state.digest,
+        number=state.last_number + 1,
         id=attempt_id(50),
         parent_id=made.id,
         split=split_of(1),

@@ -53,6 +53,7 @@ def chain(
             watermark=day(number),
             run_id="r",
             number=place,
+            place=place,
             partitions=1,
             size=1,
             at=day(number),
@@ -73,12 +74,12 @@ def chain(
 def forked_at(number: int, *days: int) -> UpstreamChain:
     """The same of a branch, which was forked from `f` at a watermark."""
     branch = chain(*days)
-    point = msgspec.structs.replace(chain(number).kept[0], id="f", sequence=0, number=0)
-    return UpstreamChain(branch.sequence + 1, branch.edge or day(number), [point, *branch.kept], {}, MAIN)
+    point = msgspec.structs.replace(chain(number).kept[0], id="f", sequence=0, number=0, place=0)
+    return UpstreamChain(branch.last_number + 1, branch.edge or day(number), [point, *branch.kept], {}, MAIN)
 
 
-def pin(number: int, sequence: int | None = None) -> Pin:
-    return Pin(BASE, f"c{number}", sequence)
+def pin(number: int, called: int | None = None) -> Pin:
+    return Pin(BASE, f"c{number}", called)
 
 
 def at(number: int | None) -> datetime | None:
@@ -249,7 +250,7 @@ def test_upstream_promoted_older_leaves_nothing_to_wait_for(told: Pin | None) ->
     assert isinstance(choice, StartFrom)
     assert (offered(choice), choice.last.id) == (["c2"], "c3")
     # what the run hands on when it triggers itself is as good
-    assert choose_start(PROMOTED, base, day(1), None, pin(3, choice.last.sequence)) == choice
+    assert choose_start(PROMOTED, base, day(1), None, pin(3, choice.last.number)) == choice
 
 
 def test_circle_of_latest_begins_with_nothing_once() -> None:

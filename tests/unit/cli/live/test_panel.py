@@ -59,7 +59,7 @@ STAGES = [
 
 
 def test_run_line_task_that_failed_in_successful_run_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    ended = run("m", checkpoint={"sequence": 3}, failed_beside=("export",))
+    ended = run("m", checkpoint={"number": 3}, failed_beside=("export",))
     assert run_line(ended, view("m")).endswith("· failed: export")
     summary(view("m", last_run=ended, failed_beside={"export": 2}), seconds=1.0, mirrored=None)
     assert (
@@ -106,7 +106,7 @@ def test_dags_of_several_pipelines_are_told_by_their_whole_names(capsys: pytest.
 
 
 def test_panel_line_tells_holes_and_changes_behind_chain() -> None:
-    made: dict[str, Any] = {"start": NOW, "end": NOW, "partitions": 2, "rows": 80, "checkpoint": {"sequence": 3}}
+    made: dict[str, Any] = {"start": NOW, "end": NOW, "partitions": 2, "rows": 80, "checkpoint": {"number": 3}}
     assert run_line(run("m", **made), view("m")).split(" · ")[2:] == ["2 partitions, 80 rows", "1.0s"]
     line = run_line(run("m", **made, holes=1, late="partition x was published again"), view("m"))
     assert line.split(" · ")[2:] == ["2 partitions, 1 hole, 80 rows", "1.0s", "partition x was published again"]
@@ -164,7 +164,7 @@ def test_panel_without_redrawing_prints_lines(
 
 def test_panel_several_runs_show_progress_each() -> None:
     runs = [
-        run("m", number=number, partitions=3, holes=holes, checkpoint={"sequence": number})
+        run("m", number=number, partitions=3, holes=holes, checkpoint={"number": number})
         for number, holes in ((1, 0), (2, 1), (3, 0))
     ]
     now = view("m", new_runs=[*runs, run("m", number=4)], trained=10, total=12)
@@ -185,7 +185,7 @@ def test_panel_of_readme_is_what_is_drawn() -> None:
     begun, now = (NOW + timedelta(seconds=seconds) for seconds in (0, 0.1))
     notes = {
         "prepare": None,
-        "checkpoint": "checkpoint 39, trained up to 2013-11-19T00:00Z",
+        "checkpoint": "checkpoint 23, trained up to 2013-11-19T00:00Z",
         "samples": "14 partitions, 2013-11-19T00:00Z to 2013-12-03T00:00Z, 12,677 rows",
         "evaluate": None,
     }

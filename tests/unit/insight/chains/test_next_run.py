@@ -44,7 +44,7 @@ def test_next_run_goes_as_far_as_its_base(base: ChainWriter, own: ChainWriter) -
     own.commit(days=3)
     ahead = next_run_of(chain(init), own.ledger)
     assert (ahead.watermark, ahead.bounds, ahead.waits) == (day(3), (day(4), day(6)), None)
-    assert ahead.pin == {"pipeline": "flights", "stage": "base", "branch": "main", "id": newest.id, "sequence": 3}
+    assert ahead.pin == {"pipeline": "flights", "stage": "base", "branch": "main", "id": newest.id, "number": 3}
     assert ahead.pinned_run == "r"
 
 

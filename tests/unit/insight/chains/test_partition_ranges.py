@@ -71,7 +71,7 @@ def test_checkpoint_borders_of_a_stretch_are_those_that_end_in_it(writer: ChainW
     for first in range(0, 10, 2):
         writer.commit(split=split_of(first, 2))
     found = checkpoint_borders(ledger_of(writer), DAYS, 3, 8)
-    assert [(each.place, each.sequence) for each in found] == [(3, 2), (5, 3), (7, 4)]
+    assert [(each.place, each.number) for each in found] == [(3, 2), (5, 3), (7, 4)]
 
 
 def test_looked_at_shows_what_is_beyond_the_end_and_what_has_arrived(writer: ChainWriter, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def writer(tmp_path: Path) -> ChainWriter:
 def test_trained_partition_names_its_checkpoint(writer: ChainWriter) -> None:
     line = line_of(writer.ledger.entries())
 
-    assert {start: found.sequence for start, found in trained_by(line).items()} == {
+    assert {start: found.number for start, found in trained_by(line).items()} == {
         day(0): 1,
         day(1): 1,
         day(3): 2,

@@ -10,7 +10,7 @@ from trainflow.errors import InputError
 from trainflow.operators.chain.init_from import parse_init_from, parse_pin
 
 OWN = ChainKey("model", "tuned", "main")
-COMMITTED = {"pipeline": "p", "stage": "s", "branch": "b", "id": "1", "sequence": 7, "watermark": "x", "uri": "x"}
+COMMITTED = {"pipeline": "p", "stage": "s", "branch": "b", "id": "1", "number": 7, "watermark": "x", "uri": "x"}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_init_from_contradiction_is_refused(written: Any, says: str) -> None:
         ("p/s", Pin(ChainKey("p", "s"), None)),
         ("p/s/b@1", Pin(ChainKey("p", "s", "b"), "1")),
         (COMMITTED, Pin(ChainKey("p", "s", "b"), "1", 7)),
-        ({"pipeline": "p", "stage": "s", "id": None, "sequence": 0}, Pin(ChainKey("p", "s"), None)),
+        ({"pipeline": "p", "stage": "s", "id": None, "number": 0}, Pin(ChainKey("p", "s"), None)),
     ],
 )
 def test_init_from_of_conf_is_parsed(written: Any, meant: Pin) -> None:
