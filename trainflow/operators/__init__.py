@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trainflow.operators.evaluate import EvaluateOperator
     from trainflow.operators.python import EmptyOperator, PythonOperator
     from trainflow.operators.train import TrainOperator
+    from trainflow.operators.training.model_signature import ModelSignature
     from trainflow.operators.training.training_context import EvaluateContext, ParentCheckpoint, TrainContext
     from trainflow.operators.training.training_task import training_task
     from trainflow.operators.trigger_dagrun import TriggerDagRunOperator
@@ -58,6 +59,7 @@ __all__ = [
     "EvaluateOperator",
     "GapPolicy",
     "Gate",
+    "ModelSignature",
     "ParentCheckpoint",
     "Promote",
     "PythonOperator",
@@ -85,6 +87,7 @@ _MODULES = {
     "EvaluateOperator": "operators.evaluate",
     "GapPolicy": "samples.spec",
     "Gate": "checkpoints.commit.gates",
+    "ModelSignature": "operators.training.model_signature",
     "ParentCheckpoint": "operators.training.training_context",
     "Promote": "checkpoints.ledger_changes.promote",
     "PythonOperator": "operators.python",
