@@ -45,7 +45,7 @@ so that a caller never parses a message. Where Python has a builtin that a calle
     │   ├── DatabaseUnavailable         the metadata database could not be used for a minute
     │   ├── DatabaseDamaged             the file of the metadata database is damaged
     │   ├── DelivererLost               the process that writes to MLflow died; delivering again is safe
-    │   └── NotificationRefused         a webhook or a command did not take a notification
+    │   └── DeliveryRefused             another system did not take what it was told
     └── TaskError                       raised by or into task code
         ├── FailException               fail now, whatever retries are left
         ├── SkipException               end as skipped
@@ -85,10 +85,7 @@ class InputError(TrainflowError):
 
 
 class PipelineFileError(InputError):
-    """A pipeline file cannot be read.
-
-    Attributes: path, line and column (1-based, None when unknown), problem.
-    """
+    """A pipeline file cannot be read. Attributes: path, line and column (1-based, None when unknown), problem."""
 
     def __init__(self, problem: str, *, path: str, line: int | None = None, column: int | None = None) -> None:
         self.problem = problem
@@ -339,8 +336,12 @@ class DelivererLost(EngineError):
     """The process that writes to MLflow died or does not answer. Whether it delivered is unknown; again is safe."""
 
 
-class NotificationRefused(EngineError):
-    """A webhook or a command did not take a notification. The text is one line without secrets."""
+class DeliveryRefused(EngineError):
+    """Another system did not take what it was told. `retry` False: it refuses the content. One line, no secrets."""
+
+    def __init__(self, message: str, *, retry: bool = True) -> None:
+        super().__init__(message)
+        self.retry = retry
 
 
 # -- task code -----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select, text
@@ -21,9 +22,8 @@ CHANNELS = tuple(OutboxChannel)
 def tell(plane: ControlPlane, *runs: int) -> None:
     with plane.database.transaction() as connection:
         for run in runs:
-            outbox_queries.add(
-                connection, channels=CHANNELS, kind="run_started", dag_run_id=run, clear_number=0, now=START
-            )
+            row = SimpleNamespace(id=run, clear_number=0)
+            outbox_queries.add(connection, CHANNELS, "run_started", row, START)
 
 
 def waiting(plane: ControlPlane, channel: OutboxChannel) -> list[int]:

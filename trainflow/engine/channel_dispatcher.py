@@ -27,20 +27,26 @@ _PRUNE_SECONDS = 86_400.0
 
 
 class ChannelJob(NamedTuple):
-    """One row of the outbox, and what is to be said of it. `dag_run_id` None: it is about no run of this database."""
+    """One row of the outbox, and what is to be said of it. `dag_run_id` None: it is about no run of this database.
+    `batch`: the look that found it."""
 
     outbox_id: int
     dag_run_id: int | None
     content: Any
+    batch: int
 
 
 class ChannelAnswer(NamedTuple):
     """What became of a delivery. `reason` None: it arrived. `retry` False: the content is refused, trying again is of
-    no use. `found`: what the system said."""
+    no use. `found`: what the system said. `tried` False: it was held back, since one before it did not arrive."""
 
     reason: str | None = None
     retry: bool = True
     found: Any = None
+    tried: bool = True
+
+
+_HELD_BACK = ChannelAnswer("one before it did not arrive", tried=False)
 
 
 class ChannelDispatcher(OutboxDispatcher[ChannelJob, ChannelAnswer]):
@@ -49,11 +55,16 @@ class ChannelDispatcher(OutboxDispatcher[ChannelJob, ChannelAnswer]):
     channel: OutboxChannel
     #: how a person calls the system
     system: str
+    #: how long a `start` that has finished waits for the last deliveries
+    drain_seconds: float = 10.0
 
     def __init__(self, database: Database, reactor: Reactor, clock: Clock) -> None:
         self.outbox = self.queries = OutboxOfChannel(self.channel)
         self.name = self.channel.value
         self._prune_at = float("-inf")
+        self._batch = 0
+        #: the thread's own: the batch of which one did not arrive
+        self._held_batch = 0
         super().__init__(database, reactor, clock)
 
     @abstractmethod
@@ -78,15 +89,18 @@ class ChannelDispatcher(OutboxDispatcher[ChannelJob, ChannelAnswer]):
         return self._database.read(self.outbox.undelivered)
 
     def _find(self, connection: Connection, now: datetime) -> list[ChannelJob]:
+        self._batch += 1
         return self._jobs_of(self.outbox.pending(connection, now), partial(self._job, connection))
 
     def _job(self, connection: Connection, row: Any) -> ChannelJob:
-        return ChannelJob(row.id, row.dag_run_id, self._content(connection, row))
+        return ChannelJob(row.id, row.dag_run_id, self._content(connection, row), self._batch)
 
     def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
         outbox_queries.given_up(connection, row_id, reason, now)
 
     def _keep_answer(self, connection: Connection, job: ChannelJob, answer: ChannelAnswer, now: datetime) -> None:
+        if not answer.tried:
+            return
         if answer.reason is None:
             outbox_queries.delivered(connection, job.outbox_id, now)
             self._arrived(connection, job, answer, now)
@@ -99,6 +113,17 @@ class ChannelDispatcher(OutboxDispatcher[ChannelJob, ChannelAnswer]):
         else:
             log.error("%s refuses delivery %d: %s", self.system, job.outbox_id, answer.reason)
             outbox_queries.given_up(connection, job.outbox_id, answer.reason, now)
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _delivered(self, job: ChannelJob) -> ChannelAnswer:
+        """The answer to one delivery. None is made behind one that did not arrive: a system sees a chain in order."""
+        if job.batch == self._held_batch:
+            return _HELD_BACK
+        answer = super()._delivered(job)
+        if answer.reason is not None and answer.retry:
+            self._held_batch = job.batch
+        return answer
 
     def _broken(self, job: ChannelJob, reason: str) -> ChannelAnswer:
         return ChannelAnswer(reason, retry=False)

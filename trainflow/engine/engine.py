@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
@@ -41,6 +41,7 @@ from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from trainflow.engine.channel_dispatcher import ChannelDispatcher
     from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.engine.notifier import Notifier
 
@@ -75,6 +76,8 @@ class Engine:
         self.on_parsed: Callable[[Path, ParseProblem | None], None] = lambda _path, _problem: None
         self.dag_processor: DagProcessor | None = None
         self.mirror: MlflowDispatcher | None = None
+        #: the other channels of the outbox
+        self.channels: list[ChannelDispatcher] = []
         self.notifier: Notifier | None = None
         #: None in a process without scheduler
         self.executor = ConfiguredExecutors(settings, prestarted=prestarted) if Part.SCHEDULER in parts else None
@@ -84,7 +87,7 @@ class Engine:
         self._scheduling: Scheduling | None = None
         self._triggerer: Triggerer | None = None
         #: in the order in which they have their turn
-        self._turning: list[Scheduling | Triggerer | MlflowDispatcher | Notifier] = []
+        self._turning: list[Scheduling | Triggerer | ChannelDispatcher | Notifier] = []
         self._api_server = None if api_listener is None else ApiServerProcess(self.reactor, project, api_listener)
         self._upkeep: HomeUpkeep | None = None
         self._claim_timer: Timer | None = None
@@ -149,7 +152,7 @@ class Engine:
             self.dag_processor = self._make_dag_processor()
         if Part.MIRROR in self.parts:
             self._make_dispatchers()
-        made = (self._scheduling, self._triggerer, self.mirror, self.notifier)
+        made = (self._scheduling, self._triggerer, self.mirror, *self.channels, self.notifier)
         self._turning = [part for part in made if part is not None]
         self._heartbeat()
         if self._scheduling is not None:
@@ -203,17 +206,17 @@ class Engine:
     def _make_dispatchers(self) -> None:
         from trainflow.engine.notifier import Notifier
 
+        about: dict[str, Any] = {"clock": self.clock, "versions": self.versions}
+        about |= {"project": self.project, "settings": self.settings}
+        # most of an engine's work needs none of them
         if self.settings.tracking.enabled:
-            from trainflow.engine.mlflow_dispatcher import MlflowDispatcher  # most of an engine's work does not need it
+            from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
 
-            self.mirror = MlflowDispatcher(
-                self.database,
-                self.reactor,
-                clock=self.clock,
-                versions=self.versions,
-                project=self.project,
-                settings=self.settings,
-            )
+            self.mirror = MlflowDispatcher(self.database, self.reactor, **about)
+        if self.settings.openlineage.is_on:
+            from trainflow.engine.openlineage_dispatcher import OpenLineageDispatcher
+
+            self.channels.append(OpenLineageDispatcher(self.database, self.reactor, **about))
         self.notifier = Notifier(
             self.database, self.reactor, clock=self.clock, project=self.project, settings=self.settings
         )
@@ -258,8 +261,8 @@ class Engine:
             self._line.tell(change)
         if change.deferred and self._triggerer is not None:
             self._claim_soon()
-        if change.ended and self.mirror is not None:
-            self.mirror.notice()
+        if change.ended:
+            self._outbox_grew()
         if change.told:
             self._notice_came()
 
@@ -271,6 +274,11 @@ class Engine:
             self._scheduling.notice(change)
         if change is not None and change.deferred and self._triggerer is not None:
             self._claim_soon()
+
+    def _outbox_grew(self) -> None:
+        for channel in (self.mirror, *self.channels):
+            if channel is not None:
+                channel.notice()
 
     def _notice_came(self) -> None:
         if self.notifier is not None:
@@ -337,8 +345,7 @@ class Engine:
         a minute: a process that was frozen, or a database that was slow once, must not put it off for hours."""
         self._somebody_wrote()
         self._swept = True
-        if self.mirror is not None:
-            self.mirror.notice()
+        self._outbox_grew()
         self._notice_came()
         pause = pause_after(self._sweep_seconds, self.settings.engine.poll_seconds)
         self.reactor.call_later(pause, self._look_around)
@@ -379,7 +386,7 @@ class Engine:
             with ignoring_outage("give its waits back"):
                 self._triggerer.close()
         self._parsing_worker.close()
-        for part in (self._api_server, self.mirror, self.notifier, self._upkeep, self._line):
+        for part in (self._api_server, self.mirror, *self.channels, self.notifier, self._upkeep, self._line):
             if part is not None:
                 part.close()
         if self._scheduling is not None:

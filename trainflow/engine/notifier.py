@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.deadlines import backoff_seconds
 from trainflow.engine.outbox_dispatcher import OutboxDispatcher
-from trainflow.errors import NotificationRefused
+from trainflow.errors import DeliveryRefused
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Notice
 from trainflow.metadata.database import Database
@@ -100,7 +100,7 @@ class Notifier(OutboxDispatcher[_NoticeJob, _Answer]):
             try:
                 target.tell(job.message)
                 taken_by.add(target.name)
-            except NotificationRefused as error:
+            except DeliveryRefused as error:
                 reasons.append(str(error))
         return _Answer(frozenset(taken_by), "; ".join(reasons) or None)
 

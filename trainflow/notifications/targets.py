@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from trainflow.errors import EngineError, NotificationRefused
+from trainflow.errors import DeliveryRefused, EngineError
 from trainflow.identifiers import canonical_json, digest
 from trainflow.messages.notice import Event, Notice
 from trainflow.observability.redaction import redact, redact_text
@@ -58,7 +58,7 @@ class Target(Protocol):
     name: str
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Deliver it. Raises NotificationRefused."""
+        """Deliver it. Raises DeliveryRefused."""
         ...
 
 
@@ -87,13 +87,13 @@ class Webhook(Target):
                 answer.read(1)
         except urllib.error.HTTPError as error:
             error.close()
-            raise NotificationRefused(f"the webhook at {self._host()} answered {error.code}") from None
+            raise DeliveryRefused(f"the webhook at {self._host()} answered {error.code}") from None
         except OSError as error:
             told = " ".join(redact_text(str(getattr(error, "reason", error))).split())
-            raise NotificationRefused(f"the webhook at {self._host()} was not reached: {told}") from None
+            raise DeliveryRefused(f"the webhook at {self._host()} was not reached: {told}") from None
         except Exception as error:
             # ValueError, http.client's own: their texts repeat parts of the address
-            raise NotificationRefused(f"the webhook at {self._host()} failed: {type(error).__name__}") from None
+            raise DeliveryRefused(f"the webhook at {self._host()} failed: {type(error).__name__}") from None
 
     def _host(self) -> str:
         from urllib.parse import urlsplit
@@ -131,11 +131,11 @@ class Command(Target):
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise NotificationRefused(f"the command {program} did not end within {self._timeout:g} s") from None
+            raise DeliveryRefused(f"the command {program} did not end within {self._timeout:g} s") from None
         except OSError as error:
-            raise NotificationRefused(f"the command {program} cannot be started: {error.strerror}") from None
+            raise DeliveryRefused(f"the command {program} cannot be started: {error.strerror}") from None
         if ended.returncode != 0:
-            raise NotificationRefused(f"the command {program} ended with {ended.returncode}{_last_line(ended.stderr)}")
+            raise DeliveryRefused(f"the command {program} ended with {ended.returncode}{_last_line(ended.stderr)}")
 
 
 class AppriseService(Target):
@@ -159,14 +159,14 @@ class AppriseService(Target):
         service = Apprise()
         with LogCapture(level=logging.WARNING, fmt="%(message)s") as said:  # type: ignore[no-untyped-call]
             if not service.add(self._url):
-                raise NotificationRefused(f"Apprise knows no such URL: {self._scheme}://…")
+                raise DeliveryRefused(f"Apprise knows no such URL: {self._scheme}://…")
             taken = service.notify(
                 title=title(message), body=str(message["sentence"]), notify_type=_APPRISE_TYPES[Event(message["event"])]
             )
             lines = said.getvalue().strip().splitlines()
         if not taken:
             why = f": {self._without_secrets(lines[-1])[:_STDERR_CHARACTERS]}" if lines else ""
-            raise NotificationRefused(f"{self._scheme}://… (Apprise) did not take it{why}")
+            raise DeliveryRefused(f"{self._scheme}://… (Apprise) did not take it{why}")
 
     def _without_secrets(self, text: str) -> str:
         for part in sorted(set(_PARTS.split(self._url)), key=len, reverse=True):

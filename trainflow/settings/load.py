@@ -17,6 +17,7 @@ from trainflow.near_names import did_you_mean
 from trainflow.settings.environment import PREFIX
 from trainflow.settings.executors import default_problem, executor_entries, table_problems, table_type
 from trainflow.settings.model import Settings
+from trainflow.settings.openlineage import from_environment
 from trainflow.settings.project import Project, project_at
 
 #: the section whose keys are names of people's choice
@@ -35,6 +36,7 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
     environ = os.environ if environ is None else environ
     document = read_file(project)
     check_names(document, where=str(project.settings_file))
+    _add_openlineage(document, environ)
     for name, value in environ.items():
         if name.startswith(PREFIX):
             _overlay(document, name, value)
@@ -46,6 +48,14 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
         variable = variable_of(environ, *place)
         raise SettingsError(f"{f'environment variable {variable}' if variable else project.settings_file}: {problem}")
     return settings
+
+
+def _add_openlineage(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """What the variables of OpenLineage's clients say; the project's file comes first, but for switching it off."""
+    found = from_environment(environ)
+    if found:
+        written = document.get("openlineage", {})
+        document["openlineage"] = {**found, **written, **({"disabled": True} if found.get("disabled") else {})}
 
 
 def executor_problems(executors: Mapping[str, Any], default: str | None) -> Iterator[tuple[tuple[str, str], str]]:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from trainflow.near_names import did_you_mean
 from trainflow.protocols import credentials_problem, slash_problem
+from trainflow.settings.openlineage import transport_problem
 
 #: what MLflow keeps runs in; `sqlite`, `postgresql`, … may name a driver: `postgresql+psycopg`
 _TRACKING_SCHEMES = frozenset({"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"})
@@ -279,6 +280,30 @@ class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"uri: {problem}")
 
 
+class OpenLineageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[openlineage]`: events about runs of chains, for a server of OpenLineage."""
+
+    #: where events go, in the words of OpenLineage's clients: `type = "http"` with `url`, `endpoint`, `timeout`,
+    #: `auth`, `compression`, `custom_headers`; or `type = "file"` with `log_file_path`, `append`. Without it:
+    #: OPENLINEAGE_URL, _ENDPOINT and _API_KEY, or OPENLINEAGE__TRANSPORT__…; without these nothing is told
+    transport: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: the namespace of the jobs; without it OPENLINEAGE_NAMESPACE
+    namespace: str = "default"
+    #: tell nothing, whatever else is set; OPENLINEAGE_DISABLED does the same
+    disabled: bool = False
+    #: how long a `start` that has finished waits for the last events to be taken
+    drain_seconds: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if self.transport and (problem := transport_problem(self.transport)) is not None:
+            raise ValueError(f"transport: {problem}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether events are told."""
+        return bool(self.transport) and not self.disabled
+
+
 class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[notifications]`: where it is told that a chain stops, goes on or promotes a checkpoint."""
 
@@ -344,6 +369,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: SampleSettings = msgspec.field(default_factory=SampleSettings)
     prices: PriceSettings = msgspec.field(default_factory=PriceSettings)
     tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)
+    openlineage: OpenLineageSettings = msgspec.field(default_factory=OpenLineageSettings)
     notifications: NotificationSettings = msgspec.field(default_factory=NotificationSettings)
     logging: LoggingSettings = msgspec.field(default_factory=LoggingSettings)
     logs: LogStoreSettings = msgspec.field(default_factory=LogStoreSettings)

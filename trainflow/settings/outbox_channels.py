@@ -11,6 +11,7 @@ class OutboxChannel(StrEnum):
     """A system that is told. What one does not take delays no other."""
 
     MLFLOW = "mlflow"
+    OPENLINEAGE = "openlineage"
 
 
 Channels = tuple[OutboxChannel, ...]
@@ -18,7 +19,10 @@ Channels = tuple[OutboxChannel, ...]
 
 def channels_of(settings: Settings) -> Channels:
     """The channels that are switched on."""
-    is_on = {OutboxChannel.MLFLOW: settings.tracking.enabled}
+    is_on = {
+        OutboxChannel.MLFLOW: settings.tracking.enabled,
+        OutboxChannel.OPENLINEAGE: settings.openlineage.is_on,
+    }
     return tuple(channel for channel, on in is_on.items() if on)
 
 

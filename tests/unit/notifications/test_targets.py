@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.webhook import SECRET, webhook
-from trainflow.errors import EngineError, NotificationRefused
+from trainflow.errors import DeliveryRefused, EngineError
 from trainflow.notifications.targets import AppriseService, Command, Webhook, targets
 from trainflow.settings.model import NotificationSettings
 
@@ -29,7 +29,7 @@ def test_webhook_gets_post_with_json_body() -> None:
 def test_webhook_that_answers_something_else_has_not_taken_it(code: int) -> None:
     with webhook() as receiver:
         receiver.refuse = [code]
-        with pytest.raises(NotificationRefused, match=f"the webhook at 127.0.0.1 answered {code}"):
+        with pytest.raises(DeliveryRefused, match=f"the webhook at 127.0.0.1 answered {code}"):
             Webhook(receiver.url).tell(MESSAGE)
 
     assert receiver.messages == []
@@ -48,7 +48,7 @@ def test_webhook_that_answers_something_else_has_not_taken_it(code: int) -> None
     ],
 )
 def test_target_failure_is_one_line_without_url(url: str) -> None:
-    with pytest.raises(NotificationRefused) as caught:
+    with pytest.raises(DeliveryRefused) as caught:
         Webhook(url, timeout_seconds=2).tell(MESSAGE)
 
     assert SECRET not in str(caught.value)
@@ -73,7 +73,7 @@ def test_command_reads_it_from_its_standard_input_in_project(tmp_path: Path) -> 
     ],
 )
 def test_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: str) -> None:
-    with pytest.raises(NotificationRefused, match=told) as caught:
+    with pytest.raises(DeliveryRefused, match=told) as caught:
         Command(argv, tmp_path).tell(MESSAGE)
 
     assert "hunter2" not in str(caught.value)
@@ -81,7 +81,7 @@ def test_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: str)
 
 
 def test_command_that_hangs_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(NotificationRefused, match=r"did not end within 0\.2 s"):
+    with pytest.raises(DeliveryRefused, match=r"did not end within 0\.2 s"):
         Command([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, timeout_seconds=0.2).tell(MESSAGE)
 
 
@@ -121,7 +121,7 @@ def test_service_gets_title_and_sentence() -> None:
 
 @pytest.mark.parametrize("url", ["json://127.0.0.1:1/", f"nosuch://user:{SECRET}@host/", "mailto://"])
 def test_service_that_does_not_take_it_is_one_line_without_secrets(url: str, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(NotificationRefused, match="Apprise") as caught:
+    with pytest.raises(DeliveryRefused, match="Apprise") as caught:
         AppriseService(url + SECRET).tell(TOLD)
     assert SECRET not in str(caught.value) + caplog.text
     assert "\n" not in str(caught.value)
@@ -130,6 +130,6 @@ def test_service_that_does_not_take_it_is_one_line_without_secrets(url: str, cap
 def test_service_that_refuses_says_what_it_answered() -> None:
     with webhook() as receiver:
         receiver.refuse = [503]
-        with pytest.raises(NotificationRefused, match="503") as caught:
+        with pytest.raises(DeliveryRefused, match="503") as caught:
             AppriseService(receiver.url.replace("http://", "json://")).tell(TOLD)
     assert SECRET not in str(caught.value)

@@ -115,6 +115,8 @@ class Session:
         settings, stopped = self._engine.settings, lambda: bool(self._engine.stop_requested)
         if self._engine.notifier is not None:
             self._engine.notifier.drain(settings.notifications.drain_seconds, stopped)
+        for channel in self._engine.channels:
+            channel.drain(channel.drain_seconds, stopped)
         if self._engine.mirror is None:
             return None
         self._drain_mirror(self._engine.mirror, settings.tracking.drain_seconds, stopped)

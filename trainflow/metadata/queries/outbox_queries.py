@@ -28,12 +28,12 @@ class Undelivered(NamedTuple):
     refused_reason: str | None = None
 
 
-def add(
-    connection: Connection, *, channels: Channels, kind: str, dag_run_id: int, clear_number: int, now: datetime
-) -> None:
-    """Have it told by these channels, in the transaction that makes it true. The same fact is told once by each."""
-    values = {"kind": kind, "dag_run_id": dag_run_id, "created_at": now, "next_attempt_at": now}
-    _add_once(connection, channels, f"{kind}:{dag_run_id}:{clear_number}", values)
+def add(connection: Connection, channels: Channels, kind: str, run: Any, now: datetime) -> None:
+    """Have it told of a run (`id`, `clear_number`) by these channels, in the transaction that makes it true. The same
+    fact is told once by each. Costs nothing without a channel."""
+    if channels:
+        values = {"kind": kind, "dag_run_id": run.id, "created_at": now, "next_attempt_at": now}
+        _add_once(connection, channels, f"{kind}:{run.id}:{run.clear_number}", values)
 
 
 def add_payload(
@@ -45,8 +45,6 @@ def add_payload(
 
 
 def _add_once(connection: Connection, channels: Channels, key: str, values: dict[str, Any]) -> None:
-    if not channels:
-        return
     known = set(connection.execute(_CHANNELS_BY_KEY, {"key": key}).scalars())
     for channel in channels:
         if channel.value not in known:

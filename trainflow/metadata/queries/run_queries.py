@@ -161,7 +161,7 @@ def begin_start(
     if not has_tasks:
         task_queries.create_for_run(connection, row.id, document)
     told = told_of_start(channels, trains=document.chain is not None)
-    _tell(connection, told, "run_started", row, now)
+    outbox_queries.add(connection, told, "run_started", row, now)
     return moved
 
 
@@ -203,7 +203,14 @@ _SET_NOTE = update(RUN).where(RUN.c.id == bindparam("run")).values(note=bindpara
 
 
 def finish(
-    connection: Connection, row: Row[Any], *, to: DagRunState, now: datetime, note: str | None, channels: Channels
+    connection: Connection,
+    row: Row[Any],
+    *,
+    to: DagRunState,
+    now: datetime,
+    note: str | None,
+    channels: Channels,
+    kind: str = "run_finished",
 ) -> list[int]:
     """Move `running` → `success` or `failed`; tells these channels in the same transaction. Returns the runs of its DAG
     that run on. Raises LostTransition."""
@@ -211,15 +218,8 @@ def finish(
     moved = begin_move(connection, row.id, leaving={DagRunState.RUNNING}, to=to, ended_at=now, **values)
     others = connection.execute(_RUNNING_IDS, {"dag": row.dag_id})
     moved.check()
-    _tell(connection, channels, "run_finished", row, now)
+    outbox_queries.add(connection, channels, kind, row, now)
     return list(others.scalars())
-
-
-def _tell(connection: Connection, channels: Channels, kind: str, row: Row[Any], now: datetime) -> None:
-    if channels:
-        outbox_queries.add(
-            connection, channels=channels, kind=kind, dag_run_id=row.id, clear_number=row.clear_number, now=now
-        )
 
 
 _RUNNING_IDS = (
@@ -244,7 +244,7 @@ def cancel(
     if channels and row.state == DagRunState.RUNNING:
         document, _ = versions.get(connection, row.version_id)
         channels = told_of_end(channels, trains=document.chain is not None)
-    set_aside(connection, row, now, note=note, channels=channels)
+    set_aside(connection, row, now, note=note, channels=channels, kind="run_cancelled")
 
 
 def check_unfinished(row: Row[Any]) -> None:
@@ -253,14 +253,16 @@ def check_unfinished(row: Row[Any]) -> None:
         raise LostTransition(f"run '{row.run_id}' of '{row.dag_id}' has ended ({row.state}): nothing was changed")
 
 
-def set_aside(connection: Connection, row: Row[Any], now: datetime, *, note: str, channels: Channels) -> None:
+def set_aside(
+    connection: Connection, row: Row[Any], now: datetime, *, note: str, channels: Channels, kind: str = "run_finished"
+) -> None:
     """Move `queued` or `running` → `failed`, whatever its DAG is; read no document. `channels`: those that are told, if
     it was running."""
     task_queries.cancel(connection, row.id, now, note)
     if row.state == DagRunState.QUEUED:
         move(connection, row.id, leaving={DagRunState.QUEUED}, to=DagRunState.FAILED, ended_at=now, note=note)
         return
-    finish(connection, row, to=DagRunState.FAILED, now=now, note=note, channels=channels)
+    finish(connection, row, to=DagRunState.FAILED, now=now, note=note, channels=channels, kind=kind)
 
 
 def clear(connection: Connection, dag_run_id: int, now: datetime, task_ids: Collection[str] | None = None) -> int:
