@@ -85,7 +85,7 @@ class TestCancel:
         run = plane.add_run("t")
         plane.tick()
         self.cancel(plane, run)
-        assert self.told(plane) == ["run_started", "run_finished"]
+        assert self.told(plane) == ["run_started", "run_cancelled"]
 
     def test_cancel_of_run_never_begun_is_not_told(self, plane: ControlPlane) -> None:
         plane.add_dag("t", empty_task("x"), chain=ChainDocument("t", "main", "main", "checkpoints"))
