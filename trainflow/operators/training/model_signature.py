@@ -56,9 +56,9 @@ class ModelSignature:
         ]
         if differences:
             raise FailException(
-                f"the model to go on from was trained otherwise: {'; '.join(differences)}. Many libraries would train on "
-                "without a word. Undo the change, train a branch or a stage of its own from nothing, or, where it is "
-                "meant, name it: ModelSignature.check(…, accept=[…])"
+                f"the model to go on from was trained otherwise: {'; '.join(differences)}. Many libraries would train "
+                "on without a word. Undo the change, train a branch or a stage of its own from nothing, or, where it "
+                "is meant, name it: ModelSignature.check(…, accept=[…])"
             )
 
     def save(self, folder: Path) -> None:
