@@ -338,7 +338,7 @@ class _Made:
         self.places: list[PodPlace] = []
         self.problems: list[str] = []
 
-    def on_made(self, workload: ExecuteTask, place: PodPlace) -> None:
+    def on_made(self, workload: ExecuteTask, rank: int, place: PodPlace) -> None:
         self.places.append(place)
 
     def on_put_back(self, workload: ExecuteTask, reason: str) -> None:

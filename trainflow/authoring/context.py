@@ -12,6 +12,7 @@ from trainflow.authoring.arguments import NOTSET, ArgNotSet
 
 if TYPE_CHECKING:
     import logging
+    import socket
     from pathlib import Path
 
     from trainflow.authoring.dag import DAG
@@ -70,6 +71,8 @@ class TaskInstance(Protocol):
     has_progressed: bool
     #: where the code of its DAG is
     source: DagSource
+    #: connections to the other ranks, in order, where those are on hosts of their own
+    other_ranks: list[socket.socket]
     project_root: Path
     home: Home
     settings: Settings

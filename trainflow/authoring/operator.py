@@ -56,6 +56,8 @@ class BaseOperator(Linkable, metaclass=OperatorType):
     role: ClassVar[str | None] = None
     #: short and worth finishing: a stopping engine waits for it instead of telling it to stop
     shielded: ClassVar[bool] = False
+    #: how many processes work at it together
+    nodes: int = 1
 
     def __init__(
         self,

@@ -6,7 +6,8 @@ command), `check_stores_main`, `execution_api_client` (requests to the execution
 lives), `remote_session` (what a supervisor says to it), `code_bundles` (how a host without an engine has the code),
 `task_instance` (what task code sees), `stop_signal`, `task_runner` (one attempt from claim to outcome),
 `programming_errors` (is another try of use?), `leftover_processes` (nothing of it is left), `thread_watch`,
-`forkserver`, `prefork` and `spawn_main` (the processes it runs in), `rank_main` (one of several that train together).
+`forkserver`, `prefork` and `spawn_main` (the processes it runs in), `ranks` (processes on several hosts that train
+together).
 
 Invariant: an attempt says how it ended in one message, once; what it started has ended before that.
 

@@ -100,13 +100,13 @@ def _unpack(code: str, folder: Path) -> None:
         raise EngineError(f"{code} cannot be brought to this host: {describe(error)}") from error
 
 
-def check_version(dag: DAG, content: str, workload: ExecuteTask) -> None:
-    """Raise InputError when the code here is not that of the DAG version that the run is pinned to."""
+def check_version(dag: DAG, content: str, root: Path | str, version: str) -> None:
+    """Raise InputError when the code in `root` is not that of the DAG version that the run is pinned to."""
     here = version_here(dag, content)
-    if here != workload.version:
+    if here != version:
         raise InputError(
-            f"the code of this worker ({workload.project_root}) gives version {here} of DAG '{dag.dag_id}', its run is "
-            f"pinned to {workload.version}: bring the worker's code up to date, or start a run of what it has"
+            f"the code of this worker ({root}) gives version {here} of DAG '{dag.dag_id}', its run is pinned to "
+            f"{version}: bring the worker's code up to date, or start a run of what it has"
         )
 
 

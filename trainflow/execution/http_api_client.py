@@ -41,6 +41,9 @@ from trainflow.messages.http_protocol import (
     Operation,
     too_large,
 )
+from trainflow.messages.workload import ExecuteTask
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
 
 log = logging.getLogger(__name__)
 
@@ -188,3 +191,18 @@ class HttpApiClient:
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:
     said = headers.get("Retry-After", "")
     return min(float(said), _LONGEST_RETRY_AFTER_SECONDS) if said.isdecimal() else None
+
+
+def client_of(
+    workload: ExecuteTask, project: Project, settings: Settings, *, clock: Clock, sleep: Callable[[float], None]
+) -> HttpApiClient:
+    """The line of the attempt of a workload. Raises InputError for an address that is none."""
+    authorities = settings.api.tls_ca
+    return HttpApiClient(
+        workload.api_url,
+        workload.claim_secret,
+        clock=clock,
+        sleep=sleep,
+        outage_seconds=settings.executor.outage_seconds,
+        ca_file=str(project.root / authorities) if authorities is not None else None,
+    )

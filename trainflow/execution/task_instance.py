@@ -94,6 +94,7 @@ class RuntimeTaskInstance(TaskInstance):
         self.first_attempt = started.first_attempt
         self.reschedule_count = started.reschedule_count
         self.source = workload.source
+        self.other_ranks = [socket.socket(fileno=descriptor) for descriptor in workload.rank_sockets]
         self.hostname = socket.gethostname()
         self.project_root = project_root
         self.home = home

@@ -242,7 +242,7 @@ class _Attempt:
         if self._workload.version:
             from trainflow.execution.code_bundles import check_version
 
-            check_version(dag, loaded.content, self._workload)
+            check_version(dag, loaded.content, self._workload.project_root, self._workload.version)
         if not dag.has_task(self._workload.task_id):
             raise InputError(f"{path}: DAG '{dag.dag_id}' has no task '{self._workload.task_id}' any more")
         return dag.get_task(self._workload.task_id)

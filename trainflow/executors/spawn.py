@@ -51,6 +51,7 @@ def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
         env={**worker_environment(os.environ), WORKLOAD_VARIABLE: encoded, MARK: mark_of(workload.key.attempt_id)},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
+        pass_fds=workload.rank_sockets,
     )
 
 

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from trainflow.clock import Clock
 from trainflow.errors import EngineError
-from trainflow.execution.http_api_client import HttpApiClient
+from trainflow.execution.http_api_client import client_of
 from trainflow.execution.remote_session import RemoteSession
 from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.local import LocalExecutor
@@ -258,9 +258,6 @@ class _HandedAttempt:
     def __init__(
         self, workload: ExecuteTask, log_path: Path, host: _Host, clock: Clock, on_refused: Callable[[], None]
     ) -> None:
-        settings = host.settings
-        authorities = settings.api.tls_ca
-        ca_file = str(host.project.root / authorities) if authorities is not None else None
         self._key = workload.key
         self._api_url = workload.api_url
         #: its process has ended, and that is being said
@@ -272,18 +269,11 @@ class _HandedAttempt:
         #: why its claim was refused, or could not be understood
         self._refused: str | None = None
         self._not_claimed: str | None = None
-        client = HttpApiClient(
-            workload.api_url,
-            workload.claim_secret,
-            clock=clock,
-            sleep=time.sleep,
-            outage_seconds=settings.executor.outage_seconds,
-            ca_file=ca_file,
-        )
+        client = client_of(workload, host.project, host.settings, clock=clock, sleep=time.sleep)
         self._session = RemoteSession(
             client,
             workload.key,
-            heartbeat_seconds=settings.workers.heartbeat_seconds,
+            heartbeat_seconds=host.settings.workers.heartbeat_seconds,
             on_refused=lambda _reason: on_refused(),
             log_file=log_path,
         )

@@ -45,13 +45,14 @@ def send(connection: socket.socket, payload: bytes) -> None:
     connection.sendall(pack(payload))
 
 
-def receive(connection: socket.socket) -> bytes | None:
-    """Read one frame; None when the peer closed between frames. Raises ProtocolError when it closed inside one."""
+def receive(connection: socket.socket, *, most_bytes: int = MAX_FRAME_BYTES) -> bytes | None:
+    """Read one frame; None when the peer closed between frames. Raises ProtocolError when it closed inside one, or one
+    is larger than `most_bytes`."""
     header = _read_exactly(connection, _HEADER.size, may_end=True)
     if header is None:
         return None
     (length,) = _HEADER.unpack(header)
-    if length > MAX_FRAME_BYTES:
+    if length > most_bytes:
         raise ProtocolError(f"a frame claims {length} bytes: the stream is not ours or is torn")
     return _read_exactly(connection, length, may_end=False)
 

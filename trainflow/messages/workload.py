@@ -9,6 +9,9 @@ import msgspec
 
 #: environment variable that holds the `ExecuteTask` of an interpreter which runs one attempt, as JSON
 WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
+#: set where each rank of an attempt has a host of its own: which one is here, and the address of this host
+RANK_VARIABLE = "TRAINFLOW_RANK"
+RANK_HOST_VARIABLE = "TRAINFLOW_RANK_HOST"
 
 
 class DagSource(msgspec.Struct, frozen=True):
@@ -59,6 +62,10 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     code: str = ""
     #: what its task asks of the executor (`executor_config`); the executor's own
     executor_config: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: how many processes train together (`nodes` of its task)
+    nodes: int = 1
+    #: descriptors that its process is started with: connections to the other ranks, where those are on other hosts
+    rank_sockets: list[int] = msgspec.field(default_factory=list)
 
 
 class ParseFile(msgspec.Struct, frozen=True, tag="parse_file"):

@@ -11,7 +11,7 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.bootstrap import interpreter
-from trainflow.errors import ArtifactsRefused, FailException, InputError
+from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError
 from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
 from trainflow.operators.chain.chain_operator import SplitOperator
@@ -47,8 +47,7 @@ if TYPE_CHECKING:
     from trainflow.settings.model import Settings
 
 #: what runs a rank that calls a function
-RANK_MODULE = "trainflow.execution.rank_main"
-#: processes of one host
+RANK_MODULE = "trainflow.execution.ranks.rank_main"
 MOST_NODES = 1024
 
 
@@ -74,9 +73,10 @@ class TrainOperator(SplitOperator):
     into a store elsewhere it is uploaded while training goes on. An attempt that is killed while what was trained is
     uploaded is not trained again in the same run and home: the next one uploads what is missing.
 
-    With `nodes` = N it is N processes of one host that train together, each an interpreter of its own: `ctx.rank` and
-    `ctx.world_size` say which one it is (as RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT do),
-    `ctx.batches` gives each its share of the split, `output` is one folder for all. Rank 0 saves and reports, its
+    With `nodes` = N it is N processes that train together, each an interpreter of its own, on hosts of their own where
+    the executor can do that: `ctx.rank` and `ctx.world_size` say which one it is (as RANK, WORLD_SIZE, LOCAL_RANK,
+    MASTER_ADDR and MASTER_PORT do), `ctx.batches` gives each its share of the split. `output` is one folder for all of
+    a host; what ranks on other hosts write there is added to that of rank 0. Rank 0 saves and reports, its
     metrics count. When a rank ends badly all of them end, and the attempt with them; when rank 0 has stopped as it was
     told, too.
 
@@ -236,6 +236,7 @@ class TrainOperator(SplitOperator):
     def _run_processes(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float]:
         """Train with a program, or with a function in several processes."""
         from trainflow.operators.training.command import TrainingCommand
+        from trainflow.operators.training.rank_link import RankLink
         from trainflow.operators.training.rank_words import RankFunction
 
         argv, function, logs_to_mlflow = self.command, None, True
@@ -243,6 +244,9 @@ class TrainOperator(SplitOperator):
             self.resolved_function(ti.project_root)  # what is wrong with its name is said once
             argv, function, logs_to_mlflow = interpreter(RANK_MODULE), RankFunction(ti.source), uses_mlflow()
         assert argv is not None
+        links = [RankLink(connection) for connection in ti.other_ranks]
+        if links and len(links) + 1 != self.nodes:
+            raise TaskError(f"task '{ti.task_id}' has nodes: {self.nodes}, and {len(links) + 1} hosts have come for it")
         self._running = TrainingCommand(
             argv,
             training,
@@ -252,6 +256,7 @@ class TrainOperator(SplitOperator):
             ti,
             nodes=self.nodes,
             function=function,
+            links=links,
         )
         return self._running.run(tracking_variables(ti) if logs_to_mlflow else {})
 

@@ -97,8 +97,8 @@ class TrainSection(TaskSection):
     """Program and arguments. The variable TRAINFLOW_TASK names a JSON file that tells it what the function is told; see
     `trainflow.operators.training.training_task`."""
     nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
-    """How many processes of one host train the split together, as one attempt: each reads its share of the rows, the
-    first one saves and reports."""
+    """How many processes train the split together, as one attempt: each reads its share of the rows, the first one
+    saves and reports. On `kubernetes` each has a pod of its own, elsewhere all are processes of one host."""
 
     _one_of = model_validator(mode="after")(_function_or_command)
 

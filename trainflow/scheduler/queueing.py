@@ -281,4 +281,5 @@ def workload_of(
         shielded=task.shielded if task is not None else False,
         executor=executor,
         executor_config=task.executor_config if task is not None else {},
+        nodes=task.nodes if task is not None else 1,
     )

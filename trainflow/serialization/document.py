@@ -53,6 +53,8 @@ class TaskDocument(msgspec.Struct, frozen=True, omit_defaults=True):
     is_teardown: bool = False
     #: short and worth finishing: a stopping engine waits for it
     shielded: bool = False
+    #: how many processes train together
+    nodes: int = 1
     #: template fields as written, for people
     template_fields: dict[str, Any] = msgspec.field(default_factory=dict)
     doc: str | None = None

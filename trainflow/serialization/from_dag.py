@@ -71,6 +71,7 @@ def _task(task: BaseOperator, upstream: list[str], weight: int, dag_file: str | 
         is_setup=task.is_setup,
         is_teardown=task.is_teardown,
         shielded=task.shielded,
+        nodes=task.nodes,
         template_fields=stable({field: getattr(task, field) for field in task.template_fields}, dag_file),
         doc=task.doc_md,
     )

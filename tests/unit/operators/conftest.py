@@ -76,6 +76,7 @@ class FakeTaskInstance:
         self.log = logging.getLogger("trainflow.task")
         self.has_progressed = False
         self.source = facts.get("source", DagSource("pipelines/model.py"))
+        self.other_ranks: list[Any] = []
         self.project_root = project.root
         self.home = project.home
         self.settings = settings

@@ -6,16 +6,17 @@ import importlib.util
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, Self
 
 from trainflow.errors import EngineError, InputError
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.executors.kubernetes.cluster import Cluster
-from trainflow.executors.kubernetes.judgement import HOPELESS, AttemptFacts, PodVerdict, Step, judge
+from trainflow.executors.kubernetes.judgement import Step
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import OWNER, Object, PodPlace, key_of, owner_of, pod_of
+from trainflow.executors.kubernetes.pod_attempt import AttemptVerdict, PodAttempt, RankPod
 from trainflow.executors.kubernetes.pod_summary import PodSummary, summary_of
 from trainflow.executors.kubernetes.pod_watch import PodWatch
 from trainflow.executors.kubernetes.pod_writer import PodWriter
@@ -31,25 +32,6 @@ _LOOK_SECONDS = 1.0
 _TOLD_TO_STOP = "it was told to stop"
 
 
-class _PodAttempt:
-    """An attempt that has a pod, or is about to have one. `workload`: None for one that another engine delivered."""
-
-    def __init__(self, workload: ExecuteTask | None, now: float) -> None:
-        self.workload = workload
-        self.asked = now
-        self.pod: PodSummary | None = None
-        #: where its pod was made
-        self.place: PodPlace | None = None
-        #: namespaces in which it has none
-        self.not_in: set[str] = set()
-        self.seen = self.begun = False
-        #: a pod was asked for, and it is not known yet whether it is there
-        self.pending = workload is not None
-        self.hopeless_since: float | None = None
-        self.looked = now
-        self.note: str | None = None
-
-
 class KubernetesExecutor(Executor):
     """`type = "kubernetes"`."""
 
@@ -58,7 +40,7 @@ class KubernetesExecutor(Executor):
 
     def __init__(self, options: KubernetesOptions, name: str = "kubernetes") -> None:
         self._options, self._name = options, name
-        self._attempts: dict[AttemptKey, _PodAttempt] = {}
+        self._attempts: dict[AttemptKey, PodAttempt] = {}
         self._writer: PodWriter | None = None
         self._watches: list[PodWatch] = []
         self._template: Mapping[str, Any] = {}
@@ -100,21 +82,25 @@ class KubernetesExecutor(Executor):
             self._watches.append(PodWatch(connect, self, options, clock, namespace=namespace, labels=labels))
 
     def queue_workload(self, workload: ExecuteTask) -> None:
-        self._attempts.setdefault(workload.key, _PodAttempt(workload, self._now))
+        self._attempts.setdefault(workload.key, PodAttempt(workload, self._now))
         self.deliver(workload)
 
     def deliver(self, workload: ExecuteTask) -> None:
-        """Have its pod made. A second one of its name is refused by the cluster."""
+        """Have its pods made, one for each rank. A second one of its name is refused by the cluster."""
+        self._make(workload, range(workload.nodes))
+
+    def _make(self, workload: ExecuteTask, ranks: Iterable[int]) -> None:
         assert self._writer is not None
         try:
-            pod = self._pod(workload)
+            pods = {rank: self._pod(workload, rank) for rank in ranks}
         except InputError as error:
             self._end(workload.key, ProcessExit(reason=f"its pod cannot be made: {error}", refused=True))
             return
-        self._writer.make(workload, pod, secret=self._options.secret)
+        for rank, pod in pods.items():
+            self._writer.make(workload, pod, secret=self._options.secret, rank=rank)
 
-    def _pod(self, workload: ExecuteTask) -> Object:
-        """The pod of an attempt. Raises InputError for a template that cannot be used (any more)."""
+    def _pod(self, workload: ExecuteTask, rank: int) -> Object:
+        """The pod of a rank of an attempt. Raises InputError for a template that cannot be used (any more)."""
         config, root = workload.executor_config, self._host.project.root
         templates = [self._template]
         if path := config.get("pod_template"):
@@ -124,6 +110,7 @@ class KubernetesExecutor(Executor):
             self._options,
             # with no namespace configured the writer's cluster says which, before anything is sent
             config.get("namespace") or self._namespace or "",
+            rank=rank,
             templates=templates,
             engine=_label(os.uname().nodename),
             stop_grace_seconds=self._host.settings.engine.stop_grace_seconds,
@@ -137,13 +124,13 @@ class KubernetesExecutor(Executor):
         # what waits is asked of the database: the more there are, the less often
         pause = _LOOK_SECONDS * max(1.0, len(self._attempts) / 50)
         for key, attempt in list(self._attempts.items()):
-            if now - attempt.looked >= pause and not (attempt.begun and attempt.pod is not None):
+            if now - attempt.looked >= pause and not attempt.is_quiet:
                 self._look(key, attempt)
 
     def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
         """Take over all of them: pods go on by themselves, and what has none is found out by the next look at all."""
         for each in attempts:
-            self._attempts[each.key] = adopted = _PodAttempt(None, self._now)
+            self._attempts[each.key] = adopted = PodAttempt(None, self._now)
             adopted.begun = each.running
         for watch in self._watches:
             watch.list_again()
@@ -153,9 +140,9 @@ class KubernetesExecutor(Executor):
         attempt = self._attempts.get(key)
         if attempt is None:
             return
-        if attempt.place is not None and not self._host.has_reported(key):
+        if not self._host.has_reported(key):
             # what runs in it is told by its next heartbeat as well
-            self._delete(attempt.place)
+            self._delete_all(attempt)
         self._end(key, ProcessExit(reason=_TOLD_TO_STOP))
 
     def running(self) -> frozenset[AttemptKey]:
@@ -177,9 +164,9 @@ class KubernetesExecutor(Executor):
     def _soon(self, act: Callable[[], None]) -> None:
         self._host.reactor.call_soon(act)
 
-    def on_made(self, workload: ExecuteTask, place: PodPlace) -> None:
+    def on_made(self, workload: ExecuteTask, rank: int, place: PodPlace) -> None:
         """See `PodWriterEvents`."""
-        self._soon(lambda: self._made(workload, place))
+        self._soon(lambda: self._made(workload, rank, place))
 
     def on_put_back(self, workload: ExecuteTask, reason: str) -> None:
         """See `PodWriterEvents`."""
@@ -188,11 +175,11 @@ class KubernetesExecutor(Executor):
     def on_refused(self, workload: ExecuteTask, reason: str) -> None:
         """See `PodWriterEvents`."""
         exit = ProcessExit(reason=f"its pod was refused: {reason}", refused=True)
-        self._soon(lambda: self._end(workload.key, exit))
+        self._soon(lambda: self._refused(workload.key, exit))
 
     def on_listed(self, namespace: str, pods: list[dict[str, Any]]) -> None:
         """See `PodWatchEvents`."""
-        found = {key: summary_of(pod) for pod in pods if (key := key_of(pod)) is not None}
+        found = [(key, summary_of(pod)) for pod in pods if (key := key_of(pod)) is not None]
         asked_before = self._now
         self._soon(lambda: self._listed(namespace, found, asked_before))
 
@@ -203,95 +190,102 @@ class KubernetesExecutor(Executor):
             summary = summary_of(pod)
             self._soon(lambda: self._event(kind, key, summary))
 
-    def _made(self, workload: ExecuteTask, place: PodPlace) -> None:
+    def _made(self, workload: ExecuteTask, rank: int, place: PodPlace) -> None:
         attempt = self._attempts.get(workload.key)
         self._host.taken(workload.executor)
         if attempt is not None:
-            attempt.pending, attempt.asked, attempt.place = False, self._now, place
+            made = attempt.ranks[rank]
+            made.pending, made.asked, made.place = False, self._now, place
         else:
             # it was called off meanwhile
             self._delete(place)
 
     def _put_back(self, workload: ExecuteTask, reason: str) -> None:
-        if self._attempts.pop(workload.key, None) is not None:
+        attempt = self._attempts.pop(workload.key, None)
+        if attempt is not None:
+            # ranks that wait for one that has no place would keep others from theirs
+            self._delete_all(attempt)
             self._host.not_taken(workload, reason)
 
-    def _listed(self, namespace: str, found: Mapping[AttemptKey, PodSummary], at: float) -> None:
-        for key, pod in found.items():
+    def _refused(self, key: AttemptKey, exit: ProcessExit) -> None:
+        if (attempt := self._attempts.get(key)) is not None:
+            self._delete_all(attempt)
+        self._end(key, exit)
+
+    def _listed(self, namespace: str, found: Sequence[tuple[AttemptKey, PodSummary]], at: float) -> None:
+        for key, pod in found:
             self._event("MODIFIED", key, pod)
+        there = {(key, pod.rank) for key, pod in found}
         for key, attempt in list(self._attempts.items()):
-            if key in found or attempt.asked >= at:
-                continue
-            if attempt.pod is not None and attempt.pod.place.namespace == namespace:
-                self._event("DELETED", key, attempt.pod)
-            elif attempt.workload is None and attempt.pod is None:
+            for pod in attempt.pods_before(at):
+                if pod.place.namespace == namespace and (key, pod.rank) not in there:
+                    self._event("DELETED", key, pod)
+            if attempt.workload is None and not attempt.ranks and attempt.asked < at:
                 self._not_found(key, attempt, namespace)
 
-    def _not_found(self, key: AttemptKey, attempt: _PodAttempt, namespace: str) -> None:
+    def _not_found(self, key: AttemptKey, attempt: PodAttempt, namespace: str) -> None:
         """Look at an attempt of another engine that has no pod in any namespace: one that has begun is heard or not."""
         attempt.not_in.add(namespace)
         if len(attempt.not_in) == len(self._watches):
             attempt.asked = -math.inf
             self._look(key, attempt)
 
-    def _event(self, kind: str, key: AttemptKey, pod: PodSummary | None) -> None:
+    def _event(self, kind: str, key: AttemptKey, pod: PodSummary) -> None:
         attempt = self._attempts.get(key)
         if attempt is None:
-            if pod is not None and kind == "DELETED":
+            if kind == "DELETED":
                 self._leftovers.pop(pod.place, None)
-            elif pod is not None:
+            else:
                 self._leftover(key, pod)
             return
-        if kind == "DELETED":
-            if pod is not None and attempt.pod is not None and pod.place.uid != attempt.pod.place.uid:
-                return
-            attempt.seen, attempt.pod = True, None
-        else:
-            assert pod is not None
-            attempt.seen, attempt.pod, attempt.pending, attempt.place = True, pod, False, pod.place
+        if kind != "DELETED":
+            attempt.show(pod, self._now)
+        elif not attempt.miss(pod):
+            return
         self._look(key, attempt)
 
     # -- what that means -------------------------------------------------------------------------------------------
 
-    def _look(self, key: AttemptKey, attempt: _PodAttempt) -> None:
+    def _look(self, key: AttemptKey, attempt: PodAttempt) -> None:
         now = attempt.looked = self._now
-        if attempt.pending:
+        if attempt.ranks and all(each.pending for each in attempt.ranks.values()):
             return
-        waits = attempt.pod is not None and attempt.pod.waits_for in HOPELESS
-        attempt.hopeless_since = (attempt.hopeless_since or now) if waits else None
-        if attempt.pod is None or attempt.pod.ended or attempt.pod.phase != "Pending":
+        if attempt.may_have_begun:
             attempt.begun = attempt.begun or self._host.has_begun(key)
-        facts = AttemptFacts(
-            begun=attempt.begun,
-            reported=attempt.begun and self._host.has_reported(key),
-            seen=attempt.seen,
-            asked_for=now - attempt.asked,
-            hopeless_for=now - attempt.hopeless_since if attempt.hopeless_since is not None else 0.0,
-            appears_within=self._options.redeliver_seconds,
-            hopeless_within=self._options.pending_seconds,
-        )
-        self._act(key, attempt, judge(attempt.pod, facts))
+        reported = attempt.begun and self._host.has_reported(key)
+        self._act(key, attempt, attempt.judge(now, self._options, reported=reported))
 
-    def _act(self, key: AttemptKey, attempt: _PodAttempt, verdict: PodVerdict) -> None:
+    def _act(self, key: AttemptKey, attempt: PodAttempt, verdict: AttemptVerdict) -> None:
         if verdict.step is Step.MAKE:
             if attempt.workload is None:
                 # what claims it is nowhere known: it is made anew
+                self._delete_all(attempt)
                 self._end(key, ProcessExit(reason="its engine ended before its pod was made", delivered=False))
-            else:
-                attempt.pending, attempt.seen, attempt.asked = True, False, self._now
-                self.deliver(attempt.workload)
+                return
+            for rank in verdict.make:
+                attempt.ranks[rank] = RankPod(self._now, pending=True)
+            self._make(attempt.workload, verdict.make)
         elif verdict.step is Step.END:
             assert verdict.exit is not None
-            pod = attempt.pod
             self._end(key, verdict.exit)
-            if pod is not None:
-                self._delete(pod.place)
+            self._delete_all(attempt)
         elif verdict.step is Step.OVER:
-            if attempt.pod is not None and attempt.pod.ended:
-                self._delete(attempt.pod.place)
-        elif verdict.note != attempt.note:
+            self._clear_away(attempt)
+        if verdict.step in (Step.MAKE, Step.WAIT) and verdict.note != attempt.note:
             attempt.note = verdict.note
             self._host.note(key, verdict.note)
+
+    def _clear_away(self, attempt: PodAttempt) -> None:
+        """Delete the pods of an attempt that is over: those that have ended, and all when its first one has."""
+        first = attempt.ranks.get(0)
+        all_of_them = first is None or first.pod is None or first.pod.ended
+        for each in attempt.ranks.values():
+            if each.pod is not None and (all_of_them or each.pod.ended) and not each.pod.deleting:
+                self._delete(each.pod.place)
+
+    def _delete_all(self, attempt: PodAttempt) -> None:
+        for place in attempt.places:
+            self._delete(place)
 
     def _end(self, key: AttemptKey, exit: ProcessExit) -> None:
         if self._attempts.pop(key, None) is not None:
@@ -308,6 +302,9 @@ class KubernetesExecutor(Executor):
         if pod.deleting:
             return
         if not pod.ended:
+            if pod.rank and self._host.has_reported(key):
+                self._delete(pod.place)
+                return
             if pod.phase == "Pending" and self._host.has_begun(key):
                 self._delete(pod.place)
             return

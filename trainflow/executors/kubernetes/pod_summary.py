@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from trainflow.executors.kubernetes.pod import PodPlace
+from trainflow.executors.kubernetes.pod import PodPlace, rank_of
 from trainflow.settings.pod_template import CONTAINER
 
 
@@ -15,6 +15,9 @@ class PodSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One look at a pod."""
 
     place: PodPlace
+    #: which rank it is, and of how many
+    rank: int = 0
+    nodes: int = 1
     phase: str = "Pending"
     #: it was told to go
     deleting: bool = False
@@ -49,8 +52,11 @@ def summary_of(pod: Mapping[str, Any]) -> PodSummary:
     disrupted = conditions.get("DisruptionTarget") or {}
     if scheduled.get("status") == "False":
         waiting = scheduled
+    rank, nodes = rank_of(pod)
     return PodSummary(
         place=PodPlace(metadata["namespace"], metadata["name"], metadata["uid"]),
+        rank=rank,
+        nodes=nodes,
         phase=status.get("phase") or "Pending",
         deleting=metadata.get("deletionTimestamp") is not None,
         waits=waiting.get("message") or "",

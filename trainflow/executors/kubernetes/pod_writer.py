@@ -26,8 +26,8 @@ _DELETES_AT_MOST = 3
 class PodWriterEvents(Protocol):
     """What is called, by the thread that writes."""
 
-    def on_made(self, workload: ExecuteTask, place: PodPlace) -> None:
-        """Take note of a pod that is there now, made by this or by another engine."""
+    def on_made(self, workload: ExecuteTask, rank: int, place: PodPlace) -> None:
+        """Take note of the pod of a rank that is there now, made by this or by another engine."""
 
     def on_put_back(self, workload: ExecuteTask, reason: str) -> None:
         """Take back what the cluster does not take now."""
@@ -38,6 +38,7 @@ class PodWriterEvents(Protocol):
 
 class _Making(NamedTuple):
     workload: ExecuteTask
+    rank: int
     pod: Object
     secret: bool
 
@@ -61,9 +62,9 @@ class PodWriter:
         self._thread = threading.Thread(target=self._run, name="kubernetes", daemon=True)
         self._thread.start()
 
-    def make(self, workload: ExecuteTask, pod: Object, *, secret: bool) -> None:
+    def make(self, workload: ExecuteTask, pod: Object, *, secret: bool, rank: int = 0) -> None:
         """Make a pod, and its Secret."""
-        self._work.put(_Making(workload, pod, secret))
+        self._work.put(_Making(workload, rank, pod, secret))
 
     def delete(self, place: PodPlace, grace: int | None = None) -> None:
         """Delete a pod. `grace`: seconds; None: its own."""
@@ -113,7 +114,7 @@ class PodWriter:
         else:
             metadata = made["metadata"]
             place = PodPlace(metadata["namespace"], metadata["name"], metadata["uid"])
-            self._events.on_made(work.workload, place)
+            self._events.on_made(work.workload, work.rank, place)
 
     @staticmethod
     def _made(cluster: Cluster, work: _Making) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,22 @@ import msgspec
 from trainflow.errors import TaskError
 from trainflow.operators.bash import failure_message
 from trainflow.operators.process_group import ProcessGroup
+from trainflow.operators.training.rank_link import RankLink, RunRank, files_in
 from trainflow.operators.training.rank_words import (
     RankFunction,
     check_readings,
     failure_of,
     first_to_fail,
 )
-from trainflow.operators.training.ranks import RankGroups, free_port, rank_environment
+from trainflow.operators.training.ranks import (
+    NEWS_SECONDS,
+    RankGroups,
+    RankProcess,
+    free_port,
+    rank_environment,
+    spread_environment,
+)
+from trainflow.operators.training.remote_rank import RemoteRank
 from trainflow.operators.training.save_points import StoredSaves
 from trainflow.operators.training.saves_folder import SavesFolder
 from trainflow.operators.training.training_context import TrainContext, checked_metrics
@@ -46,7 +56,10 @@ class TrainingCommand:
         *,
         nodes: int = 1,
         function: RankFunction | None = None,
+        links: Sequence[RankLink] = (),
     ) -> None:
+        """`links`: to the other ranks, where those are on hosts of their own."""
+        self._links = links
         self._argv = [str(part) for part in argv]
         self._ti = ti
         folders = [folder if rank == 0 else folder / f"rank_{rank}" for rank in range(nodes)]
@@ -86,7 +99,11 @@ class TrainingCommand:
                     self._tasks[rank].problem,
                     ended.tail,
                     retries_mistakes=self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors,
+                    gone=ended.gone if isinstance(ended, RemoteRank) else None,
                 )
+            for rank, each in enumerate(group.groups):
+                if isinstance(each, RemoteRank):
+                    each.hand_over(Path(self._task.output), f"rank {rank} of {len(self._tasks)}")
         elif code != 0:
             raise TaskError(failure_message(f"the training command {self._argv[0]!r}", code, group.tail))
         return self._metrics()
@@ -95,18 +112,39 @@ class TrainingCommand:
         if len(self._tasks) == 1:
             log = self._ti.log
             return self._program(0, extra_environment, lambda line: log.info("%s", line), self._look_after)
-        nodes, port = len(self._tasks), free_port()
-        log = self._ti.log
-        return RankGroups(
-            [
-                self._program(
-                    rank,
-                    {**extra_environment, **rank_environment(rank, nodes, port)},
-                    partial(log.info, "rank %d: %s", rank),
-                )
-                for rank in range(nodes)
-            ],
-            self._look_after,
+        nodes, host = len(self._tasks), self._links[0].own_host if self._links else "127.0.0.1"
+        port = free_port(host)
+        if self._links:
+            environments = [spread_environment(rank, nodes, host, port) for rank in range(nodes)]
+        else:
+            environments = [rank_environment(rank, nodes, port) for rank in range(nodes)]
+        given = [{**extra_environment, **each} for each in environments]
+        ranks = [
+            self._remote(rank, given[rank], self._links[rank - 1])
+            if rank and self._links
+            else self._program(rank, given[rank], self._print_of(rank))
+            for rank in range(nodes)
+        ]
+        return RankGroups(ranks, self._look_after, news_seconds=NEWS_SECONDS if self._links else 0.0)
+
+    def _print_of(self, rank: int) -> Callable[[str], None]:
+        return partial(self._ti.log.info, "rank %d: %s", rank)
+
+    def _remote(self, rank: int, environment: Mapping[str, str], link: RankLink) -> RankProcess:
+        task = self._tasks[rank]
+        places = {"parent": task.parent, "saved": task.saved}
+        run = RunRank(
+            task,
+            [] if task.function is not None else self._argv,
+            dict(environment),
+            {name: files_in(Path(place["path"])) for name, place in places.items() if place is not None},
+        )
+        return RemoteRank(
+            link,
+            run,
+            self._folders[rank] / "written",
+            on_line=self._print_of(rank),
+            on_stop_asked=partial(os.kill, os.getpid(), signal.SIGTERM),
         )
 
     def _program(

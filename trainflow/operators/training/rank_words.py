@@ -17,9 +17,11 @@ from trainflow.task_signals import TaskPartLost, TaskPreempted
 
 
 class RankFunction(msgspec.Struct, frozen=True):
-    """The DAG file whose task names the function that a rank calls."""
+    """The DAG file whose task names the function that a rank calls. `version`: the one that the code there has to give;
+    empty: whatever it gives."""
 
     source: DagSource
+    version: str = ""
 
 
 class RankProblem(msgspec.Struct, frozen=True):
@@ -81,11 +83,20 @@ def first_to_fail(seen_first: int, problems: Sequence[str]) -> int:
 
 
 def failure_of(
-    rank: int, code: int, ranks: int, problem: str, tail: Sequence[str], *, retries_mistakes: bool
+    rank: int,
+    code: int,
+    ranks: int,
+    problem: str,
+    tail: Sequence[str],
+    *,
+    retries_mistakes: bool,
+    gone: str | None = None,
 ) -> BaseException:
     """What to raise for a rank that ended badly. `problem`: the file where it may have said why; `retries_mistakes`:
-    another try may get over what looks like a mistake in the code."""
+    another try may get over what looks like a mistake in the code; `gone`: why nothing is heard of it any more."""
     who = f"rank {rank} of {ranks}"
+    if gone is not None:
+        return TaskPartLost(f"{who} is gone: {gone}; the other ranks were ended with it")
     if is_from_outside(code):
         return TaskPartLost(f"{who} was killed by signal {-code}; the other ranks were ended with it")
     said = _problem(Path(problem))

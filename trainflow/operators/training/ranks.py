@@ -1,7 +1,8 @@
-"""Several processes that train one split together: N ranks on one host, one attempt.
+"""Several processes that train one split together: N ranks, one attempt.
 
-Each rank is a program in a process group of its own with its own watch, so that nothing of it outlives the attempt. The
-attempt's process trains nothing: it starts the ranks, follows them, and speaks to the engine. Rank 0 alone is told to
+Each rank is a program in a process group of its own with its own watch, so that nothing of it outlives the attempt; on
+the host of the attempt, or the others than rank 0 on hosts of their own. The attempt's process trains nothing: it
+starts the ranks, follows them, and speaks to the engine. Rank 0 alone is told to
 stop, saves and reports; when a rank fails, when it is ended from outside, or when rank 0 has stopped as it was told,
 the others are ended with it: they would wait for it for ever. All have to end with exit code 0.
 """
@@ -13,13 +14,17 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
-from trainflow.operators.process_group import GRACE_SECONDS, IDLE_SECONDS, ProcessGroup
+from trainflow.operators.process_group import GRACE_SECONDS, IDLE_SECONDS
 
 #: how long ranks may clean up after SIGTERM when another one has ended: they have nothing more to save
 _PEER_GRACE_SECONDS = 1.0
+#: seconds after the first bad end in which the end of a rank on another host is waited for, which may be its cause
+NEWS_SECONDS = 1.0
 #: ended by these a rank is lost and has not failed: what sends them is not in the code of users
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
@@ -39,10 +44,22 @@ def rank_environment(rank: int, nodes: int, port: int, environ: Mapping[str, str
     }
 
 
-def free_port() -> int:
-    """A port of this host on which nothing listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+def spread_environment(rank: int, nodes: int, host: str, port: int) -> dict[str, str]:
+    """The same for ranks on hosts of their own. `host`, `port`: where rank 0 may listen."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(nodes),
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(port),
+    }
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of this host, at one of its addresses, on which nothing listens now."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -52,15 +69,38 @@ def is_from_outside(code: int) -> bool:
     return code < 0 and -code in _FROM_OUTSIDE
 
 
+class RankProcess(Protocol):
+    """One rank, as `ProcessGroup` is one: see there."""
+
+    tail: deque[str]
+
+    @property
+    def code(self) -> int | None: ...
+
+    def start(self) -> None: ...
+
+    def follow(self) -> int: ...
+
+    def terminate(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class RankGroups:
     """The ranks of one attempt, in order. `on_idle` is called at least twice a second while they run, and once at the
     end, in the thread that runs them; what they print is handed on by threads."""
 
-    def __init__(self, groups: Sequence[ProcessGroup], on_idle: Callable[[], None]) -> None:
+    def __init__(
+        self, groups: Sequence[RankProcess], on_idle: Callable[[], None], *, news_seconds: float = 0.0
+    ) -> None:
+        """`news_seconds`: how long the end of other ranks is waited for after a bad one, which may be its cause."""
         self.groups = list(groups)
         #: the rank that was the first to be seen to end badly
         self.failed: int | None = None
         self._on_idle = on_idle
+        self._news_seconds = news_seconds
         self._ended: SimpleQueue[tuple[int, int]] = SimpleQueue()
         self._threads: dict[int, threading.Thread] = {}
         self._codes: dict[int, int] = {}
@@ -95,7 +135,7 @@ class RankGroups:
         """End all ranks: SIGTERM, the grace, SIGKILL. Safe to call at any time and again."""
         self._end(GRACE_SECONDS)
 
-    def _follow(self, rank: int, group: ProcessGroup) -> None:
+    def _follow(self, rank: int, group: RankProcess) -> None:
         code = -signal.SIGKILL
         try:
             code = group.follow()
@@ -113,9 +153,16 @@ class RankGroups:
             if self._told and rank == 0:
                 return code
             if code != 0 and not self._told:
+                self._hear_of_others()
                 self.failed, code = self._culprit(rank, code)
                 return code
         return self._codes[0] if self._told else 0
+
+    def _hear_of_others(self) -> None:
+        """Wait a little for news of ranks on other hosts."""
+        deadline = time.monotonic() + self._news_seconds
+        while len(self._codes) < len(self.groups) and (left := deadline - time.monotonic()) > 0:
+            self._next_end(left)
 
     def _culprit(self, rank: int, code: int) -> tuple[int, int]:
         """The rank that was killed, where one was: the others soon fail because of it."""

@@ -28,8 +28,8 @@ class _Missing(Exception):
 
 
 class Kubelet:
-    """Runs all pods of a cluster. `unschedulable`: why no node takes a pod now; `bad_images`: image → reason and
-    message of its pull, which fails."""
+    """Runs all pods of a cluster. `unschedulable`: why no node takes a pod now; `held`: why none takes the pods of
+    these names; `bad_images`: image → reason and message of its pull, which fails."""
 
     def __init__(self, store: VersionedObjects, folder: Path, environ: Mapping[str, str] | None = None) -> None:
         """`environ`: what images bring; by default what commands of this interpreter need."""
@@ -38,6 +38,7 @@ class Kubelet:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
         self.environ = dict(environ) if environ is not None else {"PATH": path, "HOME": str(folder)}
         self.unschedulable: str | None = None
+        self.held: dict[str, str] = {}
         self.bad_images: dict[str, tuple[str, str]] = {}
         self._runs: dict[str, PodRun] = {}
         self._ended = False
@@ -64,6 +65,14 @@ class Kubelet:
         """Say why no node takes pods; None: nodes do."""
         with self._store.changed:
             self.unschedulable = message
+            self._store.changed.notify_all()
+
+    def hold(self, name: str, message: str | None) -> None:
+        """Say why no node takes the pod of a name; None: nodes do."""
+        with self._store.changed:
+            self.held.pop(name, None)
+            if message is not None:
+                self.held[name] = message
             self._store.changed.notify_all()
 
     def end(self) -> None:
@@ -138,14 +147,19 @@ class PodRun:
 
     def _run(self) -> None:
         try:
-            if self._is_scheduled() and self._has_images() and (environs := self._environs()) is not None:
-                self._run_containers(environs)
+            # one whose object was taken away under it has nothing left to run
+            with suppress(ApiStatus):
+                self._run_scheduled()
         finally:
             if self._timer is not None:
                 self._timer.cancel()
         with self._store.changed:
             if self._deleted and not self._node_lost and not self._kubelet.ended:
                 self._store.remove(PODS, self.namespace, self.name, uid=self.uid)
+
+    def _run_scheduled(self) -> None:
+        if self._is_scheduled() and self._has_images() and (environs := self._environs()) is not None:
+            self._run_containers(environs)
 
     def _say(self, how: Callable[[Object], Object]) -> None:
         with self._store.changed, suppress(ApiStatus):
@@ -168,7 +182,7 @@ class PodRun:
         def say(message: str) -> Callable[[Object], Object]:
             return partial(pod_status.unscheduled, now=self._store.now(), message=message)
 
-        if not self._wait(lambda: self._kubelet.unschedulable, say):
+        if not self._wait(lambda: self._kubelet.held.get(self.name, self._kubelet.unschedulable), say):
             return False
         self._say(partial(pod_status.scheduled, now=self._store.now()))
         return True

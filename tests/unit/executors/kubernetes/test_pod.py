@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from trainflow.executors.kubernetes.options import KubernetesOptions
-from trainflow.executors.kubernetes.pod import key_of, pod_name, pod_of, secret_of
+from trainflow.executors.kubernetes.pod import key_of, pod_name, pod_of, rank_of, secret_of
 from trainflow.executors.kubernetes.pod_summary import summary_of
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 
@@ -64,6 +64,29 @@ def validated(item: dict[str, Any]) -> dict[str, Any]:
 def test_pod_name_is_a_function_of_the_attempt() -> None:
     assert pod_name(WORKLOAD.key) == "trainflow-01k9x0abcdefghjkmnpqrstvwx-2"
     assert key_of(made()) == WORKLOAD.key
+
+
+@pytest.mark.parametrize("options", [OPTIONS, replace(OPTIONS, secret=True)])
+def test_each_rank_has_a_valid_pod_that_says_which_it_is(options: KubernetesOptions) -> None:
+    workload = replace(WORKLOAD, nodes=3)
+    pods = [
+        validated(pod_of(workload, options, "ml", rank=rank, templates=[GPU], engine="host", stop_grace_seconds=29.5))
+        for rank in range(3)
+    ]
+    names = [pod["metadata"]["name"] for pod in pods]
+    assert names == [pod_name(WORKLOAD.key), f"{pod_name(WORKLOAD.key)}-1", f"{pod_name(WORKLOAD.key)}-2"]
+    for rank, pod in enumerate(pods):
+        assert (key_of(pod), rank_of(pod)) == (WORKLOAD.key, (rank, 3))
+        pod["metadata"]["uid"] = "u"
+        assert (summary_of(pod).rank, summary_of(pod).nodes) == (rank, 3)
+        variables = {each["name"]: each for each in pod["spec"]["containers"][0]["env"]}
+        assert variables["TRAINFLOW_RANK"]["value"] == str(rank)
+        assert variables["TRAINFLOW_RANK_HOST"]["valueFrom"]["fieldRef"]["fieldPath"] == "status.podIP"
+        assert (SECRET in json.dumps(pod)) is not options.secret
+        if options.secret:
+            made_of = validated(secret_of(workload, pod))
+            named = variables["TRAINFLOW_WORKLOAD"]["valueFrom"]["secretKeyRef"]["name"]
+            assert named == made_of["metadata"]["name"] == names[rank]
 
 
 def test_pod_is_valid_and_says_what_it_runs() -> None:

@@ -1,6 +1,7 @@
 """Run one rank of an attempt that calls a training function: an interpreter of its own, told by `TRAINFLOW_TASK`.
 
-It is started by the process of the attempt, which alone speaks to the engine. What it answers lies in files: metrics,
+It is started by the process of the attempt, which alone speaks to the engine, or on another host by `agent`. What it
+answers lies in files: metrics,
 saves, progress, and why it has failed.
 """
 
@@ -18,6 +19,7 @@ import msgspec
 
 from trainflow.authoring.python_call import ends_forked_copies
 from trainflow.errors import InputError, describe
+from trainflow.execution.code_bundles import check_version
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.leftover_processes import BROKEN, exit_process
 from trainflow.execution.programming_errors import explain_error, is_programming_error
@@ -71,9 +73,12 @@ def _operator(task: TrainingTask, project: Project) -> TrainOperator:
     if task.function is None:
         raise InputError("no function is named to this rank: its task trains with a command")
     source = task.function.source
-    dag = DagFiles(project).get(source).dags.get(task.dag_id)
+    loaded = DagFiles(project).get(source)
+    dag = loaded.dags.get(task.dag_id)
     if dag is None or not dag.has_task(task.task_id):
         raise InputError(f"{source.path} does not define DAG '{task.dag_id}' with task '{task.task_id}' any more")
+    if task.function.version:
+        check_version(dag, loaded.content, project.root, task.function.version)
     operator = dag.get_task(task.task_id)
     if not isinstance(operator, TrainOperator):
         raise InputError(f"{source.path}: task '{task.task_id}' of DAG '{task.dag_id}' is no TrainOperator any more")
