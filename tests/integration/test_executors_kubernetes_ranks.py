@@ -160,7 +160,7 @@ def test_cancelled_attempt_leaves_no_pod_of_any_rank(tmp_path: Path, begun: bool
         engine.until(lambda: engine.is_running(run) if begun else len(cluster.pods()) == 3)
         with engine.engine.database.transaction() as connection:
             row, now = run_queries.by_id(connection, run), engine.engine.clock.now()
-            run_queries.cancel(connection, row, engine.engine.versions, now, note="not wanted", mirrored=False)
+            run_queries.cancel(connection, row, engine.engine.versions, now, note="not wanted", channels=())
         engine.engine.reactor.wake()
         pods_are_gone(engine, cluster)
 
