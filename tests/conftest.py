@@ -39,9 +39,13 @@ UNIT_TESTS = REPOSITORY / "tests" / "unit"
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-# a script that starts this in the background of a script has it ignore Ctrl-C, and so all that it starts
+# a script that starts this in its background has it ignore Ctrl-C, `nohup` the end of the terminal, and so all that
+# it starts
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+for _number in (signal.SIGHUP, signal.SIGTERM):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.SIG_DFL)
 
 #: where temporary files lie by default: on a disk
 DISK = tempfile.gettempdir()
