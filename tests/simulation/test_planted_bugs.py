@@ -284,7 +284,7 @@ RACES = (F.DELETE_DATABASE, F.CLEAR_RUN, F.STALL, F.REWIND)
 LOSSES = (F.CRASH, F.KILL, F.GIVE_UP, F.REBOOT)
 
 PLANTED = [
-    PlantedBug(skip_the_parent_check, RACES, {"fenced", "exactly once"}),
+    PlantedBug(skip_the_parent_check, RACES, {"fenced", "exactly once"}, {**SIMPLEST, "homes": 2}),
     PlantedBug(recognise_nothing, LOSSES, {"nothing fails without a cause"}),
     PlantedBug(advance_the_watermark_without_a_commit, (), {"success means done"}),
     PlantedBug(look_at_no_file, (F.TEAR,), {"atomic"}),
