@@ -47,7 +47,7 @@ def start(project: LiveProject) -> str:
 
 def assert_audit_is_clean(project: LiveProject, *partitions: int) -> None:
     """Of every chain, with so many partitions each, in the order of their names."""
-    ended = project.run("audit", "tiny", "--json")
+    ended = project.ask("audit", "tiny", "--json")
     facts = json.loads(ended.output)
     assert (ended.code, facts["ok"]) == (0, True), ended.output
     chains = sorted(facts["chains"], key=lambda chain: chain["stage"])

@@ -40,7 +40,7 @@ def test_branch_with_other_params_trains_same_samples_then_rewound_chain_goes_on
     assert sorted(expected) == sorted(range(DAYS * ROWS_A_DAY))
 
     fork = ["checkpoints", "fork", NAME, "--from", "1", "--branch", "small", "--set", "split.partitions=1"]
-    assert project.run(*fork).code == 0
+    assert project.ask(*fork).code == 0
     done = project.start(NAME, "--branch", "small", "--plain")
 
     assert done.code == 0, done.output
@@ -48,19 +48,19 @@ def test_branch_with_other_params_trains_same_samples_then_rewound_chain_goes_on
     splits = [len(entry.split.partitions) for entry in map(branch.checkpoint, [each.id for each in branch.line()])]
     assert splits == [1] * (DAYS - PARTITIONS_A_SPLIT)
     assert sorted(rows_of(branch)) == sorted(expected)
-    said = project.run("audit", NAME, "--branch", "small", "--lineage", "head", "--json")
+    said = project.ask("audit", NAME, "--branch", "small", "--lineage", "head", "--json")
     assert [each["chain"] for each in json.loads(said.output)["partitions"]] == [f"{NAME}/main/main"] * 3 + [
         f"{NAME}/main/small"
     ] * 6
 
-    assert project.run("checkpoints", "rewind", NAME, "--to", "1").code == 0
+    assert project.ask("checkpoints", "rewind", NAME, "--to", "1").code == 0
     assert project.start(NAME, "--plain").code == 0
     again = rows_of(project.ledger(NAME))
     # what was kept is as it was, what came after was trained anew, in an order of its own
     assert again[: PARTITIONS_A_SPLIT * ROWS_A_DAY] == expected[: PARTITIONS_A_SPLIT * ROWS_A_DAY]
     assert sorted(again) == sorted(expected)
     assert again != expected
-    assert project.run("audit", NAME, "--all", "--no-samples").code == 0
+    assert project.ask("audit", NAME, "--all", "--no-samples").code == 0
 
 
 def days_of(ledger: Ledger, number: int) -> list[int]:
@@ -84,7 +84,7 @@ def test_stages_of_branch_start_from_each_other(tmp_path: Path, form: str) -> No
     project = tiny_project(tmp_path / form, days=4, pipeline=f"{pipeline}stages:\n{STAGES[form]}{late}")
     assert project.start(NAME, "--plain").code == 0
     fork = ["checkpoints", "fork", NAME, "--before", "2024-01-03", "--branch", "hot"]
-    forked = project.run(*fork, "--set", "params.rate=2")
+    forked = project.ask(*fork, "--set", "params.rate=2")
     assert forked.code == 0, forked.output
 
     done = project.start(NAME, "--branch", "hot", "--plain")
@@ -111,4 +111,4 @@ def test_stages_of_branch_start_from_each_other(tmp_path: Path, form: str) -> No
         ]
     else:
         assert [days_of(found["late"], number) for number in (0, 1)] == [[0, 1, 2, 2], [0, 1, 2, 3, 3]]
-    assert project.run("audit", NAME, "--all", "--no-samples").code == 0
+    assert project.ask("audit", NAME, "--all", "--no-samples").code == 0

@@ -89,9 +89,9 @@ def test_chain_that_gate_stopped(project: Callable[[str], LiveProject], receiver
     assert receiver.events == ["stopped"]
     message = receiver.messages[0]
     assert (message["cause"], message["facts"]["metrics"]) == ("gate", {"auc": 0.5})
-    why = tiny.run("why", FILE).output
+    why = tiny.ask("why", FILE).output
     assert "a gate stopped the chain: auc >= 0.6: it is 0.5; 'trainflow resume pipelines/tiny.yaml'" in why
-    assert "stopped by a gate" in tiny.run("status", FILE).output
+    assert "stopped by a gate" in tiny.ask("status", FILE).output
 
     assert tiny.run("resume", FILE, "--accept", "--skip").code == 2
     ended = tiny.run("resume", FILE, "--accept", "--reason", "a holiday")
@@ -106,7 +106,7 @@ def test_chain_that_gate_stopped(project: Callable[[str], LiveProject], receiver
     assert accepted.reason == "a holiday"
     assert receiver.events == ["stopped", "resumed", "promoted"]
     assert receiver.messages[1]["facts"]["decision"] == "accept"
-    runs = json.loads(tiny.run("runs", "list", "tiny", "--json").output)
+    runs = json.loads(tiny.ask("runs", "list", "tiny", "--json").output)
     assert sorted((run["number"], run["state"]) for run in runs) == [
         (1, "success"),
         (2, "success"),

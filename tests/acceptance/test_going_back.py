@@ -100,9 +100,9 @@ def test_stage_of_circle_is_rewound_and_circle_goes_round_again(tmp_path: Path) 
     project = tiny_project(tmp_path / "circle", days=DAYS, pipeline=ONE_A_RUN + CIRCLE)
     assert project.start(FILE).code == 0
     before = [contents(project, stage) for stage in ("first", "second")]
-    refused = project.run("checkpoints", "rewind", FILE, "--stage", "second", "--to", "2")
+    refused = project.ask("checkpoints", "rewind", FILE, "--stage", "second", "--to", "2")
     assert (refused.code, "--cascade rewinds them as well" in refused.output) == (2, True), refused.output
-    ended = project.run("checkpoints", "rewind", FILE, "--stage", "second", "--to", "2", "--cascade")
+    ended = project.ask("checkpoints", "rewind", FILE, "--stage", "second", "--to", "2", "--cascade")
     assert ended.code == 0, ended.output
     # the first has trained on the third day from what is the head again
     assert [len(line(project, stage)) for stage in ("first", "second")] == [3, 2]

@@ -64,7 +64,7 @@ class Large(NamedTuple):
     def check(self) -> None:
         """The chain is whole, and its folder holds what its checkpoints have and nothing else."""
         for words in (("audit", NAME), ("checkpoints", "verify", NAME, "--all")):
-            ended = self.project.run(*words, "--json")
+            ended = self.project.ask(*words, "--json")
             assert json.loads(ended.output)["ok"], ended.output
         ledger = self.ledger
         made = [ledger.checkpoint(each.id) for each in ledger.kept()]

@@ -60,7 +60,7 @@ def test_repair_that_is_killed_fills_each_hole_once(late: LiveProject) -> None:
     assert "no partition of the 2 that tiny/main/main stepped over" in late.run("repair", NAME).output
     publish(late, 3)
     publish(late, 5)
-    shown = json.loads(late.run("repair", NAME, "--dry-run", "--json").output)
+    shown = json.loads(late.ask("repair", NAME, "--dry-run", "--json").output)
     assert [each["partitions"] for each in shown["repairs"]] == [1, 1]
     assert (shown["repaired"], shown["holes"]) == (0, 2)
 

@@ -41,7 +41,7 @@ def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
     else:
         shutil.rmtree(project.home.path)
     assert project.audit(NAME).partitions == before.partitions
-    assert project.run("audit", FILE).code == 0
+    assert project.ask("audit", FILE).code == 0
 
     (project.root / "hold").unlink()
     ended = project.start(FILE)

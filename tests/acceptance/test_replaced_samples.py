@@ -162,7 +162,7 @@ def assert_told(project: LiveProject, said: str) -> None:
     assert "'samples' ran again" in said
     logs = "".join(path.read_text() for path in project.home.path.glob(f"logs/{NAME}/*/*/*.log"))
     assert "part-0.parquet has changed since the split was made, from " in logs
-    runs = json.loads(project.run("runs", "list", NAME, "--json").output)
+    runs = json.loads(project.ask("runs", "list", NAME, "--json").output)
     (note,) = [run["note"] for run in runs if run["note"]]
     assert "part-0.parquet has changed since the split was made, from " in note
     report = project.audit_command(NAME)

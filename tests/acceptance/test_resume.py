@@ -315,8 +315,8 @@ def test_cancelled_it_saves_nothing_and_cleared_it_begins_split_anew(
     running = kept.begin_start(FILE)
     attempt = holding(kept, running)
     saved = sorted(path.name for path in partials(kept).glob("*/*"))
-    run = json.loads(kept.run("runs", "list", NAME, "--json").output)[-1]["run_id"]
-    assert kept.run("runs", "cancel", NAME, run).code == 0
+    run = json.loads(kept.ask("runs", "list", NAME, "--json").output)[-1]["run_id"]
+    assert kept.ask("runs", "cancel", NAME, run).code == 0
     ended = running.wait()
     assert ended.code == 1, ended.output
     kept.wait_until_quiet()
@@ -325,7 +325,7 @@ def test_cancelled_it_saves_nothing_and_cleared_it_begins_split_anew(
     assert sorted(path.name for path in partials(kept).glob("*/*")) == saved
 
     (kept.root / "hold").unlink()
-    assert kept.run("runs", "clear", NAME, run).code == 0
+    assert kept.ask("runs", "clear", NAME, run).code == 0
     ended = kept.start(FILE)
     assert ended.code == 0, ended.output
     assert beginnings(kept) == [0, 0]

@@ -206,7 +206,7 @@ def test_run_that_another_home_queues_starts_at_once(tmp_path: Path, postgres: L
         here.environ["TRAINFLOW__ENGINE__POLL_SECONDS"] = "3600"
         here.begin("standalone").wait_for_output("is alive")
         shared.wait_for_dag("plain")
-        assert there.run("runs", "trigger", "plain", "--run-id", "r").code == 0
+        assert there.ask("runs", "trigger", "plain", "--run-id", "r").code == 0
         with_run = run_queries.get
         row = shared.rows(lambda connection: with_run(connection, "plain", "r"))
         assert [run.state for run in shared.wait_for_end([row.id])] == ["success"]

@@ -32,7 +32,7 @@ def test_stages_each_day_train_base_then_fine_tune(made: Made) -> None:
     # the fine-tune before it has judged each day, and none the first one: the base has seen it
     assert [bool(entry.evaluation) for entry in fine] == [False] + [True] * (DAYS - 1)
     assert_audit_is_clean(project, DAYS, DAYS)
-    runs = json.loads(project.run("runs", "list", FILE, "--json").output)
+    runs = json.loads(project.ask("runs", "list", FILE, "--json").output)
     assert {run["dag_id"] for run in runs} == {"tiny.base", "tiny.fine"}
 
 
@@ -172,13 +172,13 @@ def test_promotion_by_hand_starts_waiting_stage(made: Made) -> None:
     assert "waits for stage base, which has promoted no checkpoint yet" in start(project)
     assert project.checkpoints("tiny", "tune") == []
     promote = ("checkpoints", "promote", FILE, "2", "--alias", "champion", "--stage", "base")
-    assert project.run(*promote).code == 0
+    assert project.ask(*promote).code == 0
     # not the newest one, and nothing comes that could trigger it
     start(project)
     assert origins(project, "tune") == ["base 2"] * 3
     assert [trained(project, "tune", number) for number in range(3)] == [[0, 0, 1], [0, 1, 1], [0, 1, 2]]
     rewind = ("checkpoints", "rewind", FILE, "--to", "1", "--stage", "base", "--cascade")
-    assert project.run(*rewind).code == 0
+    assert project.ask(*rewind).code == 0
     assert "waits for stage base, which has promoted no checkpoint yet" in start(project)
     assert_audit_is_clean(project, 3, 0)
 
@@ -188,20 +188,20 @@ def test_promotion_by_hand_while_engine_runs_starts_waiting_stage(made: Made) ->
     running = project.begin_start(FILE)
     wait_for(lambda: project.committed("tiny") == 3, lambda: running.output)
     other = json.loads(
-        project.run("checkpoints", "promote", FILE, "1", "--alias", "other", "--stage", "base", "--json").output
+        project.ask("checkpoints", "promote", FILE, "1", "--alias", "other", "--stage", "base", "--json").output
     )
     assert other["dependents"] == []
     promote = ("checkpoints", "promote", FILE, "2", "--alias", "champion", "--stage", "base")
-    said = json.loads(project.run(*promote, "--json").output)
+    said = json.loads(project.ask(*promote, "--json").output)
     assert [(each["dag_id"], each["what"]) for each in said["dependents"]] == [("tiny.tune", "begun")]
     wait_for(lambda: project.committed("tiny") == 8, lambda: running.output)
     # now it waits for samples, and needs no other
-    again = json.loads(project.run(*promote, "--json").output)
+    again = json.loads(project.ask(*promote, "--json").output)
     assert (again["promoted"], [each["what"] for each in again["dependents"]]) == (False, ["at work"])
     running.control_c()
     assert running.wait().code == 130
     assert origins(project, "tune") == ["base 2"] * 3
-    later = project.run("checkpoints", "promote", FILE, "3", "--alias", "champion", "--stage", "base")
+    later = project.ask("checkpoints", "promote", FILE, "3", "--alias", "champion", "--stage", "base")
     assert "tiny.tune starts from it when an engine runs next" in later.output
 
 

@@ -48,7 +48,7 @@ def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject
     # up to the day that is empty
     assert ended.code == 1, ended.output
     assert "2024-01-02T00:00Z to 2024-01-04T00:00Z is left out: it is missing" in ended.output
-    plan = json.loads(project.run("plan", FILE, "--json").output)
+    plan = json.loads(project.ask("plan", FILE, "--json").output)
     assert (plan["outcome"], plan["runs"]) == ("stopped", [])
     ended = project.run("resume", FILE, "--skip")
     assert ended.code == 0, ended.output
@@ -63,8 +63,8 @@ def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject
     report = project.audit_command(NAME)
     assert (report["ok"], report["partitions"], report["gaps"], report["arrived"]) == (True, 4, 0, [])
     assert [each["start"][:10] for each in report["left_out"]] == ["2024-01-02", "2024-01-06"]
-    assert "2024-01-02" in project.run("repair", FILE, "--dry-run", "--skipped").output
-    assert "--skipped trains what a gate or a person skipped" in project.run("repair", FILE, "--dry-run").output
+    assert "2024-01-02" in project.ask("repair", FILE, "--dry-run", "--skipped").output
+    assert "--skipped trains what a gate or a person skipped" in project.ask("repair", FILE, "--dry-run").output
 
 
 def test_person_leaves_out_what_cannot_be_read(project: LiveProject) -> None:

@@ -174,4 +174,4 @@ def test_start_bucket_that_is_missing_is_told_before_any_run(tmp_path: Path, s3:
 
     assert ended.code == 2
     assert "the setting checkpoints.store: s3://bucket-nowhere/x cannot be used: its bucket" in ended.output
-    assert json.loads(project.run("runs", "list", "--json").output) == []
+    assert json.loads(project.ask("runs", "list", "--json").output) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 from trainflow.checkpoints.audit.audit import AuditReport
 from trainflow.checkpoints.ledger.entries import Checkpoint
@@ -25,6 +27,8 @@ from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, ProcessKi
 COMMAND = Path(sys.executable).with_name("trainflow")
 #: no MLflow: most tests are about training, and importing it costs seconds of processor time in each engine
 WITHOUT_MLFLOW = "[tracking]\nenabled = false\n"
+#: others run beside, and there is one port
+_ALONE = {"TRAINFLOW__API__ENABLED": "false"}
 #: those of this process that may have something running
 _begun: set[LiveProject] = set()
 
@@ -152,15 +156,28 @@ class LiveProject:
 
     def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRAINFLOW", "MLFLOW"))}
-        # others run beside, and there is one port
-        alone = {"TRAINFLOW__API__ENABLED": "false"}
-        return {**kept, MARK: self.mark, **alone, **self.environ, **(extra or {})}
+        return {**kept, MARK: self.mark, **_ALONE, **self.environ, **(extra or {})}
 
     def run(
         self, *arguments: str, environ: Mapping[str, str] | None = None, seconds: float = DEADLINE_SECONDS
     ) -> Ended:
         """Run `trainflow …` to its end."""
         return self.begin(*arguments, environ=environ).wait(seconds)
+
+    def ask(self, *arguments: str) -> Ended:
+        """What `trainflow …` says, run in this process: for commands that begin no run and are not what is tested."""
+        from tests.support.command_line import run_command
+
+        said = io.StringIO()
+        environ = {MARK: self.mark, **_ALONE, **self.environ}
+        with (
+            contextlib.chdir(self.root),
+            mock.patch.dict(os.environ, environ),
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(said),
+        ):
+            code = run_command(*arguments)
+        return Ended(code, said.getvalue())
 
     def start(self, pipeline: str, *arguments: str, **options: Any) -> Ended:
         """`trainflow start PIPELINE` to its end."""
@@ -231,7 +248,7 @@ class LiveProject:
 
     def audit_command(self, pipeline: str) -> dict[str, Any]:
         """What `trainflow audit --json` says."""
-        ended = self.run("audit", pipeline, "--json")
+        ended = self.ask("audit", pipeline, "--json")
         facts: dict[str, Any] = json.loads(ended.output)
         facts["exit_code"] = ended.code
         return facts
