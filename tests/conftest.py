@@ -82,7 +82,7 @@ MOST_WORKERS = 8
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-store", action="store_true", help="also tests of stores whose drivers take long")
+    parser.addoption("--every-store", action="store_true", help="also tests of further object stores")
 
 
 @pytest.hookimpl(trylast=True)
@@ -92,7 +92,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if unsteady:
         raise pytest.UsageError(f"an address in memory is in the name of {unsteady[0]}: give its parameters `ids`")
     if not config.option.every_store:
-        left_out = pytest.mark.skip(reason="its driver takes long to import: --every-store runs it, as CI does")
+        left_out = pytest.mark.skip(reason="one object store is enough day by day: --every-store runs it, as CI does")
         for item in items:
             if item.get_closest_marker("every_store"):
                 item.add_marker(left_out)

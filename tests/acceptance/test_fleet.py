@@ -22,7 +22,8 @@ from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, wait_for
 
 pytestmark = pytest.mark.slow
 
-DAYS = 9
+#: two runs: something is killed in each
+DAYS = 6
 WORKLOADS = '{type = "workload", slots = 4}'
 
 

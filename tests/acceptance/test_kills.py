@@ -137,7 +137,7 @@ stages:
 
 def test_kills_in_stages_that_fan_out_end_with_models_of_undisturbed_run(tmp_path: Path) -> None:
     """KILLS=100 makes it a storm."""
-    kills = int(os.environ.get("KILLS", "40"))
+    kills = int(os.environ.get("KILLS", "14"))
     days = max(6, kills // 2)
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + STAGES
     undisturbed = tiny_project(tmp_path / "undisturbed", days=days, pipeline=pipeline)
