@@ -19,6 +19,7 @@ NAMES = (
         "pages",
     ),
     "rest",
+    "load",
     "celery_redis",
     "store_requests",
     "databases",

@@ -43,7 +43,7 @@ PARTITIONS = "/api/v1/chains/flights/main/main/partitions"
 def main() -> None:
     """Print the figures."""
     with throw_away_project() as root, socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-        key, secret = _prepare(root)
+        key, secret = prepare(root)
         command = interpreter("trainflow.api.main", str(root), str(listener.fileno()))
         process = subprocess.Popen(command, pass_fds=[listener.fileno()])
         try:
@@ -55,22 +55,22 @@ def main() -> None:
 
 def _measure(port: int, pid: int, key: AttemptKey, secret: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port)
-    _get(connection, "/health")
+    get(connection, "/health")
     show("API server, idle: memory (PSS)", [pss_mib(tree(pid))], "MiB", "≤ 60 MiB")
-    pages = [_get(connection, RUNS_PAGE) for _ in range(TIMES)]
+    pages = [get(connection, RUNS_PAGE) for _ in range(TIMES)]
     show("100 of 10,000 runs", [each * 1000 for each in pages], "ms", "")
     last = _cursor(connection)
-    deep = [_get(connection, f"{RUNS_PAGE}&cursor={last}") for _ in range(TIMES)]
+    deep = [get(connection, f"{RUNS_PAGE}&cursor={last}") for _ in range(TIMES)]
     show("… the last page", [each * 1000 for each in deep], "ms", "as the first")
-    ranges = [_get(connection, PARTITIONS) for _ in range(50)]
+    ranges = [get(connection, PARTITIONS) for _ in range(50)]
     show(f"partitions of a chain of {CHECKPOINTS:,} checkpoints", [each * 1000 for each in ranges], "ms", "")
     show("memory after that (PSS)", [pss_mib(tree(pid))], "MiB", "")
     beats = http.client.HTTPConnection("127.0.0.1", port)
-    _send(beats, "start", Start(key, 1, 1.0, "there"), secret, **{TOKEN_HEADER: TOKEN})
-    show("heartbeat alone", [_beat(beats, key) * 1000 for _ in range(BEATS)], "ms", "")
+    send(beats, "start", Start(key, 1, 1.0, "there"), secret, **{TOKEN_HEADER: TOKEN})
+    show("heartbeat alone", [beat(beats, key) * 1000 for _ in range(BEATS)], "ms", "")
     asking = subprocess.Popen([sys.executable, "-m", "tests.benchmarks.rest", str(port)])
     time.sleep(3)
-    under_load = [_beat(beats, key) * 1000 for _ in range(BEATS)]
+    under_load = [beat(beats, key) * 1000 for _ in range(BEATS)]
     asking.kill()
     asking.wait()
     show(f"heartbeat beside {CLIENTS} clients in a loop", under_load, "ms", "≤ 100 ms more")
@@ -78,7 +78,8 @@ def _measure(port: int, pid: int, key: AttemptKey, secret: str) -> None:
     show("… of 100, the 5 slowest take longer than", [slowest], "ms", "≤ 100 ms more")
 
 
-def _get(connection: http.client.HTTPConnection, path: str) -> float:
+def get(connection: http.client.HTTPConnection, path: str) -> float:
+    """Seconds until a path was answered."""
     began = time.perf_counter()
     connection.request("GET", path)
     answer = connection.getresponse()
@@ -104,7 +105,7 @@ def load(port: int) -> None:
     def loop() -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port)
         while True:
-            _get(connection, RUNS_PAGE)
+            get(connection, RUNS_PAGE)
 
     clients = [threading.Thread(target=loop, daemon=True) for _ in range(CLIENTS)]
     for client in clients:
@@ -112,13 +113,15 @@ def load(port: int) -> None:
     clients[0].join()
 
 
-def _beat(connection: http.client.HTTPConnection, key: AttemptKey) -> float:
+def beat(connection: http.client.HTTPConnection, key: AttemptKey) -> float:
+    """Seconds until a heartbeat was answered."""
     began = time.perf_counter()
-    _send(connection, "heartbeat", Heartbeat(key), TOKEN)
+    send(connection, "heartbeat", Heartbeat(key), TOKEN)
     return time.perf_counter() - began
 
 
-def _send(connection: http.client.HTTPConnection, name: str, message: object, secret: str, **headers: str) -> None:
+def send(connection: http.client.HTTPConnection, name: str, message: object, secret: str, **headers: str) -> None:
+    """Ask something of the execution API."""
     given = {"X-Trainflow-Protocol": "1", "Authorization": f"Bearer {secret}", **headers}
     connection.request("POST", f"{PREFIX}/{name}", msgspec.json.encode(message), given)
     answer = connection.getresponse()
@@ -126,7 +129,7 @@ def _send(connection: http.client.HTTPConnection, name: str, message: object, se
     assert answer.status == 200, content
 
 
-def _prepare(root: Path) -> tuple[AttemptKey, str]:
+def prepare(root: Path) -> tuple[AttemptKey, str]:
     """Many runs, a long chain, and an attempt that waits to be claimed on another host."""
     write_pipeline(root)
     ledger = Ledger(LocalStore(root / "checkpoints"), ChainKey("flights"))
