@@ -33,7 +33,7 @@ ROLES = {
     },
     "operator": {
         *("patch_dag", "trigger_dag_run", "patch_dag_run", "clear_dag_run", "cancel_dag_run"),
-        *("clear_task_instances", "patch_task_instance", "post_pool", "patch_pool"),
+        *("clear_task_instances", "patch_task_instance", "patch_task_instance_dry_run", "post_pool", "patch_pool"),
         *("rewind_chain", "fork_chain", "promote_checkpoint", "resume_chain", "repair_chain", "start_chain"),
     },
     "admin": {"delete_dag_run", "delete_pool", "prune_chain", "stop_engine"},

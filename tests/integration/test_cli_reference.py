@@ -51,6 +51,7 @@ COMMANDS = {
     "tasks list": f"{NAME} 1",
     "tasks show": f"{NAME} 1 train",
     "tasks clear": f"{NAME} 3 train",
+    "tasks mark": f"{NAME} 3 train --failed --dry-run",
     "runs clear": f"{NAME} 3",
     "runs trigger": NAME,
     "runs cancel": f"{NAME} latest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,26 @@ class MarkDone(msgspec.Struct, frozen=True, kw_only=True):
     cleared: list[str]
 
 
+def plan_mark(workspace: Workspace, dag_id: str, run_id: str, task_id: str, state: str) -> MarkDone:
+    """What `mark_task` would do. Raises what it raises."""
+    _check_mark(state)
+    with workspace.database.reading() as connection:
+        run = run_queries.get(connection, dag_id, run_id)
+        return _planned(connection, run, task_id, _T(state))[1]
+
+
+def possible_marks(workspace: Workspace, dag_id: str, run_id: str, task_id: str) -> list[str]:
+    """What a task may be marked as now. Raises DagNotFound, DagRunNotFound, NotFound."""
+    found = []
+    with workspace.database.reading() as connection:
+        run = run_queries.get(connection, dag_id, run_id)
+        for state in MARKS:
+            with suppress(InputError, LostTransition):
+                _planned(connection, run, task_id, state)
+                found.append(str(state))
+    return found
+
+
 def mark_task(
     workspace: Workspace, dag_id: str, run_id: str, task_id: str, state: str, now: datetime, *, note: str | None
 ) -> MarkDone:
@@ -39,23 +60,35 @@ def mark_task(
 
     Raises DagNotFound, DagRunNotFound, NotFound, InputError; LostTransition where the task is in no state for it.
     """
-    if state not in MARKS:
-        raise InputError(f"a task is marked as {', '.join(MARKS)}, not as '{state}'")
+    _check_mark(state)
 
     def work(connection: Connection) -> MarkDone:
         run = run_queries.get(connection, dag_id, run_id)
-        document, _ = Versions().get(connection, run.version_id)
-        row = _row(connection, run, document, task_id)
-        _check(document, row, _T(state))
-        behind = _behind(connection, run, document, task_id) if state != _T.FAILED else set()
+        row, planned = _planned(connection, run, task_id, _T(state))
         _move(connection, row, _T(state), now, note)
-        if behind or (run.state in RUN_FINISHED and state != _T.FAILED):
-            run_queries.clear(connection, run.id, now, behind)
-        return MarkDone(dag_id=dag_id, run_id=run_id, task_id=task_id, state=state, cleared=sorted(behind))
+        if planned.cleared or (run.state in RUN_FINISHED and state != _T.FAILED):
+            run_queries.clear(connection, run.id, now, set(planned.cleared))
+        return planned
 
     done = workspace.database.write(work)
     workspace.wake_engine()
     return done
+
+
+def _check_mark(state: str) -> None:
+    if state not in MARKS:
+        raise InputError(f"a task is marked as {', '.join(MARKS)}, not as '{state}'")
+
+
+def _planned(
+    connection: Connection, run: Row[Any], task_id: str, state: TaskInstanceState
+) -> tuple[Row[Any], MarkDone]:
+    """The row of a task, and what marking it would do."""
+    document, _ = Versions().get(connection, run.version_id)
+    row = _row(connection, run, document, task_id)
+    _check(document, row, state)
+    behind = _behind(connection, run, document, task_id) if state != _T.FAILED else set()
+    return row, MarkDone(dag_id=run.dag_id, run_id=run.run_id, task_id=task_id, state=state, cleared=sorted(behind))
 
 
 def _row(connection: Connection, run: Row[Any], document: DagDocument, task_id: str) -> Row[Any]:
@@ -78,6 +111,8 @@ def _check(document: DagDocument, row: Row[Any], state: TaskInstanceState) -> No
         raise LostTransition(f"task '{row.task_id}' is {row.state}: it can be marked as failed, or waited for")
     if row.state == state:
         raise LostTransition(f"task '{row.task_id}' is {state} already")
+    if state not in TASK_MOVES[None if row.state is None else _T(row.state)]:
+        raise LostTransition(f"task '{row.task_id}' is {row.state}: it is not marked as {state}")
 
 
 def _behind(connection: Connection, run: Row[Any], document: DagDocument, task_id: str) -> set[str]:

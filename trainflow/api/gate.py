@@ -21,6 +21,7 @@ from trainflow.api.forwarded import RequestOrigin, TrustedProxies, within
 from trainflow.api.known_tokens import bearer
 from trainflow.api.rest.application import problem_response
 from trainflow.api.rest.problems import RequestRefused, problem_of
+from trainflow.pages.idempotency import REPEATED
 from trainflow.settings.api_address import is_loopback
 from trainflow.settings.model import ApiSettings
 
@@ -85,7 +86,7 @@ class AccessGate:
 
         async def noting(message: Message) -> None:
             # before the answer: what a person was told of is in the event log
-            if message["type"] == "http.response.start" and message["status"] == _DONE:
+            if message["type"] == "http.response.start" and message["status"] == _DONE and not scope.get(REPEATED):
                 await self._access.note_form(caller, path)
             await send(message)
 

@@ -22,15 +22,21 @@ from starlette.types import Receive, Scope, Send
 
 from trainflow.clock import Clock
 from trainflow.errors import (
+    ChainMoved,
+    ChainStopped,
     CheckpointNotFound,
     DagNotFound,
+    DagRunAlreadyExists,
     DagRunNotFound,
     InputError,
     NotFound,
+    StateError,
     TrainflowError,
 )
+from trainflow.metadata.queries.token_queries import Role
 from trainflow.observability.redaction import redact_text
 from trainflow.pages import chain, checkpoint, dag, decisions, fleet, run, waits
+from trainflow.pages.idempotency import FIELD, PLACEHOLDER, with_new_keys
 from trainflow.pages.rendering import render
 from trainflow.pages.site import Answer, Handler, Site
 from trainflow.workspace.workspace import Workspace
@@ -85,7 +91,7 @@ class PagesApplication:
     def __init__(self, workspace: Workspace, clock: Clock, login: str) -> None:
         self.site = Site(workspace, clock)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="pages")
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str], _Kept] = OrderedDict()
         self._static = _Static()
         routes = [
             Route("/events", self._events),
@@ -118,7 +124,7 @@ class PagesApplication:
         return endpoint
 
     def _page(self, handler: Handler, request: Request) -> Response:
-        place = (request.url.path, request.url.query)
+        place = (request.url.path, request.url.query, role_of(request))
         kept = self._kept.get(place)
         now = self.site.clock.monotonic()
         # asked before the page is made: what changes meanwhile makes it another one
@@ -129,7 +135,8 @@ class PagesApplication:
                 self._kept[place] = kept
                 while len(self._kept) > _MOST_KEPT:
                     self._kept.popitem(last=False)
-        return Response(kept.body, kept.answer.status, {"Cache-Control": "no-cache"}, "text/html")
+        body = with_new_keys(kept.body)
+        return Response(body, kept.answer.status, {"Cache-Control": "no-cache"}, "text/html")
 
     def _made(self, handler: Handler, request: Request, numbers: Mapping[str, int]) -> _Kept:
         try:
@@ -142,8 +149,13 @@ class PagesApplication:
 
     def _rendered(self, answer: Answer, request: Request, version: tuple[int, ...] = ()) -> bytes:
         values = {"topics": answer.topics, "base": base_of(request), "path": _path(request), **answer.values}
+        role, engine = role_of(request), self.site.feed.engine
+        may_act = role not in ("", Role.VIEWER)
         values |= {
-            "engine": self.site.feed.engine,
+            "engine": engine,
+            "role": role,
+            "can_act": may_act and engine.state in ("alive", "slow"),
+            "form_key": {FIELD: PLACEHOLDER},
             "project": self.site.workspace.project.root.name,
             "files": self._static.version,
             "version_of_page": "-".join(map(str, version)),
@@ -175,7 +187,8 @@ class PagesApplication:
         self.site.forget_overview()
         if isinstance(answer, str):
             return Response(status_code=303, headers={"Location": base_of(request) + answer})
-        return Response(self._rendered(answer, request), answer.status, {"Cache-Control": "no-store"}, "text/html")
+        body = with_new_keys(self._rendered(answer, request))
+        return Response(body, answer.status, {"Cache-Control": "no-store"}, "text/html")
 
     async def _login(self, request: Request) -> Response:
         """Have a browser show a token from now on: whether that is known is looked at by who guards the pages."""
@@ -235,6 +248,12 @@ async def _form_of(request: Request) -> dict[str, str]:
     return decisions.form_of(body)
 
 
+def role_of(request: Request) -> str:
+    """What who asks may do; empty where nobody is asked who they are."""
+    caller = request.scope.get("trainflow.caller")
+    return "" if caller is None else str(caller.role)
+
+
 def base_of(request: Request) -> str:
     """The way from a path to the root of the pages, for relative links: whatever prefix stands before it."""
     return "../" * (_path(request).count("/") - 1) or "./"
@@ -246,10 +265,17 @@ def _path(request: Request) -> str:
     return path.removeprefix(request.scope.get("root_path", ""))
 
 
+#: the first that an error is one of counts
+_PROBLEMS: tuple[tuple[tuple[type[TrainflowError], ...], int, str], ...] = (
+    ((NotFound, DagNotFound, DagRunNotFound, CheckpointNotFound), 404, "Not found"),
+    ((StateError, ChainMoved, ChainStopped, DagRunAlreadyExists), 409, "This does not go with how things are now"),
+    ((InputError,), 400, "This cannot be"),
+    ((TrainflowError,), 503, "This cannot be read now"),
+)
+
+
 def _problem(error: TrainflowError) -> Answer:
-    missing = isinstance(error, NotFound | DagNotFound | DagRunNotFound | CheckpointNotFound)
-    status = 404 if missing else 400 if isinstance(error, InputError) else 503
-    title = "Not found" if missing else "This cannot be" if status == 400 else "This cannot be read now"
+    status, title = next((status, title) for kinds, status, title in _PROBLEMS if isinstance(error, kinds))
     return Answer("problem.html", {"title": title, "message": redact_text(str(error))}, (), status)
 
 

@@ -14,12 +14,14 @@ from trainflow.actions.chains.promote import plan_promote, promote
 from trainflow.actions.chains.resume import ResumeRequest, plan_resume, resume
 from trainflow.actions.chains.rewind import RewindDone, plan_rewind, rewind
 from trainflow.actions.dags import set_paused
+from trainflow.actions.marking import mark_task, plan_mark
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.errors import InputError
 from trainflow.humanize import counted
 from trainflow.insight.runs.dags import dag_detail
 from trainflow.pages.dag import conf_of
+from trainflow.pages.idempotency import FIELD, REPEATED
 from trainflow.pages.rendering import segment
 from trainflow.pages.site import Answer, Handler, Site
 from trainflow.states import TriggeredBy
@@ -43,20 +45,30 @@ class ActionPlan(NamedTuple):
     back: str
 
 
-def _form(act: Callable[[Site, Form, Author], ActionPlan | str]) -> Handler:
-    """A form whose function plans without `confirmed`, and returns where to go once it is done."""
+def _form(act: Callable[[Site, Form, Author], ActionPlan | str], *, plans: bool = True) -> Handler:
+    """A form whose function returns where to go once it is done. One that `plans` says first, without `confirmed`, what
+    it would do."""
 
     def handler(site: Site, request: Request) -> Answer | str:
         form: Form = request.state.form
         check_engine(site)
-        found = act(site, form, author_of(request))
-        if isinstance(found, str):
-            return found
-        again = {name: value for name, value in form.items() if name != "confirmed"}
-        action = request.url.path.rpartition("/")[2]
+        who, action = author_of(request), request.url.path.rpartition("/")[2]
+        if not plans or _confirmed(form):
+            done = site.forms.done(who.person or "", action, form, lambda: _acted(act(site, form, who)))
+            # who guards the pages notes what was done, and this was not
+            request.scope[REPEATED] = done.repeated
+            return done.target
+        found = act(site, form, who)
+        assert isinstance(found, ActionPlan)
+        again = {name: value for name, value in form.items() if name not in ("confirmed", FIELD)}
         return Answer("confirm.html", {"title": found.title, "plan": found, "fields": again, "action": action})
 
     return handler
+
+
+def _acted(found: ActionPlan | str) -> str:
+    assert isinstance(found, str)
+    return found
 
 
 def check_engine(site: Site) -> None:
@@ -207,6 +219,22 @@ def _cancel(site: Site, form: Form, who: Author) -> ActionPlan | str:
     return _run_page(form)
 
 
+def _mark(site: Site, form: Form, who: Author) -> ActionPlan | str:
+    dag, run, task, state = (_field(form, name) for name in ("dag", "run", "task", "state"))
+    page = f"{_run_page(form)}/tasks/{segment(task)}"
+    if not _confirmed(form):
+        planned = plan_mark(site.workspace, dag, run, task, state)
+        lines = [f"task {task} is {state} from now on, without having been run"]
+        if planned.state == "failed":
+            lines = [f"task {task} fails; an attempt at work is told to stop, and none follows"]
+        lines += [f"these run again: {', '.join(planned.cleared)}"] if planned.cleared else []
+        command = f"trainflow tasks mark {dag} {run} {task} --{state}"
+        return ActionPlan(f"Mark {task} as {state}", lines, command, page)
+    note = form.get("reason", "").strip() or f"marked by {who.person}"
+    mark_task(site.workspace, dag, run, task, state, site.now, note=note)
+    return page
+
+
 def _trigger(site: Site, form: Form, _who: Author) -> ActionPlan | str:
     dag = _field(form, "dag")
     detail = dag_detail(site.workspace, dag)
@@ -238,6 +266,7 @@ FORMS: dict[str, Any] = {
     "rewind": _form(_rewind),
     "clear": _form(_clear),
     "cancel": _form(_cancel),
-    "trigger": _form(_trigger),
-    "pause": _form(_pause),
+    "mark": _form(_mark),
+    "trigger": _form(_trigger, plans=False),
+    "pause": _form(_pause, plans=False),
 }

@@ -10,6 +10,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from trainflow.actions.marking import possible_marks
 from trainflow.errors import InputError
 from trainflow.insight.runs.logs import LogSource, log_source
 from trainflow.insight.runs.runs import RunDetail, list_runs, run_detail
@@ -125,9 +126,18 @@ def task(site: Site, request: Request) -> Answer:
         "fields": _fields(site, detail),
         "xcoms": redact(detail.xcoms),
         "progress": _progress(detail),
+        "marks": _marks(site, detail),
         "live": detail.state not in FINISHED,
     }
     return Answer("task.html", values, (f"run:{detail.dag_id}/{detail.run_id}", f"dag:{detail.dag_id}"))
+
+
+def _marks(site: Site, detail: TaskDetail) -> list[str]:
+    """What the task may be marked as; a run that has not started has no task yet."""
+    if detail.state is None:
+        return []
+    found = possible_marks(site.workspace, detail.dag_id, detail.run_id, detail.task_id)
+    return [each for each in found if each in ("success", "failed")]
 
 
 def _fields(site: Site, detail: TaskDetail) -> dict[str, Any]:

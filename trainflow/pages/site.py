@@ -22,6 +22,7 @@ from trainflow.insight.snapshot import DagSnapshot
 from trainflow.insight.status import Overview, overview_of
 from trainflow.messages.parsed_file import ChainAccess
 from trainflow.pages.feed import Feed
+from trainflow.pages.idempotency import FormsOnce
 from trainflow.pages.watch import ChainWatch
 from trainflow.workspace.locate import Selection
 from trainflow.workspace.pipelines import PipelineChain
@@ -101,6 +102,7 @@ class Site:
         self.workspace = workspace
         self.clock = clock
         self.feed = Feed(self._look, clock, beside=self._beside)
+        self.forms = FormsOnce(workspace, clock)
         self.watch = ChainWatch(workspace, clock, self._status_changed)
         self._chains: dict[ChainKey, OpenedChain] = {}
         self._lock = threading.Lock()

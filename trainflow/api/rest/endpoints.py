@@ -75,6 +75,8 @@ class Endpoint:
     success: int = 200
     #: Airflow has it, with this path and these shapes
     is_airflows: bool = False
+    #: it says what another one would do, by the same method
+    changes_nothing: bool = False
     #: a problem that this one may answer with, beside those of all
     statuses: Mapping[int, str] = field(default_factory=dict)
 
@@ -106,7 +108,7 @@ class Endpoint:
     @property
     def writes(self) -> bool:
         """Whether it may change something."""
-        return self.method not in ("GET", "HEAD")
+        return self.method not in ("GET", "HEAD") and not self.changes_nothing
 
 
 Handler = TypeVar("Handler", bound=Callable[[ApiCall[Any, Any]], Any])

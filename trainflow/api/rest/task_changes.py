@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from trainflow.actions import runs as actions
-from trainflow.actions.marking import mark_task
+from trainflow.actions.marking import mark_task, plan_mark
 from trainflow.api.rest import airflow_shapes as shapes
 from trainflow.api.rest.dag_runs import Note
 from trainflow.api.rest.endpoints import ApiCall, DryRun, EndpointGroup, NoQuery
@@ -86,6 +86,22 @@ class MarkTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     include_downstream: Literal[False] = False
     include_future: Literal[False] = False
     include_past: Literal[False] = False
+
+
+@changes.patch(f"{TASK}/dry_run", changes_nothing=True)
+def patch_task_instance_dry_run(call: ApiCall[NoQuery, MarkTask]) -> shapes.TaskInstances:
+    """Say which tasks a mark would change: the one that is marked, and those behind it that would run again."""
+    path, body = call.path, call.body
+    dag_id, run_id, task_id = path["dag_id"], path["dag_run_id"], path["task_id"]
+    planned = plan_mark(call.workspace, dag_id, run_id, task_id, body.new_state)
+    found = [instance_of(each) for each in task_rows(call.workspace, dag_id, run_id, [task_id, *planned.cleared])]
+    return shapes.TaskInstances(
+        task_instances=found,
+        total_entries=len(found),
+        total_entries_limit=MOST_COUNTED,
+        next_cursor=None,
+        previous_cursor=None,
+    )
 
 
 @changes.patch(TASK)

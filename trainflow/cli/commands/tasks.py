@@ -1,4 +1,4 @@
-"""`trainflow tasks`: list, show, logs, clear, test."""
+"""`trainflow tasks`: list, show, logs, clear, mark, test."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from trainflow.cli.commands.runs import say_cleared
 from trainflow.cli.render import runs
 from trainflow.cli.render.output import JSON_OPTION, print_json, print_rows
 from trainflow.cli.render.runs import TASK_COLUMNS, print_task, task_row
-from trainflow.workspace.names import workspace_for
+from trainflow.errors import InputError
+from trainflow.workspace.names import run_named, workspace_for
 
-tasks = typer.Typer(name="tasks", help="Tasks: list, show, logs, clear, test.", no_args_is_help=True)
+tasks = typer.Typer(name="tasks", help="Tasks: list, show, logs, clear, mark, test.", no_args_is_help=True)
 
 
 @tasks.command("list")
@@ -115,6 +116,48 @@ def clear_task(
         print_json(cleared)
     else:
         say_cleared(cleared, dry_run=dry_run)
+
+
+@tasks.command("mark")
+def mark_task(
+    dag: str = DAG_ARGUMENT,
+    run: str = RUN_ARGUMENT,
+    task: str = TASK_ARGUMENT,
+    success: bool = typer.Option(False, "--success", help="As done: what waits for it goes on."),
+    failed: bool = typer.Option(False, "--failed", help="As failed: one at work is told to stop."),
+    skipped: bool = typer.Option(False, "--skipped", help="As skipped."),
+    note: str = typer.Option("marked from the command line", "--note", metavar="TEXT", help="Shown beside the task."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only say what would be changed."),
+    as_json: bool = JSON_OPTION,
+) -> None:
+    """Mark a task of a run by hand, without running it.
+
+    A task that works on a chain is never marked as done: what its ledger does not have was not trained. One at work may
+    be marked as failed only.
+
+    Exit code 1 where the task is in no state for it. JSON: {dag_id, run_id, task_id, state, cleared (task ids)}.
+    """
+    from trainflow.actions.marking import mark_task, plan_mark
+    from trainflow.clock import SystemClock
+
+    given = [name for name, is_given in (("success", success), ("failed", failed), ("skipped", skipped)) if is_given]
+    if len(given) != 1:
+        raise InputError("say what the task is from now on: --success, --failed or --skipped")
+    with workspace_for(dag) as workspace:
+        with workspace.database.reading() as connection:
+            found = run_named(connection, workspace.project, dag, run)
+        asked = found.dag_id, found.run_id, task, given[0]
+        if dry_run:
+            done = plan_mark(workspace, *asked)
+        else:
+            done = mark_task(workspace, *asked, SystemClock().now(), note=note)
+    if as_json:
+        print_json(done)
+        return
+    would = "would be" if dry_run else "is"
+    typer.echo(f"task {done.task_id} of {done.run_id} {would} {done.state}")
+    if done.cleared:
+        typer.echo(f"{'would run again' if dry_run else 'run again'}: {', '.join(done.cleared)}")
 
 
 @tasks.command("test")
