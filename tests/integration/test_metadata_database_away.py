@@ -60,7 +60,7 @@ class TestOnSqlite:
             if len(pauses) == 3:
                 maker.execute("COMMIT")
 
-        monkeypatch.setattr("trainflow.metadata.database.time.sleep", pause)
+        monkeypatch.setattr("trainflow.metadata.database._pause", pause)
         database = Database(f"sqlite:///{tmp_path / 'new.db'}")
         with database.reading() as connection:
             assert connection.execute(text("SELECT count(*) FROM made")).scalar() == 0

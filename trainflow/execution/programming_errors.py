@@ -34,7 +34,8 @@ def explain_error(error: BaseException, root: Path) -> str:
     frame, line = _place(error, root)
     if frame is None:
         return said
-    meant = _nearest(error, frame)
+    # newer Pythons say themselves what may have been meant
+    meant = None if "did you mean" in said.lower() else _nearest(error, frame)
     path = Path(frame.f_code.co_filename)
     shown = path.relative_to(root) if path.is_relative_to(root) else path
     return f"{said}{f'; did you mean {meant!r}?' if meant else ''} ({shown}:{line})"

@@ -33,6 +33,7 @@ BUSY_TIMEOUT_SECONDS = 30
 #: how long a transaction may stand still on a server, where nothing else is said
 IDLE_SECONDS = 30.0
 _SWITCH_PAUSE_SECONDS = 0.01
+_pause = time.sleep
 
 _T = TypeVar("_T")
 
@@ -286,7 +287,7 @@ def _write_ahead(cursor: Any) -> None:
         except sqlite3.OperationalError as error:
             if not is_conflict(error) or time.monotonic() >= deadline:
                 raise
-            time.sleep(_SWITCH_PAUSE_SECONDS)
+            _pause(_SWITCH_PAUSE_SECONDS)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -153,7 +153,7 @@ def heard(served: Served, count: int) -> dict[int, Fired | Crashed]:
         (path_of(HalfOfAPair), "{}", "ValueError: \\ud800"),
         (path_of(Untidy), "no json", "malformed"),
         (path_of(Untidy), "7", "Expected `object`"),
-        (path_of(Untidy), '{"a":' + "[" * 5000, "recursion"),
+        (path_of(Untidy), '{"a":' + "[" * 20_000, "recursion"),
         (path_of(Untidy), '{"unknown":1}', "cannot be made"),
         ("nowhere.at.All", "{}", "nowhere"),
         ("", "{}", "class path"),
