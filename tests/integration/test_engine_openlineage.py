@@ -42,7 +42,7 @@ COMMITTED = {
     "stage": "main",
     "branch": "main",
     "id": "c2",
-    "sequence": 2,
+    "number": 2,
     "watermark": "2025-01-03T00:00:00+00:00",
     "uri": "file:///c/2",
     "promoted": [],

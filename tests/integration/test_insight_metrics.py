@@ -102,7 +102,7 @@ def make_ready(root: Path, *days: int) -> None:
 def test_metrics_say_where_a_chain_is(scraper: Scraper, tmp_path: Path, writer: ChainWriter) -> None:
     make_ready(tmp_path, 5, 9, 10)
     scraper.scrape()
-    assert scraper.of_chain("head_sequence", "checkpoints", "partitions", "rewinds", "stopped") == (3, 3, 8, 0, 0)
+    assert scraper.of_chain("head_number", "partitions", "rewinds", "stopped") == (3, 8, 0, 0)
     assert scraper.of_chain("lag_partitions", "lag_seconds", "holes", "holes_arrived") == (2, 2 * 86400, 1, 1)
     state = writer.ledger.state()
     assert state.watermark is not None
@@ -119,7 +119,7 @@ def test_scrape_follows_the_ledger_and_lists_no_samples(
     assert scraper.scrape().of_chain("lag_partitions") == (3,)
     first = len(listings)
     writer.commit(split=split_of(9, 2))
-    assert scraper.scrape().of_chain("head_sequence", "lag_partitions", "lag_seconds") == (4, 1, 86400)
+    assert scraper.scrape().of_chain("head_number", "lag_partitions", "lag_seconds") == (4, 1, 86400)
     assert len(listings) == first
     make_ready(tmp_path, 12)
     assert scraper.scrape(chain_gauges.SAMPLES_SECONDS).of_chain("lag_partitions") == (2,)
@@ -131,12 +131,12 @@ def test_store_that_does_not_answer_holds_up_no_scrape_and_shows_by_its_age(
 ) -> None:
     monkeypatch.setattr(chain_gauges, "PATIENCE_SECONDS", 0.01)
     released = threading.Event()
-    before = scraper.scrape().of_chain("head_sequence", "read_timestamp_seconds")
+    before = scraper.scrape().of_chain("head_number", "read_timestamp_seconds")
     (watched,) = [each for each in scraper._metrics._chains._chains.values() if each is not None]
     monkeypatch.setattr(watched.ledger, "state", lambda: released.wait(10) and None)
     plane.add_dag("d", empty_task("a"))
     plane.add_run("d")
-    assert scraper.scrape().of_chain("head_sequence", "read_timestamp_seconds") == before
+    assert scraper.scrape().of_chain("head_number", "read_timestamp_seconds") == before
     assert scraper.value("runs", dag_id="d") == 1
     released.set()
 
@@ -149,7 +149,7 @@ def test_store_that_fails_is_a_problem_of_its_chain(scraper: Scraper, monkeypatc
         raise OSError("no route to host")
 
     monkeypatch.setattr(watched.ledger, "state", fail)
-    assert scraper.scrape().of_chain("problem", "head_sequence") == (1, 3)
+    assert scraper.scrape().of_chain("problem", "head_number") == (1, 3)
 
 
 def test_attempts_are_counted_once_and_stay_counted_when_their_run_is_deleted(

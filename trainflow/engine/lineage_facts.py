@@ -116,7 +116,7 @@ class LineageFacts:
     def _parent(self, head: Head | None, chain: ChainDocument) -> LineageCheckpoint | None:
         if head is None or head.id is None:
             return None
-        return LineageCheckpoint(self._chain(chain, head.chain), head.id, head.sequence, head.watermark)
+        return LineageCheckpoint(self._chain(chain, head.chain), head.id, head.number, head.watermark)
 
     def _upstream(
         self, head: Head | None, split: LineageSplit | None, chain: ChainDocument
@@ -132,7 +132,7 @@ class LineageFacts:
         return LineageCheckpoint(
             self._chain(chain, ChainKey(value["pipeline"], value["stage"], value["branch"])),
             value["id"],
-            value["sequence"],
+            value["number"],
             datetime.fromisoformat(value["watermark"]),
             # what JSON has no form for travels as a word
             {name: float(number) if isinstance(number, int | float) else None for name, number in metrics.items()},

@@ -134,7 +134,7 @@ def _checkpoint(checkpoint: LineageCheckpoint) -> dict[str, Any]:
 def _output(checkpoint: LineageCheckpoint, split: LineageSplit | None) -> dict[str, Any]:
     dataset = _checkpoint(checkpoint)
     ours = {
-        "sequence": checkpoint.sequence,
+        "number": checkpoint.number,
         "metrics": checkpoint.metrics,
         "promoted": checkpoint.promoted,
         **({"watermark": _moment(checkpoint.watermark)} if checkpoint.watermark is not None else {}),

@@ -18,11 +18,11 @@ class LineageChain(msgspec.Struct, frozen=True):
 
 
 class LineageCheckpoint(msgspec.Struct, frozen=True):
-    """A checkpoint of a chain; `sequence` 0 and `watermark` None: not known."""
+    """A checkpoint of a chain; `number` 0 and `watermark` None: not known."""
 
     chain: LineageChain
     id: str
-    sequence: int = 0
+    number: int = 0
     watermark: datetime | None = None
     metrics: dict[str, float | None] = {}
     promoted: list[str] = []

@@ -213,7 +213,6 @@ def _families(watched: dict[str, _WatchedChain]) -> list[MetricFamily]:
 _GAUGES = {
     "chain_watermark_timestamp_seconds": "The exclusive end of what the chain was trained on.",
     "chain_head_number": "The number of the head; 0: nothing is committed.",
-    "chain_checkpoints": "Checkpoints of the line, from the first to the head.",
     "chain_partitions": "Partitions trained, from the first to the head.",
     "chain_rewinds": "Rewinds so far.",
     "chain_committed_timestamp_seconds": "When the head was committed.",
@@ -262,10 +261,9 @@ def _values(each: _WatchedChain) -> dict[str, float | None]:
 def _of_head(state: ChainState) -> dict[str, float | None]:
     head = state.head
     if head is None:
-        return {"chain_checkpoints": 0}
-    known, rows, seconds = state.recently(head.id), head.split.rows, head.seconds
+        return {}
+    rows, seconds = head.split.rows, head.seconds
     return {
-        "chain_checkpoints": known.number if known is not None else None,
         "chain_committed_timestamp_seconds": head.at.timestamp(),
         "split_partitions": len(head.split.partitions),
         "split_rows": rows,
