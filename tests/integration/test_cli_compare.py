@@ -25,7 +25,7 @@ def test_compare_two_branches(history: History) -> None:
     assert said["only_b"][0]["chain"] == "flights/main/deep"
     code, out = history.run("checkpoints", "compare", "flights", "main", "deep")
     assert code == 0
-    shown = ("scores on samples not seen before", "2013-01-06T00:00Z", "A auc", "3 partitions in common")
+    shown = ("scores on samples not seen before", "2013-01-06T00:00Z  B  0.9", "3 partitions in common")
     assert all(words in out for words in (*shown, "only A: 1 partition"))
 
 

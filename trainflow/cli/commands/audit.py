@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -12,9 +12,11 @@ from trainflow.humanize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from trainflow.checkpoints.audit.audit import AuditReport
+    from trainflow.checkpoints.audit.lineage import LineagePartition
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.insight.chains.chain_cost import ChainCost
     from trainflow.insight.cost import Cost
@@ -146,39 +148,55 @@ def _show(chain: ChainKey, report: AuditReport) -> None:
 
 
 _LINEAGE_COLUMNS = {
-    "start": "PARTITION",
+    "start": "FROM",
     "end": "TO",
+    "partitions": "PARTITIONS",
     "rows": "ROWS",
     "chain": "CHAIN",
     "number": "CHECKPOINT",
     "run_id": "RUN",
     "how": "",
-    "short": "FINGERPRINT",
 }
+
+
+def _stretches(partitions: Sequence[LineagePartition]) -> list[dict[str, Any]]:
+    """Rows of a lineage: partitions that follow each other in one checkpoint are one."""
+    found: list[list[LineagePartition]] = []
+    for each in partitions:
+        last = found[-1][-1] if found else None
+        if last and (last.end, last.checkpoint_id) == (each.start, each.checkpoint_id):
+            found[-1].append(each)
+        else:
+            found.append([each])
+    return [_stretch(each) for each in found]
+
+
+def _stretch(partitions: list[LineagePartition]) -> dict[str, Any]:
+    first, rows = partitions[0], [each.rows for each in partitions if each.rows is not None]
+    return {
+        "start": first.start,
+        "end": partitions[-1].end,
+        "partitions": len(partitions),
+        "rows": sum(rows) if len(rows) == len(partitions) else None,
+        "chain": first.chain,
+        "number": first.number,
+        "run_id": first.run_id,
+        "how": "filled hole" if first.filled else "",
+    }
 
 
 def show_lineage(chain: PipelineChain, which: str, *, json: bool) -> int:
     """Print it. Raises InputError, LedgerCorrupt, StoreFailure."""
-    import msgspec
-
     from trainflow.insight.chains.lineage import lineage
 
     found = lineage(chain, which)
     if json:
         print_json(found)
         return 0
-    rows = [
-        {
-            **msgspec.structs.asdict(each),
-            "how": "filled hole" if each.filled else "",
-            "short": each.fingerprint.removeprefix("sha256:")[:12],
-        }
-        for each in found.partitions
-    ]
     typer.echo(f"{found.chain} checkpoint {found.number}, trained up to {text(found.watermark)}")
     if found.began_with:
         typer.echo(f"began with {found.began_with}: what that was trained on is not known here")
-    print_rows(rows, _LINEAGE_COLUMNS, empty="nothing")
+    print_rows(_stretches(found.partitions), _LINEAGE_COLUMNS, empty="nothing", spare=("run_id",))
     rows_ = f", {counted(found.rows, 'row')}" if found.rows is not None else ""
-    typer.echo(f"{counted(len(found.partitions), 'partition')}{rows_}")
+    typer.echo(f"{counted(len(found.partitions), 'partition')}{rows_} (--json: each with its fingerprint)")
     return 0

@@ -69,8 +69,10 @@ def list_checkpoints(
         print_json(found)
         return 0
     scored = any(each.scores for each in found)
-    columns = {**columns_of([chain.key for chain in chains]), **_COLUMNS}
-    print_rows([_row(each, scored=scored) for each in found], columns, empty="no checkpoint yet")
+    shown = {"shown": "SCORES ON THE NEXT SPLIT" if scored else "METRICS"}
+    columns = {**columns_of([chain.key for chain in chains]), **_COLUMNS, **shown}
+    spare = ("id", "size", "at", "partitions")
+    print_rows([_row(each, scored=scored) for each in found], columns, empty="no checkpoint yet", spare=spare)
     return 0
 
 
@@ -329,31 +331,26 @@ def _show_compared(found: ComparedCheckpoints) -> None:
 
 
 def _show_scores(found: ComparedCheckpoints) -> None:
-    """A table of the scores; a side that has none has no columns, and it is said."""
+    """A table of the scores, one side under the other; where one has none it is said."""
     scored = found.measured == "evaluation"
     scores = [each for each in found.scores if not _is_earlier(each, found.parted_at)]
-    rows = [{"watermark": score.watermark, **_named("a", score.a), **_named("b", score.b)} for score in scores]
-    sides = [(side, values or {}) for score in scores for side, values in (("a", score.a), ("b", score.b))]
-    names = sorted({(name, side) for side, values in sides for name in values})
-    columns = {"watermark": "SCORED UP TO" if scored else "TRAINED UP TO"}
-    columns |= {f"{side} {name}": f"{side.upper()} {name}" for name, side in names}
+    sides = [(side, score, values) for score in scores for side, values in (("A", score.a), ("B", score.b)) if values]
+    names = sorted({name for _, _, values in sides for name in values})
+    rows = [{**values, "upto": score.watermark, "side": side} for side, score, values in sides]
+    columns = {"upto": "SCORED UP TO" if scored else "TRAINED UP TO", "side": ""} | {name: name for name in names}
     if names:
         typer.echo("scores on samples not seen before:" if scored else "the trainer's metrics, nothing was evaluated:")
         print_rows(rows, columns, empty="")
     if earlier := len(found.scores) - len(scores):
         typer.echo(f"… and {counted(earlier, 'row')} up to {text(found.parted_at)}, where they part (--json shows all)")
-    for side in ("a", "b"):
-        if not any(side == each for _, each in names):
-            typer.echo(f"{side.upper()} has no {'scores' if scored else 'metrics'} of its own yet to compare")
+    for side in ("A", "B"):
+        if not any(side == each for each, _, _ in sides):
+            typer.echo(f"{side} has no {'scores' if scored else 'metrics'} of its own yet to compare")
 
 
 def _is_earlier(score: ComparedScore, parted_at: datetime | None) -> bool:
     """Whether one side alone was scored, before the two parted: it is the past of both."""
     return parted_at is not None and score.watermark <= parted_at and None in (score.a, score.b)
-
-
-def _named(side: str, scores: dict[str, float] | None) -> dict[str, float]:
-    return {f"{side} {name}": value for name, value in (scores or {}).items()}
 
 
 def _show_partitions(what: str, partitions: list[LineagePartition]) -> None:

@@ -42,7 +42,7 @@ def list_runs(
         return
     of = f" of {', '.join(found.dag_ids)}" if found.dag_ids else ""
     empty = f"no run{of}{f' is {state}' if state else ' yet'}"
-    print_rows([run_row(each) for each in found.runs], RUN_COLUMNS, empty=empty)
+    print_rows([run_row(each) for each in found.runs], RUN_COLUMNS, empty=empty, spare=("run_type", "run_id"))
 
 
 @runs.command("show")

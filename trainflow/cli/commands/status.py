@@ -109,12 +109,12 @@ def _show(found: ProjectStatus) -> None:
 
 
 def _trend(line: PipelineStatus) -> str:
-    """Metric and lag of the newest checkpoints, as bars."""
+    """Metric of the newest checkpoints, and how old their samples were when each was committed, as bars."""
     parts = []
     if metric := sparkline(line.metric_trend):
         parts.append(f"{line.metric} {metric} {number(line.metric_trend[-1])}")
     if lag := sparkline(line.lag_trend):
-        parts.append(f"lag {lag} {duration(line.lag_trend[-1])}")
+        parts.append(f"age at commit {lag} {duration(line.lag_trend[-1])}")
     return "  ".join(parts)
 
 

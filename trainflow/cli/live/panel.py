@@ -120,7 +120,7 @@ def panel_of_chain(view: ProgressView, now: datetime, width: int) -> RenderableT
         shown = [f"{name} {number(value)}" for name, value in shown_metrics(view.metrics)]
         facts.add_row("prequential", "  ".join([*shown[:1], *filter(None, [sparkline(view.metric_trend)]), *shown[1:]]))
     if lag := sparkline(view.lag_trend):
-        facts.add_row("lag", f"{duration(view.lag_trend[-1])} {lag}")
+        facts.add_row("age", f"{duration(view.lag_trend[-1])} at the commit {lag}")
     if view.eta_seconds is not None and not view.finished:
         facts.add_row("ETA", duration(view.eta_seconds))
     lines = [task_text(task, now) for task in view.tasks]
@@ -175,7 +175,7 @@ def summary(view: ProgressView, *, seconds: float, mirrored: str | None) -> None
         facts["failed"] = failed_beside(view)
     if mirrored:
         facts["MLflow"] = mirrored
-    print_facts(facts, style="red" if is_bad(view.last_run) else None)
+    print_facts(facts, color="red" if is_bad(view.last_run) else None)
 
 
 _STAGES_WIDTH = 100

@@ -40,72 +40,79 @@ def only_one(answer: Any, parts: str) -> dict[str, Any]:
     return {**whole[parts][0], **whole} if len(whole[parts]) == 1 else whole
 
 
-def print_rows(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str) -> None:
-    """A listing: `columns` maps keys to titles, in capitals."""
+def print_rows(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, empty: str, spare: Sequence[str] = ()
+) -> None:
+    """A listing: `columns` maps keys to titles, in capitals. `spare`: keys of columns that a narrow terminal leaves
+    out, the first one first."""
     if not rows:
         typer.echo(empty)
         return
-    print_table(list(columns.values()), [[text(row.get(key)) for key in columns] for row in rows])
+    cells = [[text(row.get(key)) for key in columns] for row in rows]
+    print_table(list(columns.values()), cells, [columns[key] for key in spare if key in columns])
 
 
-def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    """Print a table: in a terminal folded to its width, sentences rather than dates and ids; elsewhere as wide as it
-    is, a row a line."""
+def print_table(titles: Sequence[str], cells: Sequence[Sequence[str]], spare: Sequence[str] = ()) -> None:
+    """Print a table: in a terminal fitted to its width (`table_layout`), elsewhere as wide as it is, a row a line.
+    `spare`: titles of columns that may be left out, the first one first."""
     if not sys.stdout.isatty():
         for line in plain_table([titles, *cells]):
             sys.stdout.write(f"{line}\n")
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    import shutil
 
-    console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, width in zip(titles, _least_widths(titles, cells, console.width), strict=True):
-        table.add_column(title, overflow="fold", min_width=width)
-    for row in cells:
-        table.add_row(*map(Text, row))
-    console.print(table)
+    from trainflow.cli.render.table_layout import Table, as_lines, fitted
 
-
-#: how wide a column that may be folded stays, in characters
-_READABLE = 20
-#: between two columns
-_GAP = 2
-
-
-def _least_widths(titles: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int | None]:
-    """How narrow each column may become, None: as it comes. Columns of dates and ids stay whole, as many of them as
-    find room, the widest last."""
-    columns = [list(column) for column in zip(titles, *cells, strict=True)]
-    widths = [max(map(len, column)) for column in columns]
-    whole = {number for number, column in enumerate(columns) if not any(" " in cell for cell in column[1:])}
-    while whole:
-        least = [wide if number in whole else min(wide, _READABLE) for number, wide in enumerate(widths)]
-        if sum(least) + _GAP * (len(least) - 1) <= width:
-            break
-        whole.remove(max(whole, key=lambda number: widths[number]))
-    return [wide if number in whole else None for number, wide in enumerate(widths)]
-
-
-def print_facts(facts: Mapping[str, str], *, style: str | None = None) -> None:
-    """Names and what is to be said of each, under each other; nothing where that is empty. `style`: how Rich is to draw
-    the outcome, if at all."""
-    facts = {name: fact for name, fact in facts.items() if fact}
-    if not sys.stdout.isatty():
-        for line in plain_table(list(facts.items())):
-            sys.stdout.write(f"{line}\n")
+    table, width = Table(list(titles), [list(row) for row in cells]), shutil.get_terminal_size().columns
+    layout = fitted(table, width, spare)
+    if layout is None:
+        _print_pairs(list(as_lines(table)), width)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    _print_folded(layout.table.titles, layout.widths, bold=True)
+    for row in layout.table.rows:
+        _print_folded(row, layout.widths)
+    if layout.left_out:
+        typer.secho(f"left out at this width: {', '.join(layout.left_out)}", dim=True)
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, fact in facts.items():
-        table.add_row(name, Text(fact, style=(style or "") if name == "outcome" else ""))
-    Console(highlight=False).print(table)
+
+def _print_folded(cells: Sequence[str], widths: Sequence[int], *, bold: bool = False) -> None:
+    """One row; cells that are too long are folded at their blanks."""
+    from itertools import zip_longest
+
+    folded = [_folded(cell, width) for cell, width in zip(cells, widths, strict=True)]
+    for line in zip_longest(*folded, fillvalue=""):
+        said = "  ".join(f"{piece:<{width}}" for piece, width in zip(line, widths, strict=True)).rstrip()
+        typer.echo(typer.style(said, bold=True) if bold else said)
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(cell, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def print_facts(facts: Mapping[str, str], *, color: str | None = None) -> None:
+    """Names and what is to be said of each, under each other; nothing where that is empty. `color`: of the outcome."""
+    pairs = [(name, fact) for name, fact in facts.items() if fact]
+    if sys.stdout.isatty():
+        import shutil
+
+        _print_pairs(pairs, shutil.get_terminal_size().columns, color)
+        return
+    for line in plain_table(pairs):
+        sys.stdout.write(f"{line}\n")
+
+
+def _print_pairs(pairs: Sequence[tuple[str, str]], width: int, color: str | None = None) -> None:
+    """Names and facts, folded at blanks: a path or an id that is too long is left to the terminal, so that it can be
+    copied whole."""
+    indent = max((len(name) for name, _ in pairs), default=0) + 2
+    for name, fact in pairs:
+        first, *more = _folded(" ".join(fact.split()), max(width - indent, 1))
+        shown = typer.style(first, fg=color) if color and name == "outcome" else first
+        typer.echo(typer.style(f"{name:<{indent}}", bold=True) + shown if name else "")
+        for piece in more:
+            typer.echo(" " * indent + (typer.style(piece, fg=color) if color and name == "outcome" else piece))
 
 
 def plain_table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from trainflow.cli.render.output import print_table
@@ -14,21 +16,23 @@ NOTE = "a sentence that has to be folded somewhere because it does not fit at al
     [
         (200, {RUN, WHEN, NOTE}),
         (110, {RUN, WHEN}),
-        (80, {WHEN}),  # no room for the longest
-        (40, set()),
+        (80, set()),  # no room for the longest column, and for seconds
+        (40, {RUN, WHEN}),  # a value a line
     ],
 )
-def test_table_in_terminal_folds_sentences_before_ids_before_dates(
+def test_table_in_terminal_breaks_no_id_and_no_moment(
     width: int, whole: set[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", str(width))
 
-    print_table(["RUN", "STARTED", "STATE", "NOTE"], [[RUN, WHEN, "failed", NOTE], ["r", WHEN, "success", ""]])
+    rows = [[RUN, WHEN, "failed", NOTE], ["r", WHEN, "success", ""]]
+    print_table(["RUN", "STARTED", "STATE", "NOTE"], rows, ["RUN"])
 
-    _, *lines = capsys.readouterr().out.splitlines()  # without the titles, which are bold
+    lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
     assert {each for each in (RUN, WHEN, NOTE) if any(each in line for line in lines)} == whole
-    assert max(map(len, lines)) <= width
+    assert max(map(len, lines)) <= max(width, len(f"STARTED  {RUN}"))
+    assert any("2026-11-30T02:30" in line for line in lines)
 
 
 @pytest.mark.parametrize(
