@@ -57,7 +57,8 @@ def list_dags(as_json: bool = JSON_OPTION) -> None:
         print_json(found.dags)
     else:
         empty = "no DAG has been read yet: 'trainflow start FILE' and 'trainflow standalone' read them"
-        print_rows([_row(each) for each in found.dags], _COLUMNS, empty=empty, spare=("version", "tasks", "description"))
+        spare = ("version", "tasks", "description")
+        print_rows([_row(each) for each in found.dags], _COLUMNS, empty=empty, spare=spare)
     for line in _broken(found.broken):
         typer.echo(line, err=True)
 
