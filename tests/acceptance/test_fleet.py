@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from tests.support.faulty_proxy import Partition
 from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
 from tests.support.local_brokers import local_broker
 from tests.support.local_databases import LocalServer, local_mariadb, local_postgres
 from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
+from trainflow.checkpoints.ledger.entries import SupersededAttempt
 from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, wait_for
 
 pytestmark = pytest.mark.slow
@@ -29,13 +34,22 @@ WORKLOADS = '{type = "workload", slots = 4}'
 
 @contextmanager
 def fleet(
-    folder: Path, executor: str, samples_of: LiveProject, database_url: str | None = None
+    folder: Path,
+    executor: str,
+    samples_of: LiveProject,
+    *,
+    database_url: str | None = None,
+    port: int | None = None,
+    reached_by: int | None = None,
 ) -> Iterator[LiveProject]:
-    """A project all of whose tasks go to one executor; `executor`: its table. What is left of it ends with it."""
+    """A project all of whose tasks go to one executor; `executor`: its table. What is left of it ends with it. `port`:
+    of its API server, `reached_by`: the port at which workers ask it."""
     database = f'[database]\nurl = "{database_url}"\n' if database_url is not None else ""
+    address = f'url = "http://127.0.0.1:{reached_by}"\n' if reached_by is not None else ""
     settings = (
         f"{database}"
-        f'{WITHOUT_MLFLOW}[executor]\ndefault = "away"\n[executors]\naway = {executor}\n[api]\nport = {free_port()}\n'
+        f'{WITHOUT_MLFLOW}[executor]\ndefault = "away"\n[executors]\naway = {executor}\n'
+        f"[api]\nport = {port or free_port()}\n{address}"
         "[workers]\nheartbeat_seconds = 0.5\nlost_after_seconds = 4\n[engine]\nheartbeat_seconds = 0.5\n"
     )
     project = tiny_project(folder, days=DAYS, settings=settings, samples_of=samples_of)
@@ -142,7 +156,7 @@ def test_chain_of_supervisors_whose_database_server_is_killed_is_that_of_one_mac
 ) -> None:
     with (
         server(durable=True) as database,
-        fleet(tmp_path / "fleet", WORKLOADS, undisturbed, database.new_database()) as project,
+        fleet(tmp_path / "fleet", WORKLOADS, undisturbed, database_url=database.new_database()) as project,
     ):
 
         def kill() -> bool:
@@ -157,6 +171,77 @@ def test_chain_of_supervisors_whose_database_server_is_killed_is_that_of_one_mac
         trains_while(project, kill, times=2)
         assert_trained_exactly_once(project, DAYS)
         assert digest(project) == digest(undisturbed)
+
+
+def test_attempt_that_is_cut_off_while_another_commits_changes_nothing_and_both_are_told(
+    tmp_path: Path, undisturbed: LiveProject
+) -> None:
+    """On another host, as far as the engine can tell: nothing but the API server connects them."""
+    port = free_port()
+    with (
+        closing(Partition(port)) as network,
+        local_broker(tmp_path / "broker") as broker,
+        fleet(
+            tmp_path / "fleet",
+            f'{{type = "celery", slots = 4, broker = "{broker.url}"}}',
+            undisturbed,
+            port=port,
+            reached_by=network.port,
+        ) as project,
+        celery_worker(project),
+    ):
+        project.write("hold", "")
+        project.begin("standalone")
+        wait_for(lambda: ready(port), project.engine_log)
+        running = project.begin_start(FILE)
+        wait_for(lambda: held(project) == 1, lambda: running.output + project.engine_log())
+        first = training(project)["attempts"][0]["attempt_id"]
+        network.cut(first)
+        wait_for(lambda: held(project) == 2, lambda: running.output + project.engine_log())
+        said = project.run("why", FILE).output
+        assert "is training" in said
+        assert "after an attempt that ended early: its worker was not heard for 4 s" in said
+        # it trains on to its end, as far from the other one as from the API server
+        (project.root / "hold").unlink()
+        assert running.wait().code == 0, project.engine_log()
+        before = (digest(project), project.committed(NAME))
+        network.heal()
+        wait_for(lambda: training(project)["attempts"][0]["refused_at"], "the first attempt to be refused")
+
+        assert (digest(project), project.committed(NAME)) == before
+        assert_trained_exactly_once(project, DAYS)
+        assert digest(project) == digest(undisturbed)
+        # the run's history
+        lost, counts = training(project)["attempts"]
+        assert [(each["attempt_id"] == first, each["outcome"]) for each in (lost, counts)] == [
+            (True, "lost"),
+            (False, "success"),
+        ]
+        # and that of the ledger
+        checkpoint = project.checkpoints(NAME)[0]
+        assert checkpoint.id == counts["attempt_id"]
+        assert checkpoint.superseded == [SupersededAttempt(first, "train", "lost", lost["hostname"])]
+        assert f"after train {first} (lost) on {lost['hostname']}" in project.run("checkpoints", "ledger", FILE).output
+
+
+def ready(port: int) -> bool:
+    """Whether an API server answers that there is a scheduler."""
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/ready") as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def held(project: LiveProject) -> int:
+    """How many attempts have come to where they wait for `hold` to go."""
+    return sum(words[0] == "holding" for words in project.journal())
+
+
+def training(project: LiveProject) -> dict[str, Any]:
+    """What `trainflow tasks show` says of the training of the first run."""
+    facts: dict[str, Any] = json.loads(project.run("tasks", "show", NAME, "1", "train", "--json").output)
+    return facts
 
 
 class _Worker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
+from sqlalchemy import Select, Table, select
 
 from tests.support.control_plane import ControlPlane
 from trainflow.messages.execution_api import (
@@ -36,9 +36,15 @@ def pulled(
 
 
 def everything(plane: ControlPlane) -> dict[str, list[Any]]:
-    """All rows of all tables but leases, which a server renews: to see that nothing has changed."""
+    """All rows of all tables but leases, which a server renews, and the moments at which attempts were refused: to see
+    that nothing has changed."""
     from trainflow.metadata.models import METADATA
 
     tables = [table for table in METADATA.sorted_tables if table.name != "service"]
     with plane.database.reading() as connection:
-        return {table.name: [tuple(row) for row in connection.execute(select(table))] for table in tables}
+        return {table.name: [tuple(row) for row in connection.execute(_all_of(table))] for table in tables}
+
+
+def _all_of(table: Table) -> Select[Any]:
+    columns = [each for each in table.columns if each.name != "refused_at"]
+    return select(*columns).order_by(*table.primary_key)

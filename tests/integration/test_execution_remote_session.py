@@ -247,12 +247,12 @@ def test_partitioned_attempt_changes_nothing_when_it_comes_back(
     assert pulled(plane, then, "return_value", "a") == {"a": "second"}
     # both are told
     with plane.database.reading() as connection:
-        told = [(row.attempt_id, row.outcome, row.problem) for row in attempt_queries.of_task(connection, 1)]
-    assert [(attempt, outcome) for attempt, outcome, _ in told] == [
-        (work.key.attempt_id, "lost"),
-        (again.key.attempt_id, "success"),
+        told = attempt_queries.of_task(connection, 1)
+    assert [(row.attempt_id, row.outcome, row.refused_at is not None) for row in told] == [
+        (work.key.attempt_id, "lost", True),
+        (again.key.attempt_id, "success", False),
     ]
-    assert "its worker was not heard for 60 s" in str(told[0][2])
+    assert "its worker was not heard for 60 s" in str(told[0].problem)
 
 
 def _but_for_leases(plane: ControlPlane) -> dict[str, object]:

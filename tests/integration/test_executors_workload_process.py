@@ -164,6 +164,7 @@ def test_attempt_that_was_cut_off_while_another_committed_changes_nothing(
         proxy.close()
         assert engine.task(run) == after
         assert engine.outcomes(run) == ["lost", "success"]
+        assert [each.refused_at is not None for each in engine.attempts(run)] == [True, False]
         assert "it is refused when it comes back" in engine.attempts(run)[0].problem
 
 

@@ -131,26 +131,28 @@ def _length(data: bytes) -> int:
 
 
 class Partition:
-    """A proxy that can be cut: then what is sent is lost, and nothing comes back."""
+    """A proxy that can be cut, for all or for one: then what is sent is lost, and nothing comes back."""
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
-        self._is_cut = threading.Event()
+        #: what is in the messages that are lost; None: nothing is lost
+        self._lost: bytes | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut(self) -> None:
-        """Let nothing through; what is open breaks."""
-        self._is_cut.set()
+    def cut(self, attempt_id: str = "") -> None:
+        """Let nothing of this attempt through, or nothing at all; what is open breaks."""
+        # of another one the id may stand in what it says
+        self._lost = f'"key":{{"attempt_id":"{attempt_id}"'.encode() if attempt_id else b""
         for connection in self._open:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def heal(self) -> None:
         """Let everything through again."""
-        self._is_cut.clear()
+        self._lost = None
 
     def close(self) -> None:
         """Listen no more."""
@@ -170,11 +172,14 @@ class Partition:
         with connection, contextlib.suppress(OSError, EOFError):
             while True:
                 request = _message(connection)
-                if self._is_cut.is_set():
+                if self._loses(request):
                     return
                 with socket.create_connection(("127.0.0.1", self._upstream), timeout=DEADLINE_SECONDS) as upstream:
                     upstream.sendall(request)
                     answer = _message(upstream)
-                if self._is_cut.is_set():
+                if self._loses(request):
                     return
                 connection.sendall(answer)
+
+    def _loses(self, request: bytes) -> bool:
+        return self._lost is not None and self._lost in request

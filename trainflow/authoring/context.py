@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.dag import DAG
     from trainflow.authoring.operator import BaseOperator
     from trainflow.clock import Clock
-    from trainflow.messages.execution_api import RunInfo, TrackingRun, TriggeredRun
+    from trainflow.messages.execution_api import EarlierAttempt, RunInfo, TrackingRun, TriggeredRun
     from trainflow.messages.notice import Notice
     from trainflow.messages.workload import DagSource
     from trainflow.settings.home import Home
@@ -65,6 +65,8 @@ class TaskInstance(Protocol):
     cleared_at: datetime | None
     #: whether no attempt at it has started before
     first_attempt: bool
+    #: those that have, oldest first
+    earlier_attempts: Sequence[EarlierAttempt]
     #: how often it gave its slot back so far
     reschedule_count: int
     #: whether it has said or saved how far it is

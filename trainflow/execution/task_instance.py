@@ -92,6 +92,7 @@ class RuntimeTaskInstance(TaskInstance):
         self.first_started_at: datetime | None = started.first_started_at
         self.cleared_at: datetime | None = started.cleared_at
         self.first_attempt = started.first_attempt
+        self.earlier_attempts = tuple(started.earlier_attempts)
         self.reschedule_count = started.reschedule_count
         self.source = workload.source
         self.other_ranks = [socket.socket(fileno=descriptor) for descriptor in workload.rank_sockets]

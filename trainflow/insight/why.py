@@ -110,7 +110,7 @@ def _working(snapshot: DagSnapshot, _status: ChainStatus | None, now: datetime) 
             if task.state != _T.RUNNING:
                 continue
             since = f" for {span(now, task.started_at)}" if task.started_at else ""
-            how_far = _progress(task)
+            how_far = _progress(task) + _after(snapshot, run, task)
             if task.role == "train":
                 return AnswerKind.TRAINING, f"run {run.number} is training{since}{how_far}"
             return AnswerKind.WORKING, f"run {run.number} is at task '{task.task_id}'{since}{how_far}"
@@ -324,6 +324,14 @@ def _progress(task: TaskSnapshot) -> str:
     if not total:
         return f": {done:,.0f} {unit}".rstrip() + note
     return f": {done / total:.0%} ({done:,.0f} of {total:,.0f} {unit})".replace(" )", ")") + note
+
+
+def _after(snapshot: DagSnapshot, run: RunSnapshot, task: TaskSnapshot) -> str:
+    """What became of the attempt before the one that runs; "" where there was none that failed or was lost."""
+    failure = snapshot.last_failure
+    if failure is None or (failure.run_id, failure.task_id) != (run.run_id, task.task_id):
+        return ""
+    return f", after an attempt that ended early: {short(failure.problem)}"
 
 
 def _days(seconds: float | None) -> str:

@@ -187,6 +187,18 @@ class RunInfo(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
+#: earlier attempts that an attempt is told of
+MOST_EARLIER = 20
+
+
+class EarlierAttempt(msgspec.Struct, frozen=True):
+    """An attempt that began before at the same task instance. `outcome`: how it ended, in one word (`lost`)."""
+
+    attempt_id: str
+    outcome: str | None = None
+    hostname: str | None = None
+
+
 class Started(msgspec.Struct, frozen=True, tag="started"):
     """The claim is won: what the task needs to know."""
 
@@ -203,6 +215,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     cleared_at: datetime | None = None
     #: no attempt at this task instance has started before
     first_attempt: bool = False
+    #: those that have, oldest first, at most so many as `MOST_EARLIER`
+    earlier_attempts: list[EarlierAttempt] = msgspec.field(default_factory=list)
     #: seconds since the attempt began, where it resumes: `execution_timeout` counts its waits
     elapsed_seconds: float = 0.0
     #: the newest small values of the run's tasks that have succeeded: most often what the task would ask for next

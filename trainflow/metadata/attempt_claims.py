@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from trainflow.messages.execution_api import HandedXCom, Refused, Reply, RunInfo, Start, Started
+from trainflow.messages.execution_api import EarlierAttempt, HandedXCom, Refused, Reply, RunInfo, Start, Started
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, task_queries, xcom_queries
 from trainflow.states import TaskInstanceState
@@ -18,18 +18,17 @@ STALE = Refused("the attempt is stale: its task instance was queued again, or cl
 
 
 def begin_fresh(connection: Connection, request: Start, now: datetime) -> Callable[[], Reply | None]:
-    """Claim a task instance that neither waited nor failed before, and is not claimed yet. Nothing is looked at: each
+    """Claim a task instance that has had no attempt before, and is not claimed yet. Nothing is looked at: each
     statement holds, or changes nothing. Call what is returned after the commit; None: nothing was claimed."""
     asked, asked_run, handed = _ask(connection, request.key)
     taken = _take(connection, request, now, fresh=True)
-    attempt_queries.note_start(connection, request.key, now)
+    attempt_queries.note_start(connection, request.key, now, request.hostname)
 
     def answer() -> Reply | None:
         row, run = asked(), asked_run()
         if taken.moved.rowcount != 1 or row is None or run is None:
             return None
-        first = row.started_at is None and row.cleared_at is None
-        return _started(row, run, handed(), now, 0.0, is_first=first)
+        return _started(row, run, handed(), now, is_first=True)
 
     return answer
 
@@ -53,7 +52,8 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     began = None if row.next_method is None else attempt_queries.started_at(connection, request.key.attempt_id)
     elapsed = max((now - began).total_seconds(), 0.0) if began is not None else 0.0
     is_first = is_first and row.cleared_at is None
-    return _started(row, run, handed(), now, elapsed, is_first=is_first)
+    earlier = [] if is_first else attempt_queries.begun_before(connection, row.id, request.key.attempt_id)
+    return _started(row, run, handed(), now, elapsed, is_first=is_first, earlier=earlier)
 
 
 def _ask(
@@ -101,9 +101,10 @@ def _started(
     run: Row[Any],
     handed: list[HandedXCom],
     now: datetime,
-    elapsed_seconds: float,
+    elapsed_seconds: float = 0.0,
     *,
     is_first: bool,
+    earlier: Sequence[EarlierAttempt] = (),
 ) -> Started:
     """`row` as it was before the claim. `is_first`: no attempt has started before this one."""
     return Started(
@@ -127,5 +128,6 @@ def _started(
         reschedule_count=row.reschedules,
         cleared_at=row.cleared_at,
         first_attempt=is_first,
+        earlier_attempts=list(earlier),
         xcoms=handed,
     )

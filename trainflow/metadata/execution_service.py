@@ -102,6 +102,15 @@ class ExecutionService:
         return self._database.read(meet) if request.address is None else self._database.write(meet)
 
     def _guarded(self, request: Request, answer: Callable[[], Reply]) -> Reply:
+        reply = self._answered(request, answer)
+        if isinstance(reply, Refused) and not isinstance(request, Start):
+            now = self._clock.now()
+            self._database.write(
+                lambda connection: attempt_queries.note_refused(connection, [request.key.attempt_id], now)
+            )
+        return reply
+
+    def _answered(self, request: Request, answer: Callable[[], Reply]) -> Reply:
         try:
             return self._database.retrying(answer)
         except LostTransition as error:
@@ -175,7 +184,14 @@ class ExecutionService:
 
     def note_heartbeats(self, keys: Collection[AttemptKey]) -> set[AttemptKey]:
         """Attempts on other hosts say that they live. Returns those of them that are waited for."""
-        return self._database.write(lambda connection: attempt_credentials.note_heartbeats(connection, keys))
+
+        def note(connection: Connection) -> set[AttemptKey]:
+            alive = attempt_credentials.note_heartbeats(connection, keys)
+            if refused := {key.attempt_id for key in keys} - {key.attempt_id for key in alive}:
+                attempt_queries.note_refused(connection, refused, self._clock.now())
+            return alive
+
+        return self._database.write(note)
 
     def _progress(self, request: Progress) -> Reply:
         progress = {

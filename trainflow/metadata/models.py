@@ -249,6 +249,8 @@ class AttemptTable(TableModel, name="attempt"):
     service_id = optional(BigKey)
     #: where it ran the last time
     hostname = optional(String(250))
+    #: when it was heard again, and told to stop, after it had been given up
+    refused_at = optional(UtcDateTime())
 
 
 class AttemptCredentialTable(TableModel, name="attempt_credential"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -13,7 +13,7 @@ from trainflow.checkpoints.commit.gates import Gate, gate_of
 from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, LedgerCorrupt, describe
 from trainflow.observability.redaction import presentable
-from trainflow.operators.chain.chain_operator import SplitOperator, author_of
+from trainflow.operators.chain.chain_operator import SplitOperator, author_of, superseded_by
 from trainflow.operators.chain.notices import note_gate_stop, note_split_given_up, promotion_notice, push_moved_aliases
 from trainflow.operators.chain.parent import clear_run_scratch
 from trainflow.operators.training.training_context import metrics_from_xcom
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.commit import Done
     from trainflow.checkpoints.commit.commit_decision import CommitRequest, NamedMetric
-    from trainflow.checkpoints.ledger.entries import Checkpoint
+    from trainflow.checkpoints.ledger.entries import Checkpoint, SupersededAttempt
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.init_from import Dependent
     from trainflow.checkpoints.upkeep.retention import Policy
@@ -210,7 +210,18 @@ class CommitCheckpointOperator(SplitOperator):
             fills=is_repair(self.split),
             seconds=seconds_since(self.split, ti.clock.now()),
             grid=grid_of_xcom(self.split),
+            superseded=self._superseded(trained, ti),
         )
+
+    @staticmethod
+    def _superseded(trained: Mapping[str, Any], ti: TaskInstance) -> tuple[SupersededAttempt, ...]:
+        """The attempts at training and commit that others took the place of: not the one whose files these are, which
+        may have ended its training before it was lost."""
+        from trainflow.checkpoints.ledger.entries import SupersededAttempt
+
+        at_training = msgspec.convert(trained.get("superseded") or [], list[SupersededAttempt])
+        owner = trained["artifacts"]["path"].rpartition("/")[2]
+        return tuple(each for each in (*at_training, *superseded_by(ti)) if each.attempt_id != owner)
 
     def _named_metrics(self, ti: TaskInstance) -> tuple[NamedMetric, ...]:
         from trainflow.checkpoints.commit.commit_decision import named_metrics

@@ -14,7 +14,7 @@ from trainflow.bootstrap import interpreter
 from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError
 from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
-from trainflow.operators.chain.chain_operator import SplitOperator
+from trainflow.operators.chain.chain_operator import SplitOperator, superseded_by
 from trainflow.operators.chain.head import Head
 from trainflow.operators.chain.parent import (
     artifact_cache,
@@ -160,6 +160,7 @@ class TrainOperator(SplitOperator):
             "params": redact(dict(training.params)),  # for the record: the function was given them as they are
             "saves": stored.any,
             "local_saves": None if here is None else here.name,
+            "superseded": msgspec.to_builtins(superseded_by(ti)),
         }
 
     def _train(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float | str]:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.insight.dag_snapshots import NOW, at, run, snapshot, task, training
 from trainflow.insight.chains.chain_status import ChainStatus
-from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot
+from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot, LastFailure
 from trainflow.insight.why import explain
 from trainflow.insight.why_task import AnswerKind
 from trainflow.serialization.document import ChainDocument
@@ -73,6 +73,13 @@ CASES: list[tuple[str, DagSnapshot, ChainStatus | None, AnswerKind, str]] = [
         None,
         AnswerKind.TRAINING,
         "run 5 is training for 90 s: 25% (250 of 1,000 rows)",
+    ),
+    (
+        "training, after an attempt that was lost",
+        snapshot(running=[training()], last_failure=LastFailure("run-5", "train", NOW, "its worker was not heard.")),
+        None,
+        AnswerKind.TRAINING,
+        "run 5 is training for 90 s, after an attempt that ended early: its worker was not heard",
     ),
     (
         "training, without a total",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.dag import DAG
 from trainflow.clock import ManualClock
 from trainflow.errors import DagRunAlreadyExists
-from trainflow.messages.execution_api import RunInfo, TrackingRun
+from trainflow.messages.execution_api import EarlierAttempt, RunInfo, TrackingRun
 from trainflow.messages.workload import DagSource
 from trainflow.operators import (
     CheckpointOperator,
@@ -71,6 +71,7 @@ class FakeTaskInstance:
         self.attempt_id = facts["attempt_id"]
         self.first_started_at: datetime | None = facts.get("first_started_at", NOW)
         self.first_attempt: bool = facts.get("first_attempt", False)
+        self.earlier_attempts: Sequence[EarlierAttempt] = facts.get("earlier_attempts", ())
         self.reschedule_count = 0
         self.cleared_at: datetime | None = facts.get("cleared_at")
         self.log = logging.getLogger("trainflow.task")

@@ -10,9 +10,11 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.ledger.entries import SupersededAttempt
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import FailException, InputError, LedgerCorrupt, SkipException
+from trainflow.messages.execution_api import EarlierAttempt
 from trainflow.operators import (
     CheckpointOperator,
     CommitCheckpointOperator,
@@ -290,3 +292,22 @@ def test_chain_refuses_commit_of_other_split(lab: Any, pipeline: Any) -> None:
     lab.run(build, "train")
     lab.run(build, "commit")
     assert ledger_of(lab).state().head is not None
+
+
+def test_commit_names_attempts_whose_place_others_took(lab: Any, pipeline: Any) -> None:
+    lab.write_day(0)
+    build = pipeline()
+    for task_id in ("checkpoint", "samples"):
+        lab.run(build, task_id)
+    lost = EarlierAttempt("lost-1", "lost", "gpu7")
+    lab.run(build, "train", attempt_id="ended", earlier_attempts=[lost])
+    # the second found what the first had trained to its end
+    xcom = lab.xcoms["run-1", "train", "return_value"]
+    assert xcom["artifacts"]["path"].endswith("/ended")
+    xcom["superseded"].append({"attempt_id": "ended", "task_id": "train", "outcome": "lost"})
+    lab.run(build, "commit", earlier_attempts=[EarlierAttempt("lost-2", None, None)])
+
+    assert ledger_of(lab).checkpoint().superseded == [
+        SupersededAttempt("lost-1", "train", "lost", "gpu7"),
+        SupersededAttempt("lost-2", "commit"),
+    ]

@@ -141,10 +141,12 @@ def get_task_dependencies(call: ApiCall[NoQuery, None]) -> TaskDependencies:
 
 
 class TaskTry(shapes.TaskInstanceShape, frozen=True, kw_only=True):
-    """One attempt. `outcome`: how it ended; null while it lasts."""
+    """One attempt. `outcome`: how it ended; null while it lasts. `refused_at`: when it was heard again after it had
+    been given up, and told to stop."""
 
     attempt_id: str
     outcome: str | None
+    refused_at: datetime | None
 
 
 class TaskTries(msgspec.Struct, frozen=True):
@@ -182,6 +184,10 @@ def _try_number(call: ApiCall[Any, Any]) -> int:
     return int(text)
 
 
+#: what a task instance has of its newest attempt
+_OF_ANOTHER: dict[str, Any] = {"pid": None, "note": None, "progress": None}
+
+
 def _tries(task: TaskRow) -> list[TaskTry]:
     now = msgspec.structs.asdict(instance_of(task))
     return [
@@ -195,9 +201,13 @@ def _tries(task: TaskRow) -> list[TaskTry]:
                 "end_date": each.ended_at,
                 "duration": shapes.duration_of(each),
                 "problem": each.problem,
+                "hostname": each.hostname,
+                # of earlier ones nothing more is known
+                **({} if each.attempt_id == task.row.attempt_id else _OF_ANOTHER),
             },
             attempt_id=each.attempt_id,
             outcome=each.outcome,
+            refused_at=each.refused_at,
         )
         for number, each in enumerate(task.attempts, 1)
     ]

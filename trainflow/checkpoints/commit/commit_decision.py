@@ -41,6 +41,7 @@ from trainflow.checkpoints.ledger.entries import (
     Skip,
     SplitSummary,
     Stop,
+    SupersededAttempt,
     TrainedPartition,
     UpstreamSeen,
 )
@@ -109,7 +110,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     `upstream`: of a stage that starts from another one, what was known of that.
     `generation`: how often the chain had been rewound when the run began; after one more, what it trained is out of
     date although its parent is the head again. None: not known. `grid`: of the table that was trained on. `named`: the
-    metrics that gates, promotions and the retention name.
+    metrics that gates, promotions and the retention name. `superseded`: attempts that began before those that count.
     """
 
     chain: ChainKey
@@ -131,6 +132,7 @@ class CommitRequest(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None = None
     generation: int | None = None
     grid: Grid | None = None
+    superseded: tuple[SupersededAttempt, ...] = ()
 
     @property
     def checkpoint_id(self) -> str:
@@ -192,7 +194,7 @@ Conclusion = Checkpoint | Skip | Rewind | Stop
 #: what a stop records of the checkpoint that it refuses
 _FACTS = (
     *("id", "parent_id", "split", "artifacts", "metrics", "evaluation"),
-    *("not_finite", "params", "origin", "upstream", "seconds", "grid"),
+    *("not_finite", "params", "origin", "upstream", "seconds", "grid", "superseded"),
 )
 
 
@@ -281,6 +283,7 @@ def _facts(request: CommitRequest) -> dict[str, Any]:
         "upstream": request.upstream,
         "seconds": request.seconds,
         "grid": request.grid,
+        "superseded": list(request.superseded),
     }
 
 

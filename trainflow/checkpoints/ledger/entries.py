@@ -102,6 +102,16 @@ class Author(msgspec.Struct, frozen=True, omit_defaults=True):
     person: str = ""
 
 
+class SupersededAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An attempt at a task of the run whose place another one took. `outcome`: how it ended, in one word, as far as the
+    control plane knows (`lost`, `failed`)."""
+
+    attempt_id: str
+    task_id: str
+    outcome: str = ""
+    hostname: str = ""
+
+
 class CheckpointRef(msgspec.Struct, frozen=True):
     """A checkpoint of another chain of the same store."""
 
@@ -190,6 +200,8 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     accepted: Acceptance | None = None
     #: of the table that it was trained on
     grid: Grid | None = None
+    #: attempts at its training and at its commit that began before those that count
+    superseded: list[SupersededAttempt] = []
     #: the number of its entry in a ledger that was lost, of which it is known by the copy beside its files; 0: it is
     #: not
     recovered: int = 0
@@ -246,6 +258,7 @@ class Stop(Entry, frozen=True, kw_only=True, tag="stop"):
     #: the split fills holes
     fills: bool = False
     grid: Grid | None = None
+    superseded: list[SupersededAttempt] = []
     #: for no other reason than that metrics are named that do not exist
     misnamed: bool = False
 

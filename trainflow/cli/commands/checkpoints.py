@@ -9,7 +9,7 @@ import typer
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.commands.checkpoint_decisions import fork, promote, prune, rewind, sweep
 from trainflow.cli.commands.checkpoint_files import WHICH, export, path
-from trainflow.cli.render.ledger_entries import sentence
+from trainflow.cli.render.ledger_entries import sentence, superseded
 from trainflow.cli.render.output import (
     EXIT_FAILED,
     JSON_OPTION,
@@ -113,8 +113,8 @@ def show(
     it), at, by, format, seal (digest of this one), id, parent_id, watermark, split, artifacts, metrics, evaluation
     (scores of its parent on its split), not_finite (metrics that have no form in JSON), params, origin (where its
     weights came from, if not from the parent), upstream, seconds, accepted (who accepted it although gates refused it),
-    grid (path, start and length of its samples), recovered (of its entry in a ledger that was lost; 0: none), uri
-    (where its files are)}.
+    grid (path, start and length of its samples), superseded (attempts at its training and commit that began before
+    those that count), recovered (of its entry in a ledger that was lost; 0: none), uri (where its files are)}.
     """
     from trainflow.insight.chains.checkpoints import checkpoint_detail
 
@@ -145,6 +145,7 @@ def _show(found: CheckpointDetail) -> None:
         "params": ", ".join(f"{name}={value}" for name, value in checkpoint.params.items()),
         "committed": f"{text(checkpoint.at)}",
         "by": " ".join(filter(None, (checkpoint.by.dag_id, checkpoint.by.run_id, checkpoint.by.hostname))),
+        "after": superseded(checkpoint, between=""),
         "files": found.uri,
     }
     for name, value in facts.items():

@@ -68,8 +68,19 @@ def _trained(entry: Checkpoint) -> str:
     by = f"  accepted by {accepted.person} although {'; '.join(accepted.refused)}" if accepted else ""
     return (
         f"{label(split.start)} to {label(split.end)}, {counted(len(split.partitions), 'partition')}{holes}{origin}  "
-        f"{entry.by.run_id}{by}"
+        f"{entry.by.run_id}{superseded(entry)}{by}"
     )
+
+
+def superseded(entry: Checkpoint, between: str = ", after ") -> str:
+    """The attempts that began before those that count; "" where there were none."""
+    said = (
+        f"{each.task_id} {each.attempt_id}"
+        f"{f' ({each.outcome})' if each.outcome else ''}{f' on {each.hostname}' if each.hostname else ''}"
+        for each in entry.superseded
+    )
+    listed = ", ".join(said)
+    return f"{between}{listed}" if listed else ""
 
 
 def _author(entry: LedgerEntry) -> str:

@@ -13,7 +13,7 @@ from trainflow.humanize import duration
 if TYPE_CHECKING:
     from trainflow.insight.runs.logs import LogSource
     from trainflow.insight.runs.runs import RunDetail, RunSummary
-    from trainflow.insight.runs.tasks import TaskDetail, TaskSummary
+    from trainflow.insight.runs.tasks import AttemptSummary, TaskDetail, TaskSummary
 
 
 TASK_COLUMNS = {
@@ -30,6 +30,7 @@ _ATTEMPT_COLUMNS = {
     "outcome": "OUTCOME",
     "started_at": "STARTED (UTC)",
     "duration": "TOOK",
+    "hostname": "HOST",
     "problem": "PROBLEM",
 }
 
@@ -79,12 +80,22 @@ def print_task(task: TaskDetail) -> None:
     }
     print_facts(lines)
     typer.echo("")
-    attempts = [msgspec.structs.asdict(each) | {"duration": duration(each.seconds)} for each in task.attempts]
+    attempts = [
+        msgspec.structs.asdict(each) | {"duration": duration(each.seconds), "problem": _problem_of(each)}
+        for each in task.attempts
+    ]
     print_rows(attempts, _ATTEMPT_COLUMNS, empty="no attempt yet")
     if task.xcoms:
         typer.echo("\nhanded over")
     for key, value in task.xcoms.items():
         typer.echo(f"  {key}: {_clip(value)}")
+
+
+def _problem_of(attempt: AttemptSummary) -> str:
+    if attempt.refused_at is None:
+        return attempt.problem or ""
+    returned = f"it was heard again at {text(attempt.refused_at)}, and told to stop"
+    return f"{attempt.problem}; {returned}" if attempt.problem else returned
 
 
 def _clip(value: Any) -> str:

@@ -55,7 +55,7 @@ class TaskSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
     """One try of a task; `outcome`: None while it runs; `hostname`: where it ran the last time, `service_id`: the
-    scheduler that handed it out."""
+    scheduler that handed it out; `refused_at`: when it was heard again after it had been given up, and told to stop."""
 
     attempt_id: str
     try_number: int
@@ -66,6 +66,7 @@ class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
     problem: str | None
     hostname: str | None
     service_id: int | None
+    refused_at: datetime | None
     log_path: str
     seconds: float | None
 

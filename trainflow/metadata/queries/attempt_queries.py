@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Update, bindparam, exists, func, insert, select, update
 
-from trainflow.messages.execution_api import Outcome
+from trainflow.messages.execution_api import MOST_EARLIER, EarlierAttempt, Outcome
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.models import (
     AttemptTable,
@@ -70,9 +70,12 @@ def log_name(connection: Connection, attempt_id: str) -> str | None:
     return connection.execute(select(ATTEMPT.c.log_name).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
 
 
-def note_start(connection: Connection, key: AttemptKey, now: datetime) -> None:
-    """Write down when an attempt began, if it holds its task instance, runs, and has not begun before."""
-    connection.execute(_NOTE_START, {"attempt": key.attempt_id, "deferral": key.deferral_number, "b_now": now})
+def note_start(connection: Connection, key: AttemptKey, now: datetime, hostname: str) -> None:
+    """Write down when and where an attempt began, if it holds its task instance, runs, and has not begun before."""
+    connection.execute(
+        _NOTE_START,
+        {"attempt": key.attempt_id, "deferral": key.deferral_number, "b_now": now, "b_hostname": hostname},
+    )
 
 
 _NOTE_START = (
@@ -86,7 +89,7 @@ _NOTE_START = (
             TASK.c.state == TaskInstanceState.RUNNING,
         ),
     )
-    .values(started_at=bindparam("b_now", type_=ATTEMPT.c.started_at.type))
+    .values(started_at=bindparam("b_now", type_=ATTEMPT.c.started_at.type), hostname=bindparam("b_hostname"))
 )
 
 
@@ -96,6 +99,45 @@ def started_at(connection: Connection, attempt_id: str) -> datetime | None:
 
 
 _STARTED_AT = select(ATTEMPT.c.started_at).where(ATTEMPT.c.attempt_id == bindparam("attempt"))
+
+
+def begun_before(connection: Connection, task_instance_id: int, attempt_id: str) -> list[EarlierAttempt]:
+    """Attempts that began at a task instance beside this one, oldest first; the newest of them, where they are many."""
+    rows = connection.execute(_BEGUN_BEFORE, {"task": task_instance_id, "attempt": attempt_id})
+    return [EarlierAttempt(*row) for row in rows][::-1]
+
+
+_BEGUN_BEFORE = (
+    select(ATTEMPT.c.attempt_id, ATTEMPT.c.outcome, ATTEMPT.c.hostname)
+    .where(
+        ATTEMPT.c.task_instance_id == bindparam("task"),
+        ATTEMPT.c.attempt_id != bindparam("attempt"),
+        ATTEMPT.c.started_at.is_not(None),
+    )
+    .order_by(ATTEMPT.c.queued_at.desc(), ATTEMPT.c.attempt_id.desc())
+    .limit(MOST_EARLIER)
+)
+
+
+#: how attempts end that others give up
+GIVEN_UP = ("lost", "cleared", "cancelled")
+
+
+def note_refused(connection: Connection, attempt_ids: Collection[str], now: datetime) -> None:
+    """Write down that attempts are heard, and told to stop, which had been given up: of each the first time."""
+    for part in in_parts(sorted(attempt_ids)):
+        connection.execute(_NOTE_REFUSED, {"attempts": part, "b_now": now})
+
+
+_NOTE_REFUSED = (
+    update(ATTEMPT)
+    .where(
+        ATTEMPT.c.attempt_id.in_(bindparam("attempts", expanding=True)),
+        ATTEMPT.c.refused_at.is_(None),
+        ATTEMPT.c.outcome.in_(GIVEN_UP),
+    )
+    .values(refused_at=bindparam("b_now", type_=ATTEMPT.c.refused_at.type))
+)
 
 
 def outcome(connection: Connection, attempt_id: str) -> str | None:

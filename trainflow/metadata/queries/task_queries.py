@@ -90,7 +90,7 @@ def begin_move(
 ) -> Move:
     """Like `move`; whether it moved anything is to be checked before the transaction is committed. What is asked in
     between goes along to the server. Without an id: the one that the attempt holds. `first_started_at` is kept where
-    it has started before. `fresh`: only one that neither waited nor failed before."""
+    it has started before. `fresh`: only one that has had no attempt before."""
     once = first_started_at is not None
     statement = _move_statement(
         frozenset(leaving), to, task_instance_id is not None, key is not None, once, fresh, tuple(values)
@@ -119,7 +119,7 @@ def _move_statement(
     if by_key:
         statement = statement.where(*OF_ATTEMPT)
     if fresh:
-        statement = statement.where(TASK.c.next_method.is_(None), TASK.c.problem.is_(None), TASK.c.reschedules == 0)
+        statement = statement.where(TASK.c.started_at.is_(None), TASK.c.problem.is_(None), TASK.c.cleared_at.is_(None))
     values = bound_columns(TASK, columns)
     if once:
         first = bindparam("b_first", type_=TASK.c.started_at.type)

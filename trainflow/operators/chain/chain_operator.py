@@ -22,7 +22,7 @@ from trainflow.samples.spec import Samples
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.ledger.entries import Author
+    from trainflow.checkpoints.ledger.entries import Author, SupersededAttempt
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.samples.splits.split import Split
@@ -183,3 +183,13 @@ def author_of(ti: TaskInstance) -> Author:
     from trainflow.checkpoints.ledger.entries import Author
 
     return Author(run_id=ti.run_id, attempt_id=ti.attempt_id, dag_id=ti.dag_id, hostname=socket.gethostname())
+
+
+def superseded_by(ti: TaskInstance) -> list[SupersededAttempt]:
+    """The attempts at a task whose place this one has taken."""
+    from trainflow.checkpoints.ledger.entries import SupersededAttempt
+
+    return [
+        SupersededAttempt(each.attempt_id, ti.task_id, each.outcome or "", each.hostname or "")
+        for each in ti.earlier_attempts
+    ]

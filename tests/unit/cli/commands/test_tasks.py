@@ -40,6 +40,7 @@ ATTEMPT_KEYS = {
     "problem",
     "hostname",
     "service_id",
+    "refused_at",
     "log_path",
 }
 
