@@ -119,6 +119,9 @@ class RemoteCheckpoint:
         self.number, self.id, self.size = found.number, found.id, found.size
         self.files = found.files
 
+    def __repr__(self) -> str:
+        return f"RemoteCheckpoint({self.chain!r}, number={self.number}, id={self.id!r}, size={self.size})"
+
     @property
     def chain(self) -> str:
         """The chain that it is of: pipeline/stage/branch."""

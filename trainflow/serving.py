@@ -52,8 +52,11 @@ class OpenCheckpoint:
 
     @property
     def number(self) -> int:
-        """The number of the checkpoint in its ledger."""
+        """The number that the checkpoint is called by."""
         return self.checkpoint.number
+
+    def __repr__(self) -> str:
+        return f"OpenCheckpoint({self._name!r}, alias={self._alias!r}, number={self.number}, path={str(self.path)!r})"
 
     def look(self) -> bool:
         """Whether the alias has moved: then the new checkpoint is here, and `on_move` was called. Raises ApiRefused,

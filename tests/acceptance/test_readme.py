@@ -63,14 +63,17 @@ def trains_last_six_weeks_beside_the_chain(example: LiveProject, ended: Ended) -
 
 
 def scores_split_by_split(_example: LiveProject, ended: Ended) -> None:
-    scores = re.findall(r"^2013-1[12]\S+ +([\d.]+) +([\d.]+) ", ended.output, re.MULTILINE)
-    assert len(scores) >= 3
-    assert any(a != b for a, b in scores)
+    found = re.findall(r"^(2013-1[12]\S+) +([AB]) +([\d.]+) ", ended.output, re.MULTILINE)
+    scores = {side: {upto: auc for upto, at, auc in found if at == side} for side in "AB"}
+    assert len(scores["A"]) >= 3
+    assert scores["A"].keys() == scores["B"].keys()
+    assert scores["A"] != scores["B"]
     assert "365 partitions in common, 0 with another content" in ended.output
 
 
 def every_partition_of_the_weights(_example: LiveProject, ended: Ended) -> None:
-    assert ended.output.rstrip().endswith("365 partitions, 336,776 rows")
+    assert "365 partitions, 336,776 rows (" in ended.output
+    assert len(re.findall(r"^2013-\S+  201[34]-\S+  +\d+ ", ended.output, re.MULTILINE)) == 27
 
 
 EXPECTED: dict[str, Callable[[LiveProject, Ended], None]] = {

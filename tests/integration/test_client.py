@@ -58,6 +58,7 @@ def test_client_takes_a_checkpoint_out(client: Client, tmp_path: Path) -> None:
     assert client.chain("flights").head_number == 3
     found = client.checkpoint("flights")
     assert (found.chain, found.number, found.size) == ("flights/main/main", 3, 10)
+    assert repr(found) == f"RemoteCheckpoint('flights/main/main', number=3, id={found.id!r}, size=10)"
     folder = found.download(tmp_path / "out" / "model")
     assert (folder / "model.bin").read_bytes() == b"weights"
     assert (folder / "parts" / "a.txt").read_bytes() == b"one"
@@ -91,6 +92,7 @@ def test_open_checkpoint_follows_its_alias(client: Client, rest: RestApi, tmp_pa
         "flights", alias="champion", url=client.url, folder=kept, on_move=on_move, poll_seconds=3600
     ) as served:
         assert (served.number, served.look()) == (1, False)
+        assert repr(served).startswith("OpenCheckpoint('flights', alias='champion', number=1, path=")
         promote(3)
         first = served.path
         assert served.look()

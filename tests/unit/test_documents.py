@@ -123,6 +123,13 @@ def _is_command(words: list[str]) -> bool:
     return {word.partition("=")[0] for word in words if word.startswith("-")} <= options
 
 
+def test_concepts_name_every_command() -> None:
+    section = TEXTS["docs/concepts.md"].partition("## Commands\n")[2].partition("\n## ")[0]
+    commands = {name for name, _ in typer.main.get_command(main.app).commands.items()}  # type: ignore[attr-defined]
+
+    assert commands - set(re.findall(r"`([a-z-]+)`", section)) == set()
+
+
 def test_tour_is_read_in_a_sitting_and_names_a_function_of_each_file() -> None:
     text = TEXTS["docs/tour.md"]
     stops = re.findall(r"^### \d+\. \[(.+?)\]\((.+?)\)\n(.*?)(?=^##)", text, re.MULTILINE | re.DOTALL)

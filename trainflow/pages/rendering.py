@@ -13,7 +13,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from trainflow.humanize import bytes_text, duration, number
+from trainflow.humanize import bytes_text, counted, duration, number
 from trainflow.pages.log_text import log_markup
 
 #: a JSON value that is longer is cut in a page, in characters
@@ -33,6 +33,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "amount": amount,
+        "counted": counted,
         "as_json": as_json,
         "day": day,
         "duration": duration,
