@@ -163,6 +163,20 @@ def test_mark_is_asked_about_by_rest_without_being_done(api: RunningApi, plane: 
     assert plane.task(1, "a").state == "failed"
 
 
+def test_rendered_fields_of_an_attempt_are_kept_and_shown(api: RunningApi, plane: ControlPlane) -> None:
+    (work,) = plane.tick()
+    plane.play(work, rendered_fields={"command": ["echo", "<2024-01-01>"], "rows": 3})
+    page = api.ask("GET", f"{RUN_PAGE}/tasks/a", **HTML).body
+    assert b"Rendered fields" in page
+    assert b"&lt;2024-01-01&gt;" in page
+    path = "/api/v1/dags/d/dagRuns/r1/taskInstances"
+    expected = {"command": ["echo", "<2024-01-01>"], "rows": 3}
+    listed = {each["task_id"]: each["rendered_fields"] for each in api.ask("GET", path).body["task_instances"]}
+    assert listed == {"a": expected, "b": {}}
+    assert api.ask("GET", f"{path}/a").body["rendered_fields"] == expected
+    assert api.ask("GET", f"{path}/a/tries/1").body["rendered_fields"] == expected
+
+
 @pytest.mark.parametrize(("role", "sees"), [(Role.VIEWER, False), (Role.OPERATOR, True), (Role.ADMIN, True)])
 def test_forms_are_shown_to_who_may_send_them(plane: ControlPlane, role: Role, sees: bool) -> None:
     plane.tick()

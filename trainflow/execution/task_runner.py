@@ -33,6 +33,7 @@ from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.execution_api_client import ExecutionApiClient, is_refused
 from trainflow.execution.leftover_processes import end_descendants
 from trainflow.execution.programming_errors import explain_error, is_programming_error
+from trainflow.execution.rendered_fields import rendered_fields
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.failpoint import enter, hit
@@ -195,6 +196,7 @@ class _Attempt:
         self._stop = stop
         self._clock = clock
         self._task: BaseOperator | None = None
+        self._rendered: dict[str, Any] = {}
         self._began = clock.monotonic()
 
     def outcome(self, files: DagFiles) -> Outcome:
@@ -221,6 +223,7 @@ class _Attempt:
         with current_context(context), time_limit(limit, spent=self._started.elapsed_seconds):
             task.render_template_fields(context)
             hide_values(secret_values({field: vars(task).get(field) for field in task.template_fields}))
+            self._rendered = rendered_fields(task)
             hit("attempt: rendered")
             with end_forked_copies():
                 task.pre_execute(context)
@@ -338,5 +341,6 @@ class _Attempt:
             saved_rows=self._ti.saved_rows,
             notices=self._ti.notices,
             store_use=REQUESTS.use(),
+            rendered_fields=self._rendered,
             **facts,
         )

@@ -107,6 +107,8 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
 
     #: what its process asked of stores
     store_use: list[StoreUse] = msgspec.field(default_factory=list)
+    #: the template fields of the task as they were rendered: without secrets, and cut
+    rendered_fields: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):

@@ -309,7 +309,7 @@ class ExecutionService:
                 outcome=outcome.state.value,
                 ended_at=now,
                 problem=outcome.problem.message if outcome.problem else None,
-                **attempt_queries.store_use_of(connection, outcome),
+                **attempt_queries.noted_of(connection, outcome),
             )
             if follow_up is not None and decide is None and outcome.state in _FOLLOWED:
                 decide = follow_up.begin(connection, outcome.key)

@@ -251,6 +251,8 @@ class AttemptTable(TableModel, name="attempt"):
     hostname = optional(String(250))
     #: when it was heard again, and told to stop, after it had been given up
     refused_at = optional(UtcDateTime())
+    #: the template fields of its task as it has rendered them
+    rendered_fields = optional(Json())
 
 
 class AttemptCredentialTable(TableModel, name="attempt_credential"):

@@ -6,6 +6,7 @@ the key.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -338,8 +339,10 @@ class TaskRun(NamedTuple):
     logical_date: datetime | None
 
 
-def task_instance_of(row: Row[Any], run: TaskRun, described: TaskDocument | None, attempts: int) -> TaskInstanceShape:
-    """A row of `task_instance`; `attempts`: how many it has had."""
+def task_instance_of(
+    row: Row[Any], run: TaskRun, described: TaskDocument | None, attempts: int, rendered: Mapping[str, Any] | None
+) -> TaskInstanceShape:
+    """A row of `task_instance`; `attempts`: how many it has had; `rendered`: its template fields."""
     operator = described.operator.rpartition(".")[2] if described else None
     return TaskInstanceShape(
         id=UUID(int=row.id),
@@ -369,7 +372,7 @@ def task_instance_of(row: Row[Any], run: TaskRun, described: TaskDocument | None
         operator=operator,
         operator_name=operator,
         note=row.note,
-        rendered_fields=redact(described.template_fields) if described else {},
+        rendered_fields=dict(rendered or {}),
         problem=row.problem,
         progress=row.progress,
     )

@@ -29,6 +29,7 @@ from trainflow.insight.runs.tasks import (
     described_tasks,
     has_ended,
     list_tasks,
+    rendered_fields,
     task_row,
     xcoms_of_task,
 )
@@ -86,12 +87,14 @@ def list_task_instances(call: ApiCall[TaskInstanceQuery, None]) -> shapes.TaskIn
 def _instances(call: ApiCall[Any, Any], rows: Sequence[Row[Any]]) -> list[shapes.TaskInstanceShape]:
     described = described_tasks(call.workspace, [(row.run_version_id, row.task_id) for row in rows])
     counts = attempt_counts(call.workspace, [row.id for row in rows])
+    rendered = rendered_fields(call.workspace, [row.id for row in rows])
     return [
         shapes.task_instance_of(
             row,
             shapes.TaskRun(row.run_dag_id, row.run_run_id, row.run_run_after, row.run_logical_date),
             described[row.run_version_id, row.task_id],
             counts.get(row.id, 0),
+            rendered.get(row.id),
         )
         for row in rows
     ]
@@ -106,7 +109,7 @@ def instance_of(task: TaskRow) -> shapes.TaskInstanceShape:
     """A task of a run as it is shown."""
     run = task.run
     of_run = shapes.TaskRun(run.dag_id, run.run_id, run.run_after, run.logical_date)
-    return shapes.task_instance_of(task.row, of_run, task.described, len(task.attempts))
+    return shapes.task_instance_of(task.row, of_run, task.described, len(task.attempts), task.rendered_fields)
 
 
 @tasks.get(TASK)
@@ -204,6 +207,7 @@ def _tries(task: TaskRow) -> list[TaskTry]:
                 "hostname": each.hostname,
                 # of earlier ones nothing more is known
                 **({} if each.attempt_id == task.row.attempt_id else _OF_ANOTHER),
+                "rendered_fields": each.rendered_fields or {},
             },
             attempt_id=each.attempt_id,
             outcome=each.outcome,

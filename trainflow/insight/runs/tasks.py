@@ -69,6 +69,8 @@ class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
     refused_at: datetime | None
     log_path: str
     seconds: float | None
+    #: as it has rendered them, known when it has ended or waits; None: it had none, or did not come so far
+    rendered_fields: dict[str, Any] | None
 
 
 class TaskDetail(TaskSummary, frozen=True, kw_only=True):
@@ -237,6 +239,12 @@ class TaskRow(NamedTuple):
     described: TaskDocument | None
     attempts: list[Row[Any]]
 
+    @property
+    def rendered_fields(self) -> dict[str, Any] | None:
+        """The template fields as the newest attempt that has rendered them did."""
+        found = [each.rendered_fields for each in self.attempts if each.rendered_fields is not None]
+        return found[-1] if found else None
+
 
 def task_row(workspace: Workspace, dag_id: str, run_id: str, task_id: str) -> TaskRow:
     """A task of the run of exactly these ids. Raises DagNotFound, DagRunNotFound, NotFound."""
@@ -276,6 +284,12 @@ def attempt_counts(workspace: Workspace, task_instance_ids: Sequence[int]) -> di
     """Task instance → how many attempts it has had."""
     with workspace.database.reading() as connection:
         return attempt_queries.counts_of(connection, task_instance_ids)
+
+
+def rendered_fields(workspace: Workspace, task_instance_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Task instance → its template fields as its newest attempt that has rendered them did."""
+    with workspace.database.reading() as connection:
+        return attempt_queries.rendered_fields_of(connection, task_instance_ids)
 
 
 def xcoms_of_task(workspace: Workspace, task: TaskRow) -> list[Row[Any]]:

@@ -145,9 +145,14 @@ def outcome(connection: Connection, attempt_id: str) -> str | None:
     return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
 
 
-def store_use_of(connection: Connection, outcome: Outcome) -> dict[str, Any]:
+def noted_of(connection: Connection, outcome: Outcome) -> dict[str, Any]:
     """What is to be noted of an outcome beside what is always noted: the requests of its process, on top of those
-    that the attempt made before it waited. Costs nothing where there are none."""
+    that the attempt made before it waited; the fields that it has rendered. Costs nothing where there are none."""
+    rendered = {"rendered_fields": outcome.rendered_fields} if outcome.rendered_fields else {}
+    return rendered | _store_use_of(connection, outcome)
+
+
+def _store_use_of(connection: Connection, outcome: Outcome) -> dict[str, Any]:
     if not outcome.store_use:
         return {}
     uses = list(outcome.store_use)
@@ -262,11 +267,27 @@ def of_task(connection: Connection, task_instance_id: int) -> list[Row[Any]]:
 
 
 def of_tasks(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
-    """The attempts of task instances, oldest first."""
+    """The attempts of task instances, oldest first, without what is large of them."""
     found: list[Row[Any]] = []
     for part in in_parts(ids):
-        found += connection.execute(select(ATTEMPT).where(ATTEMPT.c.task_instance_id.in_(part)))
+        found += connection.execute(select(*_SMALL).where(ATTEMPT.c.task_instance_id.in_(part)))
     return sorted(found, key=lambda row: (row.queued_at, row.attempt_id))
+
+
+_SMALL = [column for column in ATTEMPT.c if column.name not in ("store_use", "rendered_fields")]
+
+
+def rendered_fields_of(connection: Connection, task_instance_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """Task instance → its template fields as its newest attempt that has rendered them did."""
+    rows: list[Row[Any]] = []
+    for part in in_parts(task_instance_ids):
+        rows += connection.execute(_RENDERED, {"ids": list(part)})
+    return {row.task_instance_id: row.rendered_fields for row in sorted(rows, key=lambda row: row.attempt_id)}
+
+
+_RENDERED = select(ATTEMPT.c.task_instance_id, ATTEMPT.c.attempt_id, ATTEMPT.c.rendered_fields).where(
+    ATTEMPT.c.task_instance_id.in_(bindparam("ids", expanding=True)), ATTEMPT.c.rendered_fields.is_not(None)
+)
 
 
 def counts_of(connection: Connection, task_instance_ids: Sequence[int]) -> dict[int, int]:
