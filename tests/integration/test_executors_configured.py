@@ -12,7 +12,7 @@ from trainflow.errors import EngineError, TrainflowError
 from trainflow.executors import plugins
 from trainflow.executors.executor import ExecutorHost, ExecutorUnavailable
 from trainflow.executors.local import LocalExecutor
-from trainflow.insight.snapshot import refusals
+from trainflow.insight.refusals import refusals
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.project import Project
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection, update
 
 from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
@@ -20,8 +22,13 @@ from trainflow.execution.api_address import ApiAddress
 from trainflow.execution.worker_presence import WorkerPresence
 from trainflow.insight.fleet import Fleet
 from trainflow.insight.fleet import fleet as insight
+from trainflow.insight.snapshot import EngineSnapshot, dag_snapshots
+from trainflow.insight.why import explain
 from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER
 from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
+from trainflow.metadata.models import ServiceTable
+from trainflow.metadata.queries import service_queries
+from trainflow.metadata.queries.service_queries import ExecutorState
 from trainflow.settings.model import ApiSettings, Settings, WorkerSettings
 from trainflow.testing.processes import wait_for
 from trainflow.workspace.workspace import Workspace
@@ -172,6 +179,65 @@ def test_worker_is_told_what_is_drained(plane: ControlPlane, kind: str, name: st
     assert f"{kind} '{name}' is drained (new drivers)" in told.reason
     (drained,) = seen(plane).drained
     assert (drained.kind, drained.name, drained.note) == (kind, name, "new drivers")
+
+
+def why_of(plane: ControlPlane, dag_id: str = "d") -> str:
+    """What `trainflow why` says."""
+    engine = EngineSnapshot(True, 1, "here", plane.clock.now(), True)
+    with plane.database.reading() as connection:
+        (snapshot,) = dag_snapshots(connection, plane.settings, engine, plane.clock.now(), dag_id=dag_id)
+    return explain(snapshot, None, plane.clock.now()).sentence
+
+
+def test_task_whose_workers_are_all_drained_says_so(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("large", queue="gpu", executor="away"))
+    first, second = say(plane), say(plane, name="v", hostname="yonder")
+    run = plane.add_run("d")
+    plane.tick()
+    assert plane.states(run) == {"large": "queued"}
+    plane.clock.advance(timedelta(seconds=20))
+    say(plane, service_id=first.service_id)
+    say(plane, name="v", hostname="yonder", service_id=second.service_id)
+    drain(plane, DrainKind.WORKER, "w", "new drivers")
+    # the other one may take it
+    assert "is a worker listening on queue 'gpu'?" in why_of(plane)
+    drain(plane, DrainKind.WORKER, "yonder")
+    told = (
+        "no worker takes anything from queue 'gpu': worker 'w' is drained (new drivers): 'trainflow fleet undrain "
+        "worker w' lets it go on; worker 'yonder' is drained: 'trainflow fleet undrain worker yonder' lets it go on"
+    )
+    assert why_of(plane) == f"d: run 1: task 'large' has to wait: {told}"
+    oldest = seen(plane).oldest_waiting
+    assert oldest is not None
+    assert oldest.why == told
+    undrain(plane, DrainKind.WORKER, "yonder")
+    assert "is a worker listening on queue 'gpu'?" in why_of(plane)
+
+
+def test_task_of_engines_that_are_all_drained_says_so(plane: ControlPlane) -> None:
+    plane.add_dag("d", empty_task("a"))
+
+    def live_here(connection: Connection) -> None:
+        service_queries.note_executors(connection, plane.service_id, [ExecutorState("local", "local", 4)])
+        process = {"hostname": HERE, "pid": os.getpid(), "process_started": 0.0}
+        connection.execute(update(ServiceTable.table).values(process))
+
+    plane.database.write(live_here)
+    drain(plane, DrainKind.WORKER, HERE)
+    plane.add_run("d")
+    assert plane.tick() == []
+    assert f"executor 'local' takes nothing: worker '{HERE}' is drained: 'trainflow fleet undrain" in why_of(plane)
+
+
+@pytest.mark.parametrize(("kind", "name", "shown"), [("queue", "gpu", "queue 'gpu'"), ("dag", "d", "DAG 'd'")])
+def test_why_says_of_drained_queue_and_dag_how_they_go_on(
+    plane: ControlPlane, kind: str, name: str, shown: str
+) -> None:
+    plane.add_dag("d", empty_task("large", queue="gpu"))
+    drain(plane, DrainKind(kind), name, "new drivers")
+    plane.add_run("d")
+    assert plane.tick() == []
+    assert f"{shown} is drained (new drivers): 'trainflow fleet undrain {kind} {name}' lets it go on" in why_of(plane)
 
 
 def post(api: RunningApi, body: bytes, token: str | None = None, protocol: int = PROTOCOL) -> tuple[int, Any]:

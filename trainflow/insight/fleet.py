@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row
 
-from trainflow.insight.snapshot import is_dead_here, refusals, with_queues
+from trainflow.insight.refusals import drain_of_worker, living_parts, refusals, with_queues
 from trainflow.insight.why_task import handed_to
-from trainflow.metadata.queries import drain_queries, fleet_queries, service_queries
+from trainflow.metadata.queries import drain_queries, fleet_queries
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.service_queries import WORKER, ExecutorState, details_of, executors_of
 from trainflow.settings.executors import executor_entries
@@ -110,11 +110,8 @@ class Fleet(msgspec.Struct, frozen=True, kw_only=True):
 
 def fleet(workspace: Workspace, now: datetime) -> Fleet:
     """What is there now, as the database knows it."""
-    settings = workspace.settings
-    dead_after = timedelta(seconds=max(settings.engine.dead_after_seconds, 3 * settings.workers.heartbeat_seconds))
     with workspace.database.reading() as connection:
-        living = service_queries.shown_as_living(connection, now, dead_after)
-        look = _Look(workspace, connection, [row for row in living if not is_dead_here(row)], now)
+        look = _Look(workspace, connection, living_parts(connection, workspace.settings, now), now)
     return Fleet(
         parts=[look.part(row) for row in look.living if row.kind != WORKER],
         workers=look.workers,
@@ -156,7 +153,7 @@ class _Look:
         if details is None or details.worker is None:
             return None
         name, worker = details.name or row.hostname, details.worker
-        drain = self.drains.get(DrainKind.WORKER, name) or self.drains.get(DrainKind.WORKER, row.hostname)
+        drain = drain_of_worker(self.drains, name, row.hostname)
         return FleetWorker(
             **_said(row),
             name=name,

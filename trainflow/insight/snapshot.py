@@ -10,23 +10,18 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.engine.lock import running_engine
+from trainflow.insight.refusals import is_dead_here, refusals, with_queues
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import (
     drain_queries,
-    in_flight,
-    pool_queries,
     run_queries,
     service_queries,
     status_queries,
     task_queries,
 )
-from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
-from trainflow.observability.processes import is_alive
-from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
 from trainflow.scheduler.run_decision import waiting_for_past
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
-from trainflow.settings.executors import executor_entries
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState, TaskInstanceState
@@ -144,13 +139,6 @@ def engine_state(project: Project, settings: Settings, database: Database | None
     return EngineSnapshot(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
 
 
-def is_dead_here(row: Any) -> bool:
-    """A lease outlives a killed process by some seconds; on this host the process itself can be asked."""
-    import socket
-
-    return bool(row.hostname == socket.gethostname()) and not is_alive(row.pid, row.process_started)
-
-
 class _Around(NamedTuple):
     """What tasks are looked up in: why which are refused, executors whose workers listen on queues."""
 
@@ -162,11 +150,6 @@ class _Around(NamedTuple):
         """Why a DAG takes nothing new."""
         drain = self.drains.get(DrainKind.DAG, dag_id)
         return None if drain is None else drain.sentence
-
-
-def with_queues(settings: Settings) -> frozenset[str]:
-    """Executors whose workers are started with the queues that they listen on."""
-    return frozenset(name for name, entry in executor_entries(settings).items() if entry.type == "celery")
 
 
 def dag_snapshots(
@@ -271,45 +254,3 @@ def _task(connection: Connection, row: Any, document: DagDocument, around: _Arou
         queued_at=row.queued_at,
         listened_queue=row.queue if row.executor in around.with_queues else None,
     )
-
-
-def refusals(connection: Connection, settings: Settings, now: datetime) -> dict[int, str]:
-    """What the scheduler would refuse to queue now, and why: its own rule, asked again. And what was queued for an
-    executor that takes nothing now."""
-    candidates = status_queries.scheduled(connection)
-    held = in_flight.in_flight_tasks(connection)
-    problems = _executor_problems(connection, settings, now)
-    stuck = {
-        task.id: f"executor '{task.executor}' takes nothing: {problems[task.executor]}"
-        for task in held
-        if task.state == TaskInstanceState.QUEUED and task.executor in problems
-    }
-    if not candidates:
-        return stuck
-    versions = Versions()
-    limits = Limits(
-        executors=ExecutorSlots(
-            executor_entries(settings),
-            settings.executor.default,
-            held,
-            own=None,
-            problems=problems,
-        ),
-        pools=pool_queries.slots(connection),
-        held=held,
-        documents=lambda candidate: versions.get(connection, candidate.version_id)[0],
-        drains=drain_queries.listing(connection),
-    )
-    refused = choose(
-        candidates, limits, lambda each: in_flight.count_in_flight(connection, each.dag_id, each.task_id)
-    ).refused
-    return stuck | refused
-
-
-def _executor_problems(connection: Connection, settings: Settings, now: datetime) -> dict[str, str]:
-    """Executors that no living scheduler has to whom they take anything, and why."""
-    dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
-    living = service_queries.shown_as_living(connection, now, dead_after)
-    states = [state for row in living for state in service_queries.executors_of(row)]
-    good = {state.name for state in states if state.problem is None}
-    return {state.name: state.problem for state in states if state.problem is not None and state.name not in good}

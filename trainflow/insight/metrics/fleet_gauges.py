@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from trainflow.bootstrap import version
+from trainflow.insight.refusals import is_dead_here
 from trainflow.insight.runs.pools import NO_LIMIT, Pool, list_pools
-from trainflow.insight.snapshot import is_dead_here
 from trainflow.metadata.queries import (
     fleet_queries,
     live_queries,

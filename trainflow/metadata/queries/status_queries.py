@@ -107,6 +107,12 @@ def scheduled(connection: Connection) -> list[Candidate]:
     return [Candidate._make(row) for row in rows]
 
 
+def handed_over(connection: Connection) -> list[Row[Any]]:
+    """(id, executor, queue) of tasks that were handed to an executor and that no process has claimed."""
+    asked = select(TASK.c.id, TASK.c.executor, TASK.c.queue).where(TASK.c.state == TaskInstanceState.QUEUED)
+    return list(connection.execute(asked))
+
+
 class FollowedRuns:
     """The runs that a terminal follows, found at a cost of what is new and of what is open: those of a DAG among all
     that came of `roots`; and what `root_id` triggered in DAGs not `followed`."""
