@@ -12,6 +12,7 @@ from tests.support.control_plane import ControlPlane, control_plane
 from trainflow.engine.mlflow_deliveries import delivery_of, enqueue_promotion, follow_ups
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
+from trainflow.settings.model import Settings
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import project_at
 from trainflow.tracking.deliveries import (
@@ -63,7 +64,7 @@ def test_promotion_rewound_alias_is_removed_once(tmp_path: Path) -> None:
 def pending(plane: ControlPlane, root: Path) -> list[object]:
     with plane.database.reading() as connection:
         rows = OutboxOfChannel(OutboxChannel.MLFLOW).pending(connection, plane.clock.now())
-        return [delivery_of(connection, row, Versions(), project_at(root)) for row in rows]
+        return [delivery_of(connection, row, Versions(), project_at(root), Settings(), AT) for row in rows]
 
 
 def test_promotion_of_run_is_delivered_once_and_by_hand_each_time(tmp_path: Path) -> None:

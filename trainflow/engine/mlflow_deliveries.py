@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Connection
 
+from trainflow.engine.page_links import chain_page, pages_address, run_page
 from trainflow.identifiers import canonical_json, digest
-from trainflow.metadata.queries import outbox_queries, run_queries, xcom_queries
+from trainflow.metadata.queries import attempt_queries, outbox_queries, run_queries, status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.operators.chain.notices import XCOM_MOVED
+from trainflow.operators.chain.notices import XCOM_MOVED, XCOM_PROGRESS
 from trainflow.operators.chain.run_conf import params_of
 from trainflow.serialization.document import ChainDocument, DagDocument
+from trainflow.settings.model import Settings
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import Project
 from trainflow.states import DagRunState
@@ -22,9 +24,11 @@ from trainflow.tracking.deliveries import (
     Delivery,
     Demoted,
     Metrics,
+    ProgressPoint,
     Promoted,
     RunFinished,
     RunStarted,
+    TrackedAttempt,
     TrackedChain,
     TrackedCheckpoint,
     TrackedRun,
@@ -33,7 +37,9 @@ from trainflow.tracking.deliveries import (
 )
 
 
-def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, project: Project) -> Delivery:
+def delivery_of(
+    connection: Connection, outbox_row: Any, versions: Versions, project: Project, settings: Settings, now: datetime
+) -> Delivery:
     """The delivery that a row of the outbox stands for."""
     if outbox_row.payload is not None:
         delivery: Delivery = msgspec.convert(outbox_row.payload, Delivery)
@@ -50,22 +56,74 @@ def delivery_of(connection: Connection, outbox_row: Any, versions: Versions, pro
         run_number=row.number,
         started_at=row.started_at or row.queued_at,
         params={**(results.get("train") or {}).get("params", {}), **params_of(row.conf)},
-        links={"project": str(project.root), "pipeline": source.path},
+        links={
+            "project": str(project.root),
+            "pipeline": source.path,
+            **_pages(connection, row, document.chain, settings, now),
+        },
+        store=_store(document.chain, project, settings),
     )
     if outbox_row.kind == "run_started":
         return RunStarted(run)
     return RunFinished(
         run,
-        state="success" if row.state == DagRunState.SUCCESS else "failed",
+        state=_state(row, outbox_row.kind),
         ended_at=row.ended_at or row.queued_at,
         split=_split(results.get("samples"), document.chain),
         evaluation=_metrics(results.get("evaluate")),
         training=_metrics((results.get("train") or {}).get("metrics")),
-        checkpoint=_checkpoint(results.get("commit")),
+        checkpoint=_checkpoint(results.get("commit"), results.get("checkpoint")),
         note=row.note or "",
         promoted=(results.get("commit") or {}).get("promoted", []),
         moved=_moved(document, xcoms),
+        attempts=_attempts(connection, row.id),
+        progress=_progress(document, xcoms),
     )
+
+
+def _state(row: Any, kind: str) -> Literal["success", "failed", "cancelled"]:
+    if row.state == DagRunState.SUCCESS:
+        return "success"
+    return "cancelled" if kind == "run_cancelled" else "failed"
+
+
+def _pages(connection: Connection, row: Any, chain: ChainDocument, settings: Settings, now: datetime) -> dict[str, str]:
+    """Where the pages of the run and of its chain are, as far as that is known."""
+    address = pages_address(connection, settings, now)
+    if address is None:
+        return {}
+    page = chain_page(address, chain.pipeline, chain.stage, chain.branch)
+    return {"run": run_page(address, row.dag_id, row.run_id), "chain": page}
+
+
+def _store(chain: ChainDocument, project: Project, settings: Settings) -> str:
+    """The store as a URL or an absolute path."""
+    store = chain.store or settings.checkpoints.store
+    return store if "://" in store else str(project.root / store)
+
+
+def _attempts(connection: Connection, dag_run_id: int) -> list[TrackedAttempt]:
+    tasks = {task.id: task.task_id for task in status_queries.tasks_of(connection, dag_run_id)}
+    return [
+        TrackedAttempt(
+            task_id=tasks[row.task_instance_id],
+            try_number=row.try_number,
+            outcome=row.outcome,
+            started_at=row.started_at,
+            seconds=(row.ended_at - row.started_at).total_seconds() if row.ended_at and row.started_at else None,
+            hostname=row.hostname or "",
+            problem=row.problem or "",
+        )
+        for row in attempt_queries.of_tasks(connection, list(tasks))
+        if row.outcome is not None
+    ]
+
+
+def _progress(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> dict[str, list[ProgressPoint]]:
+    for task in document.tasks:
+        if task.role == "train" and (told := xcoms.get((task.task_id, XCOM_PROGRESS))):
+            return msgspec.convert(told, dict[str, list[ProgressPoint]])
+    return {}
 
 
 def _moved(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> list[AliasMoved]:
@@ -142,8 +200,10 @@ def _metrics(value: Any) -> Metrics:
     return {name: float(number) if isinstance(number, int | float) else None for name, number in value.items()}
 
 
-def _checkpoint(value: Any) -> TrackedCheckpoint | None:
+def _checkpoint(value: Any, head: Any) -> TrackedCheckpoint | None:
     if not isinstance(value, dict):
         return None
     watermark = datetime.fromisoformat(value["watermark"])
-    return TrackedCheckpoint(value["id"], value["number"], value["uri"], watermark)
+    parent = (head.get("id") or "") if isinstance(head, dict) else ""
+    partitions = value.get("partitions", 0)
+    return TrackedCheckpoint(value["id"], value["number"], value["uri"], watermark, partitions, parent)

@@ -51,7 +51,7 @@ class MlflowDispatcher(ChannelDispatcher):
     # -- the outbox ------------------------------------------------------------------------------------------------
 
     def _content(self, connection: Connection, row: Any) -> Delivery:
-        return delivery_of(connection, row, self._versions, self._project)
+        return delivery_of(connection, row, self._versions, self._project, self._settings, self._clock.now())
 
     def _arrived(self, connection: Connection, job: ChannelJob, answer: ChannelAnswer, now: datetime) -> None:
         if job.dag_run_id is not None:

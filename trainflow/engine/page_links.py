@@ -21,6 +21,11 @@ def pages_address(connection: Connection, settings: Settings, now: datetime) -> 
     return settings.api.address
 
 
+def chain_page(address: str, pipeline: str, stage: str, branch: str) -> str:
+    """The page of a chain."""
+    return f"{address}/chains/{'/'.join(quote(name, safe='') for name in (pipeline, stage, branch))}"
+
+
 def run_page(address: str, dag_id: str, run_id: str) -> str:
     """The page of a run."""
     return f"{address}/dags/{quote(dag_id, safe='')}/runs/{quote(run_id, safe='')}"

@@ -146,6 +146,7 @@ class CommitCheckpointOperator(SplitOperator):
         self._push_more(head, checkpoint.watermark, ti)
         self._push_passed(head, (checkpoint.id, checkpoint.number), ti)
         uri = ledger.store.uri(checkpoint.artifacts.path)
+        known = ledger.state().recently(checkpoint.id)
         promoted = self._promoted(checkpoint, uri, ledger, head, ti)
         ti.set_note(self._note(checkpoint, promoted, self._prune(ledger, ti)))
         clear_run_scratch(ti)
@@ -157,6 +158,7 @@ class CommitCheckpointOperator(SplitOperator):
             "branch": head.branch,
             "id": checkpoint.id,
             "number": checkpoint.number,
+            "partitions": known.partitions if known is not None else 0,
             "watermark": checkpoint.watermark.isoformat(),
             "uri": uri,
             "promoted": promoted,

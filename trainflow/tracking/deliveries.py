@@ -33,8 +33,10 @@ class TrackedRun(msgspec.Struct, frozen=True, omit_defaults=True):
     #: which run of its DAG this is, from 1; 0 when unknown
     run_number: int = 0
     params: dict[str, Any] = msgspec.field(default_factory=dict)
-    #: name → URL or path ("run", "log", "project")
+    #: name → URL or path ("run", "chain", "project", "pipeline")
     links: dict[str, str] = msgspec.field(default_factory=dict)
+    #: where the chain's store is, where its name in `chain` does not say
+    store: str = ""
 
 
 class TrackedSplit(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -61,6 +63,30 @@ class TrackedCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     number: int
     uri: str
     watermark: datetime
+    #: partitions trained from the first checkpoint of the line up to here; 0: not known
+    partitions: int = 0
+    #: the checkpoint that training began with
+    parent_id: str = ""
+
+
+class TrackedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt of one task of a run. `outcome`: how it ended, in one word."""
+
+    task_id: str
+    try_number: int
+    outcome: str
+    started_at: datetime | None = None
+    seconds: float | None = None
+    hostname: str = ""
+    problem: str = ""
+
+
+class ProgressPoint(msgspec.Struct, frozen=True, array_like=True):
+    """A metric inside a run: after `done` units, at a moment in milliseconds."""
+
+    done: float
+    value: float
+    at: int
 
 
 class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):
@@ -81,7 +107,7 @@ class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults
     """A DagRun has ended. `evaluation`: the head scored the new split before it was trained on (prequential)."""
 
     run: TrackedRun
-    state: Literal["success", "failed"]
+    state: Literal["success", "failed", "cancelled"]
     ended_at: datetime
     split: TrackedSplit | None = None
     evaluation: Metrics = msgspec.field(default_factory=dict)
@@ -93,6 +119,10 @@ class RunFinished(msgspec.Struct, frozen=True, tag="run_finished", omit_defaults
     promoted: list[str] = msgspec.field(default_factory=list)
     #: what rewinds took from checkpoints of the chain before
     moved: list[AliasMoved] = msgspec.field(default_factory=list)
+    #: all attempts of its tasks, in order
+    attempts: list[TrackedAttempt] = msgspec.field(default_factory=list)
+    #: metrics that the training reported while it ran, by name
+    progress: dict[str, list[ProgressPoint]] = msgspec.field(default_factory=dict)
 
 
 class Promoted(msgspec.Struct, frozen=True, tag="promoted", omit_defaults=True):

@@ -2,13 +2,14 @@
 
 Metrics are kept apart from what user code logs into the same run by a prefix: `prequential/…` (the head scored the new
 split before training on it), `train/…` (what the training function returned), `samples/…` (how much it was, and
-how far behind the newest it left the chain).
+how far behind the newest it left the chain), `progress/…` (what it reported while it trained), `chain/…`.
 
 The curve of a chain (parent run):
     step       the checkpoint's number: grows with every commit, even after a rewind, so MLflow's "latest" value is the
                one of the newest commit, and no two commits share a step;
     timestamp  the watermark: in MLflow's UI the x-axis "Time (Wall)" shows the samples' time, whatever the partitions'
-               length is.
+               length is;
+    x-axis "Metric" with `chain/partitions` shows the same over the partitions that were trained.
 Both are facts of the ledger, so delivering again writes the same point, which MLflow's database keeps once.
 """
 
@@ -18,9 +19,12 @@ import json
 import math
 from typing import NamedTuple
 
+import msgspec
+
 from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact, redact_text
 from trainflow.tracking.deliveries import Delivery, Metrics, RunFinished, TrackedRun, TrackedSplit, encode, kind
+from trainflow.tracking.descriptions import DESCRIPTION, attempts_summary, chain_description, page_of, run_description
 from trainflow.tracking.names import (
     CHAIN,
     DELIVERED,
@@ -63,8 +67,10 @@ class DatasetEntry(NamedTuple):
 
 
 def delivered_mark(delivery: Delivery) -> str:
-    """The value of the `trainflow.delivered` tag that says this very delivery is complete."""
-    return f"{kind(delivery)} {digest(encode(delivery)).removeprefix('sha256:')[:32]}"
+    """The value of the `trainflow.delivered` tag that says this very delivery is complete. Where pages are may be
+    known at one time and not at another: that makes no other delivery."""
+    told = msgspec.structs.replace(delivery, run=msgspec.structs.replace(delivery.run, links={}))
+    return f"{kind(told)} {digest(encode(told)).removeprefix('sha256:')[:32]}"
 
 
 def params(run: TrackedRun) -> dict[str, str]:
@@ -74,7 +80,7 @@ def params(run: TrackedRun) -> dict[str, str]:
 
 def chain_tags(run: TrackedRun) -> Tags:
     """Tags of a chain's parent run, from its first run."""
-    return _clean({RUN_KEY: chain_key(run.chain), KIND: CHAIN, **_shared(run)})
+    return _clean({RUN_KEY: chain_key(run.chain), KIND: CHAIN, **_shared(run), **chain_description(run)})
 
 
 def run_tags(run: TrackedRun) -> Tags:
@@ -89,6 +95,7 @@ def run_tags(run: TrackedRun) -> Tags:
             "trainflow.started_at": iso(run.started_at),
             **_shared(run),
             **links,
+            DESCRIPTION: page_of(run),
         }
     )
 
@@ -99,7 +106,7 @@ def _shared(run: TrackedRun) -> Tags:
         "trainflow.pipeline": run.chain.pipeline,
         "trainflow.stage": run.chain.stage,
         "trainflow.branch": run.chain.branch,
-        "trainflow.store": run.chain.store,
+        "trainflow.store": run.store or run.chain.store,
         "trainflow.dag_id": run.dag_id,
     }
 
@@ -110,6 +117,8 @@ def finished_tags(finished: RunFinished) -> Tags:
         "trainflow.state": finished.state,
         "trainflow.ended_at": iso(finished.ended_at),
         "trainflow.note": finished.note,
+        "trainflow.attempts": attempts_summary(finished),
+        DESCRIPTION: run_description(finished),
     }
     if (split := finished.split) is not None:
         tags["trainflow.split_start"] = iso(split.start)
@@ -157,9 +166,24 @@ def _points(finished: RunFinished, step: int, timestamp: int) -> list[Point]:
         **_prefixed("prequential", finished.evaluation),
         **_prefixed("train", finished.training),
         **_amounts(finished.split),
+        **_of_line(finished),
         "run/seconds": (finished.ended_at - finished.run.started_at).total_seconds(),
     }
     return [Point(name, value, step, timestamp) for name, value in sorted(values.items())]
+
+
+def _of_line(finished: RunFinished) -> dict[str, float]:
+    checkpoint = finished.checkpoint
+    return {"chain/partitions": float(checkpoint.partitions)} if checkpoint and checkpoint.partitions else {}
+
+
+def progress_points(finished: RunFinished) -> list[Point]:
+    """What the training reported while it ran: step = how far it was."""
+    return [
+        Point(safe_name(f"progress/{name}"), point.value, int(point.done), point.at)
+        for name, points in sorted(finished.progress.items())
+        for point in points
+    ]
 
 
 def _prefixed(prefix: str, metrics: Metrics) -> dict[str, float]:

@@ -20,13 +20,15 @@ from mlflow.tracking.client import MlflowClient
 
 from trainflow.tracking import mlflow_fields
 from trainflow.tracking.deliveries import Delivery, Demoted, Promoted, RunFinished, RunStarted, TrackedChain, TrackedRun
+from trainflow.tracking.descriptions import chain_description
+from trainflow.tracking.logged_models import LoggedModels
 from trainflow.tracking.mlflow_fields import Point, Tags
 from trainflow.tracking.mlflow_models import Registry
 from trainflow.tracking.names import DELIVERED, RUN_KEY, chain_key, iso, milliseconds, run_key
 
 T = TypeVar("T")
 
-_STATUS = {"success": "FINISHED", "failed": "FAILED"}
+_STATUS = {"success": "FINISHED", "failed": "FAILED", "cancelled": "KILLED"}
 #: of one MLflow request
 _MOST_PARAMS = 100
 _MOST_METRICS = 1000
@@ -60,6 +62,7 @@ class Mirror:
         self._client = client
         self._artifact_root = artifact_root
         self._registry = Registry(client)
+        self._models = LoggedModels(client)
         self._experiments: dict[str, str] = {}
         self._chains: dict[TrackedChain, _Chain] = {}
 
@@ -83,7 +86,7 @@ class Mirror:
                 case RunStarted():
                     self._start(delivery, chain, child)
                 case RunFinished():
-                    self._finish(delivery, chain, child)
+                    self._finish(delivery, chain, child, experiment_id)
         return Mirrored(experiment_id, chain.id, child.info.run_id)
 
     def forget(self) -> None:
@@ -107,7 +110,7 @@ class Mirror:
             self._client.update_run(chain.id, status="RUNNING")
             chain.status = "RUNNING"
 
-    def _finish(self, finished: RunFinished, chain: _Chain, child: MlflowRun) -> None:
+    def _finish(self, finished: RunFinished, chain: _Chain, child: MlflowRun, experiment_id: str) -> None:
         run_id = child.info.run_id
         self._tell_chain(finished, chain)
         entry = mlflow_fields.dataset(finished)
@@ -117,9 +120,11 @@ class Mirror:
         # the real end, whatever user code that opened the run through MLFLOW_RUN_ID left behind
         self._client.set_terminated(run_id, _STATUS[finished.state], milliseconds(finished.ended_at))
         tags = mlflow_fields.with_mark(mlflow_fields.finished_tags(finished), finished)
+        self._link_checkpoint(finished, experiment_id, run_id)
         points = [
             point for point in mlflow_fields.run_points(finished) if child.data.metrics.get(point.name) != point.value
         ]
+        points += mlflow_fields.progress_points(finished)
         self._write(run_id, _missing(child, mlflow_fields.params(finished.run)), points, tags)
 
     def _tell_chain(self, finished: RunFinished, chain: _Chain) -> None:
@@ -130,9 +135,14 @@ class Mirror:
             self._write(chain.id, {}, mlflow_fields.chain_points(finished), {})
             return
         self._client.set_terminated(chain.id, status, milliseconds(finished.ended_at))
-        tags = {**mlflow_fields.head_tags(finished), _TOLD_AT: iso(finished.ended_at), DELIVERED: mark}
+        described = chain_description(finished.run)
+        tags = {**mlflow_fields.head_tags(finished), **described, _TOLD_AT: iso(finished.ended_at), DELIVERED: mark}
         self._write(chain.id, {}, mlflow_fields.chain_points(finished), tags)
         chain.status, chain.told_at, chain.mark = status, finished.ended_at, mark
+
+    def _link_checkpoint(self, finished: RunFinished, experiment_id: str, run_id: str) -> None:
+        if finished.checkpoint is not None:
+            self._models.link(finished, experiment_id, run_id)
 
     # -- finding and making ----------------------------------------------------------------------------------------
 

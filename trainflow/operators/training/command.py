@@ -62,6 +62,7 @@ class TrainingCommand:
         self._links = links
         self._argv = [str(part) for part in argv]
         self._ti = ti
+        self._told = training._report
         folders = [folder if rank == 0 else folder / f"rank_{rank}" for rank in range(nodes)]
         self._folders = folders
         self._tasks = [task_of(training, chain, each, ti, rank, nodes, function) for rank, each in enumerate(folders)]
@@ -183,7 +184,7 @@ class TrainingCommand:
             except msgspec.MsgspecError as error:
                 self._ti.log.warning("a line of progress cannot be read (%s): %s", error, line[:200])
                 continue
-            self._ti.report_progress(said.done, said.total, said.unit, said.metrics or None)
+            self._told(said.done, said.total, said.unit, said.metrics or None)
 
     def _metrics(self) -> dict[str, float]:
         path = Path(self._task.metrics)
