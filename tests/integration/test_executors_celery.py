@@ -88,6 +88,7 @@ class TestCeleryExecutor(ExecutorEngineContract):
         run = engine.trigger("contract_waits")
         engine.until(lambda: engine.is_running(run))
         self.worker.kill()
+        engine.pass_time_until(lambda: engine.outcomes(run)[0] is not None)
         (engine.root / "go").touch()
         assert engine.finish(run) == "success"
         assert engine.outcomes(run) == ["lost", "success"]

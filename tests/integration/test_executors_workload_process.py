@@ -121,7 +121,7 @@ def test_attempt_goes_on_while_api_is_away_and_reports_late(project: Project) ->
             engine.until(lambda: engine.is_running(run))
         (engine.root / "go").touch()
         # longer than it takes to be lost: silence that no server could hear says nothing
-        engine.turn(LOST_AFTER_SECONDS + 1)
+        engine.pass_time(LOST_AFTER_SECONDS + 1)
         assert engine.task(run).state == "running"
         with contract_api(project, listener_of(project)):
             assert engine.finish(run) == "success"
@@ -153,6 +153,7 @@ def test_attempt_that_was_cut_off_while_another_committed_changes_nothing(
         engine.until(lambda: engine.is_running(run))
         held = engine.task(run)
         proxy.cut()
+        engine.pass_time_until(lambda: engine.outcomes(run)[0] is not None)
         engine.until(lambda: len(engine.delivered) == 2 and engine.is_running(run))
         assert processes.is_alive(held.pid, held.process_started), "unreachable is not dead"
         assert engine.outcomes(run) == ["lost", None]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Row
 
-from trainflow.clock import SystemClock
 from trainflow.engine.engine import Engine
 from trainflow.engine.lock import engine_lock
 from trainflow.engine.startup import ALL_PARTS, Part
@@ -22,24 +21,8 @@ from trainflow.metadata.queries import attempt_queries, run_queries, task_querie
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
+from trainflow.testing.moved_clock import MovedClock
 from trainflow.testing.processes import DEADLINE_SECONDS
-
-
-class MovedClock(SystemClock):
-    """The machine's clock, which a test moves forward: what is due after an hour is due at once."""
-
-    def __init__(self) -> None:
-        self._moved = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self._moved
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self._moved.total_seconds()
-
-    def advance(self, by: timedelta) -> None:
-        """Move it forward by `by`."""
-        self._moved += by
 
 
 class Embedded:

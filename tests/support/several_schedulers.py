@@ -113,7 +113,7 @@ def shared_database(folder: Path, url: str, pipeline: str, settings: str = "") -
     """Two projects with the same pipeline and homes of their own over the database at `url`."""
     text = (
         f'{WITHOUT_MLFLOW}[database]\nurl = "{url}"\n'
-        "[engine]\nheartbeat_seconds = 0.3\ndead_after_seconds = 2\npoll_seconds = 0.5\nstop_grace_seconds = 5\n"
+        "[engine]\nheartbeat_seconds = 0.3\ndead_after_seconds = 6\npoll_seconds = 0.5\nstop_grace_seconds = 5\n"
         f"[executors.local]\nslots = 4\n{settings}"
     )
     projects = [LiveProject(folder / name / "project", settings=text) for name in ("first", "second")]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,22 @@ from trainflow.settings.load import load_settings
 from trainflow.settings.project import MARKER, Project, project_at
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.testing.contract_tasks import CODE, PIPELINE
+from trainflow.testing.moved_clock import MovedClock
 from trainflow.testing.processes import DEADLINE_SECONDS
 
-#: attempts are lost after this long without a heartbeat, in seconds
-LOST_AFTER_SECONDS = 3.0
+#: attempts are lost after this long without a heartbeat, in seconds: on a busy machine one that lives may be late
+LOST_AFTER_SECONDS = 30.0
+#: while time passes, an engine's clock is moved this often, and so far, in seconds: others have been heard in between,
+#: and it has not stood still for longer than it believes itself
+_STEP_EVERY, _STEP = 0.5, LOST_AFTER_SECONDS / 3
 
 
 class ContractEngine:
     """An engine that runs while a test waits for something. `delivered`: what its executor was handed, in order."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, clock: MovedClock) -> None:
         self.engine = engine
+        self._clock = clock
         self._name = engine.settings.executor.default
         self.delivered: list[ExecuteTask] = []
         #: what is done with a workload instead of handing it over
@@ -76,6 +82,24 @@ class ContractEngine:
         """Let the engine turn for a while: for what must not happen."""
         end = time.monotonic() + seconds
         self.engine.run(lambda: time.monotonic() > end)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the engine turn for so many seconds of its own clock, which runs faster meanwhile."""
+        end = self._clock.monotonic() + seconds
+        self.pass_time_until(lambda: self._clock.monotonic() > end)
+
+    def pass_time_until(self, condition: Callable[[], Any]) -> None:
+        """`until`, with the engine's clock running faster: for what happens when nothing is heard for long."""
+        moved = time.monotonic()
+
+        def look() -> bool:
+            nonlocal moved
+            if time.monotonic() - moved >= _STEP_EVERY:
+                self._clock.advance(timedelta(seconds=_STEP))
+                moved = time.monotonic()
+            return bool(condition())
+
+        self.until(look)
 
     def read(self, path: str = PIPELINE) -> None:
         """Have a pipeline file read."""
@@ -177,9 +201,10 @@ enabled = false
 @contextmanager
 def contract_engine(project: Project) -> Iterator[ContractEngine]:
     """An engine of the project, which has read its pipeline."""
-    engine = Engine(project, load_settings(project), clock=SystemClock())
+    clock = MovedClock()
+    engine = Engine(project, load_settings(project), clock=clock)
     with engine.running():
-        made = ContractEngine(engine)
+        made = ContractEngine(engine, clock)
         made.read()
         yield made
 

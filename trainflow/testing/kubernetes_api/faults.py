@@ -25,8 +25,8 @@ class Faults:
         self._dropped = 0
         self._dropped_if: Callable[[Change], bool] = lambda _change: True
         self._swapped = 0
-        #: watches say nothing any more, and do not end: as behind a firewall that has forgotten the connection
-        self.silent = False
+        #: how often those that watched were silenced
+        self.silences = 0
 
     def refuse(
         self, status: ApiStatus | None, *, verb: str | None = None, plural: str | None = None, times: int = 1
@@ -35,6 +35,12 @@ class Faults:
         a connection that is cut."""
         with self._lock:
             self._refusals += [_Refusal(status, verb, plural)] * times
+
+    def silence_watches(self) -> None:
+        """Have all that watch now hear nothing any more, and no end: as behind a firewall that has forgotten their
+        connections. Who begins to watch afterwards hears everything."""
+        with self._lock:
+            self.silences += 1
 
     def drop_events(self, times: int = 1, which: Callable[[Change], bool] = lambda _change: True) -> None:
         """Keep the next changes from all watches."""

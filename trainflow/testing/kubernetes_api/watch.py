@@ -38,7 +38,11 @@ class WatchRequest(NamedTuple):
 def events(store: VersionedObjects, faults: Faults, watch: WatchRequest, ended: Callable[[], bool]) -> Iterator[Event]:
     """The events of a watch, until it times out or the server ends."""
     until = time.monotonic() + watch.timeout
-    since = watch.since
+    since, begun = watch.since, faults.silences
+
+    def is_silent() -> bool:
+        return faults.silences > begun
+
     if since is None:
         with store.changed:
             since, items = store.listing(watch.resource, watch.namespace)
@@ -48,26 +52,31 @@ def events(store: VersionedObjects, faults: Faults, watch: WatchRequest, ended: 
     marked = since
     while not ended():
         try:
-            changes, since = _next_changes(store, faults, watch, since, until, ended)
+            changes, since = _next_changes(store, is_silent, watch, since, until, ended)
         except ApiStatus as status:
             yield {"type": "ERROR", "object": status.body()}
             return
         yield from (event for change in faults.seen(changes) if (event := _event(watch, change)) is not None)
-        if watch.bookmarks and not changes and since > marked and not faults.silent:
+        if watch.bookmarks and not changes and since > marked and not is_silent():
             yield _bookmark(watch.resource, since)
             marked = since
-        if time.monotonic() >= until and not faults.silent:
+        if time.monotonic() >= until and not is_silent():
             return
 
 
 def _next_changes(
-    store: VersionedObjects, faults: Faults, watch: WatchRequest, since: int, until: float, ended: Callable[[], bool]
+    store: VersionedObjects,
+    is_silent: Callable[[], bool],
+    watch: WatchRequest,
+    since: int,
+    until: float,
+    ended: Callable[[], bool],
 ) -> tuple[list[Change], int]:
     """What was changed after a version, waited for as long as a bookmark or the end is away; and the newest version."""
     pause = min(watch.bookmark_every, max(0.0, until - time.monotonic()))
     with store.changed:
-        store.changed.wait_for(lambda: ended() or (not faults.silent and store.changes(watch.resource, since)), pause)
-        if faults.silent:
+        store.changed.wait_for(lambda: ended() or (not is_silent() and store.changes(watch.resource, since)), pause)
+        if is_silent():
             return [], since
         changes = store.changes(watch.resource, since)
         return changes, max(since, store.version)
