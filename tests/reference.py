@@ -39,7 +39,7 @@ _SETTINGS = """
 
 In `configs/trainflow.toml`, or in the environment: `engine.poll_seconds` is `TRAINFLOW__ENGINE__POLL_SECONDS`.
 Executors are configured by name: `executors.local.slots` is `slots` of the table `[executors.local]`, and
-`TRAINFLOW__EXECUTORS__LOCAL__SLOTS`. Besides `local` each has `type`, `slots` and what is its own: see
+`TRAINFLOW__EXECUTORS__LOCAL__SLOTS`. Besides `local` each has `type`, `slots`, `nodes` and what is its own: see
 [the fleet](fleet.md).
 
 | setting | default | unit | meaning |

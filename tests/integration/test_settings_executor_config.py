@@ -93,3 +93,56 @@ def test_wrong_template_of_yaml_pipeline_is_told_with_both_lines(tmp_path: Path)
     assert (
         "p.yaml:8:5: train.executor_config: configs/bad.yaml:2:3: spec.nodeselector: unknown field" in problem.message
     )
+
+
+@pytest.mark.parametrize(
+    ("executor", "nodes", "told"),
+    [
+        ("local", 9, "9: executor 'local' gives a task at most 4 processes, all of one host (executors.local.nodes): "),
+        ("queue", 3, "3: executor 'queue' gives a task at most 2 processes, all of one host (executors.queue.nodes): "),
+        ("cluster", 65, "65: executor 'cluster' gives a task at most 64 (executors.cluster.nodes): ask for fewer"),
+        ("local", 4, None),
+        ("queue", 2, None),
+        ("cluster", 64, None),
+        ("ray", 1024, None),
+    ],
+)
+@pytest.mark.parametrize("form", ["yaml", "python"])
+def test_more_nodes_than_executor_gives_are_refused_when_pipeline_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, nodes: int, told: str | None, form: str
+) -> None:
+    pytest.importorskip("lightkube")
+    pytest.importorskip("celery")
+    monkeypatch.setitem(
+        globals(),
+        "SETTINGS",
+        """
+[executors]
+local = {nodes = 4}
+queue = {type = "celery", broker = "memory://", nodes = 2}
+cluster = {type = "kubernetes", image = "any", nodes = 64}
+ray = {address = "http://head:8265"}
+""",
+    )
+    if form == "yaml":
+        text = f"""
+pipeline: p
+samples: {{path: "samples/{{start:%Y-%m-%d}}.parquet", start: 2024-01-01, length: 1d}}
+train: {{function: "operators.p:train", nodes: {nodes}, executor: {executor}}}
+"""
+        where = f"p.yaml:4:{text.splitlines()[3].index(str(nodes)) + 1}: train.nodes: "
+    else:
+        text = f"""
+from trainflow import DAG
+from trainflow.operators import PythonOperator
+
+with DAG("d"):
+    PythonOperator(task_id="t", python_callable=print, executor="{executor}").nodes = {nodes}
+"""
+        where = "p.py: task 't': nodes: "
+    problem = read(tmp_path, f"p.{'yaml' if form == 'yaml' else 'py'}", text).problem
+    if told is None:
+        assert problem is None, problem
+    else:
+        assert problem is not None
+        assert where + told in problem.message

@@ -20,7 +20,7 @@ from trainflow.execution.code_bundles import code_of
 from trainflow.execution.http_api_client import HttpApiClient, client_of
 from trainflow.executors.worker import Worker, WorkloadEnd
 from trainflow.executors.worker_home import worker_home
-from trainflow.messages.workload import RANK_HOST_VARIABLE, RANK_VARIABLE, ExecuteTask
+from trainflow.messages.workload import RANK_HOST_VARIABLE, RANK_VARIABLE, RAY_VARIABLE, ExecuteTask, RayPlacement
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import HOME_VARIABLE, project_at
 
@@ -61,6 +61,8 @@ def execute_workload(
     Raises InputError and EngineError when it cannot be tried here; its attempt is not claimed then.
     """
     rank = rank_here(workload, environ)
+    if rank is None and workload.nodes > 1 and RAY_VARIABLE in environ:
+        return _place_on_ray(workload, project, environ[RAY_VARIABLE])
     root = code_of(workload, project, Path.cwd())
     with worker_home() as home:
         supervisor = _Supervisor(workload, root, home, clock)
@@ -70,6 +72,24 @@ def execute_workload(
             if rank is None:
                 return supervisor.run_attempt()
             return supervisor.run_first_rank(environ.get(RANK_HOST_VARIABLE))
+
+
+def _place_on_ray(workload: ExecuteTask, project: Path | None, placement: str) -> WorkloadEnd:
+    """Have the ranks run on the nodes of the Ray cluster whose job this is."""
+    from trainflow.execution.ranks.ray_placement import RayRanks
+
+    stops: list[int] = []
+    arguments = [] if project is None else ["--project", str(project)]
+    ranks = RayRanks(
+        workload.nodes,
+        msgspec.json.decode(placement, type=RayPlacement),
+        msgspec.json.encode(workload).decode(),
+        arguments,
+        stopping=lambda: bool(stops),
+    )
+    with stopping_on_signals(lambda number, _frame: stops.append(number)):
+        code = ranks.run()
+    return WorkloadEnd(workload.key, code == 0, f"its first rank has ended with exit code {code}")
 
 
 class _Supervisor:

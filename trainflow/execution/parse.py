@@ -14,7 +14,7 @@ from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import exhausted_resource
 from trainflow.serialization.document import encode
 from trainflow.serialization.from_dag import to_document
-from trainflow.settings.executor_config import check_executor_config
+from trainflow.settings.executor_config import check_executor_config, check_nodes
 from trainflow.settings.load import check_executors
 from trainflow.settings.project import project_at
 
@@ -38,6 +38,7 @@ def parse(
             check_executors(project.root, [task.executor for task in dag.tasks])
             for task in dag.tasks:
                 check_executor_config(project.root, task.task_id, task.executor, task.executor_config)
+                check_nodes(project.root, task.task_id, task.executor, task.nodes)
         dags = [
             ParsedDag(dag.dag_id, msgspec.Raw(encode(to_document(dag, loaded.content)))) for dag in loaded.dags.values()
         ]

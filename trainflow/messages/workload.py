@@ -12,6 +12,8 @@ WORKLOAD_VARIABLE = "TRAINFLOW_WORKLOAD"
 #: set where each rank of an attempt has a host of its own: which one is here, and the address of this host
 RANK_VARIABLE = "TRAINFLOW_RANK"
 RANK_HOST_VARIABLE = "TRAINFLOW_RANK_HOST"
+#: set in a job of Ray that finds places for the ranks of its workload: a `RayPlacement` as JSON
+RAY_VARIABLE = "TRAINFLOW_RAY_PLACEMENT"
 
 
 class DagSource(msgspec.Struct, frozen=True):
@@ -66,6 +68,14 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     nodes: int = 1
     #: descriptors that its process is started with: connections to the other ranks, where those are on other hosts
     rank_sockets: list[int] = msgspec.field(default_factory=list)
+
+
+class RayPlacement(msgspec.Struct, frozen=True):
+    """How ranks are placed on the nodes of a Ray cluster: what each needs (Ray's names: `CPU`, `GPU`, `memory`), and
+    Ray's strategy."""
+
+    bundle: dict[str, float]
+    strategy: str = "SPREAD"
 
 
 class ParseFile(msgspec.Struct, frozen=True, tag="parse_file"):

@@ -39,6 +39,7 @@ from trainflow.operators.training.training_context import (
     tracking_variables,
     uses_mlflow,
 )
+from trainflow.settings.executors import MOST_NODES
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 #: what runs a rank that calls a function
 RANK_MODULE = "trainflow.execution.ranks.rank_main"
-MOST_NODES = 1024
 
 
 class TrainOperator(SplitOperator):

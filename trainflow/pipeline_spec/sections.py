@@ -26,7 +26,6 @@ from trainflow.checkpoints.ledger_changes.promote import Promote, check_alias
 from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly, Policy
 from trainflow.errors import InputError
 from trainflow.operators.chain.init_from import parse_init_from, parse_pin
-from trainflow.operators.train import MOST_NODES
 from trainflow.pipeline_spec.fields import (
     Count,
     Duration,
@@ -42,6 +41,7 @@ from trainflow.pipeline_spec.fields import (
     text_as,
 )
 from trainflow.samples.spec import Ready
+from trainflow.settings.executors import MOST_NODES
 from trainflow.storage.drivers import check_kind, check_no_credentials, protocol_of
 
 _Task = TypeVar("_Task", "TrainSection", "AfterCommitSection")
@@ -98,7 +98,8 @@ class TrainSection(TaskSection):
     `trainflow.operators.training.training_task`."""
     nodes: Annotated[int, Field(ge=1, le=MOST_NODES)] = 1
     """How many processes train the split together, as one attempt: each reads its share of the rows, the first one
-    saves and reports. On `kubernetes` each has a pod of its own, elsewhere all are processes of one host."""
+    saves and reports. On `kubernetes` and `ray` each has a
+    place of its own, elsewhere all are processes of one host."""
 
     _one_of = model_validator(mode="after")(_function_or_command)
 

@@ -15,6 +15,9 @@ from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec, StageSpec
 from trainflow.pipeline_spec.problems import Location, SpecProblem, dotted, error_of, shown, suggest
 from trainflow.pipeline_spec.stage_cycles import upstream_problems
 from trainflow.pipeline_spec.yaml_reader import Document
+from trainflow.settings.executors import nodes_problem
+from trainflow.settings.load import load_settings
+from trainflow.settings.project import project_at
 
 _EXPECTED = {
     "string_type": "text (quote it)",
@@ -43,13 +46,25 @@ def validate(document: Document, root: Path | None, known: Iterable[SpecProblem]
     except ValidationError as error:
         found = _without_misspelt(expanded, error.errors(include_url=False))
         raise error_of([*problems, *(_problem(expanded, item) for item in found)]) from None
-    for at, message in upstream_problems(spec):
+    for at, message in (*upstream_problems(spec), *_executor_problems(spec, root)):
         problems.append(SpecProblem(expanded.place_of(at), f"{dotted(expanded.written(at))}: {message}"))
     if problems:
         raise error_of(problems)
     for name, stage in spec.stages.items():
         stage.places.update(_places(expanded, name, stage))
     return spec
+
+
+def _executor_problems(spec: PipelineSpec, root: Path | None) -> Iterator[tuple[Location, str]]:
+    """What the executors of the project cannot give."""
+    asking = {name: stage for name, stage in spec.stages.items() if stage.train.nodes > 1}
+    if root is None or not asking:
+        return
+    settings = load_settings(project_at(root))
+    for name, stage in asking.items():
+        problem = nodes_problem(settings, stage.train.executor or stage.executor, stage.train.nodes)
+        if problem is not None:
+            yield ("stages", name, "train", "nodes"), problem
 
 
 def _places(expanded: Expanded, name: str, stage: StageSpec) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import msgspec
 
 from trainflow.errors import InputError
 from trainflow.near_names import did_you_mean
-from trainflow.settings.executors import ExecutorEntry, executor_entries
+from trainflow.settings.executors import ExecutorEntry, executor_entries, nodes_problem
 from trainflow.settings.load import load_settings
 from trainflow.settings.pod_template import read_template
 from trainflow.settings.project import project_at
@@ -62,6 +62,13 @@ def check_executor_config(root: Path, task_id: str, executor: str | None, config
         _asked(config, RayResources, where)
     elif entry.type in ("local", "workload", "celery"):
         raise InputError(f"{where}: executor '{entry.name}' is of type {entry.type}, and can be asked for nothing")
+
+
+def check_nodes(root: Path, task_id: str, executor: str | None, nodes: int) -> None:
+    """Raise InputError for more nodes than the executor of a task gives; `executor` None: the default."""
+    problem = None if nodes == 1 else nodes_problem(load_settings(project_at(root)), executor, nodes)
+    if problem is not None:
+        raise InputError(f"task '{task_id}': nodes: {problem}")
 
 
 def _check_kubernetes(root: Path, entry: ExecutorEntry, config: Mapping[str, Any], where: str) -> None:

@@ -5,7 +5,8 @@
     gpu = {type = "celery", slots = 64, broker = "redis://…"}
 
 `type` names the kind of executor and is the name itself where it is left out; `slots` is how many attempts it is handed
-at a time; what else may be there is the business of the executor (`trainflow.executors.executor`).
+at a time, `nodes` how many processes one of them may be (`nodes` of a task); what else may be there is the business of
+the executor (`trainflow.executors.executor`).
 
 `local` runs attempts on the engine's host. It is there when the table names it, and while it is `executor.default`.
 """
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 Count = Annotated[int, Meta(ge=1)]
+#: what a task may ask for in `nodes` at all
+MOST_NODES = 1024
+#: kinds that give each process of a task with `nodes` a place of its own; elsewhere all are processes of one host
+SPREADING = frozenset({"kubernetes", "ray"})
+#: processes that one host gives a task where nothing is said
+NODES_OF_ONE_HOST = 8
 
 
 class ExecutorSettingsError(SettingsError):
@@ -44,6 +51,8 @@ class LocalExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
 
     #: attempts at a time, for each engine
     slots: Count = max(4, os.cpu_count() or 1)
+    #: processes that one task may ask for (`nodes`), all of them of this host
+    nodes: Annotated[int, Meta(ge=1, le=MOST_NODES)] = NODES_OF_ONE_HOST
     #: fork attempts from a warm process, or run each in a fresh interpreter (for code that must not be forked); auto:
     #: fork, but for pipelines whose imports start threads
     isolation: Literal["auto", "fork", "spawn"] = "auto"
@@ -56,6 +65,8 @@ class OtherExecutorSettings(msgspec.Struct, frozen=True):
     type: Annotated[str, Meta(min_length=1)] | None = None
     #: attempts at a time, over all engines of the database
     slots: Count = 32
+    #: processes that one task may ask for (`nodes`); default: 1024 on kubernetes and ray, else as many as on `local`
+    nodes: Annotated[int, Meta(ge=1, le=MOST_NODES)] | None = None
 
 
 class ExecutorEntry(msgspec.Struct, frozen=True):
@@ -65,6 +76,7 @@ class ExecutorEntry(msgspec.Struct, frozen=True):
     type: str
     slots: int
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+    nodes: int = NODES_OF_ONE_HOST
 
     @property
     def is_local(self) -> bool:
@@ -83,10 +95,27 @@ def executor_entries(settings: Settings) -> dict[str, ExecutorEntry]:
 def _entry(name: str, table: Mapping[str, Any]) -> ExecutorEntry:
     if name == LOCAL:
         local = msgspec.convert(table, LocalExecutorSettings)
-        return ExecutorEntry(name, LOCAL, local.slots, {"isolation": local.isolation})
+        return ExecutorEntry(name, LOCAL, local.slots, {"isolation": local.isolation}, local.nodes)
     other = msgspec.convert(table, OtherExecutorSettings)
     own = {key: value for key, value in table.items() if key not in OtherExecutorSettings.__struct_fields__}
-    return ExecutorEntry(name, other.type or name, other.slots, own)
+    kind = other.type or name
+    nodes = other.nodes or (MOST_NODES if kind in SPREADING else NODES_OF_ONE_HOST)
+    return ExecutorEntry(name, kind, other.slots, own, nodes)
+
+
+def nodes_problem(settings: Settings, executor: str | None, nodes: int) -> str | None:
+    """Why a task that asks for so many nodes cannot have them of its executor (None: the default); None: it can."""
+    if nodes == 1:
+        return None
+    entry = executor_entries(settings).get(executor or settings.executor.default)
+    if entry is None or nodes <= entry.nodes:
+        return None
+    if entry.type in SPREADING:
+        most, more = f"{entry.nodes}", "ask for fewer, or raise that"
+    else:
+        most = f"{entry.nodes} processes, all of one host"
+        more = "ask for fewer, raise that, or name an executor of type kubernetes or ray, which has a place for each"
+    return f"{nodes}: executor '{entry.name}' gives a task at most {most} (executors.{entry.name}.nodes): {more}"
 
 
 def local_executor(settings: Settings) -> LocalExecutorSettings | None:

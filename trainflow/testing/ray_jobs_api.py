@@ -104,6 +104,7 @@ class RayJobsServer:
         self._jobs: dict[str, _Job] = {}
         self._packages: dict[str, bytes] = {}
         self._lock = threading.Lock()
+        self._begun: list[tuple[_Job, threading.Thread]] = []
         self._port = HeldPort()
         self._server: ThreadingHTTPServer | None = None
 
@@ -125,7 +126,11 @@ class RayJobsServer:
     def __exit__(self, *_: object) -> None:
         self.hang_up()
         self._port.release()
-        self.kill_all()
+        for job, thread in self._begun:
+            job.told = True
+            if job.process is not None:
+                _signal_all(job.process, signal.SIGKILL)
+            thread.join()
 
     def listen(self) -> None:
         """Answer."""
@@ -174,7 +179,9 @@ class RayJobsServer:
                 taken = f"Job with submission_id {name} already exists. Please use a different submission_id."
                 return 500, _forwarded(ValueError(taken))
             job = self._jobs[name] = _Job(request)
-        threading.Thread(target=self._run, args=(name, job), name=f"job {name}", daemon=True).start()
+        thread = threading.Thread(target=self._run, args=(name, job), name=f"job {name}", daemon=True)
+        self._begun.append((job, thread))
+        thread.start()
         return 200, {"job_id": name, "submission_id": name}
 
     def job(self, name: str) -> _Job | None:

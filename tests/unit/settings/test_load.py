@@ -66,7 +66,10 @@ def test_settings_variables_override_file(
     [
         ("[engin]\n", r"unknown section \[engin\]; did you mean 'engine'\?"),
         ("[engine]\npol_seconds = 1\n", r"unknown setting engine.pol_seconds; did you mean 'poll_seconds'\?"),
-        ("[executors.local]\nwhatever = 1\n", r"unknown setting executors.local.whatever; known: slots, isolation"),
+        (
+            "[executors.local]\nwhatever = 1\n",
+            r"unknown setting executors.local.whatever; known: slots, nodes",
+        ),
         ("engine = 1\n", r"\[engine\] must be a table"),
         ("[engine]\npoll_seconds = 0\n", r"engine.poll_seconds"),
         ("[engine]\npoll_seconds = 'fast'\n", r"engine.poll_seconds"),

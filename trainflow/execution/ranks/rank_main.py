@@ -1,8 +1,7 @@
 """Run one rank of an attempt that calls a training function: an interpreter of its own, told by `TRAINFLOW_TASK`.
 
 It is started by the process of the attempt, which alone speaks to the engine, or on another host by `agent`. What it
-answers lies in files: metrics,
-saves, progress, and why it has failed.
+answers lies in files: metrics, saves, progress, and why it has failed.
 """
 
 from __future__ import annotations

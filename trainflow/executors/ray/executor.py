@@ -93,11 +93,12 @@ class RayExecutor(RemoteExecutor):
 
     def _judge(self, key: AttemptKey, job: RayJob | None) -> None:
         host = self._host
-        verdict = judge(job, lambda: host.has_begun(key), lambda: host.has_reported(key))
+        workload = self._delivered[key].workload
+        nodes = workload.nodes if workload is not None else 1
+        verdict = judge(job, lambda: host.has_begun(key), lambda: host.has_reported(key), nodes=nodes)
         if self._noted.get(key) != verdict.note:
             self._noted[key] = verdict.note
             host.note(key, verdict.note)
-        workload = self._delivered[key].workload
         if verdict.exit is not None:
             self.forget(key, verdict.exit)
         elif verdict.again and workload is not None:

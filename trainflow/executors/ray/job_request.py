@@ -10,12 +10,13 @@ import hashlib
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 
 from trainflow.executors.ray.options import RayOptions
-from trainflow.messages.workload import WORKLOAD_VARIABLE, AttemptKey, ExecuteTask
+from trainflow.messages.workload import RAY_VARIABLE, WORKLOAD_VARIABLE, AttemptKey, ExecuteTask, RayPlacement
 
 #: file of a package
 WORKLOAD_FILE = "workload.json"
@@ -67,8 +68,13 @@ def request_of(
         variables[WORKLOAD_VARIABLE] = msgspec.json.encode(workload).decode()
     if options.project is not None:
         command += f" --project '{options.project}'"
-    needs = options.needs_of(workload)
-    asked = {f"entrypoint_{name}": value for name, value in msgspec.structs.asdict(needs).items() if value is not None}
+    said = msgspec.structs.asdict(options.needs_of(workload))
+    needs = {name: value for name, value in said.items() if value is not None}
+    if workload.nodes > 1:
+        # the job itself needs nothing: it finds a place for each rank
+        variables[RAY_VARIABLE] = msgspec.json.encode(RayPlacement(bundle_of(needs), options.placement)).decode()
+        needs = {}
+    asked = {f"entrypoint_{name}": value for name, value in needs.items()}
     return {
         "entrypoint": command,
         "submission_id": submission_id(workload.key),
@@ -81,6 +87,12 @@ def request_of(
         },
         **asked,
     }
+
+
+def bundle_of(needs: Mapping[str, Any]) -> dict[str, float]:
+    """What a rank needs, in the words of placement groups. A rank for which nothing is asked has a processor."""
+    named = {"CPU": needs.get("num_cpus", 1), "GPU": needs.get("num_gpus"), "memory": needs.get("memory")}
+    return {name: value for name, value in {**named, **needs.get("resources", {})}.items() if value}
 
 
 def may_package(options: RayOptions) -> bool:

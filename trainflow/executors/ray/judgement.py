@@ -17,8 +17,10 @@ class JobJudgement(NamedTuple):
     note: str | None = None
 
 
-def judge(job: RayJob | None, has_begun: Callable[[], bool], has_reported: Callable[[], bool]) -> JobJudgement:
-    """`job`: None where Ray does not know it: its head was restarted.
+def judge(
+    job: RayJob | None, has_begun: Callable[[], bool], has_reported: Callable[[], bool], *, nodes: int = 1
+) -> JobJudgement:
+    """`job`: None where Ray does not know it: its head was restarted. `nodes`: how many ranks its workload has.
 
     One that has begun and that Ray has forgotten may live: its heartbeats say so, or do not.
     """
@@ -26,6 +28,10 @@ def judge(job: RayJob | None, has_begun: Callable[[], bool], has_reported: Calla
         return JobJudgement(again=not has_begun())
     if job.status == "PENDING":
         return JobJudgement(note=f"Ray has not started it: {job.message or 'it does not say why'}")
+    if nodes > 1 and not job.has_ended and not has_begun():
+        return JobJudgement(
+            note=f"its Ray job runs, and its {nodes} ranks have not met yet: they may wait for places on as many nodes"
+        )
     if not job.has_ended or has_reported():
         return JobJudgement()
     if job.status == "STOPPED":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,6 +31,8 @@ class RayOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: str | None = None
     #: what each job needs
     needs: RayResources = RayResources()
+    #: how ranks that train together are placed: SPREAD over as many nodes as there are, STRICT_SPREAD on a node each
+    placement: Literal["SPREAD", "STRICT_SPREAD", "PACK", "STRICT_PACK"] = "SPREAD"
     #: what those of a queue need, over that
     queues: dict[str, RayResources] = msgspec.field(default_factory=dict)
     #: Ray's `runtime_env` of each job

@@ -109,3 +109,21 @@ def test_request_says_what_the_settings_say() -> None:
 def test_options_that_can_never_work_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ExecutorSettingsError, match=message.replace(".", r"\.")):
         RayExecutor.from_options("ray", options)
+
+
+@pytest.mark.parametrize(
+    ("needs", "bundle"),
+    [
+        ({}, {"CPU": 1.0}),
+        ({"num_cpus": 4, "num_gpus": 1, "memory": 64}, {"CPU": 4.0, "GPU": 1.0, "memory": 64.0}),
+        ({"num_cpus": 0, "num_gpus": 2, "resources": {"fast": 0.5}}, {"GPU": 2.0, "fast": 0.5}),
+    ],
+)
+def test_ranks_ask_for_places_and_their_job_for_nothing(needs: dict[str, Any], bundle: dict[str, float]) -> None:
+    read = ray_options("ray", {"address": "http://head:8265", "needs": needs, "placement": "STRICT_SPREAD"})
+    workload = msgspec.structs.replace(WORKLOAD, nodes=4)
+    request = request_of(workload, read, package_of(workload), grace_seconds=30.0)
+    assert not any(name.startswith("entrypoint_") for name in request)
+    placement = json.loads(request["runtime_env"]["env_vars"]["TRAINFLOW_RAY_PLACEMENT"])
+    assert placement == {"bundle": bundle, "strategy": "STRICT_SPREAD"}
+    assert "claims-it" not in json.dumps(request)

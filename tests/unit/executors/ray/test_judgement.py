@@ -60,3 +60,9 @@ def lost(reason: str, *, delivered: bool = True) -> JobJudgement:
 )
 def test_judge(job: RayJob | None, begun: bool, reported: bool, verdict: JobJudgement) -> None:
     assert judge(job, lambda: begun, lambda: reported) == verdict
+
+
+@pytest.mark.parametrize(("begun", "told"), [(False, True), (True, False)])
+def test_job_whose_ranks_have_not_met_says_so(begun: bool, told: bool) -> None:
+    note = judge(RayJob("RUNNING"), lambda: begun, lambda: False, nodes=4).note
+    assert (note is not None and "its 4 ranks have not met yet" in note) is told
