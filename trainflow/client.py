@@ -155,7 +155,8 @@ class RemoteCheckpoint:
                 digest.update(chunk)
                 copy.write(chunk)
         if f"sha256:{digest.hexdigest()}" != file.sha256:
-            raise ArtifactCorrupt(f"{file.path} of checkpoint {self.id} is not what was committed", location=place)
+            which = f"{file.path} of checkpoint {self.number} ({self.id})"
+            raise ArtifactCorrupt(f"{which} is not what was committed", location=place)
 
 
 class Client:

@@ -54,7 +54,7 @@ def test_accept_loss_without_yes_shows_and_changes_nothing(flights: Flights) -> 
     assert code == 0
     assert "entries 4 to 5 are lost or cannot be tied to what is left" in said
     assert f"checkpoint {flights.made[4].id} is lost" in said
-    assert f"it would go on from checkpoint {flights.made[2].id}, trained up to 2013-01-04T00:00Z" in said
+    assert f"it would go on from checkpoint 3 ({flights.made[2].id}), trained up to 2013-01-04T00:00Z" in said
     assert "nothing was changed" in said
     assert flights.writer.store.files("flights") == before
     assert flights.run("audit", "flights")[0] == 1

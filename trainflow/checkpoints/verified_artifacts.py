@@ -274,7 +274,7 @@ def _verify_unless_remembered(store: Store, artifacts: Artifacts) -> list[str]:
 def _raise_if(problems: list[str], checkpoint: Checkpoint) -> None:
     if problems:
         raise ArtifactCorrupt(
-            f"checkpoint {checkpoint.id} (sequence {checkpoint.sequence}) is damaged: {'; '.join(problems)}. Restore "
+            f"checkpoint {checkpoint.number} ({checkpoint.id}) is damaged: {'; '.join(problems)}. Restore "
             "the files from a backup or rewind the chain to an earlier checkpoint: "
             "'trainflow checkpoints rewind PIPELINE'",
             location=checkpoint.artifacts.path,

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from trainflow.humanize import number
+
 #: of the drawing, in its own units
 WIDTH, HEIGHT = 960.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 12.0, 12.0, 28.0
@@ -103,7 +105,7 @@ def chart(
         metric,
         [_line(name, _thinned(points), across, up) for name, points in lines.items()],
         [Tick(across(each), text) for each, text in _dates(min(moments), max(moments))],
-        [Tick(up(each), f"{each:.4g}") for each in _steps(bottom, top)],
+        [Tick(up(each), number(each)) for each in _steps(bottom, top)],
         [Limit(up(limit), text) for limit, text in limits if bottom <= limit <= top],
         [Mark(across(at.timestamp()), text) for at, text in marks if across.low <= at.timestamp() <= across.high],
     )

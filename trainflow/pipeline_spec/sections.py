@@ -264,8 +264,8 @@ class InitFromSection(Section):
     branch: Name | None = None
     """Branch of the upstream; default: this one, and of another pipeline `main`."""
     checkpoint: str | None = None
-    """In place of all others: `pipeline/stage/branch@checkpoint`, or without `@checkpoint` the head of that chain; the
-    first run starts from it. May be written without the key."""
+    """In place of all others: `pipeline/stage/branch@checkpoint` (its number or id), or without `@checkpoint` the head
+    of that chain; the first run starts from it. May be written without the key."""
 
     @model_validator(mode="after")
     def _possible(self) -> InitFromSection:

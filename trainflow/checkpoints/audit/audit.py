@@ -217,7 +217,7 @@ def _check_fills(work: _Audit) -> None:
             continue
         for each in entry.split.partitions:
             if uncovered(each, holes):
-                work.time_problems.append(f"checkpoint {entry.id} fills {each}, which was no hole")
+                work.time_problems.append(f"checkpoint {entry.number} ({entry.id}) fills {each}, which was no hole")
         holes = [left for hole in holes for left in uncovered(hole, entry.split.partitions)]
 
 

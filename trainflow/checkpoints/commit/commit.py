@@ -338,8 +338,9 @@ def raise_unless_next(ledger: Ledger, state: ChainState, request: CommitRequest)
 
 
 def _moved(ledger: Ledger, state: ChainState, request: CommitRequest) -> ChainMoved:
-    trained_from = f"checkpoint {request.parent_id}" if request.parent_id else "an empty chain"
     parent = state.recently(request.parent_id) if request.parent_id else None
+    number = f"{parent.number} ({parent.id})" if parent else request.parent_id
+    trained_from = f"checkpoint {number}" if request.parent_id else "an empty chain"
     return ChainMoved(
         f"this attempt trained from {trained_from}, but chain {request.chain} in {ledger.store.url} "
         f"{_now_there(state, request)}. Nothing was changed; the run that owns the head goes on",

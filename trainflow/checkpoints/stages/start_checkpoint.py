@@ -54,14 +54,19 @@ class UpstreamChain(msgspec.Struct, frozen=True):
         return [summary for summary in self.kept if summary.on_line]
 
     def find(self, checkpoint_id: str) -> CheckpointSummary | None:
-        """The one of this id."""
-        return next((found for found in reversed(self.kept) if found.id == checkpoint_id), None)
+        """The one of this id or number."""
+        return next((found for found in reversed(self.kept) if is_named(found, checkpoint_id)), None)
 
     def offer(self, summary: CheckpointSummary) -> UpstreamCheckpoint:
         """One of them, to start from."""
         lies_in = None if summary.sequence else self.forked_from
         digest = summary.digest if lies_in is None else ""
         return UpstreamCheckpoint(summary.id, summary.number, summary.watermark, summary.sequence, lies_in, digest)
+
+
+def is_named(summary: CheckpointSummary, which: str) -> bool:
+    """Whether a person means this checkpoint: by its id, or by its number."""
+    return which in (summary.id, str(summary.number))
 
 
 def read_upstream_chain(
@@ -199,7 +204,7 @@ def _allowed(
 
 
 def _named(init: InitFrom, upstream: UpstreamChain, allowed: list[CheckpointSummary]) -> StartDecision:
-    found = [summary for summary in allowed if summary.id == init.checkpoint_id]
+    found = [summary for summary in allowed if is_named(summary, init.checkpoint_id or "")]
     if not found:
         return StartRefused(
             f"init_from names checkpoint {init.checkpoint_id} of {init.chain}, which is not on its line: it was never "

@@ -177,7 +177,9 @@ def _show_loss(plan: LossPlan, damage: Damage, done: LossDone, *, accepted: bool
     chain, head = plan.chain, plan.head
     for sentence in _sentences(damage):
         typer.echo(f"{chain.key}: {sentence}")
-    goes_on = f"checkpoint {head.id}, trained up to {text(head.watermark)}" if head else "nothing: it begins anew"
+    goes_on = "nothing: it begins anew"
+    if head:
+        goes_on = f"checkpoint {head.number} ({head.id}), trained up to {text(head.watermark)}"
     typer.echo(f"{chain.key}: it {'goes' if accepted else 'would go'} on from {goes_on}")
     if done.entry is not None:
         audit = f"'trainflow audit {chain.key.pipeline}'"

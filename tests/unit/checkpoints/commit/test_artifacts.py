@@ -132,7 +132,7 @@ def test_commit_after_trainer_damaged_what_it_trained_from_is_refused(
     whole = path.read_bytes()
     path.write_bytes(b"damaged")
 
-    said = rf"{damaged.id} .* is damaged: .*model.bin has 7 bytes and sha256:.*rewind"
+    said = rf"checkpoint 1 \({damaged.id}\) is damaged: .*model.bin has 7 bytes and sha256:.*rewind"
     with pytest.raises(ArtifactCorrupt, match=said):
         commit(writer.store, request, day(3))
 

@@ -217,6 +217,7 @@ def test_upstream_back_starts_at_own_watermark(own: int, again: bool) -> None:
         # once: the base may have gone on, and this is what was told
         (ONCE, chain(1, 2, 3), None, pin(2), ["c2"]),
         (InitFrom(BASE, once=True, checkpoint_id="c1"), chain(1, 2, 3), None, None, ["c1"]),
+        (InitFrom(BASE, once=True, checkpoint_id="2"), chain(1, 2, 3), None, None, ["c2"]),
     ],
 )
 def test_upstream_newest_is_taken(
