@@ -234,9 +234,8 @@ def _begin(forked: _Forked, asked: BranchRequest, stages: list[ForkedStage], who
     # the branch is registered by now: what is pruned from here on keeps it
     if chain.ledger().find(place.id) is None:
         raise CheckpointError(
-            f"checkpoint {place.number} of {chain.key} was pruned while {key} was forked from it, so there is "
-            "nothing to train on from: fork another branch, from a checkpoint that 'trainflow checkpoints list PIPELINE' "
-            "shows"
+            f"checkpoint {place.number} of {chain.key} was pruned while {key} was forked from it: fork another branch, "
+            f"from a checkpoint that 'trainflow checkpoints list {chain.key.arguments}' shows"
         )
 
 
