@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from tests.support.pod_clusters import pod_cluster
 from trainflow.clock import SystemClock
+from trainflow.executors.executor import InFlightAttempt
 from trainflow.executors.kubernetes.cluster import Cluster
 from trainflow.executors.kubernetes.executor import KubernetesExecutor
 from trainflow.executors.kubernetes.options import KubernetesOptions
@@ -105,6 +106,35 @@ def test_pod_is_deleted_when_its_outcome_and_log_are_stored(tmp_path: Path, secr
         assert len(cluster.store.listing(SECRETS, "default")[1]) == secret
         goes_on(engine, run)
         pods_are_gone(engine, cluster)
+
+
+def test_secret_that_cannot_be_made_after_its_pod_costs_no_try(tmp_path: Path) -> None:
+    with engine_with(tmp_path, secret=True, pending_seconds=1) as (engine, cluster):
+        cluster.faults.refuse(ApiStatus(500, "InternalError", "etcd is away"), verb="create", plural="secrets", times=2)
+        run = engine.trigger("contract_says")
+        assert engine.finish(run) == "success"
+        assert engine.outcomes(run) == ["success"]
+
+
+def test_pod_whose_engine_ended_before_its_secret_was_made_is_made_anew(tmp_path: Path) -> None:
+    with engine_with(tmp_path, secret=True, pending_seconds=1, redeliver_seconds=2) as (engine, _cluster):
+        made = PodWriter._made
+
+        def only_pod(_cluster: Cluster, work: Any) -> dict[str, Any]:
+            return made(_cluster, work._replace(secret=False))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PodWriter, "_made", staticmethod(only_pod))
+            run = engine.trigger("contract_says")
+            executor = engine.executor
+            assert isinstance(executor, KubernetesExecutor)
+            engine.until(lambda: [each for attempt in executor._attempts.values() for each in attempt.places])
+        # as the next engine finds it
+        ((key, _),) = executor._attempts.items()
+        executor._attempts.clear()
+        executor.adopt([InFlightAttempt(key, False, None, None, None)])
+        assert engine.finish(run) == "success"
+        assert [each for each in engine.outcomes(run) if each != "undelivered"] == ["success"]
 
 
 def test_secret_of_attempt_is_not_where_code_of_users_runs_nor_in_a_log(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import ssl
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,42 @@ def test_plug_in_that_fails_is_told_without_what_it_wrote(server: PodApiServer, 
         config = write(tmp_path / "config", server.kubeconfig({"exec": words}))
         with pytest.raises(EngineError, match=f"gives no credentials.*{told}"):
             asks(config)
+
+
+def test_plug_in_beside_its_file_is_asked_over_tls_and_told_of_the_cluster(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    plugin = tmp_path / "log-in"
+    about = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
+    status = json.dumps({**about, "status": {"token": "good"}})
+    plugin.write_text(f"#!/bin/sh\nprintf %s \"$KUBERNETES_EXEC_INFO\" > {tmp_path}/asked\necho '{status}'\n")
+    plugin.chmod(0o755)
+    exec = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "./log-in",
+        "interactiveMode": "Never",
+        "provideClusterInfo": True,
+    }
+    tls = server_context(tmp_path)
+    with PodApiServer(tmp_path / "pods", tokens={"good": None}, tls=tls) as server:
+        config = write(tmp_path / "config", server.kubeconfig({"exec": exec}, ca_file=tmp_path / "ca.pem"))
+        told = []
+        for ask in (lambda: asks(config), lambda: Kubectl(config).run("get", "pods")):
+            ask()
+            told.append(json.loads((tmp_path / "asked").read_text()))
+    assert told[0] == told[1]
+    assert told[0]["spec"]["cluster"]["server"] == server.url
+
+
+@pytest.mark.parametrize("user", [{"token": "t"}, {"exec": {"apiVersion": "v1", "command": "/never/run"}}])
+def test_credentials_are_not_sent_without_tls(tmp_path: Path, user: dict[str, Any]) -> None:
+    content = {
+        "clusters": [{"name": "c", "cluster": {"server": "http://cluster.example:8080"}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    with pytest.raises(EngineError, match=r"http://cluster\.example:8080 is reached without TLS.*https://"):
+        asks(write(tmp_path / "config", content))
 
 
 def test_wrong_token_is_an_outage(server: PodApiServer, tmp_path: Path) -> None:

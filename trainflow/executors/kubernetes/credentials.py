@@ -5,6 +5,7 @@ And what it leaves out: several files in KUBECONFIG, and plug-ins of `client.aut
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -12,15 +13,17 @@ from collections.abc import Generator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from trainflow.clock import Clock
 from trainflow.errors import EngineError
 from trainflow.executors.kubernetes.options import KubernetesOptions
+from trainflow.settings.api_address import is_loopback
 
 if TYPE_CHECKING:
     import httpx2
     from lightkube.config.kubeconfig import SingleConfig
-    from lightkube.config.models import UserExec
+    from lightkube.config.models import Cluster, UserExec
 
 _DEFAULT_FILE = "~/.kube/config"
 _FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
@@ -71,6 +74,10 @@ def _with_absolute_files(entry: dict[str, Any], kind: str, folder: Path) -> dict
     for key in _FILES:
         if held.get(key):
             held[key] = str(folder / held[key])
+    plugin = held.get("exec")
+    if isinstance(plugin, dict) and "/" in str(plugin.get("command")):
+        # a name alone is looked for in PATH
+        held["exec"] = {**plugin, "command": str(folder / plugin["command"])}
     return {**entry, kind: held}
 
 
@@ -80,16 +87,42 @@ def connection_to(config: SingleConfig, clock: Clock) -> httpx2.Client:
     from lightkube.config.client_adapter import ConnectionParams
     from lightkube.core.exceptions import ConfigError
 
+    _check_that_it_is_encrypted(config)
     try:
         parameters = ConnectionParams(timeout=httpx2.Timeout(10.0)).httpx_params(config)
         if config.user is not None and config.user.exec is not None:
-            parameters["auth"] = _plugin_of(config.user.exec, clock)
+            parameters["auth"] = _plugin_of(config.user.exec, _told_of(config.cluster), clock)
         return httpx2.Client(**parameters)
     except (ConfigError, OSError, ValueError) as error:
         raise EngineError(f"the configuration of the cluster cannot be used: {error}") from error
 
 
-def _plugin_of(plugin: UserExec, clock: Clock) -> httpx2.Auth:
+def _check_that_it_is_encrypted(config: SingleConfig) -> None:
+    """Raise EngineError where credentials would be read on their way. kubectl leaves them out there, without a word."""
+    address = urlsplit(config.cluster.server)
+    user = config.user
+    has_credentials = user is not None and any((user.exec, user.token, user.token_file, user.password))
+    if has_credentials and address.scheme != "https" and not is_loopback(address.hostname or ""):
+        raise EngineError(
+            f"the cluster {config.cluster.server} is reached without TLS, and credentials are not sent like that "
+            "(kubectl sends none either): its 'server' has to begin with https://"
+        )
+
+
+def _told_of(cluster: Cluster) -> dict[str, Any]:
+    """What a plug-in is told of the cluster that it is asked for, as by kubectl with `provideClusterInfo`."""
+    data = cluster.certificate_auth_data
+    if data is None and cluster.certificate_auth:
+        data = base64.b64encode(Path(cluster.certificate_auth).read_bytes()).decode()
+    told: dict[str, Any] = {"server": cluster.server, "config": None}
+    if data:
+        told["certificate-authority-data"] = data
+    if cluster.insecure:
+        told["insecure-skip-tls-verify"] = True
+    return told
+
+
+def _plugin_of(plugin: UserExec, cluster: Mapping[str, Any], clock: Clock) -> httpx2.Auth:
     import httpx2
 
     class PluginAuth(httpx2.Auth):
@@ -101,20 +134,24 @@ def _plugin_of(plugin: UserExec, clock: Clock) -> httpx2.Auth:
         def sync_auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
             fresh = self.token is None or (self.expires is not None and self.expires <= clock.now() + _EARLY)
             if fresh:
-                self.token, self.expires = _token_from(plugin)
+                self.token, self.expires = _token_from(plugin, cluster)
             request.headers["Authorization"] = f"Bearer {self.token}"
             response = yield request
             if response.status_code == 401 and not fresh:
-                self.token, self.expires = _token_from(plugin)
+                self.token, self.expires = _token_from(plugin, cluster)
                 request.headers["Authorization"] = f"Bearer {self.token}"
                 yield request
 
     return PluginAuth()
 
 
-def _token_from(plugin: UserExec) -> tuple[str, datetime | None]:
+def _token_from(plugin: UserExec, cluster: Mapping[str, Any]) -> tuple[str, datetime | None]:
     """What the program says, and until when it is good. Raises EngineError."""
-    asked = {"apiVersion": plugin.apiVersion, "kind": "ExecCredential", "spec": {"interactive": False}}
+    asked = {
+        "apiVersion": plugin.apiVersion,
+        "kind": "ExecCredential",
+        "spec": {"interactive": False, "cluster": cluster},
+    }
     environ = dict(os.environ) | {each.name: each.value for each in plugin.env or ()}
     environ["KUBERNETES_EXEC_INFO"] = json.dumps(asked)
     words = [plugin.command, *(plugin.args or ())]

@@ -4,6 +4,7 @@
 |---|---|---|
 | none, or gone | not begun | make one again, at no cost |
 | gone | begun, said nothing | lost |
+| waits for its own Secret | not begun | that is about to be made; after a while make both again, at no cost |
 | waits | not begun | say why; where it is for what will hardly come, it fails after a while |
 | ended with 0 | begun, said nothing | failed: exited 0 and said nothing |
 | ended | not begun | lost: no code of the task has run |
@@ -89,6 +90,10 @@ def judge(pod: PodSummary | None, facts: AttemptFacts) -> PodVerdict:
         return PodVerdict(Step.END, exit=exit_of(pod) if facts.begun else _not_begun(pod))
     if facts.begun:
         return PodVerdict(Step.WAIT)
+    if pod.lacks_secret:
+        # what was to make it has ended in between, or was not let
+        late = facts.asked_for >= facts.appears_within
+        return PodVerdict(Step.MAKE if late else Step.WAIT, note=waits(pod))
     if pod.waits_for in HOPELESS and facts.hopeless_for >= facts.hopeless_within:
         reason = f"its pod never ran: {waits(pod)}"
         return PodVerdict(Step.END, exit=ProcessExit(reason=reason, refused=True))
@@ -109,6 +114,8 @@ def waits(pod: PodSummary) -> str:
         return f"pod {pod.place.name} is being deleted"
     if pod.phase == "Running" and not pod.waits_for:
         return f"pod {pod.place.name} runs and has not claimed it yet: can it reach the API server?"
+    if pod.lacks_secret:
+        return f"pod {pod.place.name} waits: the Secret with its workload is being made"
     why = _IN_WORDS.get(pod.waits_for, pod.waits_for)
     said = f"pod {pod.place.name} waits{f': {why}' if why else ''}"
     return f"{said} ({_line(pod.waits)})" if pod.waits else said

@@ -41,6 +41,11 @@ class PodSummary(msgspec.Struct, frozen=True, kw_only=True):
         """Whether nothing of it runs any more, or will."""
         return self.code is not None or self.phase in ("Succeeded", "Failed")
 
+    @property
+    def lacks_secret(self) -> bool:
+        """Whether it waits for the Secret with its workload, which is made after it."""
+        return self.waits_for == "CreateContainerConfigError" and f'secret "{self.place.name}" not found' in self.waits
+
 
 def summary_of(pod: Mapping[str, Any]) -> PodSummary:
     """The summary of a pod as the API server sends it."""

@@ -14,6 +14,7 @@ from trainflow.metadata.retry_policy import judge_exit
 POD = PodSummary(place=PodPlace("ml", "trainflow-a-0", "u"))
 RUNS = replace(POD, phase="Running")
 PULLS = replace(POD, waits_for="ImagePullBackOff", waits='Back-off pulling image "x"')
+NO_SECRET = replace(POD, waits_for="CreateContainerConfigError", waits='secret "trainflow-a-0" not found')
 FACTS = AttemptFacts(False, False, True, 0.0, 0.0, 60.0, 300.0)
 NEW, BEGUN, REPORTED = FACTS._replace(seen=False), FACTS._replace(begun=True), FACTS._replace(begun=True, reported=True)
 
@@ -38,6 +39,18 @@ NEW, BEGUN, REPORTED = FACTS._replace(seen=False), FACTS._replace(begun=True), F
         (replace(RUNS, phase="Failed", code=3, end_reason="Error"), BEGUN, Step.END, ProcessExit(code=3)),
         (replace(RUNS, code=0), BEGUN, Step.END, ProcessExit(code=0)),  # another container goes on
         (PULLS, FACTS._replace(hopeless_for=299.0), Step.WAIT, None),
+        (NO_SECRET, FACTS, Step.WAIT, None),
+        (NO_SECRET, FACTS._replace(asked_for=60.0, hopeless_for=300.0), Step.MAKE, None),
+        (
+            replace(NO_SECRET, waits='secret "registry" not found'),
+            FACTS._replace(asked_for=60.0, hopeless_for=300.0),
+            Step.END,
+            ProcessExit(
+                reason="its pod never ran: pod trainflow-a-0 waits: what its container needs is not there "
+                '(secret "registry" not found)',
+                refused=True,
+            ),
+        ),
         (
             PULLS,
             FACTS._replace(hopeless_for=300.0),
@@ -87,6 +100,7 @@ def test_judge(pod: PodSummary | None, facts: AttemptFacts, step: Step, exit: Pr
             replace(POD, waits_for="Unschedulable", waits="0/3 nodes are available: 3 Insufficient nvidia.com/gpu."),
             "pod trainflow-a-0 waits: no node takes it (0/3 nodes are available: 3 Insufficient nvidia.com/gpu)",
         ),
+        (NO_SECRET, "pod trainflow-a-0 waits: the Secret with its workload is being made"),
         (replace(POD, waits_for="ContainerCreating"), "pod trainflow-a-0 waits: its container is being made"),
         (replace(POD, waits_for="SomethingNew"), "pod trainflow-a-0 waits: SomethingNew"),
         (replace(RUNS, deleting=True), "pod trainflow-a-0 is being deleted"),
