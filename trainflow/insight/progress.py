@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 
 from trainflow.engine.mlflow_deliveries import results_by_role
 from trainflow.insight.ended_runs import RunLine, RunTotals, last_of, run_line
-from trainflow.metadata.queries import status_queries, xcom_queries
+from trainflow.metadata.queries import attempt_queries, status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.status_queries import FollowedRuns
 from trainflow.samples.partitions import place_of
@@ -27,12 +27,12 @@ from trainflow.states import DagRunState
 
 
 class TaskLine(msgspec.Struct, frozen=True):
-    """One task of the run under way."""
+    """One task of the run under way. `attempts`: from when to when each was at work (None: it is); what lies between
+    them, an engine that was stopped or a wait for the next try, is no work."""
 
     task_id: str
     state: str | None
-    started_at: datetime | None
-    ended_at: datetime | None
+    attempts: list[tuple[datetime, datetime | None]]
     progress: dict[str, Any] | None
     note: str | None
     problem: str | None
@@ -276,7 +276,12 @@ def eta_seconds(ends: Sequence[RunEnd], trained: int | None, total: int | None, 
 
 
 def _task_lines(connection: Connection, dag_run_id: int) -> list[TaskLine]:
-    return [
-        TaskLine(**{name: getattr(row, name) for name in TaskLine.__struct_fields__})
-        for row in status_queries.tasks_of(connection, dag_run_id)
-    ]
+    rows = status_queries.tasks_of(connection, dag_run_id)
+    begun = {row.id: row.started_at for row in rows if row.started_at is not None}
+    spans: dict[int, list[tuple[datetime, datetime | None]]] = {}
+    for each in attempt_queries.of_tasks(connection, list(begun)) if begun else ():
+        # those before a person cleared the task count no more
+        if each.started_at is not None and each.started_at >= begun[each.task_instance_id]:
+            spans.setdefault(each.task_instance_id, []).append((each.started_at, each.ended_at))
+    names = [name for name in TaskLine.__struct_fields__ if name != "attempts"]
+    return [TaskLine(**{name: getattr(row, name) for name in names}, attempts=spans.get(row.id, [])) for row in rows]

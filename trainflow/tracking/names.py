@@ -20,6 +20,8 @@ KIND, CHAIN, RUN = "trainflow.kind", "chain", "run"
 DELIVERED = "trainflow.delivered"
 
 MAX_NAME = 250
+#: characters of the digest of a name that is longer
+_SHORT = 8
 MAX_PARAM_VALUE = 6000
 MAX_TAG_VALUE = 5000  # what every MLflow backend takes; newer servers take 8000
 _FORBIDDEN = re.compile(r"[^/\w.\- :]")
@@ -46,8 +48,12 @@ def _key(sort: str, parts: list[str]) -> str:
 
 
 def safe_name(name: str) -> str:
-    """`name` as MLflow accepts it for a param or a metric: odd characters become `_`, at most 250 of them."""
-    safe = _FORBIDDEN.sub("_", name)[:MAX_NAME]
+    """`name` as MLflow accepts it for a param or a metric: odd characters become `_`, and what is longer than 250
+    characters ends with a digest, so that two names that differ further on stay two."""
+    safe = _FORBIDDEN.sub("_", name)
+    if len(safe) > MAX_NAME:
+        short = digest(name.encode()).removeprefix("sha256:")[:_SHORT]
+        safe = f"{safe[: MAX_NAME - _SHORT - 1]}-{short}"
     if posixpath.normpath(safe) != safe or safe.startswith(("/", "..")) or safe == ".":
         safe = safe.replace("/", "_").replace("..", "_").strip(".") or "_"
     return safe

@@ -18,7 +18,17 @@ from trainflow.tracking.deliveries import (
     TrackedRun,
     TrackedSplit,
 )
-from trainflow.tracking.names import DELIVERED, RUN_KEY, chain_key, flatten, iso, milliseconds, run_key, safe_name
+from trainflow.tracking.names import (
+    DELIVERED,
+    MAX_NAME,
+    RUN_KEY,
+    chain_key,
+    flatten,
+    iso,
+    milliseconds,
+    run_key,
+    safe_name,
+)
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WATERMARK = datetime(2013, 1, 15, tzinfo=UTC)
@@ -162,3 +172,9 @@ def test_safe_name_is_short_and_stays_as_it_is(name: str) -> None:
     safe = safe_name(name)
     assert 0 < len(safe) <= 250
     assert safe_name(safe) == safe
+
+
+def test_long_names_that_differ_at_the_end_stay_two() -> None:
+    one, other = (safe_name("recall/" + "x" * 300 + end) for end in "ab")
+    assert one != other
+    assert len(one) == len(other) == MAX_NAME

@@ -130,13 +130,14 @@ def panel_of_chain(view: ProgressView, now: datetime, width: int) -> RenderableT
 
 
 def task_text(task: TaskLine, now: datetime) -> RenderableType:
-    """A task in one line: its state, how long it has taken, how far it is or what it says."""
+    """A task in one line: its state, for how long it has been at work, how far it is or what it says."""
     from rich.text import Text
 
     mark, style = _MARKS.get(task.state or "", (" ", "dim"))
     line = Text(f"{mark} {task.task_id:<12}", style=style, no_wrap=True, overflow="ellipsis")
-    if task.started_at is not None:
-        line.append(f" {duration(((task.ended_at or now) - task.started_at).total_seconds()):>7}", style="dim")
+    if task.attempts:
+        seconds = sum(((end or now) - start).total_seconds() for start, end in task.attempts)
+        line.append(f" {duration(seconds):>7}", style="dim")
     if task.state == "running" and task.progress:
         done, total = task.progress["done"], task.progress.get("total")
         share = f" {done / total:4.0%}" if total else ""

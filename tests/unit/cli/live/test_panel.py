@@ -13,7 +13,15 @@ from rich.console import Console
 
 from tests.source_tree import ROOT
 from trainflow.cli.live.lines import LineDisplay, run_line
-from trainflow.cli.live.panel import Panel, display, panel_of_chain, panel_of_stages, summary, summary_of_stages
+from trainflow.cli.live.panel import (
+    Panel,
+    display,
+    panel_of_chain,
+    panel_of_stages,
+    summary,
+    summary_of_stages,
+    task_text,
+)
 from trainflow.insight.ended_runs import RunLine, last_of
 from trainflow.insight.progress import ProgressView, TaskLine
 
@@ -47,7 +55,7 @@ def run(dag_id: str, **facts: Any) -> RunLine:
 
 
 def task(task_id: str, state: str, note: str | None = None) -> TaskLine:
-    return TaskLine(task_id, state, NOW, None, None, note, None, None)
+    return TaskLine(task_id, state, [(NOW, None)], None, note, None, None)
 
 
 STAGES = [
@@ -191,11 +199,13 @@ def test_panel_of_readme_is_what_is_drawn() -> None:
     }
     took = {"prepare": 0.006, "checkpoint": 0.022, "samples": 0.05, "evaluate": 0.073}
     ended = [
-        TaskLine(name, "success", begun, begun + timedelta(seconds=took[name]), None, note, None, None)
+        TaskLine(name, "success", [(begun, begun + timedelta(seconds=took[name]))], None, note, None, None)
         for name, note in notes.items()
     ]
-    train = TaskLine("train", "running", begun, None, {"done": 2048, "total": 12677, "unit": "rows"}, None, None, None)
-    to_come = [TaskLine(name, None, None, None, None, None, None, None) for name in ("commit", "next")]
+    train = TaskLine(
+        "train", "running", [(begun, None)], {"done": 2048, "total": 12677, "unit": "rows"}, None, None, None
+    )
+    to_come = [TaskLine(name, None, [], None, None, None, None) for name in ("commit", "next")]
     shown = view(
         "flight_delay",
         current_number=24,
@@ -213,3 +223,11 @@ def test_panel_of_readme_is_what_is_drawn() -> None:
     console.print(panel_of_chain(shown, now, 98))
 
     assert f"```\n{console.export_text().rstrip()}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_panel_time_of_task_leaves_pauses_between_attempts_out() -> None:
+    night = timedelta(hours=9)
+    first = (NOW - night - timedelta(seconds=30), NOW - night)
+    resumed = TaskLine("train", "running", [first, (NOW - timedelta(seconds=12), None)], None, None, None, None)
+
+    assert "42.0s" in str(task_text(resumed, NOW))
