@@ -31,6 +31,7 @@ from trainflow.testing.kubernetes_api.resources import PODS, QUOTAS, SECRETS
 from trainflow.testing.kubernetes_api.server import PodApiServer
 from trainflow.testing.kubernetes_api.status import ApiStatus
 from trainflow.testing.processes import MARK, marked
+from trainflow.testing.rank_contract import RankContract
 
 #: real supervisors and workers, each an interpreter
 pytestmark = pytest.mark.slow
@@ -46,9 +47,10 @@ def _leftover_supervisors_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         left.kill()
 
 
-class TestKubernetesExecutor(ExecutorEngineContract):
+class TestKubernetesExecutor(ExecutorEngineContract, RankContract):
     @pytest.fixture(autouse=True)
-    def _cluster(self, tmp_path: Path) -> Iterator[PodApiServer]:
+    def _cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodApiServer]:
+        monkeypatch.setattr("trainflow.executors.kubernetes.pod_attempt.SAYS_ITSELF_SECONDS", 0.5)
         with pod_cluster(tmp_path / "cluster") as (self.cluster, config):
             type(self).executor = table(config)
             yield self.cluster
@@ -57,6 +59,14 @@ class TestKubernetesExecutor(ExecutorEngineContract):
         executor = engine.executor
         assert isinstance(executor, KubernetesExecutor)
         executor.deliver(workload)
+
+    def hosts(self, engine: ContractEngine, run: int) -> int:
+        attempt = engine.attempts(run)[-1].attempt_id
+        return sum(pod["metadata"]["labels"]["trainflow/attempt"] == attempt for pod in self.cluster.pods())
+
+    def lose_rank(self, engine: ContractEngine, run: int, rank: int) -> None:
+        (pod,) = (each for each in self.cluster.pods() if each["metadata"]["labels"]["trainflow/rank"] == str(rank))
+        self.cluster.kubelet.run_of(pod).delete(0)
 
 
 def table(config: Path, **more: object) -> str:

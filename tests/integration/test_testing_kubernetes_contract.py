@@ -22,12 +22,12 @@ def test_contract_is_run_by_one_command(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "trainflow.testing.kubernetes_contract", "--image", "any"]
         command += ["--host", "127.0.0.1", "--bind", "127.0.0.1", "--folder", str(tmp_path)]
         ran = subprocess.run(
-            [*command, "--", "-k", "child_that_is_killed or cancelled"],
+            [*command, "--", "-k", "child_that_is_killed or cancelled or several_ranks"],
             cwd=tmp_path,
             env=os.environ | {"KUBECONFIG": str(config), "PATH": path},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
+        assert "3 passed" in ran.stdout, ran.stdout + ran.stderr
         assert all(pod["metadata"].get("deletionTimestamp") for pod in server.pods())

@@ -114,6 +114,10 @@ with DAG("contract"):
     ):
         PythonOperator(task_id=function.__name__, python_callable=function)
 
+#: one whose ranks have hosts of their own, where the executor can do that
+with DAG("contract_ranks"):
+    PythonOperator(task_id="waits", python_callable=waits).nodes = 3
+
 #: the same, one a DAG
 for function in (says, fails, leaves, dies, waits, stubborn, strays_and_says, strays_and_dies):
     with DAG(f"contract_{function.__name__}"):

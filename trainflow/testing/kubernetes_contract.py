@@ -23,11 +23,12 @@ import pytest
 from sqlalchemy import Row
 
 from trainflow.executors.kubernetes.executor import KubernetesExecutor
-from trainflow.executors.kubernetes.pod import ATTEMPT, OWNER, owner_of
+from trainflow.executors.kubernetes.pod import ATTEMPT, OWNER, RANK, owner_of
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.project import Project
 from trainflow.testing.contract_engine import ContractEngine, contract_api, lay_out_project, listening
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
+from trainflow.testing.rank_contract import RankContract
 
 _ARGUMENTS = "TRAINFLOW_KUBERNETES_CONTRACT"
 
@@ -59,7 +60,7 @@ class _Arguments(NamedTuple):
         return subprocess.run(["kubectl", *place, *words], check=True, capture_output=True, text=True).stdout
 
 
-class TestKubernetesCluster(ExecutorEngineContract):
+class TestKubernetesCluster(ExecutorEngineContract, RankContract):
     """The contract. Its processes are in pods: `kubectl` looks after them."""
 
     @pytest.fixture
@@ -98,6 +99,14 @@ class TestKubernetesCluster(ExecutorEngineContract):
     def runs(self, engine: ContractEngine, row: Row[Any]) -> bool:
         pods = self.given.kubectl("get", "pods", "-l", f"{ATTEMPT}={row.attempt_id}", "-o", "name")
         return bool(pods.strip())
+
+    def hosts(self, engine: ContractEngine, run: int) -> int:
+        labels = f"{ATTEMPT}={engine.attempts(run)[-1].attempt_id}"
+        return len(self.given.kubectl("get", "pods", "-l", labels, "-o", "name").split())
+
+    def lose_rank(self, engine: ContractEngine, run: int, rank: int) -> None:
+        labels = f"{ATTEMPT}={engine.task(run).attempt_id},{RANK}={rank}"
+        self.given.kubectl("delete", "pods", "-l", labels, "--grace-period=0", "--force")
 
     def _pod(self, row: Row[Any]) -> str:
         return self.given.kubectl("get", "pods", "-l", f"{ATTEMPT}={row.attempt_id}", "-o", "name").strip()

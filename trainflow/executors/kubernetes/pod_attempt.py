@@ -1,4 +1,8 @@
-"""One attempt in the hands of the executor: what is known of its pods, one a rank, and what that means for it."""
+"""One attempt in the hands of the executor: what is known of its pods, one a rank, and what that means for it.
+
+Pods and not an Indexed Job: a Job counts a pod that was deleted before it ran as a failure, or replaces one in the
+middle of training, and cannot be made again under the name of its attempt before the old one is gone.
+"""
 
 from __future__ import annotations
 
