@@ -22,7 +22,8 @@ from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.samples.spec import Samples
 from trainflow.serialization.document import ChainDocument
 from trainflow.settings.load import load_settings
-from trainflow.settings.model import OpenLineageSettings, Settings, TrackingSettings
+from trainflow.settings.model import Settings, TrackingSettings
+from trainflow.settings.openlineage import OpenLineageSettings
 from trainflow.settings.outbox_channels import OutboxChannel, channels_of
 from trainflow.workspace.workspace import Workspace
 

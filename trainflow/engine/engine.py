@@ -16,6 +16,7 @@ from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
 from trainflow.deadlines import pause_after
 from trainflow.engine.api_server_process import ApiServerProcess
 from trainflow.engine.change_line import ChangeLine
+from trainflow.engine.channels import channel_dispatchers
 from trainflow.engine.home_upkeep import HomeUpkeep
 from trainflow.engine.scheduler_host import SchedulerHost
 from trainflow.engine.scheduling import Scheduling
@@ -206,17 +207,13 @@ class Engine:
     def _make_dispatchers(self) -> None:
         from trainflow.engine.notifier import Notifier
 
-        about: dict[str, Any] = {"clock": self.clock, "versions": self.versions}
-        about |= {"project": self.project, "settings": self.settings}
+        about: dict[str, Any] = {"clock": self.clock, "versions": self.versions, "project": self.project}
         # most of an engine's work needs none of them
         if self.settings.tracking.enabled:
             from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
 
-            self.mirror = MlflowDispatcher(self.database, self.reactor, **about)
-        if self.settings.openlineage.is_on:
-            from trainflow.engine.openlineage_dispatcher import OpenLineageDispatcher
-
-            self.channels.append(OpenLineageDispatcher(self.database, self.reactor, **about))
+            self.mirror = MlflowDispatcher(self.database, self.reactor, settings=self.settings, **about)
+        self.channels = channel_dispatchers(self.settings, self.database, self.reactor, **about)
         self.notifier = Notifier(
             self.database, self.reactor, clock=self.clock, project=self.project, settings=self.settings
         )

@@ -88,7 +88,15 @@ def _take(connection: Connection, request: Start, now: datetime, *, fresh: bool 
 
 def _note(connection: Connection, row: Row[Any], request: Start, now: datetime) -> None:
     if row.next_method is not None:
-        attempt_queries.note(connection, request.key.attempt_id, outcome=None, ended_at=None, hostname=request.hostname)
+        waits = attempt_queries.waits_until(connection, request.key.attempt_id, now)
+        attempt_queries.note(
+            connection,
+            request.key.attempt_id,
+            outcome=None,
+            ended_at=None,
+            hostname=request.hostname,
+            waits=waits,
+        )
         return
     if row.had_problem or row.reschedules:
         # a new try starts clean; one that resumes after a wait keeps what it pushed before

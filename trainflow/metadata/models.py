@@ -253,6 +253,8 @@ class AttemptTable(TableModel, name="attempt"):
     refused_at = optional(UtcDateTime())
     #: the template fields of its task as it has rendered them
     rendered_fields = optional(Json())
+    #: when it waited in the triggerer: list of [from, until]
+    waits = optional(Json())
 
 
 class AttemptCredentialTable(TableModel, name="attempt_credential"):

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 PREFIX = "TRAINFLOW__"
 #: sections and keys that only the control plane needs, and that code of users must not see
-_OF_CONTROL_PLANE = ("database__", "notifications__", "openlineage__", "api__token", "workers__token")
+_OF_CONTROL_PLANE = ("database__", "notifications__", "openlineage__", "telemetry__", "api__token", "workers__token")
 #: keys of executors that are
 _OF_EXECUTORS = ("__broker", "__token")
 

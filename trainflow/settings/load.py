@@ -14,10 +14,10 @@ import msgspec
 
 from trainflow.errors import InputError, SettingsError
 from trainflow.near_names import did_you_mean
+from trainflow.settings import openlineage, telemetry
 from trainflow.settings.environment import PREFIX
 from trainflow.settings.executors import default_problem, executor_entries, table_problems, table_type
 from trainflow.settings.model import Settings
-from trainflow.settings.openlineage import from_environment
 from trainflow.settings.project import Project, project_at
 
 #: the section whose keys are names of people's choice
@@ -36,7 +36,7 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
     environ = os.environ if environ is None else environ
     document = read_file(project)
     check_names(document, where=str(project.settings_file))
-    _add_openlineage(document, environ)
+    _add_standard_variables(document, environ)
     for name, value in environ.items():
         if name.startswith(PREFIX):
             _overlay(document, name, value)
@@ -50,12 +50,16 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
     return settings
 
 
-def _add_openlineage(document: dict[str, Any], environ: Mapping[str, str]) -> None:
-    """What the variables of OpenLineage's clients say; the project's file comes first, but for switching it off."""
-    found = from_environment(environ)
-    if found:
-        written = document.get("openlineage", {})
-        document["openlineage"] = {**found, **written, **({"disabled": True} if found.get("disabled") else {})}
+def _add_standard_variables(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """What the variables of OpenLineage's clients and of OpenTelemetry's SDKs say; the project's file comes first, but
+    for switching them off."""
+    for section, found in (
+        ("openlineage", openlineage.from_environment(environ)),
+        ("telemetry", telemetry.from_environment(environ)),
+    ):
+        if found:
+            written = document.get(section, {})
+            document[section] = {**found, **written, **({"disabled": True} if found.get("disabled") else {})}
 
 
 def executor_problems(executors: Mapping[str, Any], default: str | None) -> Iterator[tuple[tuple[str, str], str]]:

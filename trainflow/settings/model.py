@@ -13,7 +13,9 @@ from msgspec import Meta
 
 from trainflow.near_names import did_you_mean
 from trainflow.protocols import credentials_problem, slash_problem
-from trainflow.settings.openlineage import transport_problem
+from trainflow.settings.openlineage import OpenLineageSettings
+from trainflow.settings.telemetry import TelemetrySettings
+from trainflow.settings.units import Count, Gigabytes, Seconds, SecondsOrNone, StorageOption
 
 #: what MLflow keeps runs in; `sqlite`, `postgresql`, … may name a driver: `postgresql+psycopg`
 _TRACKING_SCHEMES = frozenset({"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"})
@@ -55,14 +57,6 @@ def tracking_uri_problem(uri: str) -> str | None:
     if scheme in {each.name for each in entry_points(group="mlflow.tracking_store")}:
         return None
     return f"MLflow has no store for '{scheme}:'; known: {', '.join(sorted(_TRACKING_SCHEMES))}"
-
-
-Seconds = Annotated[float, Meta(gt=0)]
-SecondsOrNone = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
-Gigabytes = Annotated[float, Meta(ge=0)]
-#: a table is of options that the driver hands on: `client_kwargs = {region_name = "eu-west-1"}`
-StorageOption = str | int | float | bool | dict[str, Any]
 
 
 class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -280,30 +274,6 @@ class TrackingSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"uri: {problem}")
 
 
-class OpenLineageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[openlineage]`: events about runs of chains, for a server of OpenLineage."""
-
-    #: where events go, in the words of OpenLineage's clients: `type = "http"` with `url`, `endpoint`, `timeout`,
-    #: `auth`, `compression`, `custom_headers`; or `type = "file"` with `log_file_path`, `append`. Without it:
-    #: OPENLINEAGE_URL, _ENDPOINT and _API_KEY, or OPENLINEAGE__TRANSPORT__…; without these nothing is told
-    transport: dict[str, Any] = msgspec.field(default_factory=dict)
-    #: the namespace of the jobs; without it OPENLINEAGE_NAMESPACE
-    namespace: str = "default"
-    #: tell nothing, whatever else is set; OPENLINEAGE_DISABLED does the same
-    disabled: bool = False
-    #: how long a `start` that has finished waits for the last events to be taken
-    drain_seconds: Seconds = 10.0
-
-    def __post_init__(self) -> None:
-        if self.transport and (problem := transport_problem(self.transport)) is not None:
-            raise ValueError(f"transport: {problem}")
-
-    @property
-    def is_on(self) -> bool:
-        """Whether events are told."""
-        return bool(self.transport) and not self.disabled
-
-
 class NotificationSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[notifications]`: where it is told that a chain stops, goes on or promotes a checkpoint."""
 
@@ -370,6 +340,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prices: PriceSettings = msgspec.field(default_factory=PriceSettings)
     tracking: TrackingSettings = msgspec.field(default_factory=TrackingSettings)
     openlineage: OpenLineageSettings = msgspec.field(default_factory=OpenLineageSettings)
+    telemetry: TelemetrySettings = msgspec.field(default_factory=TelemetrySettings)
     notifications: NotificationSettings = msgspec.field(default_factory=NotificationSettings)
     logging: LoggingSettings = msgspec.field(default_factory=LoggingSettings)
     logs: LogStoreSettings = msgspec.field(default_factory=LogStoreSettings)

@@ -1,4 +1,4 @@
-"""OpenLineage's own names: the keys of a transport, and the environment variables of its clients."""
+"""`[openlineage]` in OpenLineage's own names: the keys of a transport, and the environment variables of its clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from trainflow.near_names import did_you_mean
+from trainflow.settings.units import Seconds
 
 DEFAULT_ENDPOINT = "api/v1/lineage"
 DEFAULT_TIMEOUT_SECONDS = 5.0
@@ -15,6 +18,30 @@ _KEYS = {
     "file": ("type", "log_file_path", "append"),
 }
 _VARIABLE = "OPENLINEAGE__TRANSPORT__"
+
+
+class OpenLineageSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[openlineage]`: events about runs of chains, for a server of OpenLineage."""
+
+    #: where events go, in the words of OpenLineage's clients: `type = "http"` with `url`, `endpoint`, `timeout`,
+    #: `auth`, `compression`, `custom_headers`; or `type = "file"` with `log_file_path`, `append`. Without it:
+    #: OPENLINEAGE_URL, _ENDPOINT and _API_KEY, or OPENLINEAGE__TRANSPORT__…; without these nothing is told
+    transport: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: the namespace of the jobs; without it OPENLINEAGE_NAMESPACE
+    namespace: str = "default"
+    #: tell nothing, whatever else is set; OPENLINEAGE_DISABLED does the same
+    disabled: bool = False
+    #: how long a `start` that has finished waits for the last events to be taken
+    drain_seconds: Seconds = 10.0
+
+    def __post_init__(self) -> None:
+        if self.transport and (problem := transport_problem(self.transport)) is not None:
+            raise ValueError(f"transport: {problem}")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether events are told."""
+        return bool(self.transport) and not self.disabled
 
 
 def transport_problem(table: Mapping[str, Any]) -> str | None:

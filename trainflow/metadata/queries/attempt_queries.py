@@ -140,6 +140,17 @@ _NOTE_REFUSED = (
 )
 
 
+def waits_until(connection: Connection, attempt_id: str, now: datetime) -> list[list[str]]:
+    """When an attempt waited in the triggerer, the wait that ends now included."""
+    row = connection.execute(_WAITS, {"attempt": attempt_id}).one_or_none()
+    if row is None:
+        return []
+    return [*(row.waits or []), *([] if row.ended_at is None else [[row.ended_at.isoformat(), now.isoformat()]])]
+
+
+_WAITS = select(ATTEMPT.c.waits, ATTEMPT.c.ended_at).where(ATTEMPT.c.attempt_id == bindparam("attempt"))
+
+
 def outcome(connection: Connection, attempt_id: str) -> str | None:
     """How an attempt ended, as far as it is known."""
     return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()

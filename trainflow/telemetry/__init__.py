@@ -1,0 +1,12 @@
+"""Runs as traces of OpenTelemetry: run → attempt → wait, commit.
+
+Reading order: `run_trace` (what is told of a run), `otlp` (what that is in OTLP's words; pure), `exporter` (where it
+goes).
+
+Invariants
+- A trace is told once its run has ended, from what is in the database: again, it has the same ids.
+- Nothing here is imported while `[telemetry]` is off, nor by an attempt.
+
+A change breaks this when an id depends on the process that tells it, or when a library of OpenTelemetry is imported
+before there is something to send.
+"""

@@ -1,0 +1,138 @@
+"""A run as an `ExportTraceServiceRequest` of OTLP, in its JSON form. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from trainflow.bootstrap import version
+from trainflow.identifiers import canonical_json
+from trainflow.observability.redaction import redact_text
+from trainflow.telemetry.run_trace import RunTrace, TracedAttempt
+
+Attributes = Mapping[str, str | int | float]
+
+_INTERNAL = 1
+_OK, _ERROR = 1, 2
+_WELL = frozenset({"success", "skipped", "deferred", "rescheduled"})
+_EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001
+
+
+def request_of(run: RunTrace, resource: Attributes) -> dict[str, Any]:
+    """The request. `resource`: attributes of the service that tells it."""
+    scope = {"name": "trainflow", "version": version()}
+    return {
+        "resourceSpans": [
+            {
+                "resource": {"attributes": _attributes(resource)},
+                "scopeSpans": [{"scope": scope, "spans": spans_of(run)}],
+            }
+        ]
+    }
+
+
+def spans_of(run: RunTrace) -> list[dict[str, Any]]:
+    """The run's own span, then those of its attempts and their waits."""
+    spans = [_run_span(run)]
+    for attempt in run.attempts:
+        spans += _attempt_spans(run, attempt)
+    return spans
+
+
+def trace_id(run: RunTrace) -> str:
+    """Sixteen bytes in hexadecimal, of the run alone."""
+    return hashlib.sha256(_name(run)).hexdigest()[:32]
+
+
+def _span_id(run: RunTrace, *names: str | int) -> str:
+    return hashlib.sha256(_name(run) + canonical_json(list(names))).hexdigest()[:16]
+
+
+def _name(run: RunTrace) -> bytes:
+    return canonical_json([run.dag_id, run.run_id, run.clear_number])
+
+
+def _run_span(run: RunTrace) -> dict[str, Any]:
+    known: Attributes = {"trainflow.dag_id": run.dag_id, "trainflow.run_id": run.run_id, "trainflow.state": run.state}
+    return {
+        **_span(run, "trainflow.run", _span_id(run), run.started_at, run.ended_at, {**known, **run.attributes}),
+        "status": _status(run.state == "success", run.note),
+    }
+
+
+def _attempt_spans(run: RunTrace, attempt: TracedAttempt) -> list[dict[str, Any]]:
+    own = _span_id(run, attempt.attempt_id)
+    commits = attempt.role == "commit" and attempt.outcome == "success"
+    attributes: dict[str, str | int | float] = {
+        "trainflow.dag_id": run.dag_id,
+        "trainflow.task_id": attempt.task_id,
+        "trainflow.try_number": attempt.try_number,
+        "trainflow.attempt_id": attempt.attempt_id,
+        "trainflow.outcome": attempt.outcome,
+        **({"trainflow.map_index": attempt.map_index} if attempt.map_index >= 0 else {}),
+        **({"host.name": attempt.hostname} if attempt.hostname else {}),
+        **(run.commit if commits else {}),
+    }
+    name = "trainflow.commit" if commits else "trainflow.attempt"
+    span = {
+        **_span(run, name, own, attempt.queued_at, attempt.ended_at, attributes),
+        "parentSpanId": _span_id(run),
+        "status": _status(attempt.outcome in _WELL, attempt.problem),
+    }
+    begun = attempt.started_at or attempt.ended_at
+    waits = [("slot", attempt.queued_at, begun), *(("trigger", first, last) for first, last in attempt.waits)]
+    return [
+        span,
+        *(
+            {
+                **_span(run, "trainflow.wait", _span_id(run, attempt.attempt_id, number), first, last, {_FOR: what}),
+                "parentSpanId": own,
+            }
+            for number, (what, first, last) in enumerate(waits)
+            if last > first
+        ),
+    ]
+
+
+#: of a wait: `slot` (of the executor) or `trigger`
+_FOR = "trainflow.wait.for"
+
+
+def _span(
+    run: RunTrace, name: str, span_id: str, first: datetime, last: datetime, attributes: Attributes
+) -> dict[str, Any]:
+    return {
+        "traceId": trace_id(run),
+        "spanId": span_id,
+        "name": name,
+        "kind": _INTERNAL,
+        "startTimeUnixNano": _nanoseconds(first),
+        "endTimeUnixNano": _nanoseconds(max(first, last)),
+        "attributes": _attributes(attributes),
+    }
+
+
+def _status(well: bool, why: str) -> dict[str, Any]:
+    if well:
+        return {"code": _OK}
+    return {"code": _ERROR, "message": redact_text(why)[:1000]}
+
+
+def _nanoseconds(moment: datetime) -> str:
+    # by whole numbers: a float keeps no microseconds of this century
+    offset = moment.utcoffset()
+    seconds = (moment.toordinal() - _EPOCH_ORDINAL) * 86_400 + moment.hour * 3600 + moment.minute * 60 + moment.second
+    seconds -= int(offset.total_seconds()) if offset is not None else 0
+    return str(seconds * 1_000_000_000 + moment.microsecond * 1000)
+
+
+def _attributes(values: Attributes) -> list[dict[str, Any]]:
+    return [{"key": name, "value": _value(value)} for name, value in values.items()]
+
+
+def _value(value: str | int | float) -> dict[str, Any]:
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    return {"doubleValue": value} if isinstance(value, float) else {"stringValue": redact_text(value)}
