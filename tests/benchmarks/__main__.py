@@ -20,6 +20,7 @@ NAMES = (
     ),
     "rest",
     "load",
+    "airflow_peer",
     "celery_redis",
     "store_requests",
     "databases",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
@@ -35,7 +36,9 @@ from trainflow.testing.chains import attempt_id
 from trainflow.testing.contract_engine import api_in_thread, listening
 from trainflow.workspace.workspace import Workspace
 
-PARTITIONS, A_SPLIT, HOLES, REPUBLISHED = 200_000, 140, 400, 150
+#: partitions of a checkpoint: 14 of them make a ledger of 14,286 entries, which takes minutes to write
+A_SPLIT = int(os.environ.get("PAGES_SPLIT", "140"))
+PARTITIONS, HOLES, REPUBLISHED = 200_000, 400, 150
 START, LENGTH = datetime(2023, 1, 1, tzinfo=UTC), timedelta(minutes=5)
 PIPELINE = """\
 pipeline: long

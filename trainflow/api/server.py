@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 _IDLE_SECONDS = 600.0
 #: connections that wait to be taken, also while the web server is started
 _WAITING = 1024
-#: attempts and the scheduler go first where processors are scarce
-_WEB_NICENESS = 5
 
 
 class ApiServer:
@@ -94,7 +92,7 @@ class ApiServer:
             freeze_imports()
             specs = (
                 ProcessSpec("API server", self._run_execution),
-                ProcessSpec("web server", self._run_web, self.web_listener, _WEB_NICENESS),
+                ProcessSpec("web server", self._run_web, self.web_listener),
             )
             ServerProcesses(specs, parent).run(ready)
         finally:

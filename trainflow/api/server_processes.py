@@ -35,12 +35,11 @@ _WRONG_INPUT, _BROKEN = 2, 1
 
 class ProcessSpec(NamedTuple):
     """A process. `run`: what it does; `when`: it is started when somebody asks at this socket, and may end by itself;
-    None: it always runs; `niceness`: how far it stands back when others need the processor."""
+    None: it always runs."""
 
     name: str
     run: Callable[[], object]
     when: socket.socket | None = None
-    niceness: int = 0
 
 
 class _Process:
@@ -161,8 +160,6 @@ def _become(spec: ProcessSpec, parent: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         if not die_with_parent(parent):
             watch_parent(parent)
-        if spec.niceness:
-            os.nice(spec.niceness)
         spec.run()
         code = 0
     except TrainflowError as error:
