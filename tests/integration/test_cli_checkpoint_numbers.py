@@ -49,6 +49,7 @@ def test_entries_and_numbers_differ(history: History) -> None:
         ("checkpoints list flights", "\n4           head"),
         ("checkpoints show flights", "checkpoint      4 of 4  "),
         ("checkpoints show flights @b", "checkpoint      2 of 4  "),
+        ("checkpoints show flights 4", "parent          3  "),
         ("checkpoints verify flights --all", "checkpoint 4  intact"),
         ("checkpoints ledger flights", "     7  2013-01-05T00:00Z  checkpoint 4  "),
         ("checkpoints ledger flights", "promotion of checkpoint 3 to c"),

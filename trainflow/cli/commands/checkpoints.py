@@ -135,7 +135,7 @@ def _show(found: CheckpointDetail) -> None:
     rows = f", {counted(split.rows, 'row')}" if split.rows is not None else ""
     facts = {
         "checkpoint": f"{checkpoint.number} of {found.of}  {checkpoint.id}",
-        "parent": checkpoint.parent_id or "none",
+        "parent": f"{found.parent or 'pruned'}  {checkpoint.parent_id}" if checkpoint.parent_id else "none",
         "weights from": f"{checkpoint.origin.chain}@{checkpoint.origin.checkpoint_id}" if checkpoint.origin else "",
         "trained up to": label(checkpoint.watermark),
         "split": f"{label(split.start)} to {label(split.end)}: {counted(len(split.partitions), 'partition')}{rows}",

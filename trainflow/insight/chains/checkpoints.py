@@ -90,11 +90,13 @@ def _line(ledger: Ledger, summary: CheckpointSummary, state: ChainState) -> Chec
 
 
 class CheckpointDetail(msgspec.Struct, frozen=True):
-    """One checkpoint as its ledger entry says. `uri`: where its files are; `of`: the newest number of the chain."""
+    """One checkpoint as its ledger entry says. `uri`: where its files are; `of`: the newest number of the chain;
+    `parent`: the number of its parent, where that is kept."""
 
     checkpoint: Checkpoint
     uri: str
     of: int
+    parent: int | None
 
     @property
     def document(self) -> dict[str, Any]:
@@ -103,10 +105,17 @@ class CheckpointDetail(msgspec.Struct, frozen=True):
 
 
 def checkpoint_detail(chain: PipelineChain, which: str) -> CheckpointDetail:
-    """The checkpoint of a number, an id, or the head. Raises InputError, CheckpointNotFound, LedgerCorrupt."""
+    """The checkpoint of a number, an id, an alias, or the head. Raises InputError, CheckpointNotFound,
+    LedgerCorrupt."""
     ledger = chain.ledger()
     checkpoint = checkpoint_named(ledger, which)
-    return CheckpointDetail(checkpoint, ledger.store.uri(checkpoint.artifacts.path), ledger.state().last_number)
+    parent = ledger.find(checkpoint.parent_id) if checkpoint.parent_id else None
+    return CheckpointDetail(
+        checkpoint,
+        ledger.store.uri(checkpoint.artifacts.path),
+        ledger.state().last_number,
+        parent.number if parent else None,
+    )
 
 
 class CheckpointFile(NamedTuple):
