@@ -98,14 +98,14 @@ def test_values_of_same_kind_of_statement_are_not_mixed_up(connection: Connectio
 
 
 def test_fast_path_writes_same_values(connection: Connection) -> None:
-    made = insert(OUTBOX).values(key="a", kind="k", created_at=NOW, next_attempt_at=NOW)
+    made = insert(OUTBOX).values(key="a", channel="c", kind="k", created_at=NOW, next_attempt_at=NOW)
     first = connection.execute(made).inserted_primary_key[0]  # type: ignore[index]
     row = connection.execute(select(OUTBOX)).one()
     # the default of a column, and a moment with its zone
     assert (row.id, row.failures, row.created_at, row.delivered_at) == (first, 0, NOW, None)
-    given = {"key": "b", "kind": "k", "created_at": NOW, "next_attempt_at": NOW}
+    given = {"key": "b", "channel": "c", "kind": "k", "created_at": NOW, "next_attempt_at": NOW}
     assert connection.execute(insert(OUTBOX), given).inserted_primary_key[0] == first + 1  # type: ignore[index]
-    more = [{**given, "key": f"c{number}", "failures": number} for number in range(3)]
+    more = [{**given, "key": f"c{number}", "channel": "c", "failures": number} for number in range(3)]
     connection.execute(insert(OUTBOX), more)
     found = connection.execute(select(OUTBOX.c.failures).order_by(OUTBOX.c.id)).scalars().all()
     assert found == [0, 0, 0, 1, 2]
@@ -129,7 +129,7 @@ def test_fast_path_returns_row_counts(connection: Connection) -> None:
 
 
 def test_errors_are_sqlalchemys_and_hide_values(connection: Connection) -> None:
-    given = {"key": "the secret", "kind": "k", "created_at": NOW, "next_attempt_at": NOW}
+    given = {"key": "the secret", "channel": "c", "kind": "k", "created_at": NOW, "next_attempt_at": NOW}
     connection.execute(insert(OUTBOX), given)
     with pytest.raises(IntegrityError) as raised, connection.begin_nested():
         connection.execute(insert(OUTBOX), given)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import unquote
 
 import msgspec
 
@@ -92,5 +91,7 @@ def _is_true(text: str | None) -> bool:
 
 def _pairs(text: str) -> dict[str, str]:
     """`key=value,key2=value2`, percent-encoded."""
+    from urllib.parse import unquote  # of those who have such variables alone
+
     parts = [part.partition("=") for part in text.split(",") if "=" in part]
     return {unquote(name.strip()): unquote(value.strip()) for name, _, value in parts}
