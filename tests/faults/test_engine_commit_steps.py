@@ -38,7 +38,7 @@ DAYS = 3 * len(POINTS)
 
 class DyingCommit(CommitCheckpointOperator):
     def execute(self, context):
-        self.point = POINTS[self.head().sequence % len(POINTS)]
+        self.point = POINTS[self.head().entry % len(POINTS)]
         module.STEPS = [(name, self.dying_after(name, step)) for name, step in module.STEPS]
         self.die("before")
         made = super().execute(context)

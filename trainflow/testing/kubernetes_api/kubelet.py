@@ -16,7 +16,7 @@ from typing import Any
 from trainflow.testing.kubernetes_api import pod_status
 from trainflow.testing.kubernetes_api.container import Container, ContainerEnd
 from trainflow.testing.kubernetes_api.resources import CONFIG_MAPS, PODS, SECRETS
-from trainflow.testing.kubernetes_api.status import ApiStatus
+from trainflow.testing.kubernetes_api.status import ApiStatus, not_found
 from trainflow.testing.kubernetes_api.versioned_objects import Object, VersionedObjects
 
 #: how long a container that is restarted waits, in seconds: the first time, and at the longest
@@ -234,6 +234,8 @@ class PodRun:
                     raise _Missing(f"couldn't find key {source[key]['key']} in {source[key]['name']}")
                 return data[source[key]["key"]]
         here: Any = self._store.get(PODS, self.namespace, self.name)
+        if here["metadata"]["uid"] != self.uid:  # another one has its name by now
+            raise not_found("pods", self.name)
         for part in source["fieldRef"]["fieldPath"].split("."):
             here = here[part]
         return str(here)
