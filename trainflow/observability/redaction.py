@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from trainflow.errors import InputError
@@ -63,6 +64,7 @@ _SHAPES = re.compile(
 _BEARER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/=._~\-]{8,}")
 
 
+@lru_cache(maxsize=4096)
 def is_secret_key(key: str) -> bool:
     """Tell whether a value stored under `key` is a secret."""
     if key.lower() in _SECRET_TREES:
@@ -89,6 +91,8 @@ def redact(value: Any, key: str = "") -> Any:
         return MASK
     if isinstance(value, str):
         return redact_text(value)
+    if isinstance(value, int | float):
+        return value
     if isinstance(value, Mapping):
         return {name: redact(item, str(name)) for name, item in value.items()}
     if isinstance(value, list | tuple):

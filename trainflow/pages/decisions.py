@@ -226,7 +226,7 @@ def _mark(site: Site, form: Form, who: Author) -> ActionPlan | str:
         planned = plan_mark(site.workspace, dag, run, task, state)
         lines = [f"task {task} is {state} from now on, without having been run"]
         if planned.state == "failed":
-            lines = [f"task {task} fails; an attempt at work is told to stop, and none follows"]
+            lines = [f"task {task} counts as failed from now on; an attempt that is at work is told to stop"]
         lines += [f"these run again: {', '.join(planned.cleared)}"] if planned.cleared else []
         command = f"trainflow tasks mark {dag} {run} {task} --{state}"
         return ActionPlan(f"Mark {task} as {state}", lines, command, page)
