@@ -11,17 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from tests.support.pod_clusters import pod_cluster
-from trainflow.clock import SystemClock
 from trainflow.executors.executor import InFlightAttempt
 from trainflow.executors.kubernetes.cluster import Cluster
 from trainflow.executors.kubernetes.executor import KubernetesExecutor
-from trainflow.executors.kubernetes.options import KubernetesOptions
-from trainflow.executors.kubernetes.pod import PodPlace, pod_of
 from trainflow.executors.kubernetes.pod_writer import PodWriter
-from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import run_queries
 from trainflow.observability import processes
 from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
@@ -31,7 +27,6 @@ from trainflow.testing.kubernetes_api.resources import PODS, QUOTAS, SECRETS
 from trainflow.testing.kubernetes_api.server import PodApiServer
 from trainflow.testing.kubernetes_api.status import ApiStatus
 from trainflow.testing.processes import MARK, marked
-from trainflow.testing.rank_contract import RankContract
 
 #: real supervisors and workers, each an interpreter
 pytestmark = pytest.mark.slow
@@ -47,10 +42,9 @@ def _leftover_supervisors_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
         left.kill()
 
 
-class TestKubernetesExecutor(ExecutorEngineContract, RankContract):
+class TestKubernetesExecutor(ExecutorEngineContract):
     @pytest.fixture(autouse=True)
-    def _cluster(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PodApiServer]:
-        monkeypatch.setattr("trainflow.executors.kubernetes.pod_attempt.SAYS_ITSELF_SECONDS", 0.5)
+    def _cluster(self, tmp_path: Path) -> Iterator[PodApiServer]:
         with pod_cluster(tmp_path / "cluster") as (self.cluster, config):
             type(self).executor = table(config)
             yield self.cluster
@@ -59,14 +53,6 @@ class TestKubernetesExecutor(ExecutorEngineContract, RankContract):
         executor = engine.executor
         assert isinstance(executor, KubernetesExecutor)
         executor.deliver(workload)
-
-    def hosts(self, engine: ContractEngine, run: int) -> int:
-        attempt = engine.attempts(run)[-1].attempt_id
-        return sum(pod["metadata"]["labels"]["trainflow/attempt"] == attempt for pod in self.cluster.pods())
-
-    def lose_rank(self, engine: ContractEngine, run: int, rank: int) -> None:
-        (pod,) = (each for each in self.cluster.pods() if each["metadata"]["labels"]["trainflow/rank"] == str(rank))
-        self.cluster.kubelet.run_of(pod).delete(0)
 
 
 def table(config: Path, **more: object) -> str:
@@ -369,40 +355,6 @@ def test_pod_is_made_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
         engine.turn(0.5)
         assert len(cluster.pods()) == 1
         goes_on(engine, run)
-
-
-class _Made:
-    """Notes what a writer says."""
-
-    def __init__(self) -> None:
-        self.places: list[PodPlace] = []
-        self.problems: list[str] = []
-
-    def on_made(self, workload: ExecuteTask, rank: int, place: PodPlace) -> None:
-        self.places.append(place)
-
-    def on_put_back(self, workload: ExecuteTask, reason: str) -> None:
-        self.problems.append(reason)
-
-    def on_refused(self, workload: ExecuteTask, reason: str) -> None:
-        self.problems.append(reason)
-
-
-def test_two_schedulers_make_one_pod_and_one_secret(tmp_path: Path) -> None:
-    workload = ExecuteTask(AttemptKey("a"), 1, "d", "r", "t", -1, DagSource("p.py"), "/p", "/p/.trainflow", "/a.log")
-    options, clock = KubernetesOptions(image="any", secret=True, command=["sleep", "60"]), SystemClock()
-    with pod_cluster(tmp_path) as (cluster, config):
-        asked = replace(options, kubeconfig=str(config))
-        said = [_Made(), _Made()]
-        writers = [PodWriter(lambda: Cluster(asked, clock, tmp_path), each, clock) for each in said]
-        for engine, writer in enumerate(writers):
-            pod = pod_of(workload, asked, "", templates=[], engine=f"e{engine}", stop_grace_seconds=1)
-            writer.make(workload, pod, secret=True)
-        for writer in writers:
-            writer.end()
-        assert [each.problems for each in said] == [[], []]
-        assert said[0].places == said[1].places
-        assert len(cluster.pods()) == len(cluster.store.listing(SECRETS, "default")[1]) == 1
 
 
 @pytest.mark.parametrize("made", [True, False])

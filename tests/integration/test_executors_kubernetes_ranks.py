@@ -28,10 +28,27 @@ from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.metadata.queries import run_queries
 from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
 from trainflow.testing.kubernetes_api.kubelet import PodRun
-from trainflow.testing.kubernetes_api.resources import PODS, QUOTAS
+from trainflow.testing.kubernetes_api.resources import PODS, QUOTAS, SECRETS
 from trainflow.testing.kubernetes_api.server import PodApiServer
+from trainflow.testing.rank_contract import RankContract
 
 pytestmark = pytest.mark.slow
+
+
+class TestRanks(RankContract):
+    @pytest.fixture
+    def engine(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ContractEngine]:
+        monkeypatch.setattr("trainflow.executors.kubernetes.pod_attempt.SAYS_ITSELF_SECONDS", 0.5)
+        with engine_with(tmp_path) as (engine, self.cluster):
+            yield engine
+
+    def hosts(self, engine: ContractEngine, run: int) -> int:
+        attempt = engine.attempts(run)[-1].attempt_id
+        return sum(pod["metadata"]["labels"]["trainflow/attempt"] == attempt for pod in self.cluster.pods())
+
+    def lose_rank(self, engine: ContractEngine, run: int, rank: int) -> None:
+        rank_run(self.cluster, rank).delete(0)
+
 
 FILE = "pipelines/ranks.py"
 #: a task that nothing but its operator tells from one that trains: its ranks have nothing to do
@@ -188,9 +205,10 @@ def test_queued_ranks_of_an_engine_that_ended_go_on_or_are_made_anew(tmp_path: P
                 pods_are_gone(second, cluster)
 
 
-def test_two_schedulers_make_one_pod_for_each_rank(tmp_path: Path) -> None:
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_two_schedulers_make_one_pod_and_one_secret_for_each_rank(tmp_path: Path, nodes: int) -> None:
     workload = ExecuteTask(
-        AttemptKey("a"), 1, "d", "r", "t", -1, DagSource("p.py"), "/p", "/p/.trainflow", "/a.log", nodes=3
+        AttemptKey("a"), 1, "d", "r", "t", -1, DagSource("p.py"), "/p", "/p/.trainflow", "/a.log", nodes=nodes
     )
     options, clock = KubernetesOptions(image="any", secret=True, command=["sleep", "60"]), SystemClock()
     made: list[list[tuple[int, PodPlace]]] = [[], []]
@@ -211,11 +229,11 @@ def test_two_schedulers_make_one_pod_for_each_rank(tmp_path: Path) -> None:
         asked = replace(options, kubeconfig=str(config))
         writers = [PodWriter(lambda: Cluster(asked, clock, tmp_path), Events(number), clock) for number in (0, 1)]
         for engine, writer in enumerate(writers):
-            for rank in range(3):
+            for rank in range(nodes):
                 pod = pod_of(workload, asked, "", rank=rank, templates=[], engine=f"e{engine}", stop_grace_seconds=1)
                 writer.make(workload, pod, secret=True, rank=rank)
         for writer in writers:
             writer.end()
         assert made[0] == made[1]
-        assert sorted(uids(cluster)) == [0, 1, 2]
-        assert len(cluster.pods()) == 3
+        assert [rank for rank, _ in made[0]] == list(range(nodes))
+        assert len(cluster.pods()) == len(cluster.store.listing(SECRETS, "default")[1]) == nodes

@@ -30,7 +30,7 @@ class RankContract:
         assert engine.task(run).failures == 0
 
     def hosts(self, engine: ContractEngine, run: int) -> int:
-        """On how many hosts the newest attempt of a run has something that runs."""
+        """Count the hosts on which the newest attempt of a run has something that runs."""
         raise NotImplementedError
 
     def lose_rank(self, engine: ContractEngine, run: int, rank: int) -> None:

@@ -6,7 +6,8 @@ all are there the first one claims the attempt, and runs it as on one machine: t
 The others do what that process says on the connection, and end with it.
 
 Reading order: `handshake` (who is at the other end), `gathering` (the first rank), `agent` (the others), `rank_main` (a
-rank that calls a function). What they say to each other is `trainflow.operators.training.rank_link`.
+rank that calls a function), `ray_placement` (all of them on the nodes of a Ray cluster). What they say to each other is
+`trainflow.operators.training.rank_link`.
 
 Invariants
 - An attempt is claimed when all its ranks are there, and not before: until then nothing is lost when one goes.

@@ -44,7 +44,7 @@ class RankKey(NamedTuple):
 
     @classmethod
     def of(cls, key: AttemptKey, claim_secret: str) -> RankKey:
-        """That of an attempt."""
+        """Make that of an attempt."""
         about = f"ranks of {key.attempt_id}.{key.deferral_number}".encode()
         return cls(hmac.digest(claim_secret.encode(), about, "sha256"))
 

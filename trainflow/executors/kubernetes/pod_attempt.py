@@ -78,7 +78,7 @@ class PodAttempt:
         return ended or all(pod is not None and pod.phase != "Pending" for pod in pods)
 
     def pods_before(self, moment: float) -> list[PodSummary]:
-        """Its pods that were asked for before."""
+        """Give its pods that were asked for before."""
         return [each.pod for each in self.ranks.values() if each.pod is not None and each.asked < moment]
 
     def show(self, pod: PodSummary, now: float) -> None:

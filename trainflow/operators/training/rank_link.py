@@ -57,7 +57,7 @@ class WantFolder(msgspec.Struct, frozen=True, tag="want_folder"):
 
 
 class FileBegins(msgspec.Struct, frozen=True, tag="file"):
-    """As many bytes follow, of a file of the folder `name` (`output`: what the rank has written)."""
+    """Announce so many bytes of a file of the folder `name` (`output`: what the rank has written)."""
 
     name: str
     path: str

@@ -14,7 +14,7 @@ from ray import exceptions, util
 __all__ = ["exceptions", "get", "init", "kill", "remote", "util", "wait"]
 
 
-def init(ignore_reinit_error: bool = False) -> None:
+def init(**_options: Any) -> None:
     """Connect to the cluster."""
 
 
