@@ -155,7 +155,7 @@ def test_nul_is_refused_before_it_is_sent(database: Database) -> None:
 def test_many_large_values_are_sent_at_once(database: Database) -> None:
     """More than both sides keep for each other: neither waits for the other one."""
     large = "x" * 300_000
-    row = {"kind": "k", "created_at": NOW, "next_attempt_at": NOW, "payload": {"text": large}}
+    row = {"kind": "k", "channel": "c", "created_at": NOW, "next_attempt_at": NOW, "payload": {"text": large}}
     with database.transaction() as connection:
         connection.execute(insert(OUTBOX), [{**row, "key": f"k{number}"} for number in range(40)])
         looks = [connection.execute(select(OUTBOX.c.payload)) for _ in range(3)]
