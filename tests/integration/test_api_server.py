@@ -44,7 +44,12 @@ def _settings(**api: Any) -> Settings:
 
 def test_health_version_and_document_are_answered(plane: ControlPlane) -> None:
     with running_api(plane) as api:
-        assert api.ask("GET", "/health")[:2] == (200, {"status": "ok"})
+        with plane.database.reading() as connection:
+            installation = service_queries.installation(connection)
+        health = api.ask("GET", "/health")
+        assert (health.status, health.body["status"], health.body["installation"]) == (200, "ok", installation)
+        assert api.ask("GET", "/version").body["installation"] == installation
+        assert len(installation) == 32
         assert api.ask("GET", "/version").body["execution_protocol"] == {"newest": 1, "oldest": 1}
         document = api.ask("GET", "/openapi.json").body
         assert "/execution/v1/start" in document["paths"]
@@ -162,7 +167,7 @@ class TestTls:
         with running_api(plane, _settings(tls_cert=str(cert), tls_key=str(key))) as api:
             trusted = ssl.create_default_context(cafile=str(cert))
             with urllib.request.urlopen(f"https://localhost:{api.port}/health", context=trusted) as answer:
-                assert msgspec.json.decode(answer.read()) == {"status": "ok"}
+                assert msgspec.json.decode(answer.read())["status"] == "ok"
 
     def test_worker_believes_the_authority_of_the_settings_alone(
         self, plane: ControlPlane, certificate: tuple[Path, Path]

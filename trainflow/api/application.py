@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
@@ -43,9 +44,10 @@ def attempts_application(
     execution: ExecutionApplication, workers: WorkerApplication, presence: Presence, root_path: str
 ) -> ASGIApp:
     """What attempts, workers and load balancers ask, below the prefix of a proxy."""
+    server = uuid.uuid4().hex
 
     async def health(_request: Request) -> Response:
-        return _json({"status": "ok"})
+        return _json({"status": "ok", "server": server, "installation": presence.installation})
 
     async def ready(_request: Request) -> Response:
         found = presence.readiness
@@ -68,15 +70,17 @@ def attempts_application(
 def web_application(
     rest: RestApplication,
     *,
+    installation: Callable[[], str] = lambda: "",
     metrics: Callable[[], str] = lambda: "",
     pages: Mapping[str, ASGIApp] | None = None,
 ) -> Starlette:
-    """What people and programs ask. `metrics`: the text that Prometheus is given, waited for by a thread. `pages`: for
-    people, by path. Who may ask is decided before, by `gate`."""
+    """What people and programs ask. `installation`: the control plane, `metrics`: the text that Prometheus is given,
+    both waited for by a thread. `pages`: for people, by path. Who may ask is decided before, by `gate`."""
 
     async def version(_request: Request) -> Response:
         protocol = {"newest": PROTOCOL, "oldest": OLDEST_PROTOCOL}
-        return _json({"version": metadata.version("trainflow"), "execution_protocol": protocol})
+        said = {"version": metadata.version("trainflow"), "execution_protocol": protocol}
+        return _json({**said, "installation": await run_in_threadpool(installation)})
 
     async def document(_request: Request) -> Response:
         content = await run_in_threadpool(openapi_document, metadata.version("trainflow"))

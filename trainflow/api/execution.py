@@ -34,6 +34,7 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.http_protocol import (
     BEFORE_CLAIM,
+    INSTALLATION_HEADER,
     OPERATIONS,
     PROTOCOL,
     PROTOCOL_HEADER,
@@ -76,7 +77,17 @@ class HttpRefusal(Exception):
 class ExecutionApplication:
     """Answers attempts, in threads of its own."""
 
-    def __init__(self, service: ExecutionService, database: Database, home: Home, *, threads: int) -> None:
+    def __init__(
+        self,
+        service: ExecutionService,
+        database: Database,
+        home: Home,
+        *,
+        threads: int,
+        installation: Callable[[], str] = lambda: "",
+    ) -> None:
+        """`installation`: the control plane that answers."""
+        self._installation = installation
         self._service = service
         self._logs = AttemptLogs(database, home)
         self._tokens = KnownTokens(database)
@@ -111,7 +122,7 @@ class ExecutionApplication:
 
     def response(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
         """An answer in the protocol."""
-        given = {PROTOCOL_HEADER: str(PROTOCOL), **(headers or {})}
+        given = {PROTOCOL_HEADER: str(PROTOCOL), INSTALLATION_HEADER: self._installation(), **(headers or {})}
         return Response(self._encoder.encode(body), status, given, media_type="application/json")
 
     async def _answer(self, operation: Operation, decoder: msgspec.json.Decoder[Any], request: Request) -> Any:

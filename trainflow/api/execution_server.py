@@ -64,7 +64,13 @@ class ExecutionServer:
         if sends_logs and settings.logs.url is not None:
             self._log_uploads = LogUploads(project.home, project.root, settings.logs, self._database, clock)
         api = settings.api
-        self._execution = ExecutionApplication(service, self._database, project.home, threads=api.execution_threads)
+        self._execution = ExecutionApplication(
+            service,
+            self._database,
+            project.home,
+            threads=api.execution_threads,
+            installation=lambda: self.presence.installation,
+        )
         workers = WorkerApplication(self._execution, self._database, clock, (settings.workers.token, api.token))
         application = attempts_application(self._execution, workers, self.presence, api.root_path)
         routing = Routing(lambda path: is_for_attempts(path, api.root_path), web_server)

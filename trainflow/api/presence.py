@@ -44,6 +44,8 @@ class Presence:
         self._service_id: int | None = None
         #: what was found at the last look
         self.readiness = NO_SCHEDULER
+        #: the control plane that its database is of, at the last look
+        self.installation = ""
 
     def begin(self) -> None:
         """Register, look, and go on with that. Raises what the database raises."""
@@ -71,6 +73,7 @@ class Presence:
             self._service_id = service_queries.register_this_process(connection, service_queries.API_SERVER, now)
         else:
             service_queries.renew_lease(connection, self._service_id, now)
+        self.installation = service_queries.installation(connection)
         rows = service_queries.not_stopped(connection)
         silent = self._leases.silent(rows)
         living = [row for row in rows if row.kind in _SCHEDULERS and row.id not in silent and not _is_gone(row)]

@@ -16,6 +16,7 @@ from trainflow.api.routed_connection import WebConnection
 from trainflow.clock import Clock
 from trainflow.insight.metrics.metrics import Metrics
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import service_queries
 from trainflow.pages.lazy import LOGIN, OPEN_PATHS, PATHS, LazyPages
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -38,6 +39,7 @@ class WebServer:
         self._rest = RestApplication(self.workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)
         application = web_application(
             self._rest,
+            installation=lambda: self.workspace.database.read(service_queries.installation),
             metrics=Metrics(self.workspace, clock).text,
             pages=dict.fromkeys(PATHS, self.pages),
         )

@@ -33,6 +33,7 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.http_protocol import (
     BEFORE_CLAIM,
     BY_REQUEST,
+    INSTALLATION_HEADER,
     PROTOCOL,
     PROTOCOL_HEADER,
     TOKEN_HEADER,
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 
 #: how long one answer is waited for
 ANSWER_SECONDS = 60.0
+#: how long an attempt goes on while another control plane answers: its own may have been lost, database and all
+MISLED_SECONDS = 600.0
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 10.0
 #: an outage that lasts as long is told
@@ -83,9 +86,14 @@ class HttpApiClient:
         outage_seconds: float | None = None,
         ca_file: str | None = None,
         answer_seconds: float = ANSWER_SECONDS,
+        installation: str = "",
     ) -> None:
         """`outage_seconds`: how long the server may be away before a request fails; None: for ever. `ca_file`: the
-        authorities to believe, in PEM; None: those of the system. Raises InputError for a URL that is none."""
+        authorities to believe, in PEM; None: those of the system. `installation`: the control plane that handed out the
+        attempt. Raises InputError for a URL that is none."""
+        self._installation = installation
+        #: since when another control plane answers; None: it does not
+        self._misled_since: float | None = None
         self._url = url
         self._claim_secret = claim_secret
         self._token = TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -129,6 +137,8 @@ class HttpApiClient:
         status, headers, body = self._exchange(operation, content, self._headers(request))
         if PROTOCOL_HEADER not in headers or status in _TRY_AGAIN:
             raise ApiUnreachable(f"{operation.name}: HTTP {status}", _retry_after(headers))
+        if (misled := self._misled(headers)) is not None:
+            return self._of_another(request, operation, misled)
         try:
             answer = _ANSWERS.decode(body)
         except msgspec.DecodeError as error:
@@ -136,6 +146,27 @@ class HttpApiClient:
         if not isinstance(answer, HttpProblem):
             return answer
         return Refused(answer.message) if status in _STOPS else Failed(answer.error, answer.message)
+
+    def _misled(self, headers: http.client.HTTPMessage) -> float | None:
+        """For how many seconds another control plane has answered; None: this one is the attempt's."""
+        if headers.get(INSTALLATION_HEADER, self._installation) in ("", self._installation) or not self._installation:
+            self._misled_since = None
+            return None
+        now = self._clock.monotonic()
+        self._misled_since = now if self._misled_since is None else self._misled_since
+        return now - self._misled_since
+
+    def _of_another(self, request: Request | SupervisorRequest, operation: Operation, seconds: float) -> Answer:
+        """What an answer of another control plane means: nothing, unless there is no other one for long."""
+        said = (
+            f"the API server at {self._url} is that of another installation: its database is not the one from which "
+            "the attempt was handed out; look at api.url, and at what stands between (DNS, a proxy)"
+        )
+        if isinstance(request, Start):
+            return Failed("OtherInstallation", said)
+        if seconds >= MISLED_SECONDS:
+            return Refused(said)
+        raise ApiUnreachable(f"{operation.name}: {said}")
 
     def _headers(self, request: Request | SupervisorRequest) -> dict[str, str]:
         headers = {"Content-Type": "application/json", PROTOCOL_HEADER: str(PROTOCOL)}
@@ -205,4 +236,5 @@ def client_of(
         sleep=sleep,
         outage_seconds=settings.executor.outage_seconds,
         ca_file=str(project.root / authorities) if authorities is not None else None,
+        installation=workload.installation,
     )

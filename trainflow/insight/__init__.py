@@ -2,7 +2,8 @@
 
 Reading order
 - `status` (where is each chain, which DAGs are meant), `why` (why is nothing training, in one sentence; of one task:
-  `why_task`), `snapshot` (what the database shows of a DAG: what these two look at), `database`,
+  `why_task`), `snapshot` (what the database shows of a DAG: what these two look at), `refusals` (why tasks are not
+  handed over, or not taken), `database`,
   `settings`;
 - `chains`: checkpoints, partitions, what comes next, audit, lineage, comparison: from ledger and samples;
 - `runs`: DAGs, runs, tasks, pools: from the metadata database;

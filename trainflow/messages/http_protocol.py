@@ -26,6 +26,9 @@ from trainflow.messages.execution_api import AppendLog, Heartbeat, MeetRanks, Ou
 PREFIX = "/execution/v1"
 PROTOCOL_HEADER = "X-Trainflow-Protocol"
 TOKEN_HEADER = "X-Trainflow-Token"
+#: of each answer: the control plane that gives it. Where it is another one than that which handed out the attempt, the
+#: answer says nothing of the attempt
+INSTALLATION_HEADER = "X-Trainflow-Installation"
 #: the version of the protocol that is spoken here, and the oldest that is still understood: workers are upgraded after
 #: the API server, so the version before it is
 PROTOCOL = 1

@@ -58,6 +58,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     version: str = ""
     #: where the execution API is reached over HTTP; empty: the attempt runs on the engine's host
     api_url: str = ""
+    #: the control plane that hands it out: an API server of another one is told from its own by that; empty: not known
+    installation: str = ""
     #: claims the attempt over HTTP, once; empty: nothing is asked for
     claim_secret: str = ""
     #: where its code comes from on another host (`workers.code`); empty: it lies at `project_root`

@@ -21,6 +21,7 @@ from trainflow.errors import StateError
 from trainflow.messages.http_protocol import CLAIM_PREFIX
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata.models import AttemptCredentialTable, AttemptTable, DagRunTable, TaskInstanceTable, in_parts
+from trainflow.metadata.queries import service_queries
 from trainflow.metadata.queries.task_queries import parameters_of
 from trainflow.states import TaskInstanceState
 
@@ -42,7 +43,12 @@ class AttemptTaken(StateError):
 
 def for_another_host(connection: Connection, workload: ExecuteTask, api_url: str) -> ExecuteTask:
     """A workload that claims its attempt at an API server, by a secret."""
-    return msgspec.structs.replace(workload, api_url=api_url, claim_secret=issue(connection, workload.key))
+    return msgspec.structs.replace(
+        workload,
+        api_url=api_url,
+        claim_secret=issue(connection, workload.key),
+        installation=service_queries.installation(connection),
+    )
 
 
 def issue(connection: Connection, key: AttemptKey) -> str:

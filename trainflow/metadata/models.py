@@ -331,6 +331,12 @@ class ServiceTable(TableModel, name="service"):
     details = optional(Json())
 
 
+class InstallationTable(TableModel, name="installation"):
+    """What tells this database from any other: one row, made with it."""
+
+    id = required(String(32), primary_key=True)
+
+
 class DrainTable(TableModel, name="drain"):
     """What takes nothing new, and finishes what it has: a worker (by its name), a queue, a DAG."""
 

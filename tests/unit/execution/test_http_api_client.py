@@ -14,7 +14,7 @@ import pytest
 from tests.support.ports import free_port
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError, InputError
-from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
+from trainflow.execution.http_api_client import MISLED_SECONDS, ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import Done, Failed, Heartbeat, Outcome, OutcomeState, Refused, Start
 from trainflow.messages.http_protocol import BY_REQUEST, HttpProblem
 from trainflow.messages.workload import AttemptKey
@@ -219,3 +219,44 @@ def test_unreachable_server_is_told(clock: ManualClock) -> None:
     client = HttpApiClient(f"http://127.0.0.1:{free_port()}", SECRET, clock=clock, sleep=lambda _seconds: None)
     with pytest.raises(ApiUnreachable, match="ConnectionRefusedError"):
         client.ask_once(Heartbeat(KEY))
+
+
+@pytest.fixture
+def of_first(server: Scripted, clock: ManualClock) -> Iterator[HttpApiClient]:
+    """The client of an attempt that the control plane `first` has handed out."""
+    client = HttpApiClient(server.url, SECRET, clock=clock, sleep=lambda _seconds: None, installation="first")
+    yield client
+    client.close()
+
+
+def of(installation: str, status: int = 401, body: object = None) -> bytes:
+    given = HttpProblem("Unauthorized", "this token is not that of any attempt") if body is None else body
+    return answer(status, given, {**OURS, "X-Trainflow-Installation": installation})
+
+
+def test_claim_at_another_control_plane_fails_and_says_so(server: Scripted, of_first: HttpApiClient) -> None:
+    server.answers = [of("second")]
+    found = of_first.ask(Start(KEY, 1, 1.0, "here"))
+    assert isinstance(found, Failed)
+    assert f"the API server at {server.url} is that of another installation" in found.message
+
+
+def test_attempt_goes_on_while_another_control_plane_answers_and_not_for_ever(
+    server: Scripted, of_first: HttpApiClient, clock: ManualClock
+) -> None:
+    server.answers = [of("second"), of("first", 200, Done()), of("second"), of("second"), of("second")]
+    with pytest.raises(ApiUnreachable, match="another installation"):
+        of_first.ask_once(Heartbeat(KEY))
+    assert of_first.ask_once(Heartbeat(KEY)) == Done()
+    for _ in range(2):
+        with pytest.raises(ApiUnreachable):
+            of_first.ask_once(Heartbeat(KEY))
+        clock.advance(timedelta(seconds=MISLED_SECONDS / 2))
+    refused = of_first.ask_once(Heartbeat(KEY))
+    assert isinstance(refused, Refused)
+    assert "another installation" in refused.reason
+
+
+def test_server_that_does_not_say_which_one_it_is_is_believed(server: Scripted, of_first: HttpApiClient) -> None:
+    server.answers = [DONE, of("", 200, Done())]
+    assert [of_first.ask_once(Heartbeat(KEY)) for _ in range(2)] == [Done(), Done()]

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 
 from trainflow.bootstrap import version
 from trainflow.deadlines import TOLERANCE
-from trainflow.metadata.models import ServiceTable
+from trainflow.metadata.models import InstallationTable, ServiceTable
 from trainflow.observability import processes
 
 SERVICE = ServiceTable.table
@@ -230,3 +230,11 @@ class Leases:
                     silent += min(now - before.looked_at, self._longest_gap)
             self._seen[row.id] = _ObservedLease(row.heartbeats, silent, now)
         return {number for number, each in self._seen.items() if each.silent_seconds >= self._dead_after}
+
+
+def installation(connection: Connection) -> str:
+    """What tells this database from any other."""
+    return str(connection.execute(_INSTALLATION).scalar() or "")
+
+
+_INSTALLATION = select(InstallationTable.table.c.id)
