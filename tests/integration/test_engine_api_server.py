@@ -80,14 +80,14 @@ def test_each_process_of_api_server_is_started_again_without_the_other(project: 
     engine.wait_for_output(f"http://127.0.0.1:{port}")
     kept = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
     kept.request("GET", "/health")
-    assert kept.getresponse().read() == b'{"status":"ok"}'
+    assert kept.getresponse().read().startswith(b'{"status":"ok"')
     assert ask(port, "GET", "/version").status == 200
     server, (execution, web) = _family(project)
     os.kill(web, signal.SIGKILL)
     assert ask(port, "GET", "/version").status == 200
     # the connection of an attempt notices nothing of that
     kept.request("GET", "/health")
-    assert kept.getresponse().read() == b'{"status":"ok"}'
+    assert kept.getresponse().read().startswith(b'{"status":"ok"')
     os.kill(execution, signal.SIGKILL)
     assert ask(port, "GET", "/health").status == 200
     assert ask(port, "GET", "/version").status == 200
