@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import event, insert, select, update
 
 from tests.support.rest import RestApi, rest_api
 from trainflow.insight.runs.pages import cursor_of
-from trainflow.metadata.models import AttemptTable
+from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
 from trainflow.metadata.queries.page_queries import PagePlace
 
 
@@ -119,6 +120,26 @@ def test_tries_are_the_attempts_of_a_task(rest: RestApi) -> None:
     found = rest.get("/dags/d/dagRuns/r1/taskInstances/b/tries")
     assert [(each["try_number"], each["outcome"]) for each in found["task_instances"]] == [(1, "failed")]
     assert rest.get("/dags/d/dagRuns/r1/taskInstances/b/tries/1") == found["task_instances"][0]
+
+
+def test_tries_say_of_each_where_it_ran_and_whether_it_was_refused(tmp_path: Path) -> None:
+    with rest_api(tmp_path) as rest:
+        now = rest.plane.clock.now()
+        with rest.plane.database.transaction() as connection:
+            asked = select(AttemptTable.table).order_by(AttemptTable.table.c.queued_at.desc()).limit(1)
+            newest = connection.execute(asked).one()
+            earlier = {**newest._asdict(), "attempt_id": "0earlier", "queued_at": now - timedelta(days=1)}
+            lost = {"outcome": "lost", "hostname": "gpu7", "refused_at": now}
+            connection.execute(insert(AttemptTable.table).values({**earlier, **lost}))
+            task = connection.execute(
+                select(TaskInstanceTable.table.c.task_id, DagRunTable.table.c.run_id)
+                .join(DagRunTable.table, DagRunTable.table.c.id == TaskInstanceTable.table.c.dag_run_id)
+                .where(TaskInstanceTable.table.c.id == newest.task_instance_id)
+            ).one()
+        first, last = rest.get(f"/dags/d/dagRuns/{task.run_id}/taskInstances/{task.task_id}/tries")["task_instances"]
+        assert (first["outcome"], first["hostname"], first["pid"]) == ("lost", "gpu7", None)
+        assert first["refused_at"] is not None
+        assert (last["hostname"], last["refused_at"]) == (newest.hostname, None)
 
 
 def test_log_is_read_part_by_part(rest: RestApi) -> None:
