@@ -176,6 +176,18 @@ class TestOnAServer:
         server.execute(cut.format(number))
         assert slots(plane.database)["first"] == 2
 
+    def test_connection_that_is_cut_as_a_transaction_begins_is_opened_again(
+        self, plane: ControlPlane, server: LocalServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        which, cut = _CUT[plane.database.url.get_backend_name()]
+        plane.database.sleep = lambda _: None
+        with plane.database.reading() as connection:
+            number = connection.execute(text(which)).scalar_one()
+        # it was whole when it was last looked at
+        monkeypatch.setattr("trainflow.metadata.database._is_lost", lambda _: False)
+        server.execute(cut.format(number))
+        assert plane.database.read(lambda connection: connection.execute(text("SELECT 1")).scalar_one()) == 1
+
     def test_tick_and_answer_that_lose_are_done_again(
         self, plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
+from trainflow.errors import EngineError
 from trainflow.metadata.silent_servers import limit_idle_mysql, watch_mysql
 
 #: of how large a statement may be, what the protocol needs
@@ -42,8 +43,11 @@ def prepare(engine: Engine, idle_seconds: float) -> None:
         statement = connection.get_execution_options().get("trainflow_begin")
         if statement:
             driver: Any = connection.connection.driver_connection
-            with driver.cursor() as cursor:
-                cursor.execute(statement)
+            try:
+                with driver.cursor() as cursor:
+                    cursor.execute(statement)
+            except Exception as error:  # SQLAlchemy has no part in it, and so makes no error of its own of it
+                raise EngineError(f"cannot begin a transaction: {error}") from error
 
 
 def refuse_too_large(driver: Any, cursor: Any, statement: str, values: list[Any]) -> None:
