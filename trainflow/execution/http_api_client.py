@@ -148,7 +148,7 @@ class HttpApiClient:
         return Refused(answer.message) if status in _STOPS else Failed(answer.error, answer.message)
 
     def _misled(self, headers: http.client.HTTPMessage) -> float | None:
-        """For how many seconds another control plane has answered; None: this one is the attempt's."""
+        """Seconds for which another control plane has answered; None: this one is the attempt's."""
         if headers.get(INSTALLATION_HEADER, self._installation) in ("", self._installation) or not self._installation:
             self._misled_since = None
             return None

@@ -4,7 +4,6 @@ store that asks for fewer requests is waited for is said, in the log and to a li
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -76,4 +75,6 @@ def retried(call: Callable[[], T], sleep: Callable[[float], None], tries: int | 
                 _say_over()
             return found
         # between half and all of it: writers who were refused together do not come back together
+        import random  # here: a forked attempt that nothing throttles does without
+
         sleep(wait * random.uniform(0.5, 1.0))

@@ -30,6 +30,7 @@ from trainflow.checkpoints.ledger.entries import (
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.numbers import last_number, numbered
 from trainflow.errors import LedgerCorrupt
+from trainflow.humanize import counted
 from trainflow.samples.partitions import label
 
 #: so many numbers of checkpoints are told one by one
@@ -252,7 +253,7 @@ def _as_one(events: list[ChainEvent]) -> ChainEvent:
 
 def _pruned(numbers: Sequence[int], reason: str) -> str:
     few = ", ".join(map(str, numbers)) if len(numbers) <= _FEW else f"{numbers[0]} to {numbers[-1]}"
-    which = f"checkpoint {few}" if len(numbers) == 1 else f"{len(numbers)} checkpoints ({few})"
+    which = f"checkpoint {few}" if len(numbers) == 1 else f"{counted(len(numbers), 'checkpoint')} ({few})"
     return _because(f"deleted the files of {which}", reason)
 
 
