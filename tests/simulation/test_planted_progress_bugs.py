@@ -105,7 +105,7 @@ PLANTED = [
     PlantedBug(watch_nothing_that_was_claimed_unheard, (F.LOSE_ACKNOWLEDGEMENT,), {"progress"}, WAITING),
     PlantedBug(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
     PlantedBug(believe_the_clocks_of_others, (F.HOST_CLOCK,), {"the living keep what they hold"}),
-    PlantedBug(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}),
+    PlantedBug(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}, {**SIMPLEST, "homes": 2}),
 ]
 
 

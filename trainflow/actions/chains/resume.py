@@ -232,8 +232,8 @@ def _decide(stopped: _StoppedByGate, asked: ResumeRequest, who: Author, now: dat
             return _Decided(skipped, "skip", what)
         case "rewind":
             back = manual_decisions.rewind_refused(ledger, refused, asked.rewind, by=by, now=now, reason=reason)
-            head = ledger.state().head_number
-            where = f"checkpoint {head}" if head else "before the first checkpoint"
+            head = ledger.checkpoint(back.to_checkpoint_id) if back.to_checkpoint_id else None
+            where = f"checkpoint {head.number}" if head else "before the first checkpoint"
             return _Decided(back, "rewind", f"rewound to {where}: {against}")
     again = manual_decisions.retry_refused(ledger, refused, by=by, now=now, reason=reason)
     return _Decided(again, "again", f"{label(split.start)} to {label(split.end)} is trained again, after: {against}")

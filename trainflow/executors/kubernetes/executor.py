@@ -194,7 +194,8 @@ class KubernetesExecutor(Executor):
         attempt = self._attempts.get(workload.key)
         self._host.taken(workload.executor)
         if attempt is not None:
-            made = attempt.ranks[rank]
+            # it may have been seen to be gone before its maker is heard
+            made = attempt.ranks.setdefault(rank, RankPod(self._now, pending=True))
             made.pending, made.asked, made.place = False, self._now, place
         else:
             # it was called off meanwhile

@@ -41,6 +41,7 @@ ATTEMPT_KEYS = {
     "hostname",
     "service_id",
     "refused_at",
+    "rendered_fields",
     "log_path",
 }
 
