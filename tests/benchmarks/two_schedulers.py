@@ -18,6 +18,8 @@ from tests.support.local_databases import local_postgres
 from trainflow.bootstrap import interpreter
 from trainflow.clock import SystemClock
 from trainflow.metadata import run_creation, schema
+from trainflow.metadata.applied_change import AppliedChange
+from trainflow.metadata.change_notices import ChangeNotices
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import AttemptTable, DagRunTable
 from trainflow.metadata.queries import dag_queries, service_queries
@@ -107,6 +109,10 @@ def _run(database: Database, runs: int) -> None:
                 )
 
     database.write(create)
+    notices = ChangeNotices(database)
+    # as whatever queues runs tells it: without that the schedulers' next look at everything would be measured
+    notices.tell(AppliedChange(0, triggered=True))
+    notices.close()
     asked = select(func.count()).select_from(RUN).where(RUN.c.state.not_in(sorted(RUN_FINISHED)))
     _until(lambda: database.read(lambda connection: connection.execute(asked).scalar_one()) == 0)
 
