@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote_to_bytes
 
-#: a head that is longer is nobody's: the limit of the parser that reads it afterwards (h11)
+#: the longest head that is read: the limit of the parser that reads it afterwards (h11)
 LONGEST_HEAD = 64 * 1024
 _LONGEST_LINE = 1024
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")

@@ -34,8 +34,8 @@ _WRONG_INPUT, _BROKEN = 2, 1
 
 
 class ProcessSpec(NamedTuple):
-    """A process. `run`: what it does; `when`: it is started when somebody asks at this socket, and may end by itself;
-    None: it always runs."""
+    """A process. `run`: what it does; `when`: it is started with the first connection to this socket, and may end by
+    itself; None: it always runs."""
 
     name: str
     run: Callable[[], object]
@@ -109,7 +109,7 @@ class ServerProcesses:
             _become(process.spec, parent)
 
     def _wait(self, descriptors: list[int]) -> set[int]:
-        """Wait for a signal, for somebody who asks, or until one may be started again."""
+        """Wait for a signal, for a first connection, or until one may be started again."""
         now = time.monotonic()
         waiting = [each for each in self._processes if each.pid is None]
         due = [each.spec.when.fileno() for each in waiting if each.spec.when is not None and each.is_due(now)]

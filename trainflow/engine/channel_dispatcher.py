@@ -16,8 +16,11 @@ from trainflow.engine.outbox_dispatcher import OutboxDispatcher
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import outbox_queries
+from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.outbox_queries import OutboxOfChannel, Undelivered
+from trainflow.settings.model import Settings
 from trainflow.settings.outbox_channels import OutboxChannel
+from trainflow.settings.project import Project
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,19 @@ class ChannelDispatcher(OutboxDispatcher[ChannelJob, ChannelAnswer]):
     #: how long a `start` that has finished waits for the last deliveries
     drain_seconds: float = 10.0
 
-    def __init__(self, database: Database, reactor: Reactor, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        reactor: Reactor,
+        *,
+        clock: Clock,
+        versions: Versions,
+        project: Project,
+        settings: Settings,
+    ) -> None:
+        self._versions = versions
+        self._project = project
+        self._settings = settings
         self.outbox = self.queries = OutboxOfChannel(self.channel)
         self.name = self.channel.value
         self._prune_at = float("-inf")

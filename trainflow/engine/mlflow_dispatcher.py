@@ -7,17 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trainflow.clock import Clock
 from trainflow.engine.channel_dispatcher import ChannelAnswer, ChannelDispatcher, ChannelJob
 from trainflow.engine.mlflow_deliveries import delivery_of, enqueue_promotion, follow_ups
 from trainflow.errors import TrainflowError
-from trainflow.executors.reactor import Reactor
-from trainflow.metadata.database import Database
 from trainflow.metadata.queries import run_queries
-from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.settings.model import Settings
 from trainflow.settings.outbox_channels import OutboxChannel
-from trainflow.settings.project import Project
 from trainflow.tracking import ui
 from trainflow.tracking.deliveries import Delivered, Delivery
 from trainflow.tracking.delivery_client import DeliveryClient
@@ -31,22 +25,8 @@ class MlflowDispatcher(ChannelDispatcher):
     #: the deliverer holds about 200 MiB: it ends when there was nothing to deliver for this long
     idle_seconds = 10.0
 
-    def __init__(
-        self,
-        database: Database,
-        reactor: Reactor,
-        *,
-        clock: Clock,
-        versions: Versions,
-        project: Project,
-        settings: Settings,
-    ) -> None:
-        super().__init__(database, reactor, clock)
-        self._versions = versions
-        self._project = project
-        self._settings = settings
-        #: the thread's own
-        self._client: DeliveryClient | None = None
+    #: the thread's own
+    _client: DeliveryClient | None = None
 
     # -- the outbox ------------------------------------------------------------------------------------------------
 

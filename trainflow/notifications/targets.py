@@ -18,6 +18,7 @@ import msgspec
 from trainflow.errors import DeliveryRefused, EngineError
 from trainflow.identifiers import canonical_json, digest
 from trainflow.messages.notice import Event, Notice
+from trainflow.observability.http_delivery import post
 from trainflow.observability.redaction import redact, redact_text
 from trainflow.settings.model import NotificationSettings
 
@@ -72,36 +73,12 @@ class Webhook(Target):
         self._timeout = timeout_seconds
 
     def tell(self, message: dict[str, Any]) -> None:
-        # loaded when there is something to tell: ssl and http cost more than the rest of an idle engine's thread
-        import urllib.error
-        import urllib.request
-
+        body, headers = msgspec.json.encode(message), {"Content-Type": "application/json"}
         try:
-            request = urllib.request.Request(
-                self._url,
-                data=msgspec.json.encode(message),
-                headers={"Content-Type": "application/json", "User-Agent": "trainflow"},
-                method="POST",
-            )
-            with urllib.request.urlopen(request, timeout=self._timeout) as answer:
-                answer.read(1)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise DeliveryRefused(f"the webhook at {self._host()} answered {error.code}") from None
-        except OSError as error:
-            told = " ".join(redact_text(str(getattr(error, "reason", error))).split())
-            raise DeliveryRefused(f"the webhook at {self._host()} was not reached: {told}") from None
-        except Exception as error:
-            # ValueError, http.client's own: their texts repeat parts of the address
-            raise DeliveryRefused(f"the webhook at {self._host()} failed: {type(error).__name__}") from None
-
-    def _host(self) -> str:
-        from urllib.parse import urlsplit
-
-        try:
-            return urlsplit(self._url).hostname or "?"
-        except ValueError:
-            return "?"
+            post(self._url, body, headers, timeout_seconds=self._timeout, quotes_answer=False)
+        except DeliveryRefused as error:
+            # whatever it answers, it is told again: people mend its other end
+            raise DeliveryRefused(f"the webhook at {error}") from None
 
 
 class Command(Target):

@@ -249,7 +249,7 @@ async def _form_of(request: Request) -> dict[str, str]:
 
 
 def role_of(request: Request) -> str:
-    """What who asks may do; empty where nobody is asked who they are."""
+    """The role of the caller; empty where no token is asked for."""
     caller = request.scope.get("trainflow.caller")
     return "" if caller is None else str(caller.role)
 

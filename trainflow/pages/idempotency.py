@@ -20,7 +20,7 @@ from trainflow.workspace.workspace import Workspace
 REPEATED = "trainflow.repeated"
 #: the field of a form that tells it from others
 FIELD = "form_key"
-#: what stands in a page that is kept, where each that is sent gets a key of its own: nobody can write it
+#: what stands in a page that is kept, where each that is sent gets a key of its own: it cannot be guessed
 PLACEHOLDER = f"form-{secrets.token_hex(16)}"
 #: how long the same form, sent again meanwhile, waits for what the first one led to
 _WAIT_SECONDS = 30.0
@@ -29,7 +29,7 @@ _SEE_OTHER = 303
 
 
 def with_new_keys(page: bytes) -> bytes:
-    """A page whose forms were sent to nobody before."""
+    """A page whose forms have keys that no other one has."""
     mark = PLACEHOLDER.encode()
     return page.replace(mark, secrets.token_hex(16).encode()) if mark in page else page
 

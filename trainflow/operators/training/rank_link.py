@@ -158,7 +158,7 @@ class RankLink:
             self._connection.shutdown(socket.SHUT_WR)
 
     def cut(self) -> None:
-        """Neither say nor hear anything more: whoever waits at this end is told that the other one is gone."""
+        """Neither say nor hear anything more: a thread that waits at this end is told that the other one is gone."""
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
