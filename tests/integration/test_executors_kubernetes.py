@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,22 @@ def table(config: Path, **more: object) -> str:
 
 
 @contextmanager
-def engine_with(folder: Path, **options: Any) -> Iterator[tuple[ContractEngine, PodApiServer]]:
-    """An engine over a cluster; `options`: of the executor."""
+def engines_with(
+    folder: Path, **options: Any
+) -> Iterator[tuple[Callable[[], AbstractContextManager[ContractEngine]], PodApiServer]]:
+    """What makes engines over a cluster, one after the other; `options`: of the executor."""
     with pod_cluster(folder / "cluster") as (cluster, config), listening() as listener:
         project = lay_out_project(folder / "project", table(config, **options), listener.getsockname()[1])
         project.home.create()
-        with contract_api(project, listener), contract_engine(project) as engine:
-            yield engine, cluster
+        with contract_api(project, listener):
+            yield lambda: contract_engine(project), cluster
+
+
+@contextmanager
+def engine_with(folder: Path, **options: Any) -> Iterator[tuple[ContractEngine, PodApiServer]]:
+    """An engine over a cluster; `options`: of the executor."""
+    with engines_with(folder, **options) as (next_engine, cluster), next_engine() as engine:
+        yield engine, cluster
 
 
 def pod_run(cluster: PodApiServer) -> PodRun:
@@ -355,27 +364,6 @@ def test_pod_is_made_once_however_often_it_is_asked_for(tmp_path: Path) -> None:
         engine.turn(0.5)
         assert len(cluster.pods()) == 1
         goes_on(engine, run)
-
-
-@pytest.mark.parametrize("made", [True, False])
-def test_queued_attempt_of_an_engine_that_ended_goes_on_or_is_made_anew(tmp_path: Path, made: bool) -> None:
-    with pod_cluster(tmp_path / "cluster") as (cluster, config), listening() as listener:
-        project = lay_out_project(tmp_path / "project", table(config), listener.getsockname()[1])
-        project.home.create()
-        with contract_api(project, listener):
-            cluster.kubelet.let_schedule("no node")
-            with contract_engine(project) as first:
-                run = first.trigger("contract_says")
-                first.until(cluster.pods)
-                first.engine.stop_requested = 1
-            if not made:
-                cluster.store.remove(PODS, "default", cluster.pods()[0]["metadata"]["name"])
-            cluster.kubelet.let_schedule()
-            with contract_engine(project) as second:
-                assert second.finish(run) == "success"
-                assert second.outcomes(run) == (["success"] if made else ["undelivered", "success"])
-                assert (second.task(run).lost, second.task(run).failures) == (0, 0)
-                pods_are_gone(second, cluster)
 
 
 def test_pod_of_an_attempt_that_is_cancelled_before_it_began_is_deleted(tmp_path: Path) -> None:

@@ -140,9 +140,9 @@ class KubernetesExecutor(Executor):
         attempt = self._attempts.get(key)
         if attempt is None:
             return
-        if not self._host.has_reported(key):
-            # what runs in it is told by its next heartbeat as well
-            self._delete_all(attempt)
+        # what runs in it is told by its next heartbeat as well; one that has reported, as the last one of an engine
+        # that ends, has its grace to hand its log in, and nothing else would delete it before the next engine
+        self._delete_all(attempt)
         self._end(key, ProcessExit(reason=_TOLD_TO_STOP))
 
     def running(self) -> frozenset[AttemptKey]:
