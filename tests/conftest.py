@@ -4,6 +4,7 @@ project."""
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -46,6 +47,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 for _number in (signal.SIGHUP, signal.SIGTERM):
     if signal.getsignal(_number) is signal.SIG_IGN:
         signal.signal(_number, signal.SIG_DFL)
+
+# what is collected stays to the end: there is no garbage to look for while tests are collected, nor, later, among them
+gc.disable()
 
 #: where temporary files lie by default: on a disk
 DISK = tempfile.gettempdir()
@@ -97,6 +101,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker("every_store"):
                 item.add_marker(left_out)
     items[:] = _slow_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def _slow_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:

@@ -9,7 +9,11 @@ import pytest
 
 from tests.support.rest import RestApi, rest_api
 
-airflow = pytest.importorskip("airflow_client.client", reason="pip install 'trainflow[test]'")
+
+@pytest.fixture(scope="module")
+def airflow() -> Any:
+    """The client's package, imported when a test runs: it takes two seconds, which each worker would pay to collect."""
+    return pytest.importorskip("airflow_client.client", reason="pip install 'trainflow[test]'")
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +23,13 @@ def rest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RestApi]:
 
 
 @pytest.fixture
-def api(rest: RestApi) -> Iterator[Any]:
+def api(rest: RestApi, airflow: Any) -> Iterator[Any]:
     """`api(Name)`: one of the client's APIs."""
     with airflow.ApiClient(airflow.Configuration(host=rest.api.url)) as client:
         yield lambda name: getattr(airflow, name)(client)
 
 
-def test_airflows_client_reads_dags(api: Any) -> None:
+def test_airflows_client_reads_dags(api: Any, airflow: Any) -> None:
     dags = api("DAGApi")
     assert [dag.dag_id for dag in dags.get_dags(limit=10).dags] == ["d", "flights"]
     assert dags.get_dag("d").is_paused is False
@@ -35,7 +39,7 @@ def test_airflows_client_reads_dags(api: Any) -> None:
     assert api("TaskApi").get_task("d", "b").operator_name
 
 
-def test_airflows_client_triggers_changes_and_clears_runs(api: Any) -> None:
+def test_airflows_client_triggers_changes_and_clears_runs(api: Any, airflow: Any) -> None:
     runs = api("DagRunApi")
     made = runs.trigger_dag_run("d", airflow.TriggerDAGRunPostBody(dag_run_id="theirs", conf={"x": 1}))
     assert (made.state, made.run_type, made.triggered_by) == ("queued", "manual", "rest_api")
@@ -49,7 +53,7 @@ def test_airflows_client_triggers_changes_and_clears_runs(api: Any) -> None:
         runs.get_dag_run("d", "theirs")
 
 
-def test_airflows_client_reads_tasks_logs_and_xcoms(api: Any) -> None:
+def test_airflows_client_reads_tasks_logs_and_xcoms(api: Any, airflow: Any) -> None:
     tasks = api("TaskInstanceApi")
     assert [each.state for each in tasks.get_task_instances("d", "r1").task_instances] == ["success", "failed"]
     assert tasks.get_task_instance("d", "r1", "b").try_number == 1
@@ -63,7 +67,7 @@ def test_airflows_client_reads_tasks_logs_and_xcoms(api: Any) -> None:
     assert [each.task_id for each in tasks.post_clear_task_instances("d", body).task_instances] == ["b"]
 
 
-def test_airflows_client_reads_the_control_plane(api: Any) -> None:
+def test_airflows_client_reads_the_control_plane(api: Any, airflow: Any) -> None:
     assert api("PoolApi").get_pools().pools[0].open_slots == 127
     assert api("PoolApi").post_pool(airflow.PoolBody(name="gpu", slots=2)).slots == 2
     api("PoolApi").delete_pool("gpu")

@@ -29,10 +29,14 @@ from trainflow.samples.splits.split import Split
 ROOT = Path(__file__).parents[3]
 sys.path.append(str(ROOT))
 flights: Any = import_module("operators.flights")
-flight_delay: Any = import_module("operators.flight_delay")
 
 START = datetime(2013, 1, 1, tzinfo=UTC)
 DAYS = 6
+
+
+def flight_delay() -> Any:
+    """The module, imported when a test runs: scikit-learn takes a second, which each worker would pay to collect."""
+    return import_module("operators.flight_delay")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +70,7 @@ class Bench:
     def train(self, split: Split, name: str, parent: Path | None = None) -> dict[str, float]:
         output = self.folder / name
         output.mkdir(exist_ok=True)
-        found: dict[str, float] = flight_delay.train(
+        found: dict[str, float] = flight_delay().train(
             TrainContext(
                 **self._common(split, name),
                 parent=self._parent(parent, split) if parent else None,
@@ -88,7 +92,7 @@ class Bench:
 
     def evaluate(self, split: Split, parent: Path) -> dict[str, float]:
         context = EvaluateContext(**self._common(split, "evaluate"), parent=self._parent(parent, split))
-        found: dict[str, float] = flight_delay.evaluate(context)
+        found: dict[str, float] = flight_delay().evaluate(context)
         return found
 
     def _parent(self, path: Path, split: Split) -> ParentCheckpoint:
@@ -172,11 +176,11 @@ def test_flight_delay_same_split_and_parent_give_same_weights(bench: Bench) -> N
 
 def test_flight_delay_saved_and_loaded_model_continues_identically(bench: Bench) -> None:
     one, two = split_of(bench.project, 1), split_of(bench.project, 1, START + timedelta(days=1))
-    params = flight_delay.DEFAULTS
-    kept = flight_delay.new_model(params)
+    params = flight_delay().DEFAULTS
+    kept = flight_delay().new_model(params)
     for split in (one, two):
-        for batch in split.batches(columns=[*flight_delay.COLUMNS, "arr_delay"], batch_size=2048, seed=7):
-            kept.partial_fit(*flight_delay.examples(batch, params["bits"]))
+        for batch in split.batches(columns=[*flight_delay().COLUMNS, "arr_delay"], batch_size=2048, seed=7):
+            kept.partial_fit(*flight_delay().examples(batch, params["bits"]))
     bench.train(one, "one")
     bench.train(two, "two", bench.folder / "one")
     found = weights(bench.folder / "two")
@@ -228,33 +232,33 @@ def day(project: Path) -> pa.RecordBatch:
 
 def test_flight_delay_reads_nothing_known_only_after_departure() -> None:
     later = {"dep_time", "dep_delay", "arr_time", "arr_delay", "air_time", "tailnum"}
-    assert not later & set(flight_delay.COLUMNS)
+    assert not later & set(flight_delay().COLUMNS)
 
 
 def test_label_does_not_reach_features(day: pa.RecordBatch) -> None:
     arrived = day.filter(day["arr_delay"].is_valid())
-    known, late = flight_delay.examples(arrived, 14)
+    known, late = flight_delay().examples(arrived, 14)
     turned = arrived.set_column(
         arrived.schema.get_field_index("arr_delay"), "arr_delay", pa.array(np.where(late == 1, 0.0, 60.0))
     )
-    unknown, other = flight_delay.examples(turned, 14)
+    unknown, other = flight_delay().examples(turned, 14)
     assert np.array_equal(known.indices, unknown.indices)
     assert np.array_equal(other, 1 - late)
 
 
 def test_flights_that_never_arrived_are_left_out(day: pa.RecordBatch) -> None:
-    features, late = flight_delay.examples(day, 14)
+    features, late = flight_delay().examples(day, 14)
     assert len(late) == features.shape[0] == day.num_rows - day["arr_delay"].null_count < day.num_rows
     assert late.mean() == np.mean([delay > 15 for delay in day["arr_delay"].to_pylist() if delay is not None])
 
 
 def test_day_on_which_nothing_arrived_changes_nothing(day: pa.RecordBatch) -> None:
-    model = flight_delay.new_model(flight_delay.DEFAULTS)
+    model = flight_delay().new_model(flight_delay().DEFAULTS)
     cancelled = day.filter(day["arr_delay"].is_null())
-    so_far = flight_delay.learn(model, cancelled, flight_delay.DEFAULTS, {"rows": 5, "trained": 5, "loss": 1.0})
+    so_far = flight_delay().learn(model, cancelled, flight_delay().DEFAULTS, {"rows": 5, "trained": 5, "loss": 1.0})
     assert so_far == {"rows": 5 + cancelled.num_rows, "trained": 5, "loss": 1.0}
     assert not model.coef_.any()
-    assert flight_delay.scores(np.array([]), np.array([])) == {"rows": 0.0}
+    assert flight_delay().scores(np.array([]), np.array([])) == {"rows": 0.0}
 
 
 def test_value_has_same_hash_in_every_process_and_version() -> None:
@@ -266,7 +270,7 @@ def test_value_has_same_hash_in_every_process_and_version() -> None:
             "arr_delay": pa.array([11.0], pa.float32()),
         }
     )
-    features, late = flight_delay.examples(batch, 14)
+    features, late = flight_delay().examples(batch, 14)
     pinned = [9955, 6333, 16080, 12838, 1452, 9445, 5457, 14853, 805, 6604, 12178, 6999, 4087, 11937]
     assert features.indices.tolist() == pinned
     assert late.tolist() == [0]
@@ -281,11 +285,11 @@ def test_auc_is_share_of_pairs_ranked_right(pairs: list[tuple[int, bool]]) -> No
     expected = np.array([int(late) for _, late in pairs])
     late, in_time = found[expected == 1], found[expected == 0]
     comparisons = [(a > b) + (a == b) / 2 for a in late for b in in_time]
-    assert flight_delay.auc(found, expected) == pytest.approx(np.mean(comparisons) if comparisons else 0.5)
+    assert flight_delay().auc(found, expected) == pytest.approx(np.mean(comparisons) if comparisons else 0.5)
 
 
 def test_sure_and_wrong_answer_costs_much_and_never_infinitely_much() -> None:
-    model = flight_delay.new_model(flight_delay.DEFAULTS | {"bits": 1})
+    model = flight_delay().new_model(flight_delay().DEFAULTS | {"bits": 1})
     model.coef_[:] = 1e9
-    features = flight_delay.csr_matrix(np.array([[1.0, 0.0]]))
-    assert 10 < flight_delay.log_loss(flight_delay.probabilities(model, features), np.array([0])) < 100
+    features = flight_delay().csr_matrix(np.array([[1.0, 0.0]]))
+    assert 10 < flight_delay().log_loss(flight_delay().probabilities(model, features), np.array([0])) < 100
