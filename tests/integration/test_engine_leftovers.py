@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from tests.support.embedded import embedded
-from trainflow.engine.home_cleanup import OLD, UNUSED, sweep_home
+from trainflow.engine.home_upkeep import OLD, UNUSED, sweep_home
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.database import Database
 from trainflow.settings.home import Home

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.control_plane import control_plane, empty_task
-from trainflow.engine import home_cleanup
+from trainflow.engine import home_upkeep
 from trainflow.metadata.queries import attempt_queries
 from trainflow.settings.model import LoggingSettings
 
@@ -30,10 +30,10 @@ def test_log_limits_apply_to_engine_and_running_attempts_only(tmp_path: Path) ->
         running, ended = (filled(plane.project.home.logs / (name or "")) for name in logs)
         engine = filled(plane.project.home.engine_log)
 
-        assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == [engine, running]
+        assert home_upkeep.limit_logs(plane.project.home, plane.database, SMALL) == [engine, running]
         assert (running.read_bytes(), running.with_name(f"{running.name}.1").read_bytes()) == (b"", b"6789abcdef")
         assert ended.stat().st_size == 16
-        assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == []
+        assert home_upkeep.limit_logs(plane.project.home, plane.database, SMALL) == []
 
 
 def test_apply_log_that_cannot_be_rotated_stops_nothing(tmp_path: Path) -> None:
@@ -41,4 +41,4 @@ def test_apply_log_that_cannot_be_rotated_stops_nothing(tmp_path: Path) -> None:
         log = filled(plane.project.home.engine_log)
         log.with_name("engine.log.1").mkdir()
         mlflow = filled(plane.project.home.logs / "mlflow.log")
-        assert home_cleanup.limit_logs(plane.project.home, plane.database, SMALL) == [mlflow]
+        assert home_upkeep.limit_logs(plane.project.home, plane.database, SMALL) == [mlflow]

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from tests.integration.execution_requests import DEFERRAL, O
 from tests.support.control_plane import ControlPlane
 from trainflow.insight.metrics.attempt_counters import AttemptCounters
-from trainflow.insight.runs.store_use import store_totals
+from trainflow.insight.runs.runs import store_totals
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import trigger_queries
 from trainflow.metadata.queries.trigger_queries import TRIGGER

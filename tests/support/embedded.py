@@ -21,7 +21,7 @@ from trainflow.metadata.queries import attempt_queries, run_queries, task_querie
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
-from trainflow.testing.moved_clock import MovedClock
+from trainflow.testing.contract_engine import MovedClock
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 

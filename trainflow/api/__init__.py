@@ -11,7 +11,7 @@ Reading order: `server` (both, their sockets), `server_processes` (how they are 
 and `message_frames` (which request goes where); `execution_server`, `execution` (requests of attempts), `workers` (what
 runs them), `heartbeats`, `attempt_logs`, `known_tokens` (which attempt asks), `presence` (its lease, and whether a
 scheduler lives), `scheduler_line` (what attempts change is told to the engine); `web_server`, `rest` (requests of
-people and programs), `authorization`, `authentication` and `gate` (who these are, what they pass), `forwarded`
+people and programs), `authentication` and `gate` (who these are, what they pass), `forwarded`
 (proxies in between), `openapi`; `application` (what stands where), `http_server` and `connections` (what a connection
 may take), `main` (the process that an engine starts).
 

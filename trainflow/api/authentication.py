@@ -8,10 +8,10 @@ from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
-from trainflow.api.authorization import Caller, Role
 from trainflow.clock import Clock
 from trainflow.metadata.queries import event_queries, token_queries
 from trainflow.metadata.queries.event_queries import ApiEvent
+from trainflow.metadata.queries.token_queries import Role
 from trainflow.settings.api_address import asks_for_tokens
 from trainflow.settings.model import ApiSettings
 from trainflow.workspace.workspace import Workspace
@@ -23,6 +23,18 @@ _BELIEVED_SECONDS = 5.0
 #: wrong tokens from an address within so many seconds; more are not looked up
 MOST_WRONG, WRONG_SECONDS = 10, 60.0
 _MOST_REMEMBERED = 10_000
+
+
+class Caller(NamedTuple):
+    """Author of a request. `name`: of its token; `address`: where it comes from, as far as that can be believed."""
+
+    name: str
+    role: Role
+    address: str
+
+    def may(self, role: Role) -> bool:
+        """Whether it has a role, or a higher one."""
+        return self.role.rank >= role.rank
 
 
 class _Seen(NamedTuple):

@@ -15,12 +15,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trainflow.api.authentication import Access
-from trainflow.api.authorization import Caller, Role
+from trainflow.api.authentication import Access, Caller
 from trainflow.api.forwarded import RequestOrigin, TrustedProxies, within
 from trainflow.api.known_tokens import bearer
 from trainflow.api.rest.application import problem_response
 from trainflow.api.rest.problems import RequestRefused, problem_of
+from trainflow.metadata.queries.token_queries import Role
 from trainflow.pages.idempotency import REPEATED
 from trainflow.settings.api_address import is_loopback
 from trainflow.settings.model import ApiSettings

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.deadlines import backoff_seconds
 from trainflow.engine.outbox_dispatcher import OutboxDispatcher
+from trainflow.errors import DeliveryRefused
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import outbox_queries
@@ -139,6 +140,17 @@ class ChannelDispatcher(OutboxDispatcher[ChannelJob, ChannelAnswer]):
         if answer.reason is not None and answer.retry:
             self._held_batch = job.batch
         return answer
+
+    def _deliver(self, job: ChannelJob) -> ChannelAnswer:
+        try:
+            self._send(job.content)
+        except DeliveryRefused as error:
+            return ChannelAnswer(str(error), retry=error.retry)
+        return ChannelAnswer()
+
+    def _send(self, content: Any) -> None:
+        """Deliver by one request, where that is how it is done. Raises DeliveryRefused."""
+        raise NotImplementedError
 
     def _broken(self, job: ChannelJob, reason: str) -> ChannelAnswer:
         return ChannelAnswer(reason, retry=False)

@@ -1,18 +1,100 @@
-"""What an engine does for its home from time to time: leftovers are swept, logs kept within limits and sent away."""
+"""What an engine does for its home from time to time: logs are kept within limits and sent away, leftovers are deleted.
+
+Left are copies for runs that failed for good, and outcomes of attempts that were cleared while no engine lived. Goes by
+what the database still waits for, and by age: an attempt whose database was lost may be at work; what it touched lately
+stays.
+"""
 
 from __future__ import annotations
 
+import logging
+import shutil
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainflow.clock import Clock
-from trainflow.engine import home_cleanup
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
-from trainflow.settings.model import Settings
+from trainflow.metadata.queries import attempt_queries, run_queries
+from trainflow.observability.log_files import rotate
+from trainflow.settings.home import Home
+from trainflow.settings.model import LoggingSettings, Settings
 from trainflow.settings.project import Project
 
 if TYPE_CHECKING:
     from trainflow.engine.log_uploads import LogUploads
+
+
+log = logging.getLogger(__name__)
+
+#: whatever was written since may still be needed, whatever the database says
+OLD = timedelta(days=1)
+#: what is kept of stores elsewhere is of use to the next run, which may be a month later: longer without a use
+UNUSED = timedelta(days=45)
+#: saves are large, and a run that is gone on with after longer than this has those in the store
+UNUSED_SAVES = timedelta(days=7)
+
+
+def sweep_home(home: Home, database: Database, now: datetime) -> list[Path]:
+    """Delete what is old and belongs to no run and no attempt that is under way; what was deleted."""
+    old = [path for path, age in _candidates(home) if _newest(path) < now - age]
+    if not old:
+        return []
+    with database.reading() as connection:
+        attempts = attempt_queries.under_way(connection)
+        runs = {home.run_scratch(*run) for run in run_queries.unfinished_names(connection)}
+    gone = [path for path in old if not _is_needed(path, attempts, runs)]
+    for path in gone:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    if gone:
+        log.info("deleted %d leftovers of attempts and runs that have ended, in %s", len(gone), home.path)
+    return gone
+
+
+def _candidates(home: Home) -> Iterator[tuple[Path, timedelta]]:
+    """What may go, and how long after its last use."""
+    left = ((folder, OLD) for folder in (home.outcomes, home.attempts_scratch, home.runs_scratch))
+    known = ((folder, UNUSED) for folder in (home.store_copies, home.store_probes, home.artifact_cache))
+    for folder, age in (*left, (home.local_saves, UNUSED_SAVES), *known):
+        if folder.is_dir():
+            yield from ((path, age) for path in sorted(folder.iterdir()))
+
+
+def _is_needed(path: Path, attempts: Collection[str], runs: Collection[Path]) -> bool:
+    # an outcome is called after its attempt too
+    return path in runs or path.name.partition(".")[0] in attempts
+
+
+def _newest(path: Path) -> datetime:
+    """When anything below was written last. What vanishes meanwhile belongs to an attempt at work."""
+    try:
+        moments = [path.stat().st_mtime, *(below.lstat().st_mtime for below in path.rglob("*"))]
+    except OSError:
+        return datetime.max.replace(tzinfo=UTC)
+    return datetime.fromtimestamp(max(moments), UTC)
+
+
+def limit_logs(home: Home, database: Database, settings: LoggingSettings) -> list[Path]:
+    """Rotate the logs of this home's processes and of all attempts under way; returns those that were too large.
+
+    A log that cannot be rotated is left alone and named: it is no reason to stop anything.
+    """
+    attempts = [home.logs / name for name in database.read(attempt_queries.logs_under_way)]
+    rotated = []
+    for path in (*home.process_logs, *attempts):
+        try:
+            if rotate(path, settings.max_bytes, settings.backup_count):
+                rotated.append(path)
+        except OSError as error:
+            log.warning("the log %s cannot be rotated: %s", path, error.strerror or error)
+    for path in rotated:
+        log.warning("the log %s was larger than %d bytes and was rotated", path, settings.max_bytes)
+    return rotated
 
 
 class HomeUpkeep:
@@ -40,11 +122,11 @@ class HomeUpkeep:
         self._limit_logs()
 
     def _sweep_leftovers(self) -> None:
-        home_cleanup.sweep_home(self._project.home, self._database, self._clock.now())
-        self._reactor.call_later(home_cleanup.OLD.total_seconds(), self._sweep_leftovers)
+        sweep_home(self._project.home, self._database, self._clock.now())
+        self._reactor.call_later(OLD.total_seconds(), self._sweep_leftovers)
 
     def _limit_logs(self) -> None:
-        home_cleanup.limit_logs(self._project.home, self._database, self._settings.logging)
+        limit_logs(self._project.home, self._database, self._settings.logging)
         self._reactor.call_later(self._settings.engine.heartbeat_seconds, self._limit_logs)
 
     def close(self) -> None:

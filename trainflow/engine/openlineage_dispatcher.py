@@ -6,9 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trainflow.engine.channel_dispatcher import ChannelAnswer, ChannelDispatcher, ChannelJob
+from trainflow.engine.channel_dispatcher import ChannelDispatcher
 from trainflow.engine.lineage_facts import LineageFacts
-from trainflow.errors import DeliveryRefused
 from trainflow.openlineage.events import event_of
 from trainflow.openlineage.transport import transport_of
 from trainflow.settings.outbox_channels import OutboxChannel
@@ -29,9 +28,5 @@ class OpenLineageDispatcher(ChannelDispatcher):
     def _content(self, connection: Connection, row: Any) -> dict[str, Any]:
         return event_of(self._facts.of(connection, row, self._clock.now()))
 
-    def _deliver(self, job: ChannelJob) -> ChannelAnswer:
-        try:
-            self._transport.emit(job.content, self._clock.now())
-        except DeliveryRefused as error:
-            return ChannelAnswer(str(error), retry=error.retry)
-        return ChannelAnswer()
+    def _send(self, content: Any) -> None:
+        self._transport.emit(content, self._clock.now())

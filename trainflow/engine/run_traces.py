@@ -12,7 +12,7 @@ from trainflow.metadata.queries import attempt_queries, run_queries, task_querie
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.states import DagRunState
-from trainflow.telemetry.run_trace import RunTrace, TracedAttempt
+from trainflow.telemetry.otlp import RunTrace, TracedAttempt
 
 Facts = dict[str, str | int | float]
 

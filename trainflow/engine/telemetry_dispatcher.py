@@ -6,9 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from trainflow.engine.channel_dispatcher import ChannelAnswer, ChannelDispatcher, ChannelJob
+from trainflow.engine.channel_dispatcher import ChannelDispatcher
 from trainflow.engine.run_traces import run_trace
-from trainflow.errors import DeliveryRefused
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.telemetry.exporter import TraceExporter
 from trainflow.telemetry.otlp import request_of
@@ -34,9 +33,5 @@ class TelemetryDispatcher(ChannelDispatcher):
     def _content(self, connection: Connection, row: Any) -> dict[str, Any]:
         return request_of(run_trace(connection, row, self._versions), self._resource)
 
-    def _deliver(self, job: ChannelJob) -> ChannelAnswer:
-        try:
-            self._exporter.send(job.content)
-        except DeliveryRefused as error:
-            return ChannelAnswer(str(error), retry=error.retry)
-        return ChannelAnswer()
+    def _send(self, content: Any) -> None:
+        self._exporter.send(content)

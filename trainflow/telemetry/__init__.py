@@ -1,7 +1,6 @@
 """Runs as traces of OpenTelemetry: run → attempt → wait, commit.
 
-Reading order: `run_trace` (what is told of a run), `otlp` (what that is in OTLP's words; pure), `exporter` (where it
-goes).
+Reading order: `otlp` (what is told of a run, and what that is in OTLP's words; pure), `exporter` (where it goes).
 
 Invariants
 - A trace is told once its run has ended, from what is in the database: again, it has the same ids.

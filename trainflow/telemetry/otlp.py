@@ -1,4 +1,4 @@
-"""A run as an `ExportTraceServiceRequest` of OTLP, in its JSON form. Pure."""
+"""What a trace tells of a run, and that as an `ExportTraceServiceRequest` of OTLP, in its JSON form. Pure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,45 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from trainflow.bootstrap import version
 from trainflow.identifiers import canonical_json
 from trainflow.observability.redaction import redact_text
-from trainflow.telemetry.run_trace import RunTrace, TracedAttempt
+
+
+class TracedAttempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt, from when it was handed to the executor. `waits`: in the triggerer."""
+
+    task_id: str
+    role: str | None
+    map_index: int
+    try_number: int
+    attempt_id: str
+    outcome: str
+    queued_at: datetime
+    started_at: datetime | None
+    ended_at: datetime
+    hostname: str = ""
+    problem: str = ""
+    waits: list[tuple[datetime, datetime]] = []
+
+
+class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """One run. `attributes`: what else is known of it, by name."""
+
+    dag_id: str
+    run_id: str
+    clear_number: int
+    state: str
+    started_at: datetime
+    ended_at: datetime
+    note: str = ""
+    attributes: dict[str, str | int | float] = {}
+    #: of the commit, where there was one
+    commit: dict[str, str | int | float] = {}
+    attempts: list[TracedAttempt] = []
+
 
 Attributes = Mapping[str, str | int | float]
 

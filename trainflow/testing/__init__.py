@@ -4,7 +4,7 @@ Reading order: `executor_contract`, `executor_engine_contract`, `rank_contract` 
 rank) and `store_contract` (conformance suites: subclass, give a fixture, run; the pipeline that executors run is
 `contract_tasks`, the engine that the second needs `contract_engine`), `chains` and `faulty_store` (ledgers that are
 made quickly, stores that fail at the n-th call), `processes` (real processes, to be waited for and killed), `ports` (of
-servers that come and go), `moved_clock`, `kubernetes_api` and `ray_jobs_api` (clusters on this machine),
+servers that come and go), `kubernetes_api` and `ray_jobs_api` (clusters on this machine),
 `kubernetes_contract` (the command that runs the contract in a real one).
 
 Nothing of the package imports it. A change breaks this when a check of a contract names how one implementation does it.

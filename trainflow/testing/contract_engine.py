@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from trainflow.settings.load import load_settings
 from trainflow.settings.project import MARKER, Project, project_at
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.testing.contract_tasks import CODE, PIPELINE
-from trainflow.testing.moved_clock import MovedClock
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 #: attempts are lost after this long without a heartbeat, in seconds: on a busy machine one that lives may be late
@@ -34,6 +33,23 @@ LOST_AFTER_SECONDS = 30.0
 #: while time passes, an engine's clock is moved this often, and so far, in seconds: others have been heard in between,
 #: and it has not stood still for longer than it believes itself
 _STEP_EVERY, _STEP = 0.5, LOST_AFTER_SECONDS / 3
+
+
+class MovedClock(SystemClock):
+    """The machine's clock, moved forward by a test: what is due after an hour is due at once, after `advance`."""
+
+    def __init__(self) -> None:
+        self._moved = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self._moved
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._moved.total_seconds()
+
+    def advance(self, by: timedelta) -> None:
+        """Move forward by `by`."""
+        self._moved += by
 
 
 class ContractEngine:

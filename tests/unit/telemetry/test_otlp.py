@@ -9,8 +9,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from trainflow.telemetry.exporter import protobuf_of
-from trainflow.telemetry.otlp import request_of, trace_id
-from trainflow.telemetry.run_trace import RunTrace, TracedAttempt
+from trainflow.telemetry.otlp import RunTrace, TracedAttempt, request_of, trace_id
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ Where the concept is Airflow's, the paths and shapes are Airflow's. Everything i
 done through `trainflow.actions`, the functions that the command line calls.
 
 Reading order: `endpoints` (what an endpoint is), `problems`, `reading` (what a request holds), `paging`, `application`
-(threads) and `answers`, `writes` (once for each key, and noted); the nouns: `airflow_shapes`, `dags`, `dag_runs`,
+(threads), `writes` (once for each key, and noted); the nouns: `airflow_shapes`, `dags`, `dag_runs`,
 `task_instances`, `task_changes`, `server`, `chains`, `checkpoints`, `decisions`; `all_endpoints`; `document` and
 `examples` (OpenAPI).
 

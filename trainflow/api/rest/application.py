@@ -14,9 +14,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from trainflow.api.authorization import Caller
-from trainflow.api.rest.answers import AnswerParts, Polled
-from trainflow.api.rest.endpoints import JSON, ApiCall, Endpoint
+from trainflow.api.authentication import Caller
+from trainflow.api.rest.endpoints import JSON, AnswerParts, ApiCall, Endpoint, Polled
 from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of
 from trainflow.api.rest.reading import read_body, read_query
 from trainflow.api.rest.writes import Writes

@@ -8,9 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from trainflow.api.rest.answers import AnswerParts
 from trainflow.api.rest.chains import CHAIN, chain_of
-from trainflow.api.rest.endpoints import BYTES, ApiCall, EndpointGroup, NoQuery
+from trainflow.api.rest.endpoints import BYTES, AnswerParts, ApiCall, EndpointGroup, NoQuery
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import ArtifactFile
 from trainflow.insight.chains.checkpoints import (

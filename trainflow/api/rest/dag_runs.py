@@ -10,8 +10,7 @@ from msgspec import Meta
 
 from trainflow.actions import runs as actions
 from trainflow.api.rest import airflow_shapes as shapes
-from trainflow.api.rest.answers import Polled
-from trainflow.api.rest.endpoints import NDJSON, ApiCall, DryRun, EndpointGroup, NoQuery
+from trainflow.api.rest.endpoints import NDJSON, ApiCall, DryRun, EndpointGroup, NoQuery, Polled
 from trainflow.api.rest.paging import CursorPaged, Text
 from trainflow.api.rest.problems import RequestRefused, not_understood
 from trainflow.insight.runs.dags import dag_row

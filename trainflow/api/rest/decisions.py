@@ -17,7 +17,6 @@ from trainflow.actions.chains.promote import PromotionDone, plan_promote, promot
 from trainflow.actions.dags import keep_in_database
 from trainflow.actions.first_runs import begin
 from trainflow.actions.stop import tell_to_stop
-from trainflow.api.authorization import Role
 from trainflow.api.rest.chains import CHAIN, chain_of
 from trainflow.api.rest.dag_runs import aware
 from trainflow.api.rest.endpoints import ApiCall, DryRun, EndpointGroup, NoQuery
@@ -26,6 +25,7 @@ from trainflow.engine.lock import running_engine
 from trainflow.insight.chains.known_chains import read_again
 from trainflow.insight.runs.runs import list_runs
 from trainflow.messages.workload import DagSource
+from trainflow.metadata.queries.token_queries import Role
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 decisions = EndpointGroup("Decision")

@@ -1,4 +1,4 @@
-"""What an endpoint is: a function with its path, its role, and the types of what goes in and out.
+"""What an endpoint is: a function with its path, its role, and the types of what goes in and out; answers in parts.
 
 The types are all there is: what a request may hold is checked by them, the OpenAPI document is made of them, and so is
 the table that tests walk through.
@@ -7,15 +7,16 @@ the table that tests walk through.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 
 import msgspec
 
-from trainflow.api.authorization import Caller, Role
+from trainflow.api.authentication import Caller
 from trainflow.checkpoints.ledger.entries import Author
+from trainflow.metadata.queries.token_queries import Role
 from trainflow.workspace.workspace import Workspace
 
 JSON = "application/json"
@@ -27,6 +28,26 @@ _PARAMETER = re.compile(r"{(\w+)(:path)?}")
 
 Q = TypeVar("Q")
 B = TypeVar("B")
+
+
+class Polled(NamedTuple):
+    """Parts of an answer that come with time. `look` returns the next part, and whether it is the last one; it is
+    called again after `interval` seconds. What `look` raises before the first part is a problem like any other."""
+
+    media: str
+    look: Callable[[], tuple[bytes, bool]]
+    interval: float
+
+
+class AnswerParts(NamedTuple):
+    """Parts of an answer that are there. `size`: of all, in bytes, where it is known; `name`: of the file that a
+    browser makes of it."""
+
+    media: str
+    parts: Iterator[bytes]
+    size: int | None = None
+    name: str | None = None
+    etag: str | None = None
 
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -11,9 +11,8 @@ from msgspec import Meta
 from sqlalchemy import Row
 
 from trainflow.api.rest import airflow_shapes as shapes
-from trainflow.api.rest.answers import Polled
 from trainflow.api.rest.dag_runs import ANY, StartedAndEnded, moments_of
-from trainflow.api.rest.endpoints import JSON, NDJSON, ApiCall, EndpointGroup, NoQuery
+from trainflow.api.rest.endpoints import JSON, NDJSON, ApiCall, EndpointGroup, NoQuery, Polled
 from trainflow.api.rest.paging import Text
 from trainflow.api.rest.problems import RequestRefused, not_understood
 from trainflow.humanize import counted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,13 +10,12 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
-from trainflow.insight.runs.store_use import store_totals
 from trainflow.insight.runs.tasks import TaskSummary, task_summaries
 from trainflow.insight.runs.working_time import WorkingTime
-from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries import attempt_queries, dag_queries, run_queries
 from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import redact
-from trainflow.observability.store_requests import Totals
+from trainflow.observability.store_requests import Totals, totals
 from trainflow.states import DagRunState
 from trainflow.workspace.names import dags_named, run_named
 from trainflow.workspace.workspace import Workspace
@@ -140,3 +140,9 @@ def _relatives(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "parent": ParentRun(parent.dag_id, parent.run_id, row.parent_task_id) if parent else None,
         "children": [ChildRun(child.dag_id, child.run_id, child.state) for child in children],
     }
+
+
+def store_totals(connection: Connection, runs: Sequence[int]) -> dict[int, Totals | None]:
+    """What the attempts of runs asked of stores; None: nothing. By the id of the run."""
+    found = attempt_queries.store_use_by_run(connection, runs)
+    return {run: totals(uses) if uses else None for run, uses in found.items()}
