@@ -8,6 +8,7 @@ from importlib import import_module
 NAMES = (
     *(
         "help",
+        "status",
         "cold_start",
         "transition",
         "remote_transition",

@@ -132,7 +132,7 @@ class World:
         state = self.ledger.state()
         if state.head is None:
             return False
-        trained = trained_since(self.ledger, state, comparison_start(SAMPLES, state.head.watermark))
+        trained = trained_since(line_from_head(self.ledger, state), comparison_start(SAMPLES, state.head.watermark))
         found = list(changed(trained, self.table.fingerprint))
         if not found:
             return False

@@ -103,7 +103,7 @@ def _store(chain: ChainDocument, project: Project, settings: Settings) -> str:
 
 
 def _attempts(connection: Connection, dag_run_id: int) -> list[TrackedAttempt]:
-    tasks = {task.id: task.task_id for task in status_queries.tasks_of(connection, dag_run_id)}
+    tasks = {task.id: task.task_id for task in status_queries.tasks_of(connection, [dag_run_id])[dag_run_id]}
     return [
         TrackedAttempt(
             task_id=tasks[row.task_instance_id],

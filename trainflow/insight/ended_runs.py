@@ -94,7 +94,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
     document, _ = versions.get(connection, row.version_id)
     xcoms = xcom_queries.of_run(connection, row.id)
     results = results_by_role(document, xcoms)
-    tasks = status_queries.tasks_of(connection, row.id)
+    tasks = status_queries.tasks_of(connection, [row.id])[row.id]
     split, checkpoint = _object(results.get("samples")), _object(results.get("commit"))
     failed = row.state == DagRunState.FAILED
     started = row.started_at or row.queued_at

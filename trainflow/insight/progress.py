@@ -276,7 +276,7 @@ def eta_seconds(ends: Sequence[RunEnd], trained: int | None, total: int | None, 
 
 
 def _task_lines(connection: Connection, dag_run_id: int) -> list[TaskLine]:
-    rows = status_queries.tasks_of(connection, dag_run_id)
+    rows = status_queries.tasks_of(connection, [dag_run_id])[dag_run_id]
     begun = {row.id: row.started_at for row in rows if row.started_at is not None}
     spans: dict[int, list[tuple[datetime, datetime | None]]] = {}
     for each in attempt_queries.of_tasks(connection, list(begun)) if begun else ():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple, Self
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from trainflow.engine.lock import running_engine
 from trainflow.insight.refusals import is_dead_here, refusals, with_queues
@@ -24,7 +25,7 @@ from trainflow.scheduler.run_decision import waiting_for_past
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-from trainflow.states import DagRunState, TaskInstanceState
+from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
 _SCHEDULING = ("engine", "scheduler")
 _TRIGGERING = ("engine", "triggerer")
@@ -64,7 +65,6 @@ class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     #: the run whose same task it waits for (depends_on_past), and where that is
     waits_for_run: int | None = None
     past_state: str | None = None
-    #: of one that failed: where its last attempt wrote its log
 
 
 class RunSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,45 +163,75 @@ def dag_snapshots(
 ) -> list[DagSnapshot]:
     """The DAGs of a file, the DAG of an id, or all there are."""
     around = _Around(refusals(connection, settings, now), with_queues(settings), drain_queries.listing(connection))
-    undelivered = status_queries.undelivered_by_dag(connection)
-    return [
-        _dag_snapshot(connection, row, engine, around, undelivered)
-        for row in status_queries.dags(connection, path=path, dag_id=dag_id)
-    ]
+    rows = status_queries.dags(connection, path=path, dag_id=dag_id)
+    found = _Found.of(connection, [row.dag_id for row in rows])
+    return [_dag_snapshot(connection, row, engine, around, found) for row in rows]
+
+
+class _Found(NamedTuple):
+    """What is shown of DAGs, asked for once of all of them: by DAG, and the tasks by the key of their run."""
+
+    running: dict[str, list[Row[Any]]]
+    queued: dict[str, Row[Any]]
+    last: dict[str, Row[Any]]
+    failures: dict[str, Row[Any]]
+    undelivered: dict[str, int]
+    tasks: dict[int, list[Row[Any]]]
+
+    @classmethod
+    def of(cls, connection: Connection, dag_ids: Sequence[str]) -> Self:
+        """Ask for it."""
+        runs = status_queries.shown_runs(connection, dag_ids)
+        queued = {run.dag_id: run for run in reversed(runs) if run.state == DagRunState.QUEUED}
+        last = {run.dag_id: run for run in runs if run.state in RUN_FINISHED}
+        running: dict[str, list[Row[Any]]] = {dag_id: [] for dag_id in dag_ids}
+        # those that were released go on beside the one that trains
+        for run in sorted(runs, key=lambda run: (run.released_at is not None, run.number)):
+            if run.state == DagRunState.RUNNING:
+                running[run.dag_id].append(run)
+        shown = [*chain.from_iterable(running.values()), *queued.values(), *last.values()]
+        return cls(
+            running,
+            queued,
+            last,
+            status_queries.last_failures(connection),
+            status_queries.undelivered_by_dag(connection),
+            status_queries.tasks_of(connection, [run.id for run in shown]),
+        )
 
 
 def _dag_snapshot(
-    connection: Connection, row: Any, engine: EngineSnapshot, around: _Around, undelivered: dict[str, int]
+    connection: Connection, row: Any, engine: EngineSnapshot, around: _Around, found: _Found
 ) -> DagSnapshot:
-    document = decode(row.document)
-    unfinished = run_queries.unfinished_of(connection, row.dag_id)
-    queued = [run for run in unfinished if run.state == DagRunState.QUEUED]
-    running = [run for run in unfinished if run.state == DagRunState.RUNNING]
-    # those that were released go on beside the one that trains
-    running.sort(key=lambda run: (run.released_at is not None, run.number))
-    last = status_queries.last_finished(connection, row.dag_id)
-    failure = status_queries.last_failure(connection, row.dag_id)
+    document, dag_id = decode(row.document), row.dag_id
+    failure = found.failures.get(dag_id)
+
+    def shown(run: Any) -> RunSnapshot | None:
+        return None if run is None else _run(connection, run, document, around, found.tasks[run.id])
+
     return DagSnapshot(
-        dag_id=row.dag_id,
+        dag_id=dag_id,
         path=row.path,
         engine=engine,
         missing_since=row.missing_since,
         paused=row.is_paused,
-        drained=around.drained_dag(row.dag_id),
+        drained=around.drained_dag(dag_id),
         max_active_runs=row.max_active_runs,
-        running=[_run(connection, run, document, around) for run in running],
-        queued=_run(connection, queued[0], document, around) if queued else None,
-        last=_run(connection, last, document, around) if last is not None else None,
+        running=[run for run in map(shown, found.running[dag_id]) if run is not None],
+        queued=shown(found.queued.get(dag_id)),
+        last=shown(found.last.get(dag_id)),
         last_failure=None
         if failure is None
         else LastFailure(failure.run_id, failure.task_id, failure.ended_at, failure.problem),
-        undelivered=undelivered.get(row.dag_id, 0),
+        undelivered=found.undelivered.get(dag_id, 0),
         chain=document.chain,
     )
 
 
-def _run(connection: Connection, row: Any, document: DagDocument, around: _Around) -> RunSnapshot:
-    tasks = [_task(connection, task, document, around) for task in status_queries.tasks_of(connection, row.id)]
+def _run(
+    connection: Connection, row: Any, document: DagDocument, around: _Around, rows: Sequence[Row[Any]]
+) -> RunSnapshot:
+    tasks = [_task(task, document, around) for task in rows]
     return RunSnapshot(
         run_id=row.run_id,
         number=row.number,
@@ -235,7 +265,7 @@ def _with_past(
     ]
 
 
-def _task(connection: Connection, row: Any, document: DagDocument, around: _Around) -> TaskSnapshot:
+def _task(row: Any, document: DagDocument, around: _Around) -> TaskSnapshot:
     described = document.task(row.task_id)
     return TaskSnapshot(
         task_id=row.task_id,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import chain_dag_id
-from trainflow.insight.chains.chain_status import ChainStatus, chain_status_in
+from trainflow.insight.chains.chain_status import ChainStatus, chain_statuses_in
 from trainflow.insight.runs.dags import is_changed, recorded_problem
 from trainflow.insight.snapshot import (
     DagSnapshot,
@@ -95,13 +95,14 @@ def status(selection: Selection, now: datetime) -> ProjectStatus:
     """Status of the DAGs that are meant. Raises InputError; what is wrong with a chain or a file is in its line."""
     found = overview_of(selection, now)
     missing = found.undelivered
+    statuses = chain_statuses_in(found.workspace, found.snapshots, now)
     return ProjectStatus(
         engine=found.engine,
         undelivered=missing.waiting,
         undelivered_reason=missing.reason,
         refused=missing.refused,
         refused_reason=missing.refused_reason,
-        pipelines=[line_of(each, chain_status_in(found.workspace, each, now), now) for each in found.snapshots],
+        pipelines=[line_of(each, status, now) for each, status in zip(found.snapshots, statuses, strict=True)],
     )
 
 

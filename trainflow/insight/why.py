@@ -12,7 +12,7 @@ from datetime import datetime
 import msgspec
 
 from trainflow.humanize import agreeing, counted
-from trainflow.insight.chains.chain_status import ChainStatus, chain_status_in
+from trainflow.insight.chains.chain_status import ChainStatus, chain_statuses_in
 from trainflow.insight.snapshot import DagSnapshot, RunSnapshot, TaskSnapshot
 from trainflow.insight.status import overview_of, snapshots_of
 from trainflow.insight.why_task import Answer, AnswerKind, held_up_by, short, span, to_second, until
@@ -41,12 +41,9 @@ class Explanations(msgspec.Struct, frozen=True):
 def why(selection: Selection, now: datetime, *, stage: str | None = None, branch: str | None = None) -> Explanations:
     """Say of each DAG in a sentence why nothing is training, or what is. Raises InputError."""
     found = overview_of(selection, now)
-    return Explanations(
-        [
-            explain(each, chain_status_in(found.workspace, each, now), now)
-            for each in snapshots_of(found, selection, stage, branch)
-        ]
-    )
+    snapshots = snapshots_of(found, selection, stage, branch)
+    statuses = chain_statuses_in(found.workspace, snapshots, now)
+    return Explanations([explain(each, status, now) for each, status in zip(snapshots, statuses, strict=True)])
 
 
 def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) -> Explanation:

@@ -135,6 +135,8 @@ class DagRunTable(TableModel, name="dag_run", sqlite_autoincrement=True):
         UniqueConstraint("dag_id", "number"),
         UniqueConstraint("parent_id", "parent_task_id", "parent_map_index"),
         Index("ix_dag_run_state", "state", "dag_id", "number"),
+        # the run of a DAG that ended last
+        Index("ix_dag_run_ended_at", "dag_id", "ended_at", "number"),
     )
 
     id = required(BigKey, primary_key=True, autoincrement=True)

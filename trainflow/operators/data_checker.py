@@ -236,10 +236,10 @@ class DataCheckerOperator(ChainOperator):
         return limits_for_target(self.limits, self._history(ti, head))
 
     def _history(self, ti: TaskInstance, head: Head) -> list[PastRun]:
-        from trainflow.checkpoints.ledger.ancestors import past_runs
+        from trainflow.checkpoints.ledger.ancestors import line_from_head, past_runs
 
         ledger = self.open_ledger(head, ti)
-        return past_runs(ledger, ledger.state(), head.id) if head.id is not None else []
+        return past_runs(line_from_head(ledger, ledger.state()), head.id) if head.id is not None else []
 
     def _hand_over(self, ti: TaskInstance, head: Head, split: Split, *, repair: bool = False) -> dict[str, Any]:
         from trainflow.samples.splits.split_xcom import split_to_xcom, with_context

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
@@ -74,16 +76,20 @@ def fingerprint_of(start: datetime) -> str:
     return digest(start.isoformat().encode())
 
 
-def append_many(ledger: Ledger, count: int) -> None:
-    """Append `count` checkpoints of a day each that have no files: for ledgers too long to train."""
+def append_many(ledger: Ledger, count: int, *trained: TrainedPartition) -> None:
+    """Append `count` checkpoints of a day each that have no files: for ledgers too long to train. `trained`: what the
+    first of them were trained on, where it is not imagined."""
     head = ledger.state().head
     first = (head.watermark - START) // DAY if head else 0
     for number in range(first, first + count):
-        ledger.append(partial(_entry_of, ledger, number))
+        split = split_of(number)
+        known = trained[number - first : number - first + 1]
+        split = msgspec.structs.replace(split, partitions=list(known)) if known else split
+        ledger.append(partial(_entry_of, ledger, number, split))
 
 
-def _entry_of(ledger: Ledger, number: int, state: ChainState) -> Checkpoint:
-    name, split = attempt_id(state.sequence), split_of(number)
+def _entry_of(ledger: Ledger, number: int, split: SplitSummary, state: ChainState) -> Checkpoint:
+    name = attempt_id(state.sequence)
     return Checkpoint(
         **state.header(Author(f"run-{number}", name), split.end),
         id=name,

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from trainflow.actions.chains.regrid import plan_regrid, regrid
 from trainflow.actions.first_runs import Begin, create_run, tell_heads
 from trainflow.checkpoints.chain import OfChain
-from trainflow.checkpoints.ledger.ancestors import past_runs
+from trainflow.checkpoints.ledger.ancestors import line_from_head, past_runs
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import InputError
@@ -69,7 +69,7 @@ def plan_repair(chain: PipelineChain, *, skipped: bool, now: datetime) -> Repair
     check_repairable(chain)
     samples, ledger = chain.existing_samples(), chain.ledger()
     state = ledger.state()
-    history = past_runs(ledger, state)
+    history = past_runs(line_from_head(ledger, state))
     limits = limits_for_target(chain.document.limits or SplitLimits(), history)
     holes = open_holes(state, skipped=skipped)
     columns = state.head.split.columns if state.head else ()

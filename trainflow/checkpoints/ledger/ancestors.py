@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import dropwhile, islice
 
@@ -45,10 +45,29 @@ def line_from_head(ledger: Ledger, state: ChainState) -> Iterator[Checkpoint]:
         entry = None if entry.parent_id is None else reader.find(entry, kept.get(entry.parent_id))
 
 
-def trained_since(ledger: Ledger, state: ChainState, since: datetime) -> list[TrainedBy]:
-    """What the line was trained on at or after `since`, oldest first."""
+class KeptLine:
+    """The line from a head back: what one reader of it has asked for, the next one does not read again."""
+
+    def __init__(self, ledger: Ledger, state: ChainState) -> None:
+        self._read: list[Checkpoint] = []
+        self._rest = line_from_head(ledger, state)
+
+    def __iter__(self) -> Iterator[Checkpoint]:
+        place = 0
+        while True:
+            if place == len(self._read):
+                further = next(self._rest, None)
+                if further is None:
+                    return
+                self._read.append(further)
+            yield self._read[place]
+            place += 1
+
+
+def trained_since(line: Iterable[Checkpoint], since: datetime) -> list[TrainedBy]:
+    """What a line, from its head back, was trained on at or after `since`, oldest first."""
     found: list[TrainedBy] = []
-    for entry in line_from_head(ledger, state):
+    for entry in line:
         if ensure_utc(entry.watermark) <= since:
             break
         found += (each for each in trained_in(entry) if each.start >= since)
@@ -71,10 +90,9 @@ def trained_in(entry: Checkpoint) -> list[TrainedBy]:
     ]
 
 
-def past_runs(ledger: Ledger, state: ChainState, head_id: str | None = None) -> list[PastRun]:
-    """The newest runs of the line that say how long they took, newest first; up to checkpoint `head_id`, whatever came
-    after it, or to the head of `state`."""
-    line = line_from_head(ledger, state)
+def past_runs(line: Iterable[Checkpoint], head_id: str | None = None) -> list[PastRun]:
+    """The newest runs of a line, from its head back, that say how long they took, newest first; up to checkpoint
+    `head_id`, whatever came after it."""
     if head_id is not None:
         line = dropwhile(lambda entry: entry.id != head_id, line)
     return [
@@ -130,4 +148,5 @@ class _Backwards:
         numbers = range(max(1, last - self._batch + 1), last + 1)
         contents = self._ledger.read_entries(numbers)
         self._read = dict(zip(numbers, contents, strict=True))
-        self._batch = min(2 * self._batch, _LARGEST_BATCH)
+        if self._ledger.store.remote:
+            self._batch = min(2 * self._batch, _LARGEST_BATCH)

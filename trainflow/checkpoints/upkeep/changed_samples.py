@@ -12,9 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.ledger.ancestors import TrainedBy, trained_since
+from trainflow.checkpoints.ledger.ancestors import KeptLine, TrainedBy, trained_since
 from trainflow.checkpoints.ledger.entries import Replayed, Rewind
-from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, without
 from trainflow.clock import ensure_utc
 from trainflow.humanize import counted
@@ -55,16 +54,15 @@ class ReplayRefused(msgspec.Struct, frozen=True):
     reason: str
 
 
-def republished(
-    ledger: Ledger, state: ChainState, samples: Samples, root: Path | None, now: datetime
-) -> list[Republication]:
-    """The partitions of the line, as far back as policy looks, that have another content now; oldest first.
+def republished(line: KeptLine, samples: Samples, root: Path | None, now: datetime) -> list[Republication]:
+    """The partitions of a line, from its head as far back as policy looks, that have another content now; oldest first.
 
     One that is gone, or is being written, is not compared. Raises SampleUnreadable, LedgerCorrupt, StoreFailure.
     """
-    if state.head is None or samples.republished.policy == "ignore":
+    head = next(iter(line), None) if samples.republished.policy != "ignore" else None
+    if head is None:
         return []
-    trained = trained_since(ledger, state, comparison_start(samples, state.head.watermark))
+    trained = trained_since(line, comparison_start(samples, head.watermark))
     inventory = open_inventory(comparable(samples), root, now)
     inventory.states([each.start for each in trained])
     return list(changed(trained, inventory.fingerprint))

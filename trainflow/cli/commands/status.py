@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.bootstrap import importing
 from trainflow.cli.arguments import STAGE
 from trainflow.cli.render.output import JSON_OPTION, only_one, print_json, print_rows, sparkline, text
 from trainflow.errors import InputError
@@ -54,8 +55,9 @@ def status(
     of one metric of the newest checkpoints, oldest first; lag_trend: for how many seconds what each was trained on
     had ended when it was committed.
     """
-    from trainflow.clock import SystemClock
-    from trainflow.insight import status as insight
+    with importing():
+        from trainflow.clock import SystemClock
+        from trainflow.insight import status as insight
 
     if watch and as_json:
         raise InputError("--watch is for people: leave out --json, or ask again and again")
@@ -219,8 +221,9 @@ def why(
     working, no_engine, no_triggerer, paused, drained, broken_file, missing_file, waiting, retrying, no_slot, starting,
     queued, gate, failed, caught_up, never_started, ended.
     """
-    from trainflow.clock import SystemClock
-    from trainflow.insight import why as insight
+    with importing():
+        from trainflow.clock import SystemClock
+        from trainflow.insight import why as insight
 
     with open_selection(pipeline) as selection:
         found = insight.why(selection, SystemClock().now(), stage=stage, branch=branch)

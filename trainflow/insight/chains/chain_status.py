@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.ledger.ancestors import past_runs
+from trainflow.checkpoints.ledger.ancestors import KeptLine, past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished
+from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import PipelineFileError, TrainflowError
 from trainflow.insight.chains.next_run import next_run_of
 from trainflow.insight.snapshot import DagSnapshot
@@ -30,12 +31,15 @@ from trainflow.samples.table.readiness import Readiness
 from trainflow.samples.throughput import estimate_catch_up, lag_behind, throughput_of
 from trainflow.serialization.document import ChainDocument
 from trainflow.settings.project import Project
+from trainflow.storage.reachability import is_remote
 from trainflow.workspace.pipeline_file import dags_named_in
 from trainflow.workspace.pipelines import PipelineChain
 from trainflow.workspace.workspace import Workspace
 
 #: so many partitions beyond the head are looked at; more are "at least so many"
 MOST = 1000
+#: so many chains behind a network are asked about at a time
+_AT_ONCE = 16
 
 
 class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,17 +139,19 @@ def chain_status_of(ledger: Ledger, samples: Samples | None, root: Path, now: da
         if change is not None:
             return msgspec.structs.replace(known, samples_changed=sentence_about(change, ledger.chain.pipeline))
         inventory = open_inventory(samples, root, now)
-        known = _with_lag(known, ledger, samples, inventory)
-        return _with_changes(known, ledger, samples, inventory, root)
+        line = KeptLine(ledger, state)
+        known = _with_lag(known, state, line, samples, inventory)
+        return _with_changes(known, state, line, samples, inventory, root)
     except TrainflowError as error:
         return msgspec.structs.replace(known, problem=str(error))
 
 
-def _with_lag(known: ChainStatus, ledger: Ledger, samples: Samples, inventory: Inventory) -> ChainStatus:
-    state = ledger.state()
+def _with_lag(
+    known: ChainStatus, state: ChainState, line: KeptLine, samples: Samples, inventory: Inventory
+) -> ChainStatus:
     beyond = ready_after(samples, state.edge, inventory)
     partitions = max(beyond.ready, round(beyond.seconds / mean_seconds(samples))) if beyond.more else beyond.ready
-    pace = throughput_of(past_runs(ledger, state))
+    pace = throughput_of(past_runs(line))
     ahead = estimate_catch_up(samples, partitions, pace.seconds_a_partition, inventory.now)
     return msgspec.structs.replace(
         known,
@@ -158,10 +164,9 @@ def _with_lag(known: ChainStatus, ledger: Ledger, samples: Samples, inventory: I
 
 
 def _with_changes(
-    known: ChainStatus, ledger: Ledger, samples: Samples, inventory: Inventory, root: Path
+    known: ChainStatus, state: ChainState, line: KeptLine, samples: Samples, inventory: Inventory, root: Path
 ) -> ChainStatus:
-    state = ledger.state()
-    again = republished(ledger, state, samples, root, inventory.now)
+    again = republished(line, samples, root, inventory.now)
     return msgspec.structs.replace(
         known,
         holes=holes_of(state, samples),
@@ -200,6 +205,26 @@ def chain_status_in(workspace: Workspace, snapshot: DagSnapshot, now: datetime) 
     if snapshot.chain is None:
         return None
     return _reached(workspace, snapshot.dag_id, snapshot.chain, snapshot.path, now)
+
+
+def chain_statuses_in(
+    workspace: Workspace, snapshots: Sequence[DagSnapshot], now: datetime
+) -> list[ChainStatus | None]:
+    """Where the chains of DAGs stand: those that lie behind a network at once, since each takes several requests."""
+
+    def ask(snapshot: DagSnapshot) -> ChainStatus | None:
+        return chain_status_in(workspace, snapshot, now)
+
+    far = [number for number, each in enumerate(snapshots) if _is_remote(workspace, each.chain)]
+    asked = dict(zip(far, concurrent_map(_AT_ONCE, ask, [snapshots[number] for number in far]), strict=True))
+    return [asked[number] if number in asked else ask(each) for number, each in enumerate(snapshots)]
+
+
+def _is_remote(workspace: Workspace, chain: ChainDocument | None) -> bool:
+    if chain is None:
+        return False
+    urls = (chain.store or workspace.settings.checkpoints.store, chain.samples.path if chain.samples else "")
+    return any(is_remote(url) for url in urls)
 
 
 def head_of(workspace: Workspace, dag_id: str, chain: ChainDocument, stored: str, now: datetime) -> ChainStatus:

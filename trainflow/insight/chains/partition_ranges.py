@@ -19,6 +19,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.checkpoints.chain import OfChain
+from trainflow.checkpoints.ledger.ancestors import KeptLine
 from trainflow.checkpoints.ledger.entries import HoleRecord
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, without
@@ -245,7 +246,7 @@ def looked_at(ledger: Ledger, samples: Samples, root: Path, now: datetime) -> li
     Raises SampleUnreadable, LedgerCorrupt, StoreFailure.
     """
     state, inventory = ledger.state(), open_inventory(samples, root, now)
-    again = republished(ledger, state, samples, root, now)
+    again = republished(KeptLine(ledger, state), samples, root, now)
     late = arrived(samples, open_holes(state), inventory)
     return [
         *((each.start, each.end, PartitionStatus.REPUBLISHED) for each in again),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from trainflow.checkpoints.chain import OfChain
-from trainflow.checkpoints.ledger.ancestors import past_runs
+from trainflow.checkpoints.ledger.ancestors import line_from_head, past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
@@ -108,7 +108,7 @@ def _of_chain(chain: PipelineChain, most: int, now: datetime) -> ChainPlan:
     if not ledger.state().sequence and chain.adopt is not None:
         ahead = adopting(ahead, chain.adopt, chain.root, now)
     inventory = open_inventory(samples, chain.root, now)
-    history = past_runs(ledger, ledger.state())
+    history = past_runs(line_from_head(ledger, ledger.state()))
     limits, pace = limits_for_target(chain.document.limits or SplitLimits(), history), throughput_of(history)
     made = plan(samples, limits, ahead, inventory, most=most, pace=pace)
     lag = lag_behind(samples, ahead.watermark, inventory.is_ready, inventory.now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -21,6 +21,8 @@ from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
 _OPEN = sorted(set(DagRunState) - RUN_FINISHED)
+_NOT_WELL = sorted(set(TaskInstanceState) - {TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED})
+_FAILED = ["failed", "lost", "part_lost"]
 _SHOWN = (
     *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
     *("failures", "max_tries", "progress", "note", "problem", "attempt_id"),
@@ -42,44 +44,58 @@ def dags(connection: Connection, *, path: str | None = None, dag_id: str | None 
     return list(connection.execute(statement.where(DAG.c.missing_since.is_(None))))
 
 
-def last_finished(connection: Connection, dag_id: str) -> Row[Any] | None:
-    """The run that ended last."""
-    return connection.execute(
-        select(RUN)
-        .where(RUN.c.dag_id == dag_id, RUN.c.state.in_(sorted(RUN_FINISHED)))
-        .order_by(RUN.c.ended_at.desc(), RUN.c.number.desc())
-        .limit(1)
-    ).one_or_none()
+def shown_runs(connection: Connection, dag_ids: Sequence[str]) -> list[Row[Any]]:
+    """Of each of these DAGs the runs that have not ended and the one that ended last, in order."""
+    if not dag_ids:
+        return []
+    newest = connection.execute(select(_LAST_FINISHED).where(DAG.c.dag_id.in_(dag_ids))).scalars()
+    ended = RUN.c.id.in_([key for key in newest if key is not None])
+    chosen = (RUN.c.state.in_(_OPEN) & RUN.c.dag_id.in_(dag_ids)) | ended
+    return list(connection.execute(select(RUN).where(chosen).order_by(RUN.c.number)))
 
 
-def tasks_of(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
-    """Every task instance of a run, as far as people want to know."""
-    return list(
-        connection.execute(
-            select(*(TASK.c[name] for name in _SHOWN)).where(TASK.c.dag_run_id == dag_run_id).order_by(TASK.c.id)
-        )
+_ENDED = RUN.alias()
+#: the key of the run of a DAG that ended last: read from the end of an index, whatever its history
+_LAST_FINISHED = (
+    select(_ENDED.c.id)
+    .where(_ENDED.c.dag_id == DAG.c.dag_id, _ENDED.c.ended_at.is_not(None), _ENDED.c.state.in_(sorted(RUN_FINISHED)))
+    .order_by(_ENDED.c.ended_at.desc(), _ENDED.c.number.desc())
+    .limit(1)
+    .correlate(DAG)
+    .scalar_subquery()
+)
+
+
+def tasks_of(connection: Connection, dag_run_ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    """Run → every task instance of it, as far as people want to know."""
+    found: dict[int, list[Row[Any]]] = {each: [] for each in dag_run_ids}
+    asked = select(TASK.c.dag_run_id, *(TASK.c[name] for name in _SHOWN)).where(TASK.c.dag_run_id.in_(dag_run_ids))
+    for row in connection.execute(asked.order_by(TASK.c.id)) if found else ():
+        found[row.dag_run_id].append(row)
+    return found
+
+
+def last_failures(connection: Connection) -> dict[str, Row[Any]]:
+    """DAG → (run_id, task_id, ended_at, problem) of the attempt that failed or was lost last, where no later attempt of
+    its task has ended well. Costs the tasks that have not ended well, and not the history."""
+    newest = func.row_number().over(partition_by=RUN.c.dag_id, order_by=ATTEMPT.c.ended_at.desc())
+    ranked = (
+        select(RUN.c.dag_id, RUN.c.run_id, TASK.c.task_id, ATTEMPT.c.attempt_id, newest.label("place"))
+        .select_from(TASK)
+        .join(ATTEMPT, ATTEMPT.c.task_instance_id == TASK.c.id)
+        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+        .where(TASK.c.state.in_(_NOT_WELL) | TASK.c.state.is_(None), ATTEMPT.c.outcome.in_(_FAILED))
+        .subquery()
     )
-
-
-def last_failure(connection: Connection, dag_id: str) -> Row[Any] | None:
-    """(run_id, task_id, ended_at, outcome, problem) of the attempt that failed or was lost last, where no later attempt
-    of its task has ended well."""
     rows: list[Any] = list(
         connection.execute(
-            select(RUN.c.run_id, TASK.c.task_id, ATTEMPT.c.ended_at, ATTEMPT.c.outcome, ATTEMPT.c.problem)
-            .select_from(ATTEMPT)
-            .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
-            .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-            .where(
-                RUN.c.dag_id == dag_id,
-                ATTEMPT.c.outcome.in_(["failed", "lost", "part_lost"]),
-                TASK.c.state.is_distinct_from(TaskInstanceState.SUCCESS),
-            )
-            .order_by(ATTEMPT.c.ended_at.desc())
-            .limit(1)
+            select(ranked.c.dag_id, ranked.c.run_id, ranked.c.task_id, ATTEMPT.c.ended_at, ATTEMPT.c.problem)
+            .select_from(ranked)
+            .join(ATTEMPT, ATTEMPT.c.attempt_id == ranked.c.attempt_id)
+            .where(ranked.c.place == 1)
         )
     )
-    return rows[0] if rows else None
+    return {row.dag_id: row for row in rows}
 
 
 def undelivered_by_dag(connection: Connection) -> dict[str, int]:

@@ -57,10 +57,11 @@ def _arrived(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
 
 
 def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
+    from trainflow.checkpoints.ledger.ancestors import KeptLine
     from trainflow.checkpoints.upkeep.changed_samples import republished
 
     state = ledger.state()
-    found = republished(ledger, state, samples, ti.project_root, ti.clock.now())
+    found = republished(KeptLine(ledger, state), samples, ti.project_root, ti.clock.now())
     if not found:
         return ""
     said = sentence_about(found)
