@@ -51,6 +51,21 @@ class ManualClock(Clock):
         return self._now
 
 
+class MeasuredClock(Clock):
+    """A clock that was set to `now` when it was made, and goes on by what another one measures: the time of the day of
+    a host whose own clock may differ, or be set."""
+
+    def __init__(self, now: datetime, measured_by: Clock) -> None:
+        self._began = ensure_utc(now) - timedelta(seconds=measured_by.monotonic())
+        self._measured_by = measured_by
+
+    def now(self) -> datetime:
+        return self._began + timedelta(seconds=self._measured_by.monotonic())
+
+    def monotonic(self) -> float:
+        return self._measured_by.monotonic()
+
+
 def ensure_utc(moment: datetime) -> datetime:
     """The same instant in UTC. Raises ValueError for a naive datetime: a guess would move partitions."""
     if moment.tzinfo is None:

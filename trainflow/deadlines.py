@@ -13,6 +13,8 @@ by comparing a moment that was written with the time of the day alone:
   then on a monotonic clock (`MonotonicDeadlines`). A process that is started anew sees them for the first time, and
   knows of the time before by the time of the day alone: a clock that was set back meanwhile gives them all of their
   time again and no more; one that was set forward by as much ends a run at once, and a deferral after one look,
+- what attempts on other hosts say: seconds, never a moment; what they decide goes by the control plane's time, from the
+  claim on (`execution.task_runner.counting_clock`),
 - polling, watchdogs, outages, `execution_timeout`, grace to stop: a monotonic clock alone,
 - kills for want of memory: a counter that was read when the attempt was launched (`executors.oom_kills`),
 - `run_after` in the future, DateTimeTrigger, `check_again_at`, the end of a table: the time of the day, since they mean

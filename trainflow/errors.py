@@ -62,7 +62,7 @@ What interrupts a task (a deferral, a timeout, a stop) is no error: see `trainfl
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 
@@ -358,11 +358,11 @@ class SkipException(TaskError):
 
 
 class RescheduleException(TaskError):
-    """Give the slot back and try again at `reschedule_at` (Airflow: AirflowRescheduleException)."""
+    """Give the slot back, and try again after so long, or at a moment by the clock (and zone) of the task's host."""
 
-    def __init__(self, reschedule_at: datetime) -> None:
-        super().__init__(f"reschedule at {reschedule_at.isoformat()}")
-        self.reschedule_at = reschedule_at
+    def __init__(self, reschedule_at: datetime | timedelta) -> None:
+        self.reschedule_at = reschedule_at.astimezone() if isinstance(reschedule_at, datetime) else reschedule_at
+        super().__init__(f"look again {'in' if isinstance(reschedule_at, timedelta) else 'at'} {reschedule_at}")
 
 
 class RestartException(TaskError):

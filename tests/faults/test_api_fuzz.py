@@ -113,7 +113,12 @@ def test_values_that_no_database_takes_are_refused_in_words(fuzzed: Fuzzed) -> N
         "progress": ['"done":1e309', '"done":1,"note":"\\u0000"', '"done":1,"metrics":{"\\u0000":1}', '"done":NaN'],
         "get-xcom": ['"dag_id":"\\u0000","run_id":"x","task_ids":["\\ud800"],"xcom_key":"k"'],
         "trigger-run": ['"run":{"dag_id":"d","run_id":"\\u0000"}', '"run":{"dag_id":"d","run_id":""}'],
-        "outcome": ['"state":"deferred"', '"state":"rescheduled","reschedule_at":"9999-12-31T23:59:59+14:00"'],
+        "outcome": [
+            '"state":"deferred"',
+            '"state":"rescheduled","reschedule_at":"9999-12-31T23:59:59+14:00"',
+            '"state":"rescheduled","reschedule_seconds":1e300',
+            '"state":"rescheduled","reschedule_seconds":-1',
+        ],
     }
     for operation, parts in bodies.items():
         for part in parts:

@@ -30,7 +30,7 @@ from trainflow.messages.execution_api import (
     TriggeredRun,
     TriggerRun,
 )
-from trainflow.messages.http_protocol import OPERATIONS, PREFIX, PROTOCOL_HEADER, TOKEN_HEADER
+from trainflow.messages.http_protocol import OPERATIONS, PREFIX, PROTOCOL, PROTOCOL_HEADER, TOKEN_HEADER
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.testing.processes import DEADLINE_SECONDS
 
@@ -334,7 +334,7 @@ class TestNotUnderstood:
         [
             (None, "is missing"),
             ("x", "is no number"),
-            ("2", "upgrade the API server"),
+            (str(PROTOCOL + 1), "upgrade the API server"),
             ("0", "upgrade the worker"),
             ("²", "is no number"),
         ],

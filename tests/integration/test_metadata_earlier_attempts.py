@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from tests.integration.execution_requests import O
-from tests.support.control_plane import START, ControlPlane
+from tests.support.control_plane import ControlPlane
 from trainflow.messages.execution_api import EarlierAttempt, Progress, Refused, Started
 from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
@@ -33,7 +33,7 @@ def test_attempt_whose_predecessor_never_began_is_first(plane: ControlPlane, wor
 
 
 def test_attempt_that_looks_again_is_not_its_own_predecessor(plane: ControlPlane, work: ExecuteTask) -> None:
-    plane.play(work, O.RESCHEDULED, reschedule_at=START)
+    plane.play(work, O.RESCHEDULED, reschedule_seconds=0.0)
     (again,) = plane.tick()
     started = plane.claim(again)
     assert isinstance(started, Started)

@@ -235,9 +235,8 @@ class TestOutcome:
         assert not started.first_attempt
 
     def test_rescheduled_sensor_keeps_its_first_start(self, plane: ControlPlane, run: int, work: ExecuteTask) -> None:
-        at = START + timedelta(seconds=30)
-        plane.play(work, O.RESCHEDULED, reschedule_at=at)
-        assert plane.task(run, "a").retry_at == at
+        plane.play(work, O.RESCHEDULED, reschedule_seconds=30.0)
+        assert plane.task(run, "a").retry_at == START + timedelta(seconds=30)
         plane.clock.advance(timedelta(seconds=30))
         (again,) = plane.tick()
         started = plane.claim(again)

@@ -44,7 +44,7 @@ def fail(plane: ControlPlane, workload: ExecuteTask) -> None:
 
 
 def look_again(plane: ControlPlane, workload: ExecuteTask) -> None:
-    plane.play(workload, OutcomeState.RESCHEDULED, reschedule_at=plane.clock.now() + HOUR)
+    plane.play(workload, OutcomeState.RESCHEDULED, reschedule_seconds=HOUR.total_seconds())
 
 
 @pytest.mark.parametrize("ends", [fail, look_again])
@@ -194,7 +194,7 @@ class TestDeferralTimeOut:
         plane.add_dag("d", empty_task("a"))
         plane.add_run("d")
         (workload,) = plane.tick()
-        deferral = Deferral("m.Trigger", {}, "execute_complete", deadline=START + HOUR)
+        deferral = Deferral("m.Trigger", {}, "execute_complete", timeout_seconds=HOUR.total_seconds())
         plane.play(workload, OutcomeState.DEFERRED, deferral=deferral)
         return plane
 

@@ -16,6 +16,7 @@ from sqlalchemy import delete, select, type_coerce, update
 from tests.conftest import server_of
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.messages.execution_api import (
+    LONGEST_WAIT_SECONDS,
     AttemptFailure,
     Deferral,
     Failed,
@@ -114,6 +115,7 @@ outcomes = st.builds(
         Deferral, texts, st.dictionaries(texts, jsons, max_size=2), texts, st.dictionaries(texts, jsons, max_size=2)
     ),
     reschedule_at=st.none() | st.datetimes(),
+    reschedule_seconds=st.none() | st.floats(0, LONGEST_WAIT_SECONDS),
     note=st.none() | texts,
     saved_rows=st.none() | integers,
 )

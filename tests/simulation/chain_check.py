@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from tests.simulation.committed import CommittedCheckpoint, Entry, Lineage, digest, numbers_in, time_of
 from tests.simulation.expected import Expected
@@ -15,6 +15,9 @@ from tests.simulation.table import START, SampleTable, tiles
 from tests.simulation.upstream_check import UpstreamCheck
 from tests.simulation.violation import Violation
 from trainflow.checkpoints.chain import ChainKey
+
+#: the clocks of the control plane differ by less
+_CLOCKS_DIFFER = timedelta(days=30)
 
 
 class ChainCheck:
@@ -102,6 +105,8 @@ class ChainCheck:
             if entry["sequence"] != self.sequence + 1 or entry["previous"] != self._previous:
                 raise Violation("fenced", f"entry {entry['sequence']} of {self.key} does not follow the one before it")
             _KINDS[entry["kind"]](self, entry)
+            if abs(time_of(entry["at"]) - self._table.clock.now()) > _CLOCKS_DIFFER:
+                raise Violation("the control plane's clock counts", f"entry {entry['sequence']}: at {entry['at']}")
             self.concluded.add(entry["by"].get("run_id", ""))
             self._previous = digest(data)
             self.sequence += 1

@@ -121,6 +121,8 @@ def _stage(scenario: Scenario, begin: datetime) -> dict[str, Any]:
             "files": "*.bin",
             "gaps": {"wait": f"{scenario.gap_seconds}s", "then": "skip"},
             "republished": scenario.republished,
+            # longer than any clock is set by, and shorter than that of a worker is wrong
+            "wait_timeout": "90d",
             "catch_up": {"newer_than": f"{scenario.newer_than}h"} if scenario.newer_than else "all",
         },
         "split": {"partitions": scenario.limit},

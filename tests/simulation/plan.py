@@ -51,6 +51,7 @@ class FaultKind(StrEnum):
     CLOCK_FORWARD = "the clock is set forward"
     CLOCK_BACK = "the clock is set back"
     HOST_CLOCK = "the clock of one host is set"
+    WORKER_CLOCK = "the clock of a host of attempts is wrong by days"
     PREEMPT = "an attempt is told to stop"
     FAIL = "a training function raises"
     SILENCE = "an attempt exits with 0 and says nothing"

@@ -27,7 +27,7 @@ class SampleTable(Storage):
     url = TABLE
 
     def __init__(self, clock: Clock, size: int) -> None:
-        self._clock = clock
+        self.clock = clock
         self.size = size
         #: partition number → when it was written last
         self.arrived: dict[int, datetime] = {}
@@ -57,10 +57,10 @@ class SampleTable(Storage):
 
     def arrive(self, number: int) -> None:
         """Write a partition."""
-        now = self._clock.now()
+        now = self.clock.now()
         self.arrived[number] = now
         self.seen.add(number)
-        self.written[number] = (self._clock.monotonic(), self.written.get(number, (0.0, 0))[1] + 1)
+        self.written[number] = (self.clock.monotonic(), self.written.get(number, (0.0, 0))[1] + 1)
         self.version += 1
         edition = self.written[number][1]
         listing = f"{now.isoformat()} {self.version}"

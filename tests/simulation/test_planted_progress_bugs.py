@@ -8,10 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.simulation import engine
 from tests.simulation.plan import FaultKind as F
 from tests.simulation.planted_bug import SIMPLEST, PlantedBug
+from trainflow.execution import task_runner
+from trainflow.messages.execution_api import Outcome
 from trainflow.metadata.queries import (
     task_queries,
     trigger_queries,
@@ -30,6 +33,8 @@ WAITING: dict[str, Any] = {
     "present": (0,),
     "arrivals": (1, 2),
 }
+#: attempts are on other hosts
+REMOTE: dict[str, Any] = {**SIMPLEST, "remote": True}
 
 
 def adopt_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -96,6 +101,25 @@ def watch_nothing_that_was_claimed_unheard(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(trigger_queries, "watched", lambda *_: [])
 
 
+def trust_the_clock_of_the_worker(patch: pytest.MonkeyPatch) -> None:
+    """An attempt decides by the clock of its host."""
+    patch.setattr(task_runner, "counting_clock", lambda _started, own: own)
+
+
+def end_waits_by_the_clock_of_the_worker(patch: pytest.MonkeyPatch) -> None:
+    """A worker says until when is waited at the longest, instead of how long."""
+    real = task_runner._Attempt._deferred
+
+    def deferred(self: Any, signal: Any) -> Outcome:
+        outcome = real(self, signal)
+        if outcome.deferral is None or (seconds := outcome.deferral.timeout_seconds) is None:
+            return outcome
+        until = self._host_clock.now() + timedelta(seconds=seconds)
+        return replace(outcome, deferral=replace(outcome.deferral, timeout_seconds=None, deadline=until))
+
+    patch.setattr(task_runner._Attempt, "_deferred", deferred)
+
+
 PLANTED = [
     PlantedBug(adopt_nothing, (F.CRASH,), {"progress"}),
     PlantedBug(reconcile_nothing, (F.SWALLOW,), {"progress"}),
@@ -106,6 +130,18 @@ PLANTED = [
     PlantedBug(never_look_for_what_is_due, (F.FAIL,), {"progress"}),
     PlantedBug(believe_the_clocks_of_others, (F.HOST_CLOCK,), {"the living keep what they hold"}),
     PlantedBug(wait_until_the_clock_comes_by_again, (F.HOST_CLOCK, F.FAIL), {"progress"}, {**SIMPLEST, "homes": 2}),
+    PlantedBug(
+        trust_the_clock_of_the_worker,
+        (F.WORKER_CLOCK,),
+        {"the control plane's clock counts"},
+        REMOTE,
+    ),
+    PlantedBug(
+        end_waits_by_the_clock_of_the_worker,
+        (F.WORKER_CLOCK,),
+        {"nothing fails without a cause"},
+        {**WAITING, "remote": True},
+    ),
 ]
 
 

@@ -29,8 +29,6 @@ class AttemptEnvironment(Protocol):
     """What an attempt reaches besides the control plane."""
 
     @property
-    def clock(self) -> Clock: ...
-    @property
     def files(self) -> SimulatedFiles: ...
     @property
     def project(self) -> Project: ...
@@ -48,6 +46,8 @@ class SimulatedAttempt:
     hostname: str
     world_store: MemoryStore
     environment: AttemptEnvironment
+    #: of its host
+    clock: Clock
     #: what it meets in the store
     store_fault: StoreFault | None = None
     #: it was told to stop
@@ -79,7 +79,7 @@ def fiber_of(work: SimulatedAttempt, stop: StopSignal) -> Fiber:
             around.settings,
             around.files,
             stop=stop,
-            clock=around.clock,
+            clock=work.clock,
         ),
         work,
     )

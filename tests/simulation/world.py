@@ -72,6 +72,8 @@ class World:
         self.wanted_engines = scenario.engines
         #: what the next process meets in the store
         self.store_fault: StoreFault | None = None
+        #: how far the clocks of hosts are wrong that attempts are handed to
+        self.workers_are_off = timedelta()
         #: the next engine does not see what runs
         self.blind_next = False
         self.begins = 0
@@ -174,7 +176,9 @@ class World:
         workload = replace(workload, version="")
         self.invariants.workloads[workload.key] = workload
         store_fault, self.store_fault = self.store_fault, None
-        work = SimulatedAttempt(workload, pid, float(pid), "host-of-processes", self.store, self, store_fault)
+        clock = HostClock(self.clock)
+        clock.jump(self.workers_are_off)
+        work = SimulatedAttempt(workload, pid, float(pid), "host-of-processes", self.store, self, clock, store_fault)
         process = self.processes[pid] = Process(work)
         self._living.append(process)
         return process

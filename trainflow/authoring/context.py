@@ -78,6 +78,7 @@ class TaskInstance(Protocol):
     project_root: Path
     home: Home
     settings: Settings
+    #: of the control plane; that of the host may differ
     clock: Clock
 
     @property
@@ -230,6 +231,12 @@ def get_current_context() -> Context:
     if context is None:
         raise RuntimeError("there is no current context: get_current_context() works only while a task runs")
     return context
+
+
+def clock_of_task() -> Clock | None:
+    """The clock by which the task decides that is running; None outside of a task."""
+    context = _current.get()
+    return None if context is None else context["ti"].clock
 
 
 @contextmanager

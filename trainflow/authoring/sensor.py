@@ -112,7 +112,7 @@ class BaseSensorOperator(BaseOperator):
             # the last look is at the deadline, not up to one interval before it
             wait = min(self.interval(looks).total_seconds(), left)
             if self.mode == "reschedule":
-                raise RescheduleException(ti.clock.now() + timedelta(seconds=wait))
+                raise RescheduleException(timedelta(seconds=wait))
             ti.sleep(wait)
 
     def interval(self, looks: int) -> timedelta:

@@ -8,7 +8,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
@@ -16,7 +16,8 @@ from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import end_forked_copies
 from trainflow.authoring.trigger import describe_trigger
-from trainflow.clock import Clock, SystemClock
+from trainflow.clock import Clock, MeasuredClock, SystemClock
+from trainflow.deadlines import TOLERANCE
 from trainflow.errors import (
     EngineError,
     FailException,
@@ -37,7 +38,16 @@ from trainflow.execution.rendered_fields import rendered_fields
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.failpoint import enter, hit
-from trainflow.messages.execution_api import AttemptFailure, Deferral, Failed, Outcome, OutcomeState, Start, Started
+from trainflow.messages.execution_api import (
+    LONGEST_WAIT_SECONDS,
+    AttemptFailure,
+    Deferral,
+    Failed,
+    Outcome,
+    OutcomeState,
+    Start,
+    Started,
+)
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans, die_with_parent
 from trainflow.observability.processes import WORKER_VARIABLE, carry_mark, started_at
@@ -133,6 +143,7 @@ def conduct(
         return 0
     enter("attempt")
     hit("attempt: claimed")
+    host_clock, clock = clock, counting_clock(started, clock)
     ti = RuntimeTaskInstance(
         workload,
         started,
@@ -144,7 +155,7 @@ def conduct(
         stop=stop,
     )
     tell_waits(ti.report_waiting)
-    outcome = _Attempt(workload, started, ti, stop, clock).outcome(files)
+    outcome = _Attempt(workload, started, ti, stop, clock, host_clock).outcome(files)
     tell_waits(None)
     if outcome.store_use:
         log.info("store: %s", sentence_about(outcome.store_use))
@@ -163,6 +174,19 @@ def conduct(
     sys.stdout.flush()
     sys.stderr.flush()
     return FAILED_EXIT_CODE if not_kept or outcome.state is OutcomeState.FAILED else 0
+
+
+def counting_clock(started: Started, own: Clock) -> Clock:
+    """The clock by which an attempt decides (how old samples are, when a wait is over, what it commits): that of the
+    control plane. The clock of another host may be wrong by hours."""
+    told = started.control_plane_time
+    if told is None:
+        return own
+    off = (own.now() - told).total_seconds()
+    if abs(off) > TOLERANCE.total_seconds():
+        said = f"{abs(off):,.0f} s {'ahead of' if off > 0 else 'behind'} that of the control plane"
+        log.warning("the clock of this host is %s, which counts for what trainflow decides", said)
+    return MeasuredClock(told, own)
 
 
 def _log_to(path: str) -> None:
@@ -188,13 +212,21 @@ class _Attempt:
     """One claimed attempt: execute, and say how it ended."""
 
     def __init__(
-        self, workload: ExecuteTask, started: Started, ti: RuntimeTaskInstance, stop: StopSignal, clock: Clock
+        self,
+        workload: ExecuteTask,
+        started: Started,
+        ti: RuntimeTaskInstance,
+        stop: StopSignal,
+        clock: Clock,
+        host_clock: Clock,
     ) -> None:
         self._workload = workload
         self._started = started
         self._ti = ti
         self._stop = stop
         self._clock = clock
+        #: what code of users reads
+        self._host_clock = host_clock
         self._task: BaseOperator | None = None
         self._rendered: dict[str, Any] = {}
         self._began = clock.monotonic()
@@ -267,7 +299,9 @@ class _Attempt:
             case SkipException():
                 return self._ended(OutcomeState.SKIPPED, note=self._ti.note or str(error) or None)
             case RescheduleException():
-                return self._ended(OutcomeState.RESCHEDULED, reschedule_at=error.reschedule_at)
+                return self._ended(
+                    OutcomeState.RESCHEDULED, reschedule_seconds=self._seconds_until(error.reschedule_at)
+                )
             case RestartException():
                 log.warning("%s", error)
                 message = _shown(str(error), _MESSAGE_CHARACTERS)
@@ -306,10 +340,14 @@ class _Attempt:
         except Exception as error:
             return self._failed(error, f"the trigger cannot be serialized: {error}", retryable=False)
         limits = [seconds for seconds in (deferred.timeout_seconds, self._seconds_left) if seconds is not None]
-        longest = min(limits, default=None)
-        deadline = None if longest is None else self._clock.now() + timedelta(seconds=longest)
-        deferral = Deferral(trigger_class, trigger_kwargs, deferred.method_name, deferred.kwargs, deadline)
+        longest = min((*limits, LONGEST_WAIT_SECONDS)) if limits else None
+        deferral = Deferral(trigger_class, trigger_kwargs, deferred.method_name, deferred.kwargs, longest)
         return self._ended(OutcomeState.DEFERRED, deferral=deferral)
+
+    def _seconds_until(self, when: datetime | timedelta) -> float:
+        """Seconds for which a task wants to wait that gives its slot back."""
+        wait = when if isinstance(when, timedelta) else when - self._host_clock.now()
+        return min(max(wait.total_seconds(), 0.0), LONGEST_WAIT_SECONDS)
 
     @property
     def _seconds_left(self) -> float | None:

@@ -7,7 +7,7 @@ message, applied in one transaction.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Protocol
 
@@ -58,14 +58,27 @@ class HandedXCom(msgspec.Struct, frozen=True):
     value: msgspec.Raw
 
 
+#: a hundred years: what is to be later than that is never
+LONGEST_WAIT_SECONDS = 100 * 365.25 * 86400
+#: no moment: the clocks of hosts differ, and who takes the message counts by its own
+WaitSeconds = Annotated[float, msgspec.Meta(ge=0, le=LONGEST_WAIT_SECONDS)]
+
+
 class Deferral(msgspec.Struct, frozen=True):
-    """A wait handed to the triggerer. The task resumes in `method_name(context, event=…, **kwargs)`."""
+    """A wait handed to the triggerer. The task resumes in `method_name(context, event=…, **kwargs)`. It ends after
+    `timeout_seconds`; None: there is no such limit."""
 
     trigger_class: str
     trigger_kwargs: dict[str, Any]
     method_name: str
     kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    timeout_seconds: WaitSeconds | None = None
+    #: what a worker of version 1 of the protocol says instead: a moment by its own clock
     deadline: datetime | None = None
+
+    def ends_at(self, now: datetime) -> datetime | None:
+        """When the wait is over at the latest, where it begins now."""
+        return self.deadline if self.timeout_seconds is None else now + timedelta(seconds=self.timeout_seconds)
 
 
 class TriggeredRun(msgspec.Struct, frozen=True):
@@ -91,6 +104,7 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     triggered_runs: list[TriggeredRun] = msgspec.field(default_factory=list)
     problem: AttemptFailure | None = None
     deferral: Deferral | None = None
+    #: what a worker of version 1 of the protocol says instead of `reschedule_seconds`: a moment by its own clock
     reschedule_at: datetime | None = None
     #: one sentence shown beside the task ("caught up: …", "waits for 2013-02-01")
     note: str | None = None
@@ -109,6 +123,14 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     store_use: list[StoreUse] = msgspec.field(default_factory=list)
     #: the template fields of the task as they were rendered: without secrets, and cut
     rendered_fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: how long to wait before the task looks again; None: not at all
+    reschedule_seconds: WaitSeconds | None = None
+
+    def again_at(self, now: datetime) -> datetime:
+        """When a task that gave its slot back looks again, where that is taken now."""
+        if self.reschedule_seconds is None:
+            return self.reschedule_at or now
+        return now + timedelta(seconds=self.reschedule_seconds)
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
@@ -223,6 +245,8 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     elapsed_seconds: float = 0.0
     #: the newest small values of the run's tasks that have succeeded: most often what the task would ask for next
     xcoms: list[HandedXCom] = msgspec.field(default_factory=list)
+    #: the time by the clock of the control plane, which counts, where the attempt is on another host
+    control_plane_time: datetime | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, tag="refused"):

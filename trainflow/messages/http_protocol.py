@@ -3,7 +3,7 @@
     POST {PREFIX}/{operation}      the request as JSON, typed as in `execution_api`; the reply in the same form
     Authorization: Bearer …        the token of the attempt; with `start` and `meet-ranks` its claim secret
     X-Trainflow-Token: …           with `start`: the token that the worker made itself, and shows from then on
-    X-Trainflow-Protocol: 1        the version that the worker speaks
+    X-Trainflow-Protocol: 2        the version that the worker speaks
 
 A request may be sent again as often as it takes: the second time changes nothing, and has the same answer.
 
@@ -31,7 +31,7 @@ TOKEN_HEADER = "X-Trainflow-Token"
 INSTALLATION_HEADER = "X-Trainflow-Installation"
 #: the version of the protocol that is spoken here, and the oldest that is still understood: workers are upgraded after
 #: the API server, so the version before it is
-PROTOCOL = 1
+PROTOCOL = 2
 OLDEST_PROTOCOL = 1
 
 #: what secrets begin with: known by that to the masker of logs

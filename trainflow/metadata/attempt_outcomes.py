@@ -82,7 +82,7 @@ class AttemptOutcomes:
                 self._defer(connection, row, outcome, now)
             case OutcomeState.RESCHEDULED:
                 again = {
-                    "retry_at": outcome.reschedule_at or now,
+                    "retry_at": outcome.again_at(now),
                     "waits_since": now,
                     "reschedules": row.reschedules + 1,
                 }

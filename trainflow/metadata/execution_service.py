@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import StatementError
 
@@ -30,6 +31,7 @@ from trainflow.messages.execution_api import (
     Request,
     RowsSaved,
     Start,
+    Started,
     TrackingRun,
     TriggerRun,
     XComValues,
@@ -176,9 +178,12 @@ class ExecutionService:
 
     def _claim(self, request: Start, claim_secret: str | None = None, token: str = "") -> Reply:
         with self._database.transaction() as connection:
-            if claim_secret is not None:
-                attempt_credentials.exchange(connection, request.key, claim_secret, token)
-            return attempt_claims.claim(connection, request, self._clock.now())
+            if claim_secret is None:
+                return attempt_claims.claim(connection, request, self._clock.now())
+            attempt_credentials.exchange(connection, request.key, claim_secret, token)
+            reply = attempt_claims.claim(connection, request, self._clock.now())
+        # read last: what it has waited for locks does not count
+        return replace(reply, control_plane_time=self._clock.now()) if isinstance(reply, Started) else reply
 
     # -- while it runs ---------------------------------------------------------------------------------------------
 

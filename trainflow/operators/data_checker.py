@@ -276,7 +276,7 @@ class DataCheckerOperator(ChainOperator):
         ti.log.info("%s", note)
         if self.samples.storage_options:
             pause = max(self.poke_interval, _RESCHEDULE_SECONDS)
-            raise RescheduleException(ti.clock.now() + timedelta(seconds=pause))
+            raise RescheduleException(timedelta(seconds=pause))
         self.defer(
             trigger=PartitionTrigger(
                 samples=self.samples,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from tests.simulation.faults.targets import Injection, pick
 from tests.simulation.plan import FaultKind
 from tests.simulation.process import Process
 from tests.simulation.world import World
+
+_DAYS_OFF = tuple(timedelta(days=days) for days in (-5, 5, -400, 400))
 
 
 def _to_a_process(happens: Callable[[World, Process, int], None]) -> Injection:
@@ -61,6 +64,13 @@ def _deliver_twice(world: World, process: Process, _choice: int) -> None:
     world.launch(process.work.workload)
 
 
+def _worker_clock(world: World, choice: int) -> bool:
+    if not world.scenario.remote:
+        return False
+    world.workers_are_off = _DAYS_OFF[choice % len(_DAYS_OFF)]
+    return True
+
+
 def _fail(world: World, process: Process, _choice: int) -> None:
     world.invariants.expected_errors.add("TrainingFailed")
     process.meets_next = Process.misfortune
@@ -82,6 +92,7 @@ FAULTS: dict[FaultKind, Injection] = {
     FaultKind.MESSAGE_TWICE: _to_a_remote_process(_double_message),
     FaultKind.MESSAGE_LATE: _late_message,
     FaultKind.DELIVER_TWICE: _to_a_process(_deliver_twice),
+    FaultKind.WORKER_CLOCK: _worker_clock,
     FaultKind.PREEMPT: _to_a_process(_preempt),
     FaultKind.FAIL: _to_a_process(_fail),
     FaultKind.SILENCE: _to_a_process(_silence),

@@ -69,7 +69,7 @@ REQUESTS: list[Any] = [
         [XComItem("k", RAW)],
         [RUN],
         AttemptFailure("m", "t", "k", False),
-        Deferral("m.C", {"x": [1]}, "execute_complete", {"y": None}, MOMENT),
+        Deferral("m.C", {"x": [1]}, "execute_complete", {"y": None}, 60.0, MOMENT),
         MOMENT,
         "note",
     ),

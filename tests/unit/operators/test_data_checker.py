@@ -202,7 +202,7 @@ def test_samples_with_own_options_are_looked_at_by_task(lab: Any, checker: Any) 
     samples = msgspec.structs.replace(lab.samples, storage_options={"secret": "hunter22"})
     with pytest.raises(RescheduleException) as caught:
         lab.run(checker(1, samples=samples, mode="latest"), "samples")
-    assert caught.value.reschedule_at == lab.clock.now() + timedelta(seconds=5)
+    assert caught.value.reschedule_at == timedelta(seconds=5)
     assert "hunter22" not in " ".join([*lab.ti.notes, str(caught.value), json.dumps(list(lab.xcoms.values()))])
 
 

@@ -226,7 +226,7 @@ def _execute(task: BaseOperator, ti: RuntimeTaskInstance, context: Context) -> i
     except SkipException as skip:
         return _ended(ti, f"skipped: {skip}" if str(skip) else "skipped")
     except RescheduleException as again:
-        return _ended(ti, f"would look again at {again.reschedule_at:%Y-%m-%d %H:%M:%S} UTC")
+        return _ended(ti, f"would {again}")
     except KeyboardInterrupt:
         _quietly(task.on_kill)
         raise

@@ -35,7 +35,7 @@ def add(connection: Connection, task_instance_id: int, key: AttemptKey, deferral
             "deferral_number": key.deferral_number,
             "trigger_class": deferral.trigger_class,
             "kwargs": deferral.trigger_kwargs,
-            "deadline": deferral.deadline,
+            "deadline": deferral.ends_at(now),
             "created_at": now,
         },
     )

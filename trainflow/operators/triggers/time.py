@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timedelta
 from typing import Any
 
+from trainflow.authoring.context import clock_of_task
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.clock import Clock, SystemClock, ensure_utc
 from trainflow.deadlines import seconds_left
@@ -57,7 +58,7 @@ class TimeDeltaTrigger(DateTimeTrigger):
         since: datetime | str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        clock = clock or SystemClock()
+        clock = clock or clock_of_task() or SystemClock()
         if moment is None:
             if delta is None:
                 raise InputError("TimeDeltaTrigger: give delta")

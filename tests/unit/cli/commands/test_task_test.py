@@ -83,7 +83,7 @@ def test_xcoms_are_empty_unless_given(project, cli):
         ("fail", 1, "err", "failed: ValueError: no disk"),
         ("leave", 1, "err", "failed: SystemExit: 3"),
         ("interrupted", 130, "err", "alone"),
-        ("wait", 0, "out", "would look again at"),
+        ("wait", 0, "out", "would look again in"),
     ],
 )
 def test_task_test_exit_code_follows_outcome(project, cli, task, code, where, message):
