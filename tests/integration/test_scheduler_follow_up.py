@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
-from trainflow.messages.execution_api import Done, OutcomeState, Refused, TriggeredRun
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Refused, TriggeredRun
+from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
+from trainflow.metadata.queries import dag_queries, drain_queries, run_queries
+from trainflow.metadata.queries.drain_queries import Drain, DrainKind
 from trainflow.states import TriggerRule
 
 
@@ -55,6 +57,76 @@ def test_outcome_of_last_task_ends_run_in_one_commit(
     with commits(plane.database, monkeypatch) as counted:
         plane.report(last)
     assert (plane.run(run).state, len(counted)) == ("success", 1)
+
+
+def test_outcome_starts_next_run_of_its_dag_in_one_commit(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane.add_dag("self", empty_task("a"), max_active_runs=1)
+    plane.add_run("self")
+    [work] = plane.tick()
+    plane.claim(work)
+    with commits(plane.database, monkeypatch) as counted:
+        assert plane.report(work, triggered_runs=[TriggeredRun("self", "r2")]) == Done()
+        [then] = plane.executor.take()
+        assert plane.tick() == []
+    assert (then.dag_id, then.run_id, len(counted)) == ("self", "r2", 1)
+
+
+def test_outcome_starts_no_run_while_its_own_is_running(plane: ControlPlane, run: int) -> None:
+    plane.add_dag("self", empty_task("a"), empty_task("b", "a"), max_active_runs=1)
+    plane.add_run("self")
+    work = next(each for each in plane.tick() if each.dag_id == "self")
+    plane.play(work, triggered_runs=[TriggeredRun("self", "r2")])
+    assert [(each.run_id, each.task_id) for each in plane.executor.take()] == [("r1", "b")]
+    assert plane.tick() == []
+
+
+def test_outcome_starts_no_run_of_drained_dag(plane: ControlPlane) -> None:
+    plane.add_dag("self", empty_task("a"), max_active_runs=1)
+    plane.add_run("self")
+    [work] = plane.tick()
+    with plane.database.transaction() as connection:
+        drain_queries.add(connection, Drain(DrainKind.DAG, "self", plane.clock.now(), None))
+    plane.scheduler.sweep()
+    plane.tick()
+    plane.play(work, triggered_runs=[TriggeredRun("self", "r2")])
+    assert plane.executor.take() == plane.tick() == []
+
+
+@pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
+def test_outcome_leaves_next_run_to_next_tick_while_its_dag_is_locked(tmp_path: Path, database_url: str | None) -> None:
+    with control_plane(tmp_path, database_url=database_url) as plane:
+        plane.add_dag("self", empty_task("a"), max_active_runs=1)
+        plane.add_run("self")
+        plane.add_run("self", "r2")
+        [work] = plane.tick()
+        plane.claim(work)
+        with plane.database.transaction() as connection:
+            dag_queries.lock(connection, "self")
+            assert plane.report(work) == Done()
+            assert plane.executor.take() == []
+        assert [each.run_id for each in plane.tick()] == ["r2"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
+def test_two_ends_at_once_in_two_engines_start_as_many_runs_as_there_are_places(
+    tmp_path: Path, database_url: str | None
+) -> None:
+    with (
+        control_plane(tmp_path, database_url=database_url) as one,
+        control_plane(tmp_path, clock=one.clock, settings=one.settings) as other,
+    ):
+        one.add_dag("self", empty_task("a"), max_active_runs=2)
+        for number in range(1, 6):
+            one.add_run("self", f"r{number}")
+        first, second = one.tick()
+        one.claim(first)
+        one.claim(second)
+        one.service.follow_up = Late(one, lambda: other.report(second))
+        assert one.report(first) == Done()
+        handed = [*one.executor.take(), *other.executor.take(), *one.tick(), *other.tick()]
+        assert sorted(each.run_id for each in handed) == ["r3", "r4"]
+        with one.database.reading() as connection:
+            assert len(run_queries.running(connection)) == 2
 
 
 def test_triggered_run_is_started_by_next_tick(plane: ControlPlane, run: int, work: ExecuteTask) -> None:
@@ -117,8 +189,8 @@ class Late:
         self._meanwhile = meanwhile
         self.ready = True
 
-    def begin(self, connection: Connection, key: AttemptKey) -> Callable[[AppliedChange, datetime], None]:
-        decide = self._scheduler.begin(connection, key)
+    def begin(self, connection: Connection, outcome: Outcome) -> Callable[[AppliedChange, datetime], None]:
+        decide = self._scheduler.begin(connection, outcome)
 
         def decide_late(change: AppliedChange, now: datetime) -> None:
             self._meanwhile()

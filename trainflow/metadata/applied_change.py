@@ -9,7 +9,6 @@ from typing import NamedTuple, Protocol
 from sqlalchemy import Connection
 
 from trainflow.messages.execution_api import Outcome, OutcomeState
-from trainflow.messages.workload import AttemptKey
 
 
 class AppliedChange(NamedTuple):
@@ -50,8 +49,8 @@ class FollowUp(Protocol):
         """Whether it decides now. False: it does so when `on_change` is called."""
         ...
 
-    def begin(self, connection: Connection, key: AttemptKey) -> Callable[[AppliedChange, datetime], None]:
-        """Ask for what it needs to know, once the end of the attempt is written. Call what is returned to decide."""
+    def begin(self, connection: Connection, outcome: Outcome) -> Callable[[AppliedChange, datetime], None]:
+        """Ask for what it needs to know, once this end of an attempt is written. Call what is returned to decide."""
         ...
 
     def take_back(self) -> None:

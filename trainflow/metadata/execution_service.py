@@ -299,7 +299,7 @@ class ExecutionService:
         with self._database.transaction() as connection:
             asked = in_flight.ask_by_key(connection, outcome.key)
             left = self._ends.begin(connection, outcome, now)
-            decide = follow_up.begin(connection, outcome.key) if follow_up is not None and left is not None else None
+            decide = follow_up.begin(connection, outcome) if follow_up is not None and left is not None else None
             row = asked()
             if row is None or row.state != _T.RUNNING:
                 ended = attempt_queries.outcome(connection, outcome.key.attempt_id)
@@ -317,7 +317,7 @@ class ExecutionService:
                 **attempt_queries.noted_of(connection, outcome),
             )
             if follow_up is not None and decide is None and outcome.state in _FOLLOWED:
-                decide = follow_up.begin(connection, outcome.key)
+                decide = follow_up.begin(connection, outcome)
             if moved is not None:
                 moved.check()
             change = change_of(row.dag_run_id, outcome)

@@ -20,7 +20,7 @@ from trainflow.deadlines import MonotonicDeadlines, seconds_left
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
 from trainflow.failpoint import hit
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.execution_api import Outcome
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import (
@@ -228,16 +228,19 @@ class Scheduler:
         queue, waits = self.task_queue, self._hints.runs or self._hints.may_start
         return not (self.draining or waits or queue.waits or queue.is_unsure or queue.widest > 1)
 
-    def begin(self, connection: Connection, key: AttemptKey) -> Callable[[AppliedChange, datetime], None]:
+    def begin(self, connection: Connection, outcome: Outcome) -> Callable[[AppliedChange, datetime], None]:
         """Ask for what deciding about the run of an attempt needs, whose end is written. Call what is returned."""
-        asked = run_queries.ask_running_of_attempt(connection, key)
-        tasks = task_queries.of_run_of_attempt(connection, key)
+        asked = run_queries.ask_running_of_attempt(connection, outcome.key)
+        tasks = task_queries.of_run_of_attempt(connection, outcome.key)
+        triggered = {run.dag_id for run in outcome.triggered_runs}
 
         def decide_and_queue(change: AppliedChange, now: datetime) -> None:
             self._decided, self._hints = change, Hints(may_start=change.triggered, may_queue=True)
             row = asked()
             if row is not None and row.id not in self.isolation.untouchable:
                 self._decide_or_look_again(connection, row, tasks, now)
+                if self._hints.may_start:
+                    self._start_next_runs(connection, row.dag_id, triggered, now)
             if not (self._hints.runs or self._hints.may_start):
                 self._queue_tasks(now, connection, lambda _run, step: step())
             if row is not None and not self._database.is_sqlite and tasks.is_any_active(row.id):
@@ -245,6 +248,15 @@ class Scheduler:
                 self._hints.runs.add(row.id)
 
         return decide_and_queue
+
+    def _start_next_runs(self, connection: Connection, dag_id: str, triggered: set[str], now: datetime) -> None:
+        """Start what waited for the end of a run of this DAG. Runs of others are left to the next tick, and so is a DAG
+        that another scheduler has locked: a transaction that holds a run must not wait for one."""
+        rows = queued_run_queries.ask_startable_of(connection, dag_id, now)()
+        if rows is None:
+            return
+        self._hints.may_start = bool(triggered - {dag_id})
+        self._start(rows, now, connection, lambda _run, step: step())
 
     def take_back(self) -> None:
         """Look at everything in the next tick: it is not known whether what was decided counts."""
@@ -351,8 +363,11 @@ class Scheduler:
         if not self._hints.may_start or self.draining:
             return
         self._hints.may_start = False
+        self._start(queued_run_queries.startable(connection, now), now, connection, each)
+
+    def _start(self, rows: list[Any], now: datetime, connection: Connection, each: Each) -> None:
         started: list[task_queries.Move] = []
-        for row in queued_run_queries.startable(connection, now):
+        for row in rows:
             if self.task_queue.drains.get(DrainKind.DAG, row.dag_id) is not None:
                 continue
             each(row.id, partial(self._start_run, connection, row, now, started))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -22,8 +23,9 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
 
     A run that was released does not count; but only MOST_AHEAD others begin before it has ended.
 
-    The only place where that limit is applied, for every kind of run; the DAGs are locked, so that two schedulers
-    cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has places.
+    Here and in `ask_startable_of` that limit is applied, for every kind of run; the DAGs are locked, so that two
+    schedulers cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has
+    places.
     """
     locked = connection.execute(_WITH_QUEUED, {"now": now})
     # after the lock: what others have started meanwhile counts
@@ -45,9 +47,34 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
             asked.append((first[:places], released))
             continue
         asked.append((connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places}), released))
-    return [
-        row for oldest, released in asked for row in oldest if released is None or row.number - released <= MOST_AHEAD
-    ]
+    return [row for oldest, released in asked for row in _within_reach(oldest, released)]
+
+
+def ask_startable_of(connection: Connection, dag_id: str, now: datetime) -> Callable[[], list[Row[Any]] | None]:
+    """Like `startable`, of one DAG, for a transaction that holds other rows already: it waits for none. Call what is
+    returned for the answer; None when the DAG is paused, gone, locked by another transaction (which may start some), or
+    has more places than are looked at here.
+    """
+    locked = connection.execute(_LOCKED_IF_FREE, {"dag": dag_id})
+    counted = connection.execute(_RUNNING_OF_DAG, {"dag": dag_id})
+    oldest = connection.execute(_OLDEST_IF_FREE, {"dag": dag_id, "now": now, "most": _FEW})
+
+    def answer() -> list[Row[Any]] | None:
+        dag, running = locked.one_or_none(), counted.one_or_none()
+        if dag is None:
+            return None
+        _, active, of_released, released = running or (dag_id, 0, 0, None)
+        places = dag.max_active_runs - (active - of_released)
+        if places > _FEW:
+            return None
+        return _within_reach(oldest.all()[: max(places, 0)], released)
+
+    return answer
+
+
+def _within_reach(runs: Iterable[Row[Any]], released: int | None) -> list[Row[Any]]:
+    """Those that are not too far ahead of the oldest run that was released."""
+    return [row for row in runs if released is None or row.number - released <= MOST_AHEAD]
 
 
 def _queued(run: Any) -> tuple[ColumnElement[bool], ...]:
@@ -75,14 +102,22 @@ _RUNNING = (
     .where(RUN.c.state == DagRunState.RUNNING)
     .group_by(RUN.c.dag_id)
 )
+_RUNNING_OF_DAG = _RUNNING.where(RUN.c.dag_id == bindparam("dag"))
 _RUNNING_OF = _RUNNING.where(RUN.c.dag_id.in_(bindparam("dags", expanding=True)))
 _WAITING = RUN.alias("waiting")
 _RUNNING_OF_QUEUED = _RUNNING.where(RUN.c.dag_id.in_(select(_WAITING.c.dag_id).where(*_queued(_WAITING))))
 _HAS_TASKS = exists().where(TASK.c.dag_run_id == RUN.c.id).label("has_tasks")
 #: columns of runs that may start
 STARTABLE = (*BRIEF, _HAS_TASKS)
-_OLDEST = select(*STARTABLE).where(*_QUEUED).order_by(RUN.c.number).limit(bindparam("most")).with_for_update(of=RUN)
+_OLDEST_UNLOCKED = select(*STARTABLE).where(*_QUEUED).order_by(RUN.c.number).limit(bindparam("most"))
+_OLDEST = _OLDEST_UNLOCKED.with_for_update(of=RUN)
 _OLDEST_QUEUED = _OLDEST.where(RUN.c.dag_id == bindparam("dag"))
+_OLDEST_IF_FREE = _OLDEST_UNLOCKED.where(RUN.c.dag_id == bindparam("dag")).with_for_update(of=RUN, skip_locked=True)
+_LOCKED_IF_FREE = (
+    select(DAG.c.max_active_runs)
+    .where(DAG.c.dag_id == bindparam("dag"), DAG.c.is_paused.is_(False))
+    .with_for_update(skip_locked=True)
+)
 #: so many are asked for before it is known how many may start
 _FEW = 4
 _OLDEST_OF_FIRST = _OLDEST.where(
