@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,9 +17,15 @@ from msgspec.structs import replace
 from tests.support.faulty_proxy import FaultyProxy, Partition
 from tests.support.ports import free_port
 from trainflow.bootstrap import interpreter
+from trainflow.clock import SystemClock
+from trainflow.executors.attempt_process import AttemptProcess
 from trainflow.executors.remote import _Delivered
+from trainflow.executors.worker import WorkloadEnd
+from trainflow.executors.worker_thread import WorkerThread
 from trainflow.executors.workload_process import WorkloadExecutor
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask
+from trainflow.metadata.models import InstallationTable
+from trainflow.metadata.queries import run_queries
 from trainflow.observability import processes
 from trainflow.settings.project import Project
 from trainflow.testing.contract_engine import (
@@ -211,6 +219,48 @@ def test_same_code_at_another_path_is_same_version(project: Project, tmp_path: P
         said = supervise(engine.delivered[-1], "--project", str(other.root))
         assert said.returncode == 0, said.stderr
         assert engine.finish(run) == "success"
+
+
+def test_claim_that_is_refused_is_told_and_one_that_is_superseded_is_well(project: Project) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        engine.intercept = lambda workload: keep(engine, workload)
+        run = engine.trigger("contract_says")
+        engine.until(lambda: engine.delivered)
+        workload = engine.delivered[-1]
+        forged = supervise(replace(workload, claim_secret=f"tfclaim_{'x' * 43}"))
+        assert (forged.returncode, "this claim secret is not that of the attempt" in forged.stderr) == (1, True)
+        assert engine.task(run).state == "queued"
+        with engine.engine.database.transaction() as connection:
+            run_queries.clear(connection, run, engine.engine.clock.now())
+        superseded = supervise(workload)
+        assert (superseded.returncode, "not run here: " in superseded.stderr) == (0, True), superseded.stderr
+
+
+def test_attempt_of_database_that_was_made_anew_saves_and_stops_at_first_answer(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainflow.execution.http_api_client.LAST_WORDS_SECONDS", 0.0)
+    told, tell = [], AttemptProcess.tell
+    monkeypatch.setattr(AttemptProcess, "tell", lambda self, number: (told.append(number), tell(self, number)))
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        engine.intercept = lambda workload: keep(engine, workload)
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.delivered)
+        workload, ends = engine.delivered[-1], list[WorkloadEnd]()
+        worker = WorkerThread(tmp_path / "worker", SystemClock(), grace=timedelta(seconds=DEADLINE_SECONDS))
+        thread = threading.Thread(target=lambda: ends.append(worker.execute(workload, engine.root)))
+        thread.start()
+        engine.until(lambda: engine.is_running(run))
+        with engine.engine.database.transaction() as connection:
+            connection.execute(InstallationTable.table.update().values(id="another"))
+        engine.until(lambda: ends)
+        worker.request_stop()
+        worker.join()
+    assert not ends[0].done
+    assert "is that of another installation" in ends[0].message
+    assert told == [signal.SIGTERM]
 
 
 def test_secrets_of_control_plane_and_of_attempt_are_not_where_code_of_users_runs(project: Project) -> None:

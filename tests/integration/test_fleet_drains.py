@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import Connection, update
 
 from tests.support.api import RunningApi, running_api
@@ -29,6 +30,7 @@ from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, Wor
 from trainflow.metadata.models import ServiceTable
 from trainflow.metadata.queries import service_queries
 from trainflow.metadata.queries.service_queries import ExecutorState
+from trainflow.metadata.worker_presence import note_worker
 from trainflow.settings.model import ApiSettings, Settings, WorkerSettings
 from trainflow.testing.processes import wait_for
 from trainflow.workspace.workspace import Workspace
@@ -295,3 +297,32 @@ def test_worker_whose_token_is_refused_says_so_once(plane: ControlPlane, caplog:
         presence.end()
     assert caplog.text.count("does not take that this worker lives") == 1
     assert "wrong" not in caplog.text
+
+
+def test_worker_of_another_installation_says_so_and_follows_no_drain(
+    plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[WorkerOrders] = []
+    drain(plane, DrainKind.QUEUE, "gpu")
+    with running_api(plane) as api:
+        presence = WorkerPresence(
+            ApiAddress(api.url), None, describe=heartbeat, on_orders=heard.append, heartbeat_seconds=0.01
+        )
+        presence.note_served("another")
+        presence.begin()
+        wait_for(lambda: "that of another installation" in caplog.text, "the complaint")
+        assert heard == []
+        presence.note_served(plane.database.read(service_queries.installation))
+        wait_for(lambda: heard, "the worker to hear it")
+        presence.end()
+    assert caplog.text.count("does not take that this worker lives") == 1
+
+
+def test_worker_that_another_database_knew_takes_no_row_of_this_one(plane: ControlPlane) -> None:
+    def say(said: WorkerHeartbeat) -> int:
+        return plane.database.write(lambda connection: note_worker(connection, said, plane.clock.now())).service_id
+
+    first = say(heartbeat())
+    own = plane.database.read(service_queries.installation)
+    assert say(replace(heartbeat(), service_id=first, installation=own)) == first
+    assert say(replace(heartbeat(), service_id=first, installation="another")) != first

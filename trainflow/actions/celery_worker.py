@@ -76,7 +76,7 @@ def run_celery_worker(
     with worker_home() as home:
         attempts = WorkerThread(home, clock, grace=grace)
 
-        taken = _Messages(attempts, consumers, project, started_in)
+        taken = _Messages(attempts, consumers, presence, project, started_in)
         app.task(name=TASK, ignore_result=True, acks_late=False)(taken.execute_workload)
 
         def stop(**_facts: object) -> None:
@@ -164,8 +164,16 @@ def _nothing() -> None:
 class _Messages:
     """What comes from the broker: each is one attempt, which is run, or is left to others."""
 
-    def __init__(self, attempts: WorkerThread, consumers: _Consumers, project: Path | None, started_in: Path) -> None:
+    def __init__(
+        self,
+        attempts: WorkerThread,
+        consumers: _Consumers,
+        presence: WorkerPresence,
+        project: Path | None,
+        started_in: Path,
+    ) -> None:
         self._attempts = attempts
+        self._presence = presence
         self._consumers = consumers
         self._project = project
         self._started_in = started_in
@@ -187,6 +195,8 @@ class _Messages:
         except TrainflowError as error:
             log.error("attempt %s: it cannot be run here: %s", attempt_id, error)
             return
+        if end.done:
+            self._presence.note_served(workload.installation)
         log.log(logging.INFO if end.done else logging.ERROR, "attempt %s: %s", attempt_id, end.message)
 
 

@@ -23,6 +23,9 @@ from trainflow.execution.api_address import ApiAddress
 from trainflow.messages.execution_api import (
     Failed,
     LogTaken,
+    MeetRanks,
+    Outcome,
+    ProcessEnded,
     RanksMeet,
     Refused,
     Reply,
@@ -50,8 +53,10 @@ log = logging.getLogger(__name__)
 
 #: how long one answer is waited for
 ANSWER_SECONDS = 60.0
-#: how long an attempt goes on while another control plane answers: its own may have been lost, database and all
-MISLED_SECONDS = 600.0
+#: how long the end of an attempt is told to its own control plane while another one answers
+LAST_WORDS_SECONDS = 60.0
+#: `error` of what another control plane answers
+OTHER_INSTALLATION = "OtherInstallation"
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 10.0
 #: an outage that lasts as long is told
@@ -59,7 +64,10 @@ _TOLD_PAUSE_SECONDS = 1.0
 #: a server that asks for a longer pause does not get it
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_STOPS = frozenset({401, 403, 409, 410})
+#: another process has the attempt, or it is not waited for any more
+_SUPERSEDED = frozenset({409, 410})
+#: who asks does not prove that it speaks for the attempt: once that has begun, it does not exist (any more)
+_NOT_PROVEN = frozenset({401, 403})
 
 Answer = Reply | LogTaken | RanksMeet
 _ANSWERS: msgspec.json.Decoder[Answer | HttpProblem] = msgspec.json.Decoder(Answer | HttpProblem)
@@ -145,7 +153,15 @@ class HttpApiClient:
             raise ApiUnreachable(f"{operation.name}: HTTP {status}, and an answer that is cut off: {error}") from None
         if not isinstance(answer, HttpProblem):
             return answer
-        return Refused(answer.message) if status in _STOPS else Failed(answer.error, answer.message)
+        has_begun = type(request) not in BEFORE_CLAIM
+        if status in _SUPERSEDED or (has_begun and status in _NOT_PROVEN):
+            return Refused(answer.message)
+        return Failed(answer.error, answer.message)
+
+    @property
+    def is_misled(self) -> bool:
+        """Whether the last answer was one of another control plane."""
+        return self._misled_since is not None
 
     def _misled(self, headers: http.client.HTTPMessage) -> float | None:
         """Seconds for which another control plane has answered; None: this one is the attempt's."""
@@ -157,16 +173,17 @@ class HttpApiClient:
         return now - self._misled_since
 
     def _of_another(self, request: Request | SupervisorRequest, operation: Operation, seconds: float) -> Answer:
-        """What an answer of another control plane means: nothing, unless there is no other one for long."""
+        """What an answer of another control plane means, which never knew the attempt: its own was lost, database and
+        all, or the address leads elsewhere."""
         said = (
             f"the API server at {self._url} is that of another installation: its database is not the one from which "
             "the attempt was handed out; look at api.url, and at what stands between (DNS, a proxy)"
         )
-        if isinstance(request, Start):
-            return Failed("OtherInstallation", said)
-        if seconds >= MISLED_SECONDS:
-            return Refused(said)
-        raise ApiUnreachable(f"{operation.name}: {said}")
+        if isinstance(request, Outcome | ProcessEnded) and seconds < LAST_WORDS_SECONDS:
+            raise ApiUnreachable(f"{operation.name}: {said}")
+        if isinstance(request, Start | MeetRanks | Outcome | ProcessEnded):
+            return Failed(OTHER_INSTALLATION, said)
+        return Refused(said)
 
     def _headers(self, request: Request | SupervisorRequest) -> dict[str, str]:
         headers = {"Content-Type": "application/json", PROTOCOL_HEADER: str(PROTOCOL)}

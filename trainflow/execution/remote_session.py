@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
+from trainflow.execution.http_api_client import OTHER_INSTALLATION, ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
     AppendLog,
@@ -90,10 +90,15 @@ class RemoteSession:
             self._refuse(reply)
         return reply
 
+    @property
+    def is_misled(self) -> bool:
+        """Whether the last answer was one of another control plane."""
+        return self._client.is_misled
+
     def _report(self, outcome: Outcome) -> Reply:
         """Say how the attempt ended; where the server cannot take that, whenever it is sent, that it failed by it."""
         reply = self._client.handle(outcome)
-        if not isinstance(reply, Failed) or reply.error == OUTCOME_REFUSED:
+        if not isinstance(reply, Failed) or reply.error in (OUTCOME_REFUSED, OTHER_INSTALLATION):
             return reply
         why = f"the API server does not take its outcome ({outcome.state}): {reply.message}"
         retryable = outcome.problem is None or outcome.problem.retryable

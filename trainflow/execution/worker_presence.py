@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from trainflow.execution.api_address import ApiAddress
-from trainflow.messages.http_protocol import PROTOCOL, PROTOCOL_HEADER, HttpProblem
+from trainflow.messages.http_protocol import INSTALLATION_HEADER, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
 
 log = logging.getLogger(__name__)
@@ -46,11 +46,17 @@ class WorkerPresence:
         self._thread = threading.Thread(target=self._go_on, name="presence", daemon=True)
         self._service_id: int | None = None
         self._told: tuple[list[str], str] = ([], "")
-        self._complained = False
+        self._complained = ""
+        #: the control plane that answers, and that of the attempts which ran here
+        self._answering = self._served = ""
 
     def begin(self) -> None:
         """Say it from now on."""
         self._thread.start()
+
+    def note_served(self, installation: str) -> None:
+        """An attempt ran here that this control plane has handed out; empty: it is not known which."""
+        self._served = installation or self._served
 
     def end(self) -> None:
         """Say that it ends."""
@@ -66,26 +72,33 @@ class WorkerPresence:
 
     def _say(self, *, ends: bool = False) -> None:
         try:
-            answer = self._ask(replace(self._describe(), service_id=self._service_id, ends=ends))
+            known = {"service_id": self._service_id, "installation": self._answering}
+            answer = self._ask(replace(self._describe(), **known, ends=ends))
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
             log.debug("the API server at %s does not hear this worker: %s", self._address.url, error)
         except Exception:
             log.exception("it cannot be said that this worker lives")
         else:
             if isinstance(answer, HttpProblem):
-                self._complain(answer)
+                self._complain(answer.message)
+            elif self._served not in ("", self._answering) and self._answering:
+                self._service_id = answer.service_id
+                self._complain(
+                    "it is that of another installation than the one whose attempts run here: look at api.url"
+                )
             else:
+                self._complained = ""
                 self._follow(answer)
 
-    def _complain(self, problem: HttpProblem) -> None:
-        if not self._complained:
+    def _complain(self, problem: str) -> None:
+        if problem != self._complained:
             log.warning(
                 "the API server at %s does not take that this worker lives: 'trainflow fleet' does not show it, and "
                 "cannot drain it: %s",
                 self._address.url,
-                problem.message,
+                problem,
             )
-        self._complained = True
+        self._complained = problem
 
     def _follow(self, orders: WorkerOrders) -> None:
         self._service_id, told = orders.service_id, (orders.drained_queues, orders.reason)
@@ -106,4 +119,5 @@ class WorkerPresence:
             connection.close()
         if PROTOCOL_HEADER not in response.headers or response.status >= 500:
             raise http.client.HTTPException(f"HTTP {response.status}")
+        self._answering = response.headers.get(INSTALLATION_HEADER, "")
         return _ANSWERS.decode(content)

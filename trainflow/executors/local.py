@@ -109,12 +109,15 @@ class LocalExecutor(Executor):
         # see `trainflow.execution.stop_signal`: nothing is worth saving any more
         self._stop(key, signal.SIGINT)
 
+    def preempt(self, key: AttemptKey) -> None:
+        """Have one attempt save how far it is, and stop."""
+        self._stop(key, signal.SIGTERM)
+
     def _stop(self, key: AttemptKey, number: signal.Signals) -> None:
         held = self._held.get(key)
-        if held is None or held.told is not None:
-            return
-        held.told = number
-        self._tell_to_stop(key, held)
+        if held is not None and held.told is None:
+            held.told = number
+            self._tell_to_stop(key, held)
 
     def _tell_to_stop(self, key: AttemptKey, held: AttemptProcess) -> None:
         if held.pid is None or held.told is None:
@@ -131,7 +134,7 @@ class LocalExecutor(Executor):
         self._ending = True
         for key, held in list(self._held.items()):
             if held.workload is None or not held.workload.shielded:
-                self._stop(key, signal.SIGTERM)
+                self.preempt(key)
         deadline = self._host.clock.monotonic() + grace.total_seconds()
         while self._held and not self._hurried and (left := deadline - self._host.clock.monotonic()) > 0:
             # whatever becomes of the database: they are being waited for, and write down what is not heard

@@ -173,7 +173,16 @@ class Worker:
 
     def _refused(self, key: AttemptKey) -> None:
         """The attempt is not waited for any more. Called from a thread of its session."""
-        self.reactor.call_soon(lambda: self.terminate(key))
+        attempt = self._attempts.get(key)
+        if attempt is None or not attempt.is_misled:
+            self.reactor.call_soon(lambda: self.terminate(key))
+        elif not attempt.shielded:
+            # what it saves is gone on from by whichever control plane has the chain
+            self.reactor.call_soon(lambda: self._preempt(key))
+
+    def _preempt(self, key: AttemptKey) -> None:
+        for host in self._hosts.values():
+            host.executor.preempt(key)
 
     def terminate(self, key: AttemptKey) -> None:
         """End an attempt that is not waited for any more."""
@@ -260,6 +269,8 @@ class _HandedAttempt:
     ) -> None:
         self._key = workload.key
         self._api_url = workload.api_url
+        #: short and worth finishing
+        self.shielded = workload.shielded
         #: its process has ended, and that is being said
         self.ends = False
         #: its process has said a word
@@ -278,6 +289,11 @@ class _HandedAttempt:
             log_file=log_path,
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"attempt {workload.key.attempt_id}")
+
+    @property
+    def is_misled(self) -> bool:
+        """Whether another control plane than its own answers."""
+        return self._session.is_misled
 
     @property
     def has_reported(self) -> bool:

@@ -34,6 +34,8 @@ class WorkerHeartbeat(msgspec.Struct, frozen=True, tag="worker_heartbeat"):
     #: slots with an attempt
     in_use: _Count = 0
     service_id: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] | None = None
+    #: the control plane that has said `service_id`: another one has never heard of it
+    installation: Annotated[str, msgspec.Meta(max_length=64, pattern=r"^[^\x00-\x1f]*$")] = ""
     #: it takes nothing more, and is about to end
     ends: bool = False
 

@@ -16,7 +16,8 @@ def note_worker(connection: Connection, said: WorkerHeartbeat, now: datetime) ->
     """Write down that a worker lives, and what it says of itself; what it is told."""
     state = WorkerState(said.executor, said.queues, said.slots, said.in_use)
     details = ServiceDetails(said.version, said.name, state)
-    service_id = said.service_id
+    is_known = said.installation in ("", service_queries.installation(connection))
+    service_id = said.service_id if is_known else None
     if service_id is None or not service_queries.note_worker(connection, service_id, details):
         service_id = service_queries.register(
             connection,

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,10 +15,20 @@ import pytest
 from tests.support.ports import free_port
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError, InputError
-from trainflow.execution.http_api_client import MISLED_SECONDS, ApiUnreachable, HttpApiClient
-from trainflow.messages.execution_api import Done, Failed, Heartbeat, Outcome, OutcomeState, Refused, Start
+from trainflow.execution.http_api_client import LAST_WORDS_SECONDS, OTHER_INSTALLATION, ApiUnreachable, HttpApiClient
+from trainflow.messages.execution_api import (
+    Done,
+    Failed,
+    Heartbeat,
+    MeetRanks,
+    Outcome,
+    OutcomeState,
+    ProcessEnded,
+    Refused,
+    Start,
+)
 from trainflow.messages.http_protocol import BY_REQUEST, HttpProblem
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.workload import AttemptKey, ProcessExit
 
 KEY = AttemptKey("a1")
 SECRET = "tfclaim_" + "s" * 43
@@ -241,20 +252,43 @@ def test_claim_at_another_control_plane_fails_and_says_so(server: Scripted, of_f
     assert f"the API server at {server.url} is that of another installation" in found.message
 
 
-def test_attempt_goes_on_while_another_control_plane_answers_and_not_for_ever(
-    server: Scripted, of_first: HttpApiClient, clock: ManualClock
-) -> None:
-    server.answers = [of("second"), of("first", 200, Done()), of("second"), of("second"), of("second")]
-    with pytest.raises(ApiUnreachable, match="another installation"):
-        of_first.ask_once(Heartbeat(KEY))
+def test_answer_of_another_control_plane_stops_attempt(server: Scripted, of_first: HttpApiClient) -> None:
+    server.answers = [of("first", 200, Done()), of("second")]
     assert of_first.ask_once(Heartbeat(KEY)) == Done()
-    for _ in range(2):
-        with pytest.raises(ApiUnreachable):
-            of_first.ask_once(Heartbeat(KEY))
-        clock.advance(timedelta(seconds=MISLED_SECONDS / 2))
+    assert not of_first.is_misled
     refused = of_first.ask_once(Heartbeat(KEY))
     assert isinstance(refused, Refused)
     assert "another installation" in refused.reason
+    assert of_first.is_misled
+
+
+@pytest.mark.parametrize("said", [Outcome(KEY, OutcomeState.PREEMPTED), ProcessEnded(KEY, ProcessExit(code=1))])
+def test_end_of_attempt_is_told_to_another_control_plane_for_a_minute_and_not_for_ever(
+    server: Scripted, of_first: HttpApiClient, clock: ManualClock, said: Outcome | ProcessEnded
+) -> None:
+    server.answers = [of("second"), of("first", 200, Done()), of("second"), of("second")]
+    with pytest.raises(ApiUnreachable, match="another installation"):
+        of_first.ask_once(said)
+    assert of_first.ask_once(said) == Done()
+    with pytest.raises(ApiUnreachable):
+        of_first.ask_once(said)
+    clock.advance(timedelta(seconds=LAST_WORDS_SECONDS))
+    failed = of_first.ask_once(said)
+    assert isinstance(failed, Failed)
+    assert failed.error == OTHER_INSTALLATION
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [(Start(KEY, 1, 1.0, "here"), Failed), (MeetRanks(KEY), Failed), (Heartbeat(KEY), Refused)],
+    ids=["claim", "ranks", "running"],
+)
+def test_secret_that_is_refused_fails_a_claim_and_ends_an_attempt(
+    server: Scripted, of_first: HttpApiClient, status: int, request_: Any, expected: type[Any]
+) -> None:
+    server.answers = [of("first", status)]
+    assert isinstance(of_first.ask_once(request_), expected)
 
 
 def test_server_that_does_not_say_which_one_it_is_is_believed(server: Scripted, of_first: HttpApiClient) -> None:

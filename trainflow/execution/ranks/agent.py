@@ -21,7 +21,7 @@ from trainflow.bootstrap import interpreter
 from trainflow.errors import EngineError, ProtocolError, describe
 from trainflow.execution.http_api_client import HttpApiClient
 from trainflow.execution.ranks.handshake import HANDSHAKE_SECONDS, HandshakeFailed, RankKey, introduce, keep_alive
-from trainflow.messages.execution_api import MeetRanks, RanksMeet, Refused
+from trainflow.messages.execution_api import Failed, MeetRanks, RanksMeet, Refused
 from trainflow.messages.workload import ExecuteTask
 from trainflow.operators.process_group import ProcessGroup
 from trainflow.operators.train import RANK_MODULE
@@ -90,6 +90,8 @@ class RankAgent:
             answer = self._client.ask(MeetRanks(self._workload.key))
             if isinstance(answer, Refused):
                 return RankEnd(True, f"{self._who} does not run here: {answer.reason}")
+            if isinstance(answer, Failed):
+                return RankEnd(False, f"{self._who} never began: {answer.message}")
             link = self._connect(answer.address) if isinstance(answer, RanksMeet) and answer.address else None
             if link is not None:
                 log.info("%s has found the first one at %s", self._who, link.other_host)

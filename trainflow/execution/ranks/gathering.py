@@ -12,9 +12,10 @@ from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
 
 from trainflow.clock import Clock
+from trainflow.errors import EngineError
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
 from trainflow.execution.ranks.handshake import HandshakeFailed, RankKey, keep_alive, welcome
-from trainflow.messages.execution_api import MeetRanks, RanksMeet, Refused
+from trainflow.messages.execution_api import Failed, MeetRanks, RanksMeet, Refused
 from trainflow.messages.workload import AttemptKey
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ class RankGathering:
     def _heard(self, answer: object) -> None:
         if isinstance(answer, Refused):
             raise RanksNotWanted(answer.reason)
+        if isinstance(answer, Failed):
+            raise EngineError(f"the other ranks are not waited for: {answer.message}")
         if isinstance(answer, RanksMeet) and answer.address != self.address:
             raise RanksNotWanted("another process is its first rank")
 
