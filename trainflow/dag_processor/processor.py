@@ -16,7 +16,6 @@ from trainflow.clock import Clock
 from trainflow.dag_processor.files import EarlyParse, ParsedFileStamps, Stamp, pipeline_files, stamp
 from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.framed_socket import FramedSocket
-from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import spawn_forkserver
 from trainflow.messages.forkserver import ChildEnded, FromParser, FromWorker, Parse, ParseStarted, Stale
@@ -26,6 +25,7 @@ from trainflow.metadata.queries import dag_queries
 from trainflow.metadata.queries.dag_queries import DefinedTwice
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_retries import is_refusal
+from trainflow.observability.oom_kills import OomKills
 from trainflow.observability.process_lifetime import signal_group
 from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import meaning_of_exit_code

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import msgspec
 
 from trainflow.executors.framed_socket import FramedSocket
-from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.spawn import SpawnedForkserver
 from trainflow.messages.forkserver import FromWorker, Launch, Parse
+from trainflow.observability.oom_kills import OomKills
 
 
 class ForkserverClient:

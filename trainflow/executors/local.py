@@ -24,11 +24,11 @@ from trainflow.executors.execution_socket import apply_spooled
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.executors.fork_or_spawn import CrashHistory, may_fork
 from trainflow.executors.forkserver_client import ForkserverClient
-from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt, spawn_forkserver
 from trainflow.messages.forkserver import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.observability import processes
+from trainflow.observability.oom_kills import OomKills
 from trainflow.observability.process_lifetime import GRACE_SECONDS, signal_all
 from trainflow.observability.processes import ProcessEntry, left_by_attempt, process_table
 from trainflow.settings.executors import local_executor

@@ -12,8 +12,8 @@ from pathlib import Path
 from trainflow.bootstrap import interpreter
 from trainflow.clock import Clock
 from trainflow.executors.framed_socket import FramedSocket
-from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
+from trainflow.observability.oom_kills import OomKills
 from trainflow.settings.project import Project
 from trainflow.triggerer.crash_causes import CrashCause, End, RunningNote
 

@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.deadlines import MonotonicDeadlines, seconds_left
 from trainflow.errors import InputError, ProtocolError
-from trainflow.executors.oom_kills import OomKills
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.triggerer import (
     AskDagRun,
@@ -31,6 +30,7 @@ from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import service_queries, trigger_queries
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.metadata.transaction_retries import is_refusal
+from trainflow.observability.oom_kills import OomKills
 from trainflow.observability.redaction import presentable
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

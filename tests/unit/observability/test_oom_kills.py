@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.executors.oom_kills import WINDOW_SECONDS, OomKills, oom_kill_counter
+from trainflow.observability.oom_kills import WINDOW_SECONDS, OomKills, oom_kill_counter
 
 MOMENT = timedelta(seconds=1)
 LONG = timedelta(seconds=WINDOW_SECONDS)
