@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import ssl
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -232,3 +234,20 @@ def test_server_may_open_as_many_connections_as_its_limit_allows() -> None:
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_is_made_before_processes_are_forked_has_no_thread_and_no_connection(plane: ControlPlane) -> None:
+    def held() -> tuple[int, list[str]]:
+        return threading.active_count(), sorted(os.readlink(f"/proc/self/fd/{each}") for each in _descriptors())
+
+    server = ApiServer(plane.project, _settings(), plane.clock, listen(ApiSettings(port=0)))
+    try:
+        before = held()
+        server.make_both()
+        assert held() == before
+    finally:
+        server.close()
+
+
+def _descriptors() -> list[str]:
+    return [each for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}")]

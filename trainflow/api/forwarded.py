@@ -46,6 +46,8 @@ class TrustedProxies:
         return address
 
     def _includes(self, address: str) -> bool:
+        if not self._networks:
+            return False
         try:
             found = ipaddress.ip_address(address)
         except ValueError:

@@ -61,7 +61,7 @@ class ApiServer:
 
     @cached_property
     def execution(self) -> ExecutionServer:
-        """The one of the port, made in the process that runs it."""
+        """The one of the port."""
         return ExecutionServer(
             self._project,
             self._settings,
@@ -73,7 +73,7 @@ class ApiServer:
 
     @cached_property
     def web(self) -> WebServer:
-        """The one of people and programs, made in the process that runs it."""
+        """The one of people and programs."""
         return WebServer(self._project, self._settings, self._clock, idle_seconds=_IDLE_SECONDS)
 
     def ensure_schema(self) -> None:
@@ -89,6 +89,7 @@ class ApiServer:
         To be called by a process without threads."""
         try:
             self.ensure_schema()
+            self.make_both()
             freeze_imports()
             specs = (
                 ProcessSpec("API server", self._run_execution),
@@ -97,6 +98,11 @@ class ApiServer:
             ServerProcesses(specs, parent).run(ready)
         finally:
             self.close()
+
+    def make_both(self) -> None:
+        """Make what the processes run before they are forked: routes and the types that are looked through for them are
+        in memory once. Nothing of it has a thread or a connection before it runs."""
+        _ = self.execution, self.web
 
     def close(self) -> None:
         """Give the sockets back."""

@@ -6,7 +6,7 @@ the key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Row
 
+from trainflow.metadata.queries.page_queries import SHOWN_OF_RUN
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import DagDocument, TaskDocument
 
@@ -311,22 +312,29 @@ def _seconds(value: float) -> Seconds:
 
 def run_of(row: Row[Any]) -> DagRun:
     """A row of `dag_run`."""
+    return listed_run([getattr(row, name) for name in SHOWN_OF_RUN])
+
+
+def listed_run(row: Iterable[Any]) -> DagRun:
+    """The columns `SHOWN_OF_RUN` by their places: to look up names in a row takes as long as all else of this."""
+    _, dag_id, run_id, number, state, run_type, triggered_by, conf, note, *moments = row
+    logical_date, run_after, queued_at, started_at, ended_at = moments
     return DagRun(
-        dag_run_id=row.run_id,
-        dag_id=row.dag_id,
-        dag_display_name=row.dag_id,
-        number=row.number,
-        state=row.state,
-        run_type=row.run_type,
-        triggered_by=row.triggered_by,
-        logical_date=row.logical_date,
-        run_after=row.run_after,
-        queued_at=row.queued_at,
-        start_date=row.started_at,
-        end_date=row.ended_at,
-        duration=duration_of(row),
-        conf=redact(row.conf),
-        note=row.note,
+        dag_run_id=run_id,
+        dag_id=dag_id,
+        dag_display_name=dag_id,
+        number=number,
+        state=state,
+        run_type=run_type,
+        triggered_by=triggered_by,
+        logical_date=logical_date,
+        run_after=run_after,
+        queued_at=queued_at,
+        start_date=started_at,
+        end_date=ended_at,
+        duration=seconds_between(started_at, ended_at),
+        conf=redact(conf) if conf else conf,
+        note=note,
     )
 
 
@@ -361,7 +369,7 @@ def task_instance_of(
         queued_when=row.queued_at,
         start_date=row.started_at,
         end_date=row.ended_at,
-        duration=duration_of(row),
+        duration=seconds_between(row.started_at, row.ended_at),
         hostname=row.hostname,
         pid=row.pid,
         pool=row.pool,
@@ -378,9 +386,6 @@ def task_instance_of(
     )
 
 
-def duration_of(row: Row[Any]) -> float | None:
+def seconds_between(started_at: datetime | None, ended_at: datetime | None) -> float | None:
     """Seconds from start to end; None while it has not ended."""
-    if row.started_at is None or row.ended_at is None:
-        return None
-    seconds: float = (row.ended_at - row.started_at).total_seconds()
-    return seconds
+    return None if started_at is None or ended_at is None else (ended_at - started_at).total_seconds()

@@ -66,13 +66,13 @@ _MOMENTS = {
 _BOUNDS = ("gte", "gt", "lte", "lt")
 
 
-def moments_of(query: Any, moments: dict[str, str]) -> dict[str, Between]:
-    """The bounds that a query gives, by column."""
-    found = {
-        column: Between(*(aware(getattr(query, f"{name}_{bound}")) for bound in _BOUNDS))
+def moments_of(query: Any, moments: dict[str, str]) -> tuple[tuple[str, Between], ...]:
+    """The columns that a query gives bounds of."""
+    found = (
+        (column, Between(*(aware(getattr(query, f"{name}_{bound}")) for bound in _BOUNDS)))
         for name, column in moments.items()
-    }
-    return {column: bounds for column, bounds in found.items() if bounds != Between()}
+    )
+    return tuple(each for each in found if each[1] != Between())
 
 
 def aware(moment: datetime | None) -> datetime | None:
@@ -166,13 +166,13 @@ def list_dag_runs(call: ApiCall[DagRunQuery, None]) -> shapes.DagRuns:
     which = RunFilter(
         dag_id=_dag_id(call),
         run_id_prefix=query.run_id_prefix_pattern,
-        states=query.state,
-        run_types=query.run_type,
+        states=tuple(query.state),
+        run_types=tuple(query.run_type),
         moments=moments_of(query, _MOMENTS),
     )
     found = runs_page(call.workspace, which, query.page)
     return shapes.DagRuns(
-        dag_runs=[shapes.run_of(row) for row in found.rows],
+        dag_runs=[shapes.listed_run(row) for row in found.rows],
         total_entries=found.total,
         total_entries_limit=MOST_COUNTED,
         next_cursor=found.after,

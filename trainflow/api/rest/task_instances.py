@@ -67,10 +67,10 @@ def list_task_instances(call: ApiCall[TaskInstanceQuery, None]) -> shapes.TaskIn
         dag_id=None if dag_id == ANY else dag_id,
         run_id=None if run_id == ANY else run_id,
         task_id=query.task_id,
-        states=query.state,
-        pools=query.pool,
-        queues=query.queue,
-        executors=query.executor,
+        states=tuple(query.state),
+        pools=tuple(query.pool),
+        queues=tuple(query.queue),
+        executors=tuple(query.executor),
         moments=moments_of(query, _MOMENTS),
     )
     found = tasks_page(call.workspace, which, query.page)
@@ -201,7 +201,7 @@ def _tries(task: TaskRow) -> list[TaskTry]:
                 "queued_when": each.queued_at,
                 "start_date": each.started_at,
                 "end_date": each.ended_at,
-                "duration": shapes.duration_of(each),
+                "duration": shapes.seconds_between(each.started_at, each.ended_at),
                 "problem": each.problem,
                 "hostname": each.hostname,
                 # of earlier ones nothing more is known

@@ -6,8 +6,8 @@ Nothing is counted beyond `MOST_COUNTED`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +18,12 @@ from trainflow.metadata.queries.task_queries import TASK
 
 #: more entries than these are not counted
 MOST_COUNTED = 1_000
+#: what is shown of a run in a list, in this order
+SHOWN_OF_RUN = (
+    *("id", "dag_id", "run_id", "number", "state", "run_type", "triggered_by", "conf", "note"),
+    *("logical_date", "run_after", "queued_at", "started_at", "ended_at"),
+)
+_MOST_STATEMENTS = 64
 
 
 class Between(NamedTuple):
@@ -35,19 +41,19 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     dag_id: str | None = None
     run_id: str | None = None
     run_id_prefix: str | None = None
-    states: Sequence[str] = ()
-    run_types: Sequence[str] = ()
-    #: name of a column → its bounds
-    moments: dict[str, Between] = {}
+    states: tuple[str, ...] = ()
+    run_types: tuple[str, ...] = ()
+    #: columns and their bounds
+    moments: tuple[tuple[str, Between], ...] = ()
 
 
 class TaskFilter(RunFilter, frozen=True, kw_only=True):
     """Which task instances, of which runs: `states` are those of the tasks."""
 
     task_id: str | None = None
-    pools: Sequence[str] = ()
-    queues: Sequence[str] = ()
-    executors: Sequence[str] = ()
+    pools: tuple[str, ...] = ()
+    queues: tuple[str, ...] = ()
+    executors: tuple[str, ...] = ()
 
 
 class PagePlace(NamedTuple):
@@ -80,20 +86,14 @@ class RowPage(NamedTuple):
 
 
 def page_of_runs(connection: Connection, which: RunFilter, asked: PageRequest) -> RowPage:
-    """Runs in the order in which they were made."""
-    order = (_major(which),)
-    statement = select(RUN).where(*_of_runs(which, of_tasks=False))
-    return _page(connection, statement, order, asked)
+    """`SHOWN_OF_RUN` of runs, in the order in which they were made."""
+    return _page(connection, which, asked)
 
 
 def page_of_tasks(connection: Connection, which: TaskFilter, asked: PageRequest) -> RowPage:
     """Task instances with their runs, in the order of the runs; of all DAGs, in the order in which they were made. The
     columns of the run are prefixed with `run_`."""
-    of_run = [column.label(f"run_{column.name}") for column in RUN.c if column.name != "conf"]
-    statement = select(TASK, *of_run).join(RUN, RUN.c.id == TASK.c.dag_run_id)
-    conditions = [*_of_runs(which, of_tasks=True), *_of_tasks(which)]
-    order = (TASK.c.id,) if which.dag_id is None else (RUN.c.number, TASK.c.id)
-    return _page(connection, statement.where(*conditions), order, asked)
+    return _page(connection, which, asked)
 
 
 def place_of_run(row: Row[Any], which: RunFilter) -> PagePlace:
@@ -123,7 +123,7 @@ def _of_runs(which: RunFilter, *, of_tasks: bool) -> list[ColumnElement[bool]]:
         found.append(RUN.c.state.in_(which.states))
     if which.run_types:
         found.append(RUN.c.run_type.in_(which.run_types))
-    for name, bounds in which.moments.items():
+    for name, bounds in which.moments:
         found += _between((TASK if of_tasks else RUN).c[name], bounds)
     return found
 
@@ -152,21 +152,49 @@ def _between(column: ColumnElement[datetime], bounds: Between) -> list[ColumnEle
     return found
 
 
-def _page(
-    connection: Connection, statement: Select[Any], order: tuple[ColumnElement[int], ...], asked: PageRequest
-) -> RowPage:
+def _page(connection: Connection, which: RunFilter, asked: PageRequest) -> RowPage:
+    place, statements = asked.after, _statements(which, asked)
+    rows = list(connection.execute(statements.page))
+    beyond, rows = len(rows) > asked.limit, rows[: asked.limit]
+    if place is not None and place.backwards:
+        return RowPage(rows[::-1], more=True, earlier=beyond, total=None)
+    total = connection.execute(statements.counting).scalar_one() if place is None else None
+    return RowPage(rows, more=beyond, earlier=place is not None or asked.skip > 0, total=total)
+
+
+class _Statements(NamedTuple):
+    """`page`: the rows, and one beyond them; `counting`: how many there are of all."""
+
+    page: Select[Any]
+    counting: Select[int]
+
+
+@lru_cache(_MOST_STATEMENTS)
+def _statements(which: RunFilter, asked: PageRequest) -> _Statements:
+    """What a page asks the database: to make it takes as long as to execute it, and programs ask the same again."""
+    statement, order = _of_task_filter(which) if isinstance(which, TaskFilter) else _of_run_filter(which)
     place = asked.after
     # a page before a place is read from there on, in the other direction
     descending = asked.descending != (place is not None and place.backwards)
     ordered = statement.order_by(*(column.desc() if descending else column for column in order))
     if place is not None:
         ordered = ordered.where(_behind(order, place, descending=descending))
-    rows = list(connection.execute(ordered.limit(asked.limit + 1).offset(asked.skip or None)))
-    beyond, rows = len(rows) > asked.limit, rows[: asked.limit]
-    if place is not None and place.backwards:
-        return RowPage(rows[::-1], more=True, earlier=beyond, total=None)
-    total = _counted(connection, statement) if place is None else None
-    return RowPage(rows, more=beyond, earlier=place is not None or asked.skip > 0, total=total)
+    few = statement.with_only_columns(RUN.c.id, maintain_column_froms=True).limit(MOST_COUNTED).subquery()
+    return _Statements(ordered.limit(asked.limit + 1).offset(asked.skip or None), select(func.count()).select_from(few))
+
+
+def _of_run_filter(which: RunFilter) -> tuple[Select[Any], tuple[ColumnElement[int], ...]]:
+    """The rows, and the columns of their order."""
+    shown = (RUN.c[name] for name in SHOWN_OF_RUN)
+    return select(*shown).where(*_of_runs(which, of_tasks=False)), (_major(which),)
+
+
+def _of_task_filter(which: TaskFilter) -> tuple[Select[Any], tuple[ColumnElement[int], ...]]:
+    of_run = [column.label(f"run_{column.name}") for column in RUN.c if column.name != "conf"]
+    statement = select(TASK, *of_run).join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    conditions = [*_of_runs(which, of_tasks=True), *_of_tasks(which)]
+    order = (TASK.c.id,) if which.dag_id is None else (RUN.c.number, TASK.c.id)
+    return statement.where(*conditions), order
 
 
 def _behind(order: tuple[ColumnElement[int], ...], place: PagePlace, *, descending: bool) -> ColumnElement[bool]:
@@ -176,8 +204,3 @@ def _behind(order: tuple[ColumnElement[int], ...], place: PagePlace, *, descendi
         return beyond
     minor = order[1] < place.minor if descending else order[1] > place.minor
     return or_(beyond, and_(major == place.major, minor))
-
-
-def _counted(connection: Connection, statement: Select[Any]) -> int:
-    few = statement.with_only_columns(RUN.c.id, maintain_column_froms=True).limit(MOST_COUNTED).subquery()
-    return connection.execute(select(func.count()).select_from(few)).scalar_one()
