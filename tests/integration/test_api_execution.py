@@ -15,6 +15,7 @@ import pytest
 from tests.integration.execution_requests import DEFERRAL, everything, xcom
 from tests.support.api import OTHER_TOKEN, TOKEN, RunningApi, logs_of, running_api
 from tests.support.control_plane import ControlPlane
+from trainflow.api.known_tokens import KnownTokens
 from trainflow.messages.execution_api import (
     AppendLog,
     GetDagRunState,
@@ -81,6 +82,17 @@ class TestClaim:
         assert (api.plane.task(run, "a").state, api.plane.task(run, "a").hostname) == ("running", "there")
         assert TOKEN not in str(answer)
         assert secret not in str(answer)
+
+    def test_token_of_a_claim_is_not_looked_up(
+        self, api: RunningApi, work: ExecuteTask, secret: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(KnownTokens, "look_up", lambda _self, token: asked.append(token))
+        api.start(work, secret)
+        assert api.post(Heartbeat(work.key), TOKEN).status == 200
+        assert asked == []
+        assert api.post(Heartbeat(work.key), OTHER_TOKEN).status == 401
+        assert asked == [OTHER_TOKEN]
 
     def test_start_again_by_same_process_changes_nothing(
         self, api: RunningApi, work: ExecuteTask, secret: str, claimed: ExecuteTask

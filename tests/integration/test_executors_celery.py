@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from tests.support.local_brokers import LocalBroker, local_broker
 from trainflow.bootstrap import interpreter
@@ -83,6 +84,14 @@ class TestCeleryExecutor(ExecutorEngineContract):
         executor = engine.executor
         assert isinstance(executor, CeleryExecutor)
         executor.deliver(workload)
+
+    def test_message_is_gone_from_redis_when_it_is_taken(self, engine: ContractEngine, broker: LocalBroker) -> None:
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        with closing(Redis(port=broker.port)) as client:
+            assert not [key for key in client.keys("*") if b"unacked" in key or key == b"default"]
+        (engine.root / "go").touch()
+        assert engine.finish(run) == "success"
 
     def test_worker_that_is_killed_loses_its_attempt_which_runs_again(self, engine: ContractEngine) -> None:
         run = engine.trigger("contract_waits")

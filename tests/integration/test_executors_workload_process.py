@@ -19,8 +19,8 @@ from tests.support.ports import free_port
 from trainflow.bootstrap import interpreter
 from trainflow.clock import SystemClock
 from trainflow.executors.attempt_process import AttemptProcess
+from trainflow.executors.handed_attempt import WorkloadEnd
 from trainflow.executors.remote import _Delivered
-from trainflow.executors.worker import WorkloadEnd
 from trainflow.executors.worker_thread import WorkerThread
 from trainflow.executors.workload_process import WorkloadExecutor
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask

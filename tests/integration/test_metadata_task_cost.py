@@ -12,7 +12,8 @@ from sqlalchemy import select
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.local_databases import LocalMariaDB, LocalPostgres
-from trainflow.messages.execution_api import TriggeredRun
+from trainflow.messages.execution_api import Start, Started, TriggeredRun
+from trainflow.metadata import attempt_credentials
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import PoolTable
 from trainflow.metadata.postgres_pipeline import StatementPipeline
@@ -57,6 +58,16 @@ def test_task_asks_postgresql_four_times(plane: ControlPlane, waits: list[None])
     plane.report(first)
     assert len(waits) == 1 + 3
     assert [workload.task_id for workload in plane.executor.take()] == ["b"]
+
+
+def test_claim_from_afar_asks_postgresql_twice(plane: ControlPlane, waits: list[None]) -> None:
+    plane.add_run("chain", "r1")
+    [work] = plane.tick()
+    with plane.database.transaction() as connection:
+        secret = attempt_credentials.issue(connection, work.key)
+    waits.clear()
+    assert isinstance(plane.service.claim_from_afar(Start(work.key, 1, 1.0, "there"), secret, "t" * 43), Started)
+    assert len(waits) == 2
 
 
 def test_end_of_run_and_start_of_next_one_ask_postgresql_nine_times(plane: ControlPlane, waits: list[None]) -> None:

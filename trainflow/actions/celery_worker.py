@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +24,7 @@ from trainflow.errors import InputError, TrainflowError
 from trainflow.execution.api_address import ApiAddress
 from trainflow.execution.code_bundles import code_of
 from trainflow.execution.worker_presence import WorkerPresence
-from trainflow.executors.celery import TASK, celery_app, celery_options
+from trainflow.executors.celery import TASK, celery_app, celery_options, is_redis
 from trainflow.executors.worker_home import worker_home
 from trainflow.executors.worker_thread import WorkerThread
 from trainflow.messages.worker_api import WorkerHeartbeat, WorkerOrders
@@ -66,7 +66,11 @@ def run_celery_worker(
     of the project whose settings these are."""
     from celery import signals
 
-    app = celery_app(celery_options(entry.name, entry.options))
+    options = celery_options(entry.name, entry.options)
+    app = celery_app(options)
+    gone_when_taken = is_redis(options.broker)
+    if gone_when_taken:
+        app.conf.task_queues = _gone_when_taken(queues)
     started_in = Path.cwd()
     consumers = _Consumers(app, f"{name or 'trainflow'}@{socket.gethostname()}")
     presence = _presence(settings, entry, queues, slots, name, root or started_in, consumers)
@@ -77,7 +81,8 @@ def run_celery_worker(
         attempts = WorkerThread(home, clock, grace=grace)
 
         taken = _Messages(attempts, consumers, presence, project, started_in)
-        app.task(name=TASK, ignore_result=True, acks_late=False)(taken.execute_workload)
+        how = {"Strategy": staticmethod(_acknowledging_nothing)} if gone_when_taken else {}
+        app.task(name=TASK, ignore_result=True, acks_late=False, **how)(taken.execute_workload)
 
         def stop(**_facts: object) -> None:
             attempts.request_stop()
@@ -87,6 +92,9 @@ def run_celery_worker(
 
         signals.worker_shutting_down.connect(stop, weak=False)
         signals.worker_ready.connect(ready, weak=False)
+        # that a message came, and that its task has ended: what became of an attempt is said here, in one line
+        for name in ("celery.worker.strategy", "celery.app.trace"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         app.Worker(
             queues=queues,
             concurrency=slots,
@@ -134,6 +142,27 @@ def _presence(
         on_orders=consumers.follow,
         heartbeat_seconds=settings.workers.heartbeat_seconds,
     )
+
+
+def _gone_when_taken(queues: list[str]) -> list[Any]:
+    """Queues as Celery makes them, of which a message is gone when it is taken: it is not kept until a worker has
+    acknowledged it, which would be at once."""
+    import kombu.entity
+
+    entity: Any = kombu.entity
+    return [entity.Queue(name, entity.Exchange(name), routing_key=name, no_ack=True) for name in queues]
+
+
+def _acknowledging_nothing(task: Any, app: Celery, consumer: Any) -> Callable[..., None]:
+    """What Celery does with a message, without the question to Redis that acknowledges one which is gone already."""
+    from celery.worker.strategy import default
+
+    handle = default(task, app, consumer)
+
+    def handler(message: Any, body: Any, _ack: Any, reject: Any, callbacks: Any, **options: Any) -> None:
+        handle(message, body, lambda *_given: None, reject, callbacks, **options)
+
+    return handler
 
 
 def _waking_pool() -> type:

@@ -31,6 +31,7 @@ from trainflow.messages.execution_api import (
     ProcessEnded,
     Refused,
     Start,
+    Started,
 )
 from trainflow.messages.http_protocol import (
     BEFORE_CLAIM,
@@ -161,9 +162,13 @@ class ExecutionApplication:
                 400, "TokenMissing", f"the header {TOKEN_HEADER} must hold at least {SHORTEST_TOKEN} characters"
             )
         try:
-            return await self.in_thread(lambda: self._service.claim_from_afar(message, secret, token))
+            reply = await self.in_thread(lambda: self._service.claim_from_afar(message, secret, token))
         except AttemptTaken as error:
             raise HttpRefusal(409, "AttemptTaken", str(error)) from None
+        if isinstance(reply, Started):
+            # what it says next is not asked of the database
+            self._tokens.remember(token, message.key)
+        return reply
 
     async def _reply(self, message: Any) -> Any:
         if isinstance(message, Heartbeat):

@@ -11,7 +11,6 @@ import http.client
 import logging
 import random
 import secrets
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -95,10 +94,12 @@ class HttpApiClient:
         ca_file: str | None = None,
         answer_seconds: float = ANSWER_SECONDS,
         installation: str = "",
+        address: ApiAddress | None = None,
     ) -> None:
         """`outage_seconds`: how long the server may be away before a request fails; None: for ever. `ca_file`: the
         authorities to believe, in PEM; None: those of the system. `installation`: the control plane that handed out the
-        attempt. Raises InputError for a URL that is none."""
+        attempt. `address`: of `url`, whose connections are shared with other attempts; None: they are this one's.
+        Raises InputError for a URL that is none."""
         self._installation = installation
         #: since when another control plane answers; None: it does not
         self._misled_since: float | None = None
@@ -109,9 +110,8 @@ class HttpApiClient:
         self._sleep = sleep
         self._outage_seconds = outage_seconds
         self._answer_seconds = answer_seconds
-        self._address = ApiAddress(url, ca_file)
-        self._idle: list[http.client.HTTPConnection] = []
-        self._lock = threading.Lock()
+        self._shares = address is not None
+        self._address = address if address is not None else ApiAddress(url, ca_file)
 
     def handle(self, request: Request) -> Reply:
         """See `trainflow.messages.execution_api.ExecutionApi`. Asks again while the server is away; raises EngineError
@@ -196,7 +196,8 @@ class HttpApiClient:
     def _exchange(
         self, operation: Operation, body: bytes, headers: dict[str, str]
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        connection, is_new = self._take()
+        kept = self._address.take()
+        connection, is_new = kept or self._connection(), kept is None
         while True:
             try:
                 connection.request("POST", self._address.path_of(operation.name), body, headers)
@@ -212,28 +213,16 @@ class HttpApiClient:
             if response.will_close:
                 connection.close()
             else:
-                self._give_back(connection)
+                self._address.keep(connection)
             return response.status, response.headers, content
-
-    def _take(self) -> tuple[http.client.HTTPConnection, bool]:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop(), False
-        return self._connection(), True
-
-    def _give_back(self, connection: http.client.HTTPConnection) -> None:
-        with self._lock:
-            self._idle.append(connection)
 
     def _connection(self) -> http.client.HTTPConnection:
         return self._address.connection(self._answer_seconds)
 
     def close(self) -> None:
-        """Hang up; a later request connects again."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+        """Hang up, unless others speak over the same connections; a later request connects again."""
+        if not self._shares:
+            self._address.hang_up()
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:
@@ -241,17 +230,30 @@ def _retry_after(headers: http.client.HTTPMessage) -> float | None:
     return min(float(said), _LONGEST_RETRY_AFTER_SECONDS) if said.isdecimal() else None
 
 
-def client_of(
-    workload: ExecuteTask, project: Project, settings: Settings, *, clock: Clock, sleep: Callable[[float], None]
-) -> HttpApiClient:
-    """The line of the attempt of a workload. Raises InputError for an address that is none."""
+def authorities_of(project: Project, settings: Settings) -> str | None:
+    """The file with the authorities that workers believe; None: those of the system."""
     authorities = settings.api.tls_ca
+    return str(project.root / authorities) if authorities is not None else None
+
+
+def client_of(
+    workload: ExecuteTask,
+    project: Project,
+    settings: Settings,
+    *,
+    clock: Clock,
+    sleep: Callable[[float], None],
+    address: ApiAddress | None = None,
+) -> HttpApiClient:
+    """The line of the attempt of a workload. `address`: of its API server, shared by several. Raises InputError for an
+    address that is none."""
     return HttpApiClient(
         workload.api_url,
         workload.claim_secret,
         clock=clock,
         sleep=sleep,
         outage_seconds=settings.executor.outage_seconds,
-        ca_file=str(project.root / authorities) if authorities is not None else None,
+        ca_file=authorities_of(project, settings),
         installation=workload.installation,
+        address=address,
     )

@@ -55,14 +55,17 @@ class RemoteSession:
         heartbeat_seconds: float,
         on_refused: Callable[[str], None],
         log_file: Path | None = None,
+        call_later: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
         """`on_refused`: called from a thread of this session, with the reason, when the attempt is not waited for any
-        more. `log_file`: what is written to it is sent along."""
+        more. `log_file`: what is written to it is sent along. `call_later`: has a call made in so many seconds, so that
+        an attempt that has ended by then needs no thread; None: the thread is there from the claim on."""
         self._client = client
         self._key = key
         self._heartbeat_seconds = heartbeat_seconds
         self._on_refused = on_refused
         self._log = LogTail(client, key, log_file) if log_file is not None else None
+        self._call_later = call_later
         self._newest: dict[type[Progress | RowsSaved], Progress | RowsSaved] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -113,14 +116,21 @@ class RemoteSession:
         return answer if not isinstance(answer, LogTaken | RanksMeet) else Done()
 
     def _begin(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._go_on, name="heartbeat", daemon=True)
+        pause = min(TELL_SECONDS, self._heartbeat_seconds)
+        if self._call_later is None:
+            self._tell_from_now_on(pause)
+        else:
+            self._call_later(pause, lambda: self._tell_from_now_on(0.0))
+
+    def _tell_from_now_on(self, first_pause: float) -> None:
+        if self._thread is None and not self._ended.is_set():
+            self._thread = threading.Thread(target=self._go_on, args=(first_pause,), name="heartbeat", daemon=True)
             self._thread.start()
 
-    def _go_on(self) -> None:
-        pause = min(TELL_SECONDS, self._heartbeat_seconds)
+    def _go_on(self, pause: float) -> None:
         silent = self._heartbeat_seconds  # the first at once: claimed, and alive
         while not self._ended.wait(pause):
+            pause = min(TELL_SECONDS, self._heartbeat_seconds)
             silent += pause
             try:
                 self._tell()

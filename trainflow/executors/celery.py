@@ -1,9 +1,10 @@
 """Hand attempts to Celery workers: a message is a chance to claim, and nothing else.
 
-It is acknowledged as soon as a worker begins with it, and it has no result. With late acknowledgement Redis delivers a
-long task a second time at its visibility time-out, and RabbitMQ at its consumer time-out, while the first still runs;
-and a child that is killed is not run again. Here the claim decides who runs, heartbeats what is lost, and a message
-that is lost or lies with a worker that is busy is sent again by the engine. So no time-out of a broker matters.
+It is acknowledged as soon as a worker begins with it, and it has no result. On Redis, where a worker takes no more than
+it has slots for, it is gone when it is taken. With late acknowledgement Redis delivers a long task a second time at its
+visibility time-out, and RabbitMQ at its consumer time-out, while the first still runs; and a child that is killed is
+not run again. Here the claim decides who runs, heartbeats what is lost, and a message that is lost or lies with a
+worker that is busy is sent again by the engine. So no time-out of a broker matters.
 
 Celery is imported by the thread that sends, never by the engine's way. `celery_worker` is the other end.
 """
@@ -101,6 +102,11 @@ def _transports() -> Collection[str]:
     return names.keys()
 
 
+def is_redis(broker: str) -> bool:
+    """Whether a broker is Redis, or speaks like it."""
+    return broker.startswith(("redis", "valkey", "sentinel"))
+
+
 def celery_app(options: CeleryOptions) -> Celery:
     """The Celery application of both ends."""
     from celery import Celery
@@ -112,7 +118,7 @@ def celery_app(options: CeleryOptions) -> Celery:
         task_ignore_result=True,
         task_acks_late=False,
         worker_prefetch_multiplier=1,
-        worker_disable_prefetch=options.broker.startswith(("redis", "valkey", "sentinel")),
+        worker_disable_prefetch=is_redis(options.broker),
         worker_enable_remote_control=True,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
@@ -123,7 +129,7 @@ def celery_app(options: CeleryOptions) -> Celery:
             "socket_connect_timeout": _BROKER_SECONDS,
             **options.transport_options,
         }
-        if options.broker.startswith(("redis", "valkey", "sentinel"))
+        if is_redis(options.broker)
         else options.transport_options,
     )
     return app

@@ -2,7 +2,8 @@
 
 The same pair as on the engine's host: a `LocalExecutor` runs the attempt, whose process speaks to the socket of a home;
 the home is the worker's own, and what is asked there is handed on to the API server. What the attempt asks is answered
-in a thread of its own: an API server that is away keeps neither another attempt nor a signal waiting.
+in a thread that no other attempt uses meanwhile: an API server that is away keeps neither another attempt nor a signal
+waiting.
 """
 
 from __future__ import annotations
@@ -12,32 +13,27 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from trainflow.clock import Clock
-from trainflow.errors import EngineError
-from trainflow.execution.http_api_client import client_of
+from trainflow.execution.api_address import ApiAddress
+from trainflow.execution.http_api_client import authorities_of, client_of
 from trainflow.execution.remote_session import RemoteSession
 from trainflow.executors.execution_socket import ExecutionSocket
+from trainflow.executors.handed_attempt import HandedAttempt, WorkloadEnd
 from trainflow.executors.local import LocalExecutor
-from trainflow.executors.reactor import Reactor
+from trainflow.executors.reactor import Callback, Reactor
 from trainflow.messages.execution_api import (
-    OUTCOME_REFUSED,
     Done,
-    Failed,
-    Outcome,
-    ProcessEnded,
     Progress,
     Refused,
     Reply,
     Request,
     RowsSaved,
-    Start,
-    Started,
 )
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.observability.processes import WORKER_VARIABLE
@@ -49,14 +45,8 @@ log = logging.getLogger(__name__)
 
 #: how long the last words of attempts are waited for when a worker ends, beyond the grace of the attempts
 _LAST_SECONDS = 10.0
-
-
-class WorkloadEnd(NamedTuple):
-    """What became of a workload. `done`: its outcome was delivered, or another worker has the attempt."""
-
-    key: AttemptKey
-    done: bool
-    message: str
+#: attempts that may wait for an answer at the same time
+_MOST_THREADS = 1_000
 
 
 class Worker:
@@ -71,8 +61,11 @@ class Worker:
         self._home = Home(home)
         self._on_end = on_end
         self._forks = forks
-        self._attempts: dict[AttemptKey, _HandedAttempt] = {}
+        self._attempts: dict[AttemptKey, HandedAttempt] = {}
         self._hosts: dict[Path, _Host] = {}
+        self._addresses: dict[tuple[str, str | None], ApiAddress] = {}
+        #: as many as there are attempts which wait for an answer: made when they are needed, and used again
+        self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="attempt")
         self._home.create()
         # what it starts finds the home, and ends with it
         os.environ[HOME_VARIABLE] = str(home)
@@ -91,7 +84,22 @@ class Worker:
             return
         host = self._host(root)
         log_path = self._home.attempt_log(workload.dag_id, workload.run_id, workload.task_id, workload.key.attempt_id)
-        attempt = _HandedAttempt(workload, log_path, host, self.clock, lambda: self._refused(workload.key))
+        session = RemoteSession(
+            client_of(
+                workload,
+                host.project,
+                host.settings,
+                clock=self.clock,
+                sleep=time.sleep,
+                address=self._address(workload.api_url, authorities_of(host.project, host.settings)),
+            ),
+            workload.key,
+            heartbeat_seconds=host.settings.workers.heartbeat_seconds,
+            on_refused=lambda _reason: self._refused(workload.key),
+            log_file=log_path,
+            call_later=self._call_later,
+        )
+        attempt = HandedAttempt(workload, session, self._threads)
         self._attempts[workload.key] = attempt
         # what code of users may read does not hold what claims the attempt
         own = replace(
@@ -103,6 +111,17 @@ class Worker:
             api_url="",
         )
         host.executor.queue_workload(own)
+
+    def _address(self, url: str, ca_file: str | None) -> ApiAddress:
+        key = (url, ca_file)
+        if key not in self._addresses:
+            self._addresses[key] = ApiAddress(url, ca_file)
+        return self._addresses[key]
+
+    def _call_later(self, seconds: float, callback: Callback) -> None:
+        """`Reactor.call_later`, for other threads."""
+        with suppress(OSError):  # it has ended
+            self.reactor.call_soon(lambda: _begin_timer(self.reactor, seconds, callback))
 
     def _host(self, root: Path) -> _Host:
         if root not in self._hosts:
@@ -202,6 +221,9 @@ class Worker:
             self.reactor.turn(min(left, 0.5))
         for key in list(self._attempts):
             self._ended(WorkloadEnd(key, False, "the API server did not hear how it ended"))
+        self._threads.shutdown(wait=False)
+        for address in self._addresses.values():
+            address.hang_up()
         self._socket.close()
         self.reactor.close()
 
@@ -209,6 +231,10 @@ class Worker:
         """A second stop was asked for: no more grace."""
         for host in self._hosts.values():
             host.executor.hurry()
+
+
+def _begin_timer(reactor: Reactor, seconds: float, callback: Callback) -> None:
+    reactor.call_later(seconds, callback)
 
 
 _UNKNOWN = Refused("this worker does not have the attempt")
@@ -258,104 +284,3 @@ class _ForwardingSocket(ExecutionSocket):
 
     def _respond(self, request: Request, send: Callable[[Reply], None]) -> None:
         self._worker.forward(request, send)
-
-
-class _HandedAttempt:
-    """One attempt: its line to the API server, and what was said on it. `ask` and `end` are called one after the other,
-    in a thread of its own."""
-
-    def __init__(
-        self, workload: ExecuteTask, log_path: Path, host: _Host, clock: Clock, on_refused: Callable[[], None]
-    ) -> None:
-        self._key = workload.key
-        self._api_url = workload.api_url
-        #: short and worth finishing
-        self.shielded = workload.shielded
-        #: its process has ended, and that is being said
-        self.ends = False
-        #: its process has said a word
-        self.begun = False
-        self.claimed = False
-        self._reported: Reply | None = None
-        #: why its claim was refused, or could not be understood
-        self._refused: str | None = None
-        self._not_claimed: str | None = None
-        client = client_of(workload, host.project, host.settings, clock=clock, sleep=time.sleep)
-        self._session = RemoteSession(
-            client,
-            workload.key,
-            heartbeat_seconds=host.settings.workers.heartbeat_seconds,
-            on_refused=lambda _reason: on_refused(),
-            log_file=log_path,
-        )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"attempt {workload.key.attempt_id}")
-
-    @property
-    def is_misled(self) -> bool:
-        """Whether another control plane than its own answers."""
-        return self._session.is_misled
-
-    @property
-    def has_reported(self) -> bool:
-        """Whether the API server has heard how it ended."""
-        return self._reported is not None
-
-    def in_order(self, work: Callable[[], object]) -> None:
-        """Do something after all that was asked for before."""
-        self._thread.submit(work)
-
-    def ask(self, request: Request) -> Reply:
-        """Ask the API server, through its outages."""
-        try:
-            reply = self._session.handle(request)
-        except EngineError as error:
-            return Failed("EngineError", str(error))
-        except Exception as error:
-            log.exception("a request of attempt %s could not be handed on", self._key.attempt_id)
-            return Failed("EngineError", f"the worker could not hand it on: {error}")
-        match request, reply:
-            case Start(), Started():
-                self.claimed = True
-            case Start(), Refused(reason):
-                self._refused = reason
-            case Start(), Failed(message=message):
-                self._not_claimed = message
-            case Outcome(), Failed(error=kind) if kind == OUTCOME_REFUSED:
-                self._reported = Done()  # it could not be kept: that is how the attempt has ended
-            case Outcome(), _:
-                self._reported = reply
-        return reply
-
-    def end(self, exit: ProcessExit) -> WorkloadEnd:
-        """The process has ended: say so where it has not said how itself."""
-        if self._refused is not None:
-            return WorkloadEnd(self._key, True, f"not run here: {self._refused} (says {self._api_url})")
-        if not self.claimed:
-            why = f"{self._not_claimed} (says {self._api_url})" if self._not_claimed is not None else _in_words(exit)
-            return WorkloadEnd(self._key, False, f"it never began: {why}")
-        if self._reported is None:
-            self._reported = self.ask_to_note(exit)
-        match self._reported:
-            case Refused(reason):
-                return WorkloadEnd(self._key, True, f"it changed nothing: {reason}")
-            case Failed(message=message):
-                return WorkloadEnd(self._key, False, f"how it ended could not be delivered: {message}")
-        return WorkloadEnd(self._key, True, "its outcome was delivered")
-
-    def ask_to_note(self, exit: ProcessExit) -> Reply:
-        """Tell how the process ended that said nothing itself."""
-        try:
-            return self._session.say(ProcessEnded(self._key, exit))
-        except EngineError as error:
-            return Failed("EngineError", str(error))
-
-    def close(self) -> None:
-        """Hang up, once what is left of the log was sent."""
-        self._session.close()
-        self._thread.shutdown(wait=False)
-
-
-def _in_words(exit: ProcessExit) -> str:
-    if exit.reason is not None:
-        return exit.reason
-    return f"exit code {exit.code}" if exit.code is not None else f"signal {exit.signal}"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from trainflow.clock import Clock
 from trainflow.errors import TrainflowError
-from trainflow.executors.worker import Worker, WorkloadEnd
+from trainflow.executors.handed_attempt import WorkloadEnd
+from trainflow.executors.worker import Worker
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 
 _TURN_SECONDS = 5.0

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Row
 
 from trainflow.messages.execution_api import EarlierAttempt, HandedXCom, Refused, Reply, RunInfo, Start, Started
 from trainflow.messages.workload import AttemptKey
+from trainflow.metadata import attempt_credentials
+from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, task_queries, xcom_queries
 from trainflow.states import TaskInstanceState
 
@@ -54,6 +56,27 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     is_first = is_first and row.cleared_at is None
     earlier = [] if is_first else attempt_queries.begun_before(connection, row.id, request.key.attempt_id)
     return _started(row, run, handed(), now, elapsed, is_first=is_first, earlier=earlier)
+
+
+class _NotFresh(Exception):
+    """An attempt that has to be looked at before it is claimed."""
+
+
+def claim_from_afar(database: Database, request: Start, claim_secret: str, token: str, now: datetime) -> Reply:
+    """`claim` by a worker on another host, which speaks for the attempt by `token` from then on, in transactions of its
+    own. Raises LostTransition, CredentialRefused and AttemptTaken, and then has changed nothing."""
+    try:
+        with database.transaction() as connection:
+            exchanged = attempt_credentials.begin_exchange(connection, request.key, claim_secret, token)
+            reply = begin_fresh(connection, request, now)()
+            if reply is None or not exchanged():
+                # rolled back: no token is to be left of a claim that was refused
+                raise _NotFresh
+            return reply
+    except _NotFresh:
+        with database.transaction() as connection:
+            attempt_credentials.exchange(connection, request.key, claim_secret, token)
+            return claim(connection, request, now)
 
 
 def _ask(

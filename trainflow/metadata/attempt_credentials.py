@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,14 +81,28 @@ def exchange(connection: Connection, key: AttemptKey, claim_secret: str, token: 
     Raises CredentialRefused when the secret is not that of the attempt, or the token stands for another one;
     AttemptTaken when the secret was exchanged for another token.
     """
+    registered = begin_exchange(connection, key, claim_secret, token)
     row = connection.execute(_OF_KEY, parameters_of(key)).one_or_none()
     if row is None or not hmac.compare_digest(row.claim_hash, digest(claim_secret)):
         raise CredentialRefused("this claim secret is not that of the attempt")
-    token_hash = digest(token)
-    if row.token_hash is None and holder(connection, token) is not None:
-        raise CredentialRefused("this token stands for another attempt")
-    if connection.execute(_REGISTER, {**parameters_of(key), "token": token_hash, "b_token": token_hash}).rowcount != 1:
+    if row.token_hash not in (None, digest(token)):
         raise AttemptTaken("another process has claimed this attempt")
+    if not registered():
+        raise CredentialRefused("this token stands for another attempt")
+
+
+def begin_exchange(connection: Connection, key: AttemptKey, claim_secret: str, token: str) -> Callable[[], bool]:
+    """`exchange`, if nothing is wrong: call what is returned to know that; where it is not so, the transaction is to be
+    rolled back. What is asked in between goes along to the server."""
+    hashes = {"claim": digest(claim_secret), "token": digest(token)}
+    stands_for = connection.execute(_HOLDER, {"token": hashes["token"]})
+    done = connection.execute(_REGISTER, {**parameters_of(key), **hashes, "b_token": hashes["token"]})
+
+    def registered() -> bool:
+        held = stands_for.one_or_none()
+        return done.rowcount == 1 and (held is None or AttemptKey(*held) == key)
+
+    return registered
 
 
 _OF_ATTEMPT = (
@@ -98,7 +112,12 @@ _OF_ATTEMPT = (
 _OF_KEY = select(CREDENTIAL.c.claim_hash, CREDENTIAL.c.token_hash).where(*_OF_ATTEMPT)
 _REGISTER = (
     update(CREDENTIAL)
-    .where(*_OF_ATTEMPT, or_(CREDENTIAL.c.token_hash.is_(None), CREDENTIAL.c.token_hash == bindparam("token")))
+    .where(
+        *_OF_ATTEMPT,
+        # digests: how long it takes to compare them tells nothing of the secret
+        CREDENTIAL.c.claim_hash == bindparam("claim"),
+        or_(CREDENTIAL.c.token_hash.is_(None), CREDENTIAL.c.token_hash == bindparam("token")),
+    )
     .values(token_hash=bindparam("b_token"))
 )
 

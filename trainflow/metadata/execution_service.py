@@ -56,8 +56,6 @@ _PROBLEM_CHARACTERS = 4_000
 _MOST_REPORTED = 1_000
 #: how an attempt has ended when it said so itself
 _REPORTED = frozenset(state.value for state in OutcomeState)
-
-
 #: outcomes that may have the next task of their run queued
 _FOLLOWED = frozenset({OutcomeState.SUCCESS, OutcomeState.SKIPPED})
 
@@ -92,7 +90,7 @@ class ExecutionService:
 
         Raises CredentialRefused and AttemptTaken, and then has changed nothing.
         """
-        return self._guarded(request, lambda: self._claim(request, claim_secret, token))
+        return self._guarded(request, lambda: self._claim_from_afar(request, claim_secret, token))
 
     def meet_ranks(self, request: MeetRanks, claim_secret: str) -> RanksMeet | Refused:
         """Where the first rank of an attempt is that has not begun. Raises CredentialRefused."""
@@ -176,14 +174,14 @@ class ExecutionService:
         # committed with the last statement: on a server that is one question for all of it
         return answer() or self._claim(request)
 
-    def _claim(self, request: Start, claim_secret: str | None = None, token: str = "") -> Reply:
-        with self._database.transaction() as connection:
-            if claim_secret is None:
-                return attempt_claims.claim(connection, request, self._clock.now())
-            attempt_credentials.exchange(connection, request.key, claim_secret, token)
-            reply = attempt_claims.claim(connection, request, self._clock.now())
+    def _claim_from_afar(self, request: Start, claim_secret: str, token: str) -> Reply:
+        reply = attempt_claims.claim_from_afar(self._database, request, claim_secret, token, self._clock.now())
         # read last: what it has waited for locks does not count
         return replace(reply, control_plane_time=self._clock.now()) if isinstance(reply, Started) else reply
+
+    def _claim(self, request: Start) -> Reply:
+        with self._database.transaction() as connection:
+            return attempt_claims.claim(connection, request, self._clock.now())
 
     # -- while it runs ---------------------------------------------------------------------------------------------
 
