@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple, Protocol
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainflow.messages.execution_api import Outcome, OutcomeState
+
+if TYPE_CHECKING:
+    # the supervisor of an attempt on another host imports this module, and has no database
+    from sqlalchemy import Connection
 
 
 class AppliedChange(NamedTuple):
