@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import typer
@@ -20,7 +21,8 @@ _VALUE = "VALUE"
 def told_commands() -> Iterator[tuple[str, str]]:
     """Place and command of each `'trainflow …'` in a message; docstrings and help texts speak of commands by name."""
     for path in sorted((ROOT / "trainflow").rglob("*.py")):
-        for node, text in _strings(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        for node, text in _strings(ast.parse(source)) if "'trainflow " in source else ():
             for command in _QUOTED.findall(text):
                 yield f"{path.relative_to(ROOT)}:{node.lineno}", command
 
@@ -41,9 +43,15 @@ def _is_help(node: ast.AST) -> bool:
     return isinstance(node, ast.keyword) and node.arg == "help"
 
 
+@cache
+def root_command() -> Any:
+    """The command `trainflow`, as it is parsed."""
+    return typer.main.get_command(main.app)
+
+
 def wrong_with(command: str) -> str | None:
     """What the command line would refuse of a command: an unknown name or option, an argument that is missing."""
-    words, found = command.split()[1:], typer.main.get_command(main.app)
+    words, found = command.split()[1:], root_command()
     path: list[str] = []
     while hasattr(found, "commands"):
         if not words and found.invoke_without_command:

@@ -130,6 +130,7 @@ def _for_type_checkers(tree: ast.Module) -> set[ast.AST]:
     }
 
 
+@cache
 def imports(*, type_checking: bool) -> dict[str, set[str]]:
     """What each module imports of the package, wherever in it: at the top, in a function, in a branch.
 

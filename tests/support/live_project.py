@@ -27,6 +27,8 @@ from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, ProcessKi
 COMMAND = Path(sys.executable).with_name("trainflow")
 #: no MLflow: most tests are about training, and importing it costs seconds of processor time in each engine
 WITHOUT_MLFLOW = "[tracking]\nenabled = false\n"
+#: goes with it: only MLflow and what trains with pandas need that, and PyArrow imports it wherever it is found
+WITHOUT_PANDAS = {"PYTHONPATH": str(Path(__file__).with_name("without_pandas"))}
 #: others run beside, and there is one port
 _ALONE = {"TRAINFLOW__API__ENABLED": "false"}
 #: those of this process that may have something running
@@ -108,7 +110,8 @@ class LiveProject:
         self.root = root
         self.mark = uuid.uuid4().hex
         self.home = Home(root / ".trainflow")
-        self.environ = dict(environ or {})
+        needs_pandas = WITHOUT_MLFLOW not in settings or "PYTHONPATH" in os.environ
+        self.environ = {**({} if needs_pandas else WITHOUT_PANDAS), **(environ or {})}
         self._commands: list[Running] = []
         self._logs = root.parent / f"{root.name}-commands"
         self._logs.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from tests import documents
 from tests.documents import ROOT
-from trainflow.cli import main
+from tests.messages import root_command
 from trainflow.operators import EvaluateContext, TrainContext
 from trainflow.pipeline_spec.load import load_pipeline_file
 from trainflow.settings.project import project_at
@@ -112,7 +111,7 @@ def test_commands_of_documents_exist_and_have_their_options() -> None:
 
 
 def _is_command(words: list[str]) -> bool:
-    command: Any = typer.main.get_command(main.app)
+    command = root_command()
     while hasattr(command, "commands"):
         if command.invoke_without_command and (not words or words[0].startswith("-")):
             break
@@ -125,7 +124,7 @@ def _is_command(words: list[str]) -> bool:
 
 def test_concepts_name_every_command() -> None:
     section = TEXTS["docs/concepts.md"].partition("## Commands\n")[2].partition("\n## ")[0]
-    commands = {name for name, _ in typer.main.get_command(main.app).commands.items()}  # type: ignore[attr-defined]
+    commands = set(root_command().commands)
 
     assert commands - set(re.findall(r"`([a-z-]+)`", section)) == set()
 
