@@ -134,7 +134,7 @@ class DagRunNotFound(InputError, LookupError):
 
 
 class SamplesRefused(InputError):
-    """A sample table that can never be trained on as it is: the next try would find the same."""
+    """A sample table that can never be trained on as it is, or as it is asked for: the next try would find the same."""
 
 
 class ProjectError(InputError):

@@ -10,21 +10,27 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
-from trainflow.errors import TemplateError, describe
+from trainflow.errors import InputError, TemplateError, describe
 
+_PACKAGE = Path(__file__).parents[1]
 _MISTAKES = (NameError, AttributeError, TypeError)
 _UNEXPECTED = re.compile(r"(?P<function>[\w.<>]+)\(\) got an unexpected keyword argument '(?P<name>\w+)'")
 
 
-def is_programming_error(error: BaseException) -> bool:
+def is_programming_error(error: BaseException, root: Path) -> bool:
     """Tell whether `error` comes from what is written in the code, so that every further try ends like this one.
 
-    NameError, AttributeError, TypeError, and templates that cannot be rendered because of one of these or of what they
-    say. Not where None came instead of a value: that is the answer of a service as often as a mistake.
+    NameError, AttributeError, TypeError, what trainflow refuses that the project at `root` asks it for, and templates
+    that cannot be rendered because of one of these or of what they say. Not where None came instead of a value: that
+    is the answer of a service as often as a mistake.
     """
     if isinstance(error, TemplateError):
         cause = error.__cause__
-        return cause is None or type(cause).__module__.partition(".")[0] == "jinja2" or is_programming_error(cause)
+        return (
+            cause is None or type(cause).__module__.partition(".")[0] == "jinja2" or is_programming_error(cause, root)
+        )
+    if isinstance(error, InputError):
+        return _place(error, root)[0] is not None
     return isinstance(error, _MISTAKES) and "NoneType" not in str(error)
 
 
@@ -42,14 +48,19 @@ def explain_error(error: BaseException, root: Path) -> str:
 
 
 def _place(error: BaseException, root: Path) -> tuple[FrameType | None, int]:
-    """The innermost frame in a file of the project; no frame where the error was not raised from one."""
+    """The innermost frame in a file of the project's own; no frame where the error was not raised from one."""
     found: tuple[FrameType | None, int] = (None, 0)
     traceback = error.__traceback__
     while traceback is not None:
-        if Path(traceback.tb_frame.f_code.co_filename).is_relative_to(root):
+        if _is_own(Path(traceback.tb_frame.f_code.co_filename), root):
             found = traceback.tb_frame, traceback.tb_lineno
         traceback = traceback.tb_next
     return found
+
+
+def _is_own(file: Path, root: Path) -> bool:
+    """Whether a file is of the project at `root`, and not of a library or of trainflow, which may lie below it, too."""
+    return file.is_relative_to(root) and "site-packages" not in file.parts and not file.is_relative_to(_PACKAGE)
 
 
 def _nearest(error: BaseException, frame: FrameType) -> str | None:

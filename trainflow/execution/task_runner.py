@@ -27,6 +27,7 @@ from trainflow.errors import (
     RestartException,
     SampleCheckFailed,
     SampleGap,
+    SamplesRefused,
     SkipException,
     describe,
 )
@@ -67,7 +68,7 @@ FAILED_EXIT_CODE = 1
 #: of what an exception says, this much is kept beside the task; the log has all of it
 _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 #: what no further try could get over: a ledger that was edited stays so until a person restores it
-FOR_GOOD = (FailException, LedgerCorrupt, SampleCheckFailed, SampleGap)
+FOR_GOOD = (FailException, LedgerCorrupt, SampleCheckFailed, SampleGap, SamplesRefused)
 
 
 class Prepared(NamedTuple):
@@ -319,7 +320,7 @@ class _Attempt:
                 return self._failed(error, message, retryable=True)
         if isinstance(error, TimeoutError | TaskTimeout):
             self._kill()
-        if is_programming_error(error):
+        if is_programming_error(error, self._ti.project_root):
             message = explain_error(error, self._ti.project_root)
             again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors
             return self._failed(error, message, retryable=again)

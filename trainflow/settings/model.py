@@ -82,8 +82,8 @@ class ExecutorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: the executor of tasks that name none
     default: str = "local"
-    #: whether retries are spent on an attempt that ended with a NameError, AttributeError, TypeError or template error
-    #: before it reported or saved any progress
+    #: whether retries are spent on an attempt that ended with a NameError, AttributeError, TypeError or template error,
+    #: or with what trainflow refused its code, before it reported or saved any progress
     retry_programming_errors: bool = False
     #: how long a task waits for an engine that went away before a request to it fails
     outage_seconds: Seconds = 3600.0

@@ -6,7 +6,8 @@ from typing import Any
 import jinja2
 import pytest
 
-from trainflow.errors import TemplateError, TrainflowError
+import trainflow
+from trainflow.errors import InputError, TemplateError, TrainflowError
 from trainflow.execution.programming_errors import explain_error, is_programming_error
 
 HERE = Path(__file__).parent
@@ -46,7 +47,7 @@ def exec_in_this_file(code: str, names: dict[str, Any]) -> None:
 )  # fmt: skip
 def test_explain_mistake_names_line_and_what_was_meant(code: str, said: str) -> None:
     error = caused(code)
-    assert is_programming_error(error)
+    assert is_programming_error(error, HERE)
     # newer Pythons say themselves what may have been meant
     assert explain_error(error, HERE).replace(". Did you", "; did you") == f"{said} ({Path(__file__).name}:1)"
 
@@ -80,4 +81,33 @@ def template_error(cause: Exception | None) -> TemplateError:
     ],
 )
 def test_programming_error_is_recognised(error: Exception, expected: bool) -> None:
-    assert is_programming_error(error) is expected
+    assert is_programming_error(error, HERE) is expected
+
+
+def refuse(file: Path) -> InputError:
+    """An error of trainflow's that code in `file` has called forth."""
+    words = "columns=None, batch_size=0, seed=None, rank=0, world_size=1, position=None"
+    code = f"from trainflow.samples.rows.batches import Batches\nBatches(None, {words})"
+    with pytest.raises(InputError) as caught:
+        exec(compile(code, str(file), "exec"), {})
+    assert caught.value.__traceback__ is not None
+    return caught.value.with_traceback(caught.value.__traceback__.tb_next)
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("operators/clicks.py", True),
+        (".venv/lib/python3.11/site-packages/models/clicks.py", False),
+        ("../elsewhere.py", False),
+    ],
+)
+def test_what_project_asks_for_in_vain_is_its_mistake(tmp_path: Path, file: str, own: bool) -> None:
+    error = refuse((tmp_path / file).resolve())
+    assert is_programming_error(error, tmp_path) is own
+    assert explain_error(error, tmp_path).endswith(f"({file}:2)" if own else "at least 1")
+
+
+def test_what_trainflow_refuses_by_itself_is_no_mistake_of_project_that_it_lies_in() -> None:
+    root = Path(trainflow.__file__).parents[1]
+    assert not is_programming_error(refuse(root / "trainflow/somewhere.py"), root)

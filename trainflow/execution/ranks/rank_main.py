@@ -85,7 +85,7 @@ def _operator(task: TrainingTask, project: Project) -> TrainOperator:
 
 
 def _problem(error: BaseException, project: Project, at: float) -> RankProblem:
-    mistake = is_programming_error(error)
+    mistake = is_programming_error(error, project.root)
     return RankProblem(
         explain_error(error, project.root) if mistake else describe(error),
         "".join(traceback.format_exception(error)),

@@ -42,6 +42,29 @@ def common_type(one: pa.DataType, other: pa.DataType, *, fill: bool = False) -> 
     raise NoCommonType
 
 
+def without_views(kind: pa.DataType) -> pa.DataType:
+    """The type with large text and bytes for views of them, at any depth: Arrow can neither put rows of views into an
+    order nor do most of what else is done to rows."""
+    for view, plain in ((pa.string_view(), pa.large_string()), (pa.binary_view(), pa.large_binary())):
+        if kind.equals(view):
+            return plain
+    if kinds.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, without_views(kind.value_type), kind.ordered)
+    if kinds.is_struct(kind):
+        return pa.struct([_field_without_views(kind.field(number)) for number in range(kind.num_fields)])
+    if kinds.is_map(kind):
+        return pa.map_(_field_without_views(kind.key_field), _field_without_views(kind.item_field))
+    if kinds.is_fixed_size_list(kind):
+        return pa.list_(_field_without_views(kind.value_field), kind.list_size)
+    if kinds.is_list(kind) or kinds.is_large_list(kind):
+        return (pa.list_ if kinds.is_list(kind) else pa.large_list)(_field_without_views(kind.value_field))
+    return kind
+
+
+def _field_without_views(field: pa.Field) -> pa.Field:
+    return field.with_type(without_views(field.type))
+
+
 def common_field(one: pa.Field, other: pa.Field, *, fill: bool = False) -> pa.Field:
     """The same for fields: null may be what may be null in either. The first one's name."""
     return pa.field(one.name, common_type(one.type, other.type, fill=fill), nullable=one.nullable or other.nullable)

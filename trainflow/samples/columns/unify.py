@@ -9,7 +9,7 @@ from typing import Literal
 import pyarrow as pa
 
 from trainflow.samples.columns.cast import InexactCast, decided_by_values
-from trainflow.samples.columns.common_type import NoCommonType, common_field
+from trainflow.samples.columns.common_type import NoCommonType, common_field, without_views
 from trainflow.samples.columns.types import columns_of, schema_of
 
 Policy = Literal["strict", "fill"]
@@ -98,6 +98,7 @@ class UnifiedColumns:
             self._compare_names(file, fields, origins)
         for field in file.schema:
             field = field.remove_metadata()
+            field = field.with_type(without_views(field.type))
             known = fields.get(field.name)
             if known is None:
                 fields[field.name] = field if first else field.with_nullable(True)

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from trainflow.errors import InputError
+from trainflow.errors import SamplesRefused
 from trainflow.samples.splits.split_content import SplitContent
 
 #: rows that are shuffled together; changing it changes every shuffled order
@@ -49,12 +49,15 @@ class Window:
 def windows(split: SplitContent, seed: int | None, epoch: int = 0) -> list[Window]:
     """One pass over a split; shuffled, each epoch has an order of its own. Offsets count from the pass's first row.
 
-    Raises InputError for a file whose row groups are not known.
+    Raises SamplesRefused for a file whose row groups are not known.
     """
     groups = []
     for number, file in enumerate(split.files):
         if file.rows is None:
-            raise InputError(f"batches reads Parquet; {file.path} is none: read it in your own code")
+            raise SamplesRefused(
+                f"batches reads Parquet; {file.path} is none: read the files of ctx.split.files in your own code (docs/"
+                "training.md: Samples that are not Parquet)"
+            )
         groups += [RowGroup(number, group, rows) for group, rows in enumerate(file.row_groups) if rows]
     if seed is None:
         return _windows([[group] for group in groups], None)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
-from trainflow.errors import InputError, SampleUnreadable
+from trainflow.errors import SamplesRefused, SampleUnreadable
 from trainflow.near_names import did_you_mean
 from trainflow.samples.columns.path_columns import value_as
 from trainflow.samples.files.file_binding import open_bound, raise_if_changed, raise_if_written_over
@@ -178,7 +178,7 @@ def _select(schema: Any, columns: list[str]) -> Any:
     for name in columns:
         if name not in schema.names:
             hint = did_you_mean(name, schema.names, otherwise="there are")
-            raise InputError(f"the samples have no column {name!r}{hint}")
+            raise SamplesRefused(f"the samples have no column {name!r}{hint}")
     return pa.schema([schema.field(name) for name in columns])
 
 

@@ -37,7 +37,7 @@ from trainflow.samples.pattern import PathPattern, path_pattern, render_marker
 from trainflow.samples.spec import Ready, Samples
 from trainflow.samples.splits.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
 from trainflow.samples.table.checks import problems
-from trainflow.samples.table.readiness import PartitionState, Readiness, judge, needs_folders_below
+from trainflow.samples.table.readiness import PartitionState, Readiness, folder_content, judge
 from trainflow.storage.errors import SampleFailures
 from trainflow.storage.store import Storage, StoreFile
 from trainflow.storage.urls import open_storage
@@ -221,7 +221,7 @@ class Inventory:
         return list(concurrent_map(self.storage.requests_at_once, function, items))
 
     def _files(self, folder: str) -> list[StoreFile] | None:
-        return self.storage.listing(folder, recursive=needs_folders_below(self.samples))
+        return folder_content(self.samples, lambda below: self.storage.listing(folder, recursive=below))
 
     def _rows(self, start: datetime, files: tuple[StoreFile, ...]) -> int:
         folder = self.pattern.folder(start)

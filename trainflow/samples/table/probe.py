@@ -24,7 +24,7 @@ from trainflow.samples.spec import Samples
 from trainflow.samples.splits.next_split import Waiting, judge_gap
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import Inventory
-from trainflow.samples.table.readiness import PartitionState, Readiness, needs_folders_below
+from trainflow.samples.table.readiness import PartitionState, Readiness, folder_content
 from trainflow.storage.store import Storage, StoreFile
 from trainflow.storage.urls import open_storage
 
@@ -66,7 +66,10 @@ def probe(
     shared = listings or SharedListings(max_age_seconds=0)
     storage = shared.storage(samples, root)
     inventory = Inventory(
-        samples, storage, now, lambda folder: shared.files(samples, root, folder, now, needs_folders_below(samples))
+        samples,
+        storage,
+        now,
+        lambda folder: folder_content(samples, lambda below: shared.files(samples, root, folder, now, below)),
     )
     end = limit(samples)
     if end is not None and start >= end:

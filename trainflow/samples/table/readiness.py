@@ -15,7 +15,7 @@ from trainflow.errors import SampleDamaged
 from trainflow.humanize import counted
 from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.partitions import label
-from trainflow.samples.pattern import glob_expression
+from trainflow.samples.pattern import glob_expression, path_pattern
 from trainflow.samples.spec import Ready, Samples
 from trainflow.storage.store import StoreFile
 
@@ -82,8 +82,10 @@ def judge(
     again = damaged = None
     if marker is not None and not markers:
         reason = f"it has no {marker}" + (_BY_DEFAULT if _asks_for_nothing(samples.ready) else "")
-    elif not files and (marker is None or (other := _other(stored, marker))):
-        reason = f"it has no file that matches {samples.files}" + (f", but {other}" if marker is not None else "")
+    elif not files and ((other := _other(stored, marker)) or marker is None):
+        reason = f"it has no file that matches {samples.files}"
+        if other is not None:
+            reason += f", but {other}{_hint_below(other, samples.files)}"
     else:
         reason, again = _too_young(samples.ready, changed, now)
         if not files and not reason:
@@ -96,11 +98,17 @@ def judge(
     return PartitionState(start, presence, reason, changed, again, files, damaged, missing)
 
 
-def _other(stored: list[StoreFile], marker: str) -> str | None:
+def _other(stored: list[StoreFile], marker: str | None) -> str | None:
     """A file that no glob of the samples asks for, and that has no place in an empty partition: data by another name,
     or what a writer that has not ended keeps in a folder of its own."""
-    names = (file.path for file in stored if not glob_expression(marker).fullmatch(file.path))
+    names = (file.path for file in stored if marker is None or not glob_expression(marker).fullmatch(file.path))
     return next((name for name in names if is_sample(name, "**") or "/" in name), None)
+
+
+def _hint_below(name: str, glob: str) -> str:
+    """What to write for samples that lie in folders below the partition's."""
+    deep = f"**/{glob}"
+    return f' (for what lies in folders below: samples.files: "{deep}")' if is_sample(name, deep) else ""
 
 
 def _perhaps_empty(samples: Samples, changed: datetime | None, now: datetime) -> tuple[str, datetime | None]:
@@ -169,6 +177,20 @@ def _asks_for_nothing(rule: Ready) -> bool:
     return all(condition is None for condition in conditions)
 
 
-def needs_folders_below(samples: Samples) -> bool:
+def folder_content(samples: Samples, listing: Callable[[bool], list[StoreFile] | None]) -> list[StoreFile] | None:
+    """What the folder of a partition holds; None: there is no folder. `listing` is told whether to look below it.
+
+    Where none of its own files is a sample, what lies below is looked at although no glob asks for it: a partition
+    whose files are in folders of another column (`region=eu/`) is not empty.
+    """
+    if _needs_folders_below(samples):
+        return listing(True)
+    found = listing(False)
+    if found is None or path_pattern(samples.path).names_a_file:
+        return found
+    return found if any(is_sample(each.path, samples.files) for each in found) else listing(True) or found
+
+
+def _needs_folders_below(samples: Samples) -> bool:
     """Whether files or marker may lie in folders below the partition's."""
     return any("/" in glob or "**" in glob for glob in (samples.files, samples.ready.marker or ""))

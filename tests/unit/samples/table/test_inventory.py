@@ -11,6 +11,7 @@ from trainflow.samples.spec import Ready, Samples, SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import list_partitions, open_inventory
+from trainflow.samples.table.probe import probe
 from trainflow.samples.table.readiness import Readiness
 from trainflow.samples.table.table_formats import _FORMATS
 from trainflow.storage.store import FileStatus, Storage, StoreFile
@@ -132,6 +133,20 @@ def test_data_in_hive_folders_below_partition(tmp_path: Path, now: datetime) -> 
         "t/2024-01-01/country=DE/p.parquet",
         "t/2024-01-01/country=__HIVE_DEFAULT_PARTITION__/p.parquet",
     ]
+
+
+@pytest.mark.parametrize("protocol", ["", "memory://hive/"])
+def test_data_in_folders_below_is_no_empty_partition_although_no_glob_asks_for_it(
+    protocol: str, tmp_path: Path, now: datetime
+) -> None:
+    samples = Samples(path=protocol + "t/{start:%F}/", length_seconds=86400, start=START)
+    storage = open_storage(samples.path, {}, tmp_path)
+    for name in ("region=eu/a.parquet", "_SUCCESS"):
+        storage.replace(f"{samples.path.partition('{')[0]}2024-01-01/{name}", b"x")
+    (line,) = list_partitions(samples, START, START + DAY, tmp_path, now)
+    assert line.state == "not_ready"
+    assert "region=eu/a.parquet" in line.reason
+    assert not probe(samples, START, tmp_path, now).ready
 
 
 def write(path: Path) -> None:

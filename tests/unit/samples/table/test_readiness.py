@@ -6,7 +6,7 @@ import pytest
 
 from trainflow.errors import SampleDamaged
 from trainflow.samples.spec import Ready, Samples
-from trainflow.samples.table.readiness import Readiness, is_sample, judge, needs_folders_below
+from trainflow.samples.table.readiness import Readiness, folder_content, is_sample, judge
 from trainflow.storage.store import StoreFile
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -128,8 +128,39 @@ def test_readiness_data_files_are_recognised(name: str, glob: str, data: bool) -
     assert is_sample(name, glob) is data
 
 
-def test_folders_below_are_listed_only_when_glob_reaches_there() -> None:
-    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
-    assert not needs_folders_below(samples)
-    assert needs_folders_below(Samples(path="t", length_seconds=60, start=START, files="**/*.parquet"))
-    assert needs_folders_below(Samples(path="t", length_seconds=60, start=START, ready=Ready(marker="log/_DONE")))
+@pytest.mark.parametrize(
+    ("glob", "marker", "own", "asked"),
+    [
+        ("*.parquet", None, (DATA, MARKER), [False]),
+        ("**/*.parquet", None, (DATA, MARKER), [True]),
+        ("*.parquet", "log/_DONE", (DATA, MARKER), [True]),
+        # an empty partition, or one whose data lies in folders of another column
+        ("*.parquet", None, (MARKER,), [False, True]),
+        ("*.parquet", None, (), [False, True]),
+    ],
+)
+def test_folders_below_are_listed_only_where_samples_may_lie_there(
+    glob: str, marker: str | None, own: tuple[StoreFile, ...], asked: list[bool]
+) -> None:
+    samples = Samples(path="t/{start:%F}/", length_seconds=60, start=START, files=glob, ready=Ready(marker=marker))
+    told: list[bool] = []
+
+    def listing(below: bool) -> list[StoreFile]:
+        told.append(below)
+        return list(own)
+
+    assert folder_content(samples, listing) == list(own)
+    assert told == asked
+
+
+def test_partition_that_is_a_file_never_has_folders_below_it() -> None:
+    samples = Samples(path="t/{start:%F}.csv", length_seconds=86400, start=START)
+    assert folder_content(samples, lambda below: pytest.fail("looked below") if below else [stored("2024-01-01.csv")])
+
+
+@pytest.mark.parametrize("marker", [None, "_SUCCESS"])
+def test_partition_with_data_in_folders_below_is_not_empty_and_says_what_to_write(marker: str | None) -> None:
+    ready = Ready(marker=marker, min_bytes=None if marker else 1)
+    found, said = state(ready, MARKER, stored("region=eu/a.parquet"))
+    assert found is Readiness.NOT_READY
+    assert 'but region=eu/a.parquet (for what lies in folders below: samples.files: "**/*.parquet")' in said
