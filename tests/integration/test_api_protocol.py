@@ -3,6 +3,7 @@ were, whatever has come since. A change that breaks this needs a new version, an
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.api import TOKEN, RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.messages.execution_api import Heartbeat
 from trainflow.messages.http_protocol import (
     OLDEST_PROTOCOL,
     OPERATIONS,
@@ -20,6 +22,8 @@ from trainflow.messages.http_protocol import (
     TOKEN_HEADER,
     protocol_problem,
 )
+from trainflow.messages.workload import AttemptKey
+from trainflow.testing.processes import DEADLINE_SECONDS
 
 RECORDED = Path(__file__).parent / "recorded"
 VERSIONS = range(OLDEST_PROTOCOL, PROTOCOL + 1)
@@ -72,3 +76,19 @@ def test_version_before_is_understood() -> None:
     assert max(PROTOCOL - 1, 1) >= OLDEST_PROTOCOL
     assert protocol_problem(str(PROTOCOL)) is None
     assert protocol_problem(str(OLDEST_PROTOCOL)) is None
+
+
+def test_version_that_is_no_number_a_computer_reads_is_told(plane: ControlPlane) -> None:
+    with running_api(plane) as api:
+        answer = api.post(Heartbeat(AttemptKey("a")), TOKEN, **{PROTOCOL_HEADER: "1" * 5000})
+    assert (answer.status, answer.body["error"]) == (400, "ProtocolVersion")
+
+
+def test_body_that_does_not_end_is_told_so(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainflow.api.execution.BODY_SECONDS", 0.05)
+    with running_api(plane) as api, socket.create_connection(("127.0.0.1", api.port), timeout=DEADLINE_SECONDS) as slow:
+        slow.sendall(
+            f"POST {PREFIX}/start HTTP/1.1\r\nHost: x\r\n{PROTOCOL_HEADER}: 1\r\nAuthorization: Bearer x\r\n"
+            "Content-Length: 900\r\n\r\n{".encode()
+        )
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408")

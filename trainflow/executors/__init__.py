@@ -5,8 +5,8 @@ Reading order: `executor` (the contract), `configured` (those of `[executors]`, 
 `execution_socket` (where attempts of this host reach the execution API, and what they wrote down while there was none),
 `fork_or_spawn` (the rule), `spawn`, `forkserver_client` (a warm worker), `attempt_process` and `local` (the local
 executor). Then those whose attempts speak over HTTP: `remote` (what they have in common), `workload_process` (the
-smallest of them), `celery`, `kubernetes` and `ray` (packages); and the other end, what
-runs attempts on a host without an engine: `worker`, `worker_home` (where it lives), `worker_thread`.
+smallest of them), `celery`, `kubernetes` and `ray` (packages); and the other end, what runs attempts on a host without
+an engine: `worker`, `handed_attempt` (one of them), `worker_home` (where it lives), `worker_thread`.
 
 Slots in use are counted from the database, never here. Every report carries attempt and deferral number.
 

@@ -4,14 +4,14 @@ Purpose: remember runs, task instances, attempts, XComs, waits and what is still
 about training (that is the ledger): dropped, it is made anew and the chains go on at their heads.
 
 Reading order: `column_types`, `models` (tables and the invariants that live in their indexes; `api_models`: those of
-the API server), `database` (one writer, transactions), `transaction_retries` (what may be done again), `silent_servers`
-(when a connection counts as lost), `fast_path` (statements past SQLAlchemy; on PostgreSQL by `postgres_pipeline`, on
-MySQL by `mysql_connections`; `sqlalchemy_internals`: what that needs to know of it), `schema` (creation and migration),
-`change_notices` (changes told to other processes), then `queries`, one module for each noun; `run_creation` (how runs
-come to be); `execution_service`, which answers attempts in one transaction each (`attempt_claims`: their first request;
-`attempt_credentials`: what those on other hosts have to prove; `worker_presence`: the rows of workers;
-`applied_change`: what a request has changed, for what decides next); `retry_policy` decides what their ends mean and
-`attempt_outcomes` carries it out.
+the API server), `bound_parameters`, `database` (one writer, transactions), `transaction_retries` (what may be done
+again), `silent_servers` (when a connection counts as lost), `fast_path` (statements past SQLAlchemy; on PostgreSQL by
+`postgres_pipeline`, on MySQL by `mysql_connections`; `sqlalchemy_internals`: what that needs to know of it), `schema`
+(creation and migration), `change_notices` (changes told to other processes), then `queries`, one module for each noun;
+`run_creation` (how runs come to be); `execution_service`, which answers attempts in one transaction each
+(`attempt_claims`: their first request; `attempt_credentials`: what those on other hosts have to prove;
+`worker_presence`: the rows of workers; `applied_change`: what a request has changed, for what decides next);
+`retry_policy` decides what their ends mean and `attempt_outcomes` carries it out.
 
 Every function takes an open connection first and never commits; what opened the transaction does. A state is
 changed by `move` of `queries.task_queries` and of `queries.run_queries` only.

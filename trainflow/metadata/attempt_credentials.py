@@ -20,7 +20,13 @@ from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, insert,
 from trainflow.errors import StateError
 from trainflow.messages.http_protocol import CLAIM_PREFIX
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.models import AttemptCredentialTable, AttemptTable, DagRunTable, TaskInstanceTable, in_parts
+from trainflow.metadata.bound_parameters import in_parts
+from trainflow.metadata.models import (
+    AttemptCredentialTable,
+    AttemptTable,
+    DagRunTable,
+    TaskInstanceTable,
+)
 from trainflow.metadata.queries import service_queries
 from trainflow.metadata.queries.task_queries import parameters_of
 from trainflow.states import TaskInstanceState

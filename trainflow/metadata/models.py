@@ -6,8 +6,7 @@ importing it would take as long as everything else here together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import (
@@ -22,7 +21,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    bindparam,
     text,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -78,23 +76,6 @@ def required(type_: TypeEngine[_T], *constraints: SchemaItem, **options: Any) ->
 def optional(type_: TypeEngine[_T], **options: Any) -> Column[_T | None]:
     """A column that may be empty."""
     return Column(type_, nullable=True, **options)
-
-
-def bound_columns(table: Table, names: Iterable[str]) -> dict[str, Any]:
-    """Columns to set → parameters, for an UPDATE that is made once; `bound_values` gives it the values."""
-    return {name: bindparam(f"b_{name}", type_=table.c[name].type) for name in names}
-
-
-def bound_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values under the names of `bound_columns`: none of them is that of a column a condition is about."""
-    return {f"b_{name}": value for name, value in values.items()}
-
-
-def in_parts(ids: Iterable[_Id], most: int = 500) -> Iterator[list[_Id]]:
-    """The ids, so many at a time: a statement takes a limited number of parameters."""
-    remaining = iter(ids)
-    while part := list(islice(remaining, most)):
-        yield part
 
 
 class DagTable(TableModel, name="dag"):

@@ -7,13 +7,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.models import (
     DagRunTable,
     DagTable,
     ImportProblemTable,
     PoolTable,
     TaskInstanceTable,
-    in_parts,
 )
 from trainflow.states import DagRunState
 

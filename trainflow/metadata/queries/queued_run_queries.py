@@ -73,7 +73,7 @@ def ask_startable_of(connection: Connection, dag_id: str, now: datetime) -> Call
 
 
 def _within_reach(runs: Iterable[Row[Any]], released: int | None) -> list[Row[Any]]:
-    """Those that are not too far ahead of the oldest run that was released."""
+    """The runs that are not too far ahead of the oldest one that was released."""
     return [row for row in runs if released is None or row.number - released <= MOST_AHEAD]
 
 

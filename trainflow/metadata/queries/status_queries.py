@@ -45,7 +45,7 @@ def dags(connection: Connection, *, path: str | None = None, dag_id: str | None 
 
 
 def shown_runs(connection: Connection, dag_ids: Sequence[str]) -> list[Row[Any]]:
-    """Of each of these DAGs the runs that have not ended and the one that ended last, in order."""
+    """The runs of each DAG that have not ended, and the one that ended last, in order."""
     if not dag_ids:
         return []
     newest = connection.execute(select(_LAST_FINISHED).where(DAG.c.dag_id.in_(dag_ids))).scalars()
