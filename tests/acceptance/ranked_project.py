@@ -119,15 +119,19 @@ def disturb(project: LiveProject, *names: str) -> None:
 
 def outcomes(project: LiveProject) -> list[str]:
     """Of each attempt of the training task."""
+    return [outcome for outcome, _ in attempts(project)]
+
+
+def attempts(project: LiveProject) -> list[tuple[str, str | None]]:
+    """How each attempt of the training task ended, and what is said of that."""
     database = sqlite3.connect(project.home.database)
     try:
-        rows = database.execute(
-            "select a.outcome from attempt a join task_instance t on t.id = a.task_instance_id "
+        return database.execute(
+            "select a.outcome, a.problem from attempt a join task_instance t on t.id = a.task_instance_id "
             "where t.task_id = 'train' order by a.queued_at"
         ).fetchall()
     finally:
         database.close()
-    return [outcome for (outcome,) in rows]
 
 
 def begun(project: LiveProject) -> list[tuple[int, int]]:

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.ranked_project import FILE, PIPELINE, assert_trained, begun, disturb, lay_out_ranked, outcomes
+from tests.acceptance.ranked_project import (
+    FILE,
+    PIPELINE,
+    assert_trained,
+    attempts,
+    begun,
+    disturb,
+    lay_out_ranked,
+    outcomes,
+)
 from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
 from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
@@ -93,10 +102,13 @@ def test_pod_of_any_rank_that_is_killed_ends_attempt_and_next_goes_on(
     disturb(ranked, "hold-0-1")
     running = ranked.begin_start(FILE)
     wait_for(lambda: holds(ranked), "a rank that holds")
-    rank_pod(cluster[0], rank).kill()
+    rank_pod(cluster[0], rank).kill("OOMKilled" if rank == 2 else None)
     ended = running.wait()
     assert ended.code == 0, ended.output
     assert outcomes(ranked) == [outcome, "success"]
+    if rank == 2:
+        cause = "; rank 2 of 3: its container was killed because memory ran out (OOMKilled: pod trainflow-"
+        assert cause in (attempts(ranked)[0][1] or "")
     assert_trained(ranked)
     # the second attempt goes on from the newest save that was kept: of the step before, of none where it was killed
     # with the save in its hands, or of this one where the first rank got to it while the others ended it

@@ -168,6 +168,24 @@ def test_ranks_that_find_no_room_give_back_what_they_have(tmp_path: Path) -> Non
         goes_on(engine, run)
 
 
+def test_ranks_of_which_one_finds_no_place_give_theirs_back_for_a_while_at_no_cost(tmp_path: Path) -> None:
+    with ranks_with(tmp_path, places_seconds=0.5) as (engine, cluster):
+        cluster.kubelet.let_schedule("no node")
+        run = engine.trigger("ranks")
+        engine.until(lambda: len(cluster.pods()) == 3)
+        third = pods_of(cluster)[2]["metadata"]["name"]
+        cluster.kubelet.hold(third, "0/3 nodes are available.")
+        cluster.kubelet.let_schedule()
+        engine.until(lambda: "its places are given back, and asked for again after 0.5 s" in note_of(engine, run))
+        assert note_of(engine, run).startswith(f"rank 2 of 3: pod {third} waits: no node takes it (0/3 nodes")
+        engine.until(lambda: cluster.pods() == [])
+        engine.until(lambda: len(cluster.pods()) == 3)
+        cluster.kubelet.hold(third, None)
+        engine.until(lambda: engine.is_running(run))
+        goes_on(engine, run)
+        assert (engine.task(run).lost, engine.task(run).failures, len(engine.attempts(run))) == (0, 0, 1)
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_cancelled_attempt_leaves_no_pod_of_any_rank(tmp_path: Path, begun: bool) -> None:
     with ranks_with(tmp_path) as (engine, cluster):

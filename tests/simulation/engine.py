@@ -132,6 +132,9 @@ class SimulatedEngine:
         """See `ExecutorHost.has_reported`."""
         return self.service.has_reported(key)
 
+    def explain(self, key: AttemptKey, cause: str) -> None:
+        """See `ExecutorHost.explain`."""
+
     def note(self, key: AttemptKey, text: str | None) -> None:
         """See `ExecutorHost.note`."""
         raise AssertionError("a simulated executor has nothing that waits")

@@ -49,6 +49,10 @@ class SchedulerHost:
         """See `ExecutorHost.note`."""
         self.api.note_queued(key, text)
 
+    def explain(self, key: AttemptKey, cause: str) -> None:
+        """See `ExecutorHost.explain`."""
+        self.api.explain(key, cause)
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`."""
         self._executors.not_taken(workload, reason)

@@ -77,6 +77,11 @@ class ExecutorHost(Protocol):
         """Say, for people, what an attempt waits for that no process has claimed yet; None: nothing."""
         ...
 
+    def explain(self, key: AttemptKey, cause: str) -> None:
+        """Add, for people, why an attempt has ended that said itself that it did: what runs it may know the cause only
+        later. Once or several times; of one that ended well nothing is added."""
+        ...
+
     def taken(self, executor: str) -> None:
         """Say that an executor which `tells_later` could hand on a workload again, after one that it could not."""
         ...

@@ -267,6 +267,9 @@ class _Host:
     def note(self, key: AttemptKey, text: str | None) -> None:
         """See `ExecutorHost.note`: an executor of its host begins at once."""
 
+    def explain(self, key: AttemptKey, cause: str) -> None:
+        """See `ExecutorHost.explain`: an executor of its host sees the end itself."""
+
     def not_taken(self, workload: ExecuteTask, reason: str) -> None:
         """See `ExecutorHost.not_taken`."""
         self.exited(workload.key, ProcessExit(reason=reason))

@@ -123,7 +123,7 @@ class ProcessExit(msgspec.Struct, frozen=True):
     code: int | None = None
     signal: int | None = None
     reason: str | None = None
-    #: the kernel says that it killed it for want of memory
+    #: the kernel says that it killed it for want of memory; `where`: in what, and how much that may have
     out_of_memory: bool = False
     #: it was told to stop because its engine ends
     stopped: bool = False
@@ -131,3 +131,4 @@ class ProcessExit(msgspec.Struct, frozen=True):
     delivered: bool = True
     #: what should run it says, in `reason`, that it never will: the attempt failed, whether it had begun or not
     refused: bool = False
+    where: str = ""

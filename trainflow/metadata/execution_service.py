@@ -335,6 +335,11 @@ class ExecutionService:
         said = presentable(text, _PROBLEM_CHARACTERS) if text else None
         self._database.write(lambda connection: in_flight.note_queued(connection, key, said))
 
+    def explain(self, key: AttemptKey, cause: str) -> None:
+        """Add why an attempt has ended that did not end well, and said so itself."""
+        said = presentable(cause, _PROBLEM_CHARACTERS)
+        self._database.write(lambda connection: attempt_queries.explain(connection, key.attempt_id, said))
+
     def has_reported(self, key: AttemptKey) -> bool:
         """Whether the attempt has said how it ended."""
         return self._database.read(lambda connection: attempt_queries.outcome(connection, key.attempt_id)) in _REPORTED

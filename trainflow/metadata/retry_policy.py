@@ -140,7 +140,7 @@ def judge_exit(exit: ProcessExit) -> ExitJudgement:
     if exit.out_of_memory:
         return ExitJudgement(
             lost=False,
-            message="the kernel killed the process because memory ran out: "
+            message=f"the kernel killed the process because memory ran out{f' ({exit.where})' if exit.where else ''}: "
             "train on smaller splits or batches, or give it more memory",
         )
     if exit.signal is not None:

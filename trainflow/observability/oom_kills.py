@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainflow.clock import Clock
+from trainflow.humanize import bytes_text
 
 #: a process that was killed is seen to have ended within this; the executor looks more often than that
 WINDOW_SECONDS = 15.0
@@ -54,14 +55,28 @@ class OomKills:
 def oom_kill_counter(root: Path = _CGROUPS, proc: Path = Path("/proc")) -> Callable[[], int]:
     """What counts the kills in the memory group of this process: of cgroup version 2 or 1, or else of the whole host.
     Always 0 where none of them can be read."""
-    for path in (*_files_of(proc / "self" / "cgroup", root), proc / "vmstat"):
+    for path in (*_files_of(proc / "self" / "cgroup", root, _KILLS), proc / "vmstat"):
         if _read(path) is not None:
             name = str(path)
             return lambda: _read(name) or 0
     return lambda: 0
 
 
-def _files_of(membership: Path, root: Path) -> list[Path]:
+def memory_ran_out(root: Path = _CGROUPS, proc: Path = Path("/proc")) -> str:
+    """Say of a process of this one's memory group that the kernel has killed it for want of memory."""
+    limits = [_number(path) for path in _files_of(proc / "self" / "cgroup", root, _LIMITS)]
+    limit = next((each for each in limits if each is not None), None)
+    allowed = f" (the limit is {bytes_text(limit)})" if limit is not None else ""
+    return f"the kernel killed it because memory ran out{allowed}"
+
+
+#: names of files of a memory group, of version 2 and 1
+_KILLS, _LIMITS = ("memory.events", "memory.oom_control"), ("memory.max", "memory.limit_in_bytes")
+#: version 1 has a number for no limit
+_NO_LIMIT = 1 << 60
+
+
+def _files_of(membership: Path, root: Path, names: tuple[str, str]) -> list[Path]:
     files: list[Path] = []
     try:
         lines = membership.read_text().splitlines()
@@ -72,10 +87,18 @@ def _files_of(membership: Path, root: Path) -> list[Path]:
         # in a container the group may be named as the host sees it, and lie at the root
         groups = (group.strip("/"), "")
         if not controllers:
-            files += [root / each / "memory.events" for each in groups]
+            files += [root / each / names[0] for each in groups]
         elif "memory" in controllers.split(","):
-            files += [root / "memory" / each / "memory.oom_control" for each in groups]
+            files += [root / "memory" / each / names[1] for each in groups]
     return files
+
+
+def _number(path: Path) -> int | None:
+    try:
+        said = path.read_text().strip()
+    except OSError:
+        return None
+    return int(said) if said.isdigit() and int(said) < _NO_LIMIT else None
 
 
 def _read(path: Path | str) -> int | None:

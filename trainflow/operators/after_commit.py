@@ -141,4 +141,4 @@ class AfterCommitOperator(ChainOperator):
         except OSError as error:
             raise TaskError(f"the command {self.command[0]!r} cannot be started: {error.strerror}") from error
         if code != 0:
-            raise TaskError(failure_message(f"the command {self.command[0]!r}", code, group.tail))
+            raise TaskError(failure_message(f"the command {self.command[0]!r}", code, group.tail, group.out_of_memory))

@@ -98,12 +98,14 @@ class BashOperator(BaseOperator):
             return
         if code in _codes(self.skip_on_exit_code):
             raise SkipException(f"the command ended with exit code {code}: skipped")
-        raise TaskError(failure_message("the command", code, group.tail))
+        raise TaskError(failure_message("the command", code, group.tail, group.out_of_memory))
 
 
-def failure_message(what: str, code: int, tail: Sequence[str] | Collection[str]) -> str:
+def failure_message(what: str, code: int, tail: Sequence[str] | Collection[str], out_of_memory: str = "") -> str:
     """What failed, how, and the end of its output."""
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    if out_of_memory:
+        how = f"{how}: {out_of_memory}"
     shown = "\n  ".join(tail)
     return f"{what} {how}; the end of its output:\n  {shown}" if shown else f"{what} {how} and no output"
 

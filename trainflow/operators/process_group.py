@@ -22,6 +22,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from trainflow.clock import SystemClock
+from trainflow.observability.oom_kills import OomKills, memory_ran_out
 from trainflow.observability.process_lifetime import end_group, kill_group, signal_group
 from trainflow.observability.redaction import redact_text
 
@@ -94,6 +96,9 @@ class ProcessGroup:
         hide: Iterable[str] = (),
     ) -> None:
         self.tail: deque[str] = deque(maxlen=tail_lines)
+        #: what is said of it where the kernel has killed it for want of memory; "" otherwise
+        self.out_of_memory = ""
+        self._memory, self._kills_before = OomKills(SystemClock()), 0
         self._argv = list(argv)
         self._cwd = cwd
         self._env = dict(env)
@@ -195,6 +200,7 @@ class ProcessGroup:
         return self._process
 
     def _open(self) -> subprocess.Popen[bytes]:
+        self._kills_before = self._memory.look()
         process = subprocess.Popen(
             self._argv,
             cwd=self._cwd,
@@ -238,7 +244,10 @@ class ProcessGroup:
                     signal_group(process.pid, signal.SIGKILL)
                     self._read(descriptor)
                     break
+                self._memory.look()
                 self._on_idle()
+        if process.returncode == -signal.SIGKILL and not self._terminated and self._memory.explain(self._kills_before):
+            self.out_of_memory = memory_ran_out()
         self._flush()
         self._on_idle()
 

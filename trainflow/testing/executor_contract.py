@@ -103,6 +103,9 @@ class Host:
     def note(self, key: AttemptKey, text: str | None) -> None:
         """See `ExecutorHost.note`: it is not read."""
 
+    def explain(self, key: AttemptKey, cause: str) -> None:
+        """See `ExecutorHost.explain`: it is not read."""
+
     def taken(self, executor: str) -> None:
         """See `ExecutorHost.taken`: nothing follows."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.observability.oom_kills import WINDOW_SECONDS, OomKills, oom_kill_counter
+from trainflow.observability.oom_kills import WINDOW_SECONDS, OomKills, memory_ran_out, oom_kill_counter
 
 MOMENT = timedelta(seconds=1)
 LONG = timedelta(seconds=WINDOW_SECONDS)
@@ -148,3 +148,21 @@ def test_counter_rises_with_its_file(lay: Lay) -> None:
 
 def test_counter_of_this_machine_can_be_read() -> None:
     assert oom_kill_counter()() >= 0
+
+
+@pytest.mark.parametrize(
+    ("member", "file", "said", "shown"),
+    [
+        ("0::/pod", "pod/memory.max", "4294967296\n", " (the limit is 4.29 GB)"),
+        ("0::/", "memory.max", "max\n", ""),
+        ("5:memory:/pod", "memory/memory.limit_in_bytes", "1000000\n", " (the limit is 1 MB)"),
+        ("5:memory:/pod", "memory/pod/memory.limit_in_bytes", "9223372036854771712\n", ""),
+    ],
+)
+def test_memory_ran_out_names_the_limit(tmp_path: Path, member: str, file: str, said: str, shown: str) -> None:
+    proc, root = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "self").mkdir(parents=True)
+    (proc / "self" / "cgroup").write_text(f"{member}\n")
+    (root / file).parent.mkdir(parents=True)
+    (root / file).write_text(said)
+    assert memory_ran_out(root, proc) == f"the kernel killed it because memory ran out{shown}"

@@ -47,6 +47,16 @@ def test_exit_code_fails_with_end_of_output(lab: Any, dag: Any) -> None:
     assert not isinstance(caught.value, FailException)
 
 
+def test_program_that_is_killed_for_want_of_memory_says_so(
+    lab: Any, dag: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kills = tmp_path / "kills"
+    kills.write_text("0")
+    monkeypatch.setattr("trainflow.observability.oom_kills.oom_kill_counter", lambda: lambda: int(kills.read_text()))
+    with pytest.raises(TaskError, match="killed by signal 9: the kernel killed it because memory ran out"):
+        lab.run(bash(dag, bash_command=f"printf 1 > {kills}; kill -9 $$"), "b")
+
+
 def test_bash_killed_by_signal_names_it(lab: Any, dag: Any) -> None:
     with pytest.raises(TaskError, match="killed by signal 9 and no output"):
         lab.run(bash(dag, bash_command="kill -9 $$"), "b")

@@ -202,7 +202,8 @@ class _RankTraining:
         except (OSError, ProtocolError) as error:
             problem = RankProblem(describe(error), traceback.format_exc(), type(error).__name__, at=time.monotonic())
             code = 1
-        self._say(RankEnded(code, problem))
+        out_of_memory = self._group.out_of_memory if self._group is not None else ""
+        self._say(RankEnded(code, problem, out_of_memory))
         self._link.hang_up()
         return self._agent.ended(code, delivered=self._is_heard() and not self._broken)
 

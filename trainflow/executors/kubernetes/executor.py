@@ -16,7 +16,7 @@ from trainflow.executors.kubernetes.cluster import Cluster
 from trainflow.executors.kubernetes.judgement import Step
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import OWNER, Object, PodPlace, key_of, owner_of, pod_of
-from trainflow.executors.kubernetes.pod_attempt import AttemptVerdict, PodAttempt, RankPod
+from trainflow.executors.kubernetes.pod_attempt import AttemptVerdict, PodAttempt, RankPod, rank_cause
 from trainflow.executors.kubernetes.pod_summary import PodSummary, summary_of
 from trainflow.executors.kubernetes.pod_watch import PodWatch
 from trainflow.executors.kubernetes.pod_writer import PodWriter
@@ -270,9 +270,16 @@ class KubernetesExecutor(Executor):
             assert verdict.exit is not None
             self._end(key, verdict.exit)
             self._delete_all(attempt)
+        elif verdict.step is Step.GIVE_BACK:
+            if self._host.has_begun(key):
+                attempt.begun, attempt.asks_again_at = True, None
+                return
+            self._delete_all(attempt)
         elif verdict.step is Step.OVER:
+            for cause in attempt.causes():
+                self._host.explain(key, cause)
             self._clear_away(attempt)
-        if verdict.step in (Step.MAKE, Step.WAIT) and verdict.note != attempt.note:
+        if verdict.step in (Step.MAKE, Step.WAIT, Step.GIVE_BACK) and verdict.note != attempt.note:
             attempt.note = verdict.note
             self._host.note(key, verdict.note)
 
@@ -310,6 +317,8 @@ class KubernetesExecutor(Executor):
                 self._delete(pod.place)
             return
         since = self._leftovers.setdefault(pod.place, self._now)
+        if pod.rank and (cause := rank_cause(pod)) is not None:
+            self._host.explain(key, cause)
         if self._host.has_reported(key) or self._now - since >= _KEPT_SECONDS:
             self._delete(pod.place)
 

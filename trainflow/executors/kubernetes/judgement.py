@@ -51,6 +51,8 @@ class Step(Enum):
 
     WAIT = "wait"
     MAKE = "make"
+    #: ranks wait for each other's places: they are to be free for others for a while
+    GIVE_BACK = "give back"
     END = "end"
     OVER = "over"
 
@@ -132,12 +134,19 @@ def exit_of(pod: PodSummary) -> ProcessExit:
     if disruption is not None:
         return ProcessExit(reason=disruption)
     if pod.end_reason == "OOMKilled":
-        return ProcessExit(signal=9, out_of_memory=True)
+        return ProcessExit(signal=9, out_of_memory=True, where=pod.in_words)
     if pod.code is None:
         return ProcessExit(code=0) if pod.phase == "Succeeded" else ProcessExit(reason=_how_it_ended(pod))
     if _SIGNALS < pod.code <= _SIGNALS + _LARGEST_SIGNAL:
         return ProcessExit(signal=pod.code - _SIGNALS)
     return ProcessExit(code=pod.code)
+
+
+def cause_of(pod: PodSummary) -> str | None:
+    """Why the pod of a rank has ended, where another one says that it has; None: the cluster knows no more of it."""
+    if pod.end_reason == "OOMKilled":
+        return f"its container was killed because memory ran out (OOMKilled: {pod.in_words})"
+    return _disruption(pod)
 
 
 def _disruption(pod: PodSummary) -> str | None:

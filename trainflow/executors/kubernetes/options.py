@@ -37,6 +37,9 @@ class KubernetesOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     redeliver_seconds: Seconds = REDELIVER_SECONDS
     #: seconds that a pod may wait for what will hardly come, such as an image that is not there, before it fails
     pending_seconds: Seconds = 300.0
+    #: seconds that ranks which have a place wait for those which have none, before all places are given back; they are
+    #: asked for again after as long
+    places_seconds: Seconds = 900.0
     #: seconds between two looks at all pods
     reconcile_seconds: Seconds = 300.0
     #: seconds after which a watch that says nothing counts as broken

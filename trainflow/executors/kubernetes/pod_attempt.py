@@ -11,7 +11,15 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from trainflow.executors.kubernetes.judgement import HOPELESS, AttemptFacts, PodVerdict, Step, exit_of, judge
+from trainflow.executors.kubernetes.judgement import (
+    HOPELESS,
+    AttemptFacts,
+    PodVerdict,
+    Step,
+    cause_of,
+    exit_of,
+    judge,
+)
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import PodPlace
 from trainflow.executors.kubernetes.pod_summary import PodSummary
@@ -39,10 +47,10 @@ class RankPod:
     def look(self, now: float) -> None:
         """Take note of since when it is as it is."""
         waits = self.pod is not None and self.pod.waits_for in HOPELESS
-        self.hopeless_since = (self.hopeless_since or now) if waits else None
+        self.hopeless_since = _beginning(self.hopeless_since, now, waits)
         gone = self.pod is None and self.seen
         failed = self.pod is not None and self.pod.ended and not _ended_well(self.pod)
-        self.bad_since = (self.bad_since or now) if gone or failed else None
+        self.bad_since = _beginning(self.bad_since, now, gone or failed)
 
 
 class PodAttempt:
@@ -58,6 +66,12 @@ class PodAttempt:
         self.begun = False
         self.looked = now
         self.note: str | None = None
+        #: since when some of its ranks have a place, and others wait for one
+        self.half_placed_since: float | None = None
+        #: its places were given back: when they are asked for again
+        self.asks_again_at: float | None = None
+        #: ranks of whose end the cause was told
+        self.explained: set[int] = set()
 
     @property
     def places(self) -> list[PodPlace]:
@@ -106,7 +120,31 @@ class PodAttempt:
         if not self.ranks:
             nothing = RankPod(self.asked, pending=False)
             looks[0] = RankLook(None, self._facts(nothing, now, options, reported), 0.0)
-        return judge_ranks(looks, max(len(self.ranks), 1))
+        if self.asks_again_at is not None and not reported and not self.begun:
+            return self._without_places(now)
+        verdict = judge_ranks(looks, max(len(self.ranks), 1))
+        waits = verdict.step is Step.WAIT and not self.begun and is_half_placed(looks)
+        self.half_placed_since = _beginning(self.half_placed_since, now, waits)
+        if _since(self.half_placed_since, now) >= options.places_seconds:
+            self.half_placed_since, self.asks_again_at = None, now + options.places_seconds
+            pause = f"its places are given back, and asked for again after {options.places_seconds:g} s"
+            return AttemptVerdict(Step.GIVE_BACK, note=f"{verdict.note}: {pause}")
+        return verdict
+
+    def _without_places(self, now: float) -> AttemptVerdict:
+        """Wait with asking for places again, so that others have them."""
+        assert self.asks_again_at is not None
+        if now < self.asks_again_at or self.places:
+            return AttemptVerdict(Step.WAIT, note=self.note)
+        self.asks_again_at = None
+        return AttemptVerdict(Step.MAKE, make=tuple(sorted(self.ranks)))
+
+    def causes(self) -> Iterator[str]:
+        """Why ranks other than the first have ended, as far as the cluster knows; each once."""
+        for rank, each in self.ranks.items():
+            if rank and rank not in self.explained and each.pod is not None and (why := rank_cause(each.pod)):
+                self.explained.add(rank)
+                yield why
 
     def _facts(self, each: RankPod, now: float, options: KubernetesOptions, reported: bool) -> AttemptFacts:
         return AttemptFacts(
@@ -118,6 +156,11 @@ class PodAttempt:
             appears_within=options.redeliver_seconds,
             hopeless_within=options.pending_seconds,
         )
+
+
+def _beginning(before: float | None, now: float, holds: bool) -> float | None:
+    """Since when something holds; None: it does not."""
+    return (now if before is None else before) if holds else None
 
 
 def _since(moment: float | None, now: float) -> float:
@@ -152,9 +195,23 @@ def judge_ranks(looks: Mapping[int, RankLook], nodes: int) -> AttemptVerdict:
         exit = verdict.exit
         if nodes > 1 and exit.reason is not None:
             exit = replace(exit, reason=f"rank {rank} of {nodes}: {exit.reason}")
+        if nodes > 1 and exit.where:
+            exit = replace(exit, where=f"rank {rank} of {nodes}: {exit.where}")
         return AttemptVerdict(Step.END, exit=exit)
     make = tuple(rank for rank, verdict in verdicts.items() if verdict.step is Step.MAKE)
     return AttemptVerdict(Step.MAKE if make else Step.WAIT, note=_note(looks, verdicts, nodes), make=make)
+
+
+def is_half_placed(looks: Mapping[int, RankLook]) -> bool:
+    """Whether some ranks have a place, which others may want, and some wait for one."""
+    placed = [look.pod is not None and look.pod.has_place for look in looks.values()]
+    return any(placed) and not all(placed)
+
+
+def rank_cause(pod: PodSummary) -> str | None:
+    """Why the pod of a rank has ended, with which one it is; None: the cluster knows no more than its end."""
+    cause = cause_of(pod) if pod.ended and pod.nodes > 1 else None
+    return None if cause is None else f"rank {pod.rank} of {pod.nodes}: {cause}"
 
 
 def _ends(looks: Mapping[int, RankLook], verdicts: Mapping[int, PodVerdict]) -> Iterator[tuple[int, PodVerdict]]:

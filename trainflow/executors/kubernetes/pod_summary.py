@@ -35,6 +35,21 @@ class PodSummary(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     #: its node had to get rid of it, in one word; "" otherwise
     disrupted: str = ""
+    #: where it runs, and how much memory its container may have, in the cluster's words; "" where it does not say
+    node: str = ""
+    memory_limit: str = ""
+
+    @property
+    def in_words(self) -> str:
+        """Which pod it is, for people."""
+        node = f" on node {self.node}" if self.node else ""
+        limit = f"memory limit {self.memory_limit}" if self.memory_limit else "no memory limit of its own"
+        return f"pod {self.place.name}{node}, {limit}"
+
+    @property
+    def has_place(self) -> bool:
+        """Whether a node was found for it."""
+        return self.phase != "Pending" or self.waits_for not in ("", "Unschedulable", "SchedulingGated")
 
     @property
     def ended(self) -> bool:
@@ -58,6 +73,12 @@ def summary_of(pod: Mapping[str, Any]) -> PodSummary:
     if scheduled.get("status") == "False":
         waiting = scheduled
     rank, nodes = rank_of(pod)
+    spec = pod.get("spec") or {}
+    limits = [
+        ((each.get("resources") or {}).get("limits") or {}).get("memory")
+        for each in spec.get("containers") or ()
+        if each.get("name") == CONTAINER
+    ]
     return PodSummary(
         place=PodPlace(metadata["namespace"], metadata["name"], metadata["uid"]),
         rank=rank,
@@ -72,6 +93,8 @@ def summary_of(pod: Mapping[str, Any]) -> PodSummary:
         reason=status.get("reason") or "",
         message=status.get("message") or "",
         disrupted=(disrupted.get("reason") or "") if disrupted.get("status") == "True" else "",
+        node=spec.get("nodeName") or "",
+        memory_limit=str((limits and limits[0]) or ""),
     )
 
 

@@ -59,6 +59,21 @@ def _update_statement(columns: tuple[str, ...]) -> Update:
     return update(ATTEMPT).where(ATTEMPT.c.attempt_id == bindparam("k_attempt")).values(bound_columns(ATTEMPT, columns))
 
 
+def explain(connection: Connection, attempt_id: str, cause: str) -> None:
+    """Add the cause to what an attempt says of its bad end, and its task instance as long as it says the same."""
+    row = connection.execute(
+        select(ATTEMPT.c.problem, ATTEMPT.c.task_instance_id).where(
+            ATTEMPT.c.attempt_id == attempt_id, ATTEMPT.c.ended_at.is_not(None)
+        )
+    ).one_or_none()
+    if row is None or not row.problem or cause in row.problem:
+        return
+    problem = f"{row.problem}; {cause}"
+    note(connection, attempt_id, problem=problem)
+    same = (TASK.c.id == row.task_instance_id, TASK.c.problem == row.problem)
+    connection.execute(update(TASK).where(*same).values(problem=problem))
+
+
 def log_name(connection: Connection, attempt_id: str) -> str | None:
     """What the log of the attempt is called: relative to the logs of a home."""
     return connection.execute(select(ATTEMPT.c.log_name).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()

@@ -101,12 +101,14 @@ class TrainingCommand:
                     ended.tail,
                     retries_mistakes=self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors,
                     gone=ended.gone if isinstance(ended, RemoteRank) else None,
+                    out_of_memory=ended.out_of_memory,
                 )
             for rank, each in enumerate(group.groups):
                 if isinstance(each, RemoteRank):
                     each.hand_over(Path(self._task.output), f"rank {rank} of {len(self._tasks)}")
         elif code != 0:
-            raise TaskError(failure_message(f"the training command {self._argv[0]!r}", code, group.tail))
+            what = f"the training command {self._argv[0]!r}"
+            raise TaskError(failure_message(what, code, group.tail, group.out_of_memory))
         return self._metrics()
 
     def _groups(self, extra_environment: Mapping[str, str]) -> ProcessGroup | RankGroups:

@@ -91,6 +91,8 @@ class RankEnded(msgspec.Struct, frozen=True, tag="ended"):
 
     code: int
     problem: RankProblem | None = None
+    #: what is said of it where the kernel has killed it for want of memory
+    out_of_memory: str = ""
 
 
 Message = Begin | Begun | RunRank | WantFolder | FileBegins | FolderEnds | RankLine | RankReads | StopAsked | RankEnded

@@ -91,12 +91,17 @@ def failure_of(
     *,
     retries_mistakes: bool,
     gone: str | None = None,
+    out_of_memory: str = "",
 ) -> BaseException:
     """What to raise for a rank that ended badly. `problem`: the file where it may have said why; `retries_mistakes`:
-    another try may get over what looks like a mistake in the code; `gone`: why nothing is heard of it any more."""
+    another try may get over what looks like a mistake in the code; `gone`: why nothing is heard of it any more;
+    `out_of_memory`: what is said of it where the kernel has killed it for that, which is its own fault."""
     who = f"rank {rank} of {ranks}"
     if gone is not None:
         return TaskPartLost(f"{who} is gone: {gone}; the other ranks were ended with it")
+    if out_of_memory:
+        advice = "train on smaller splits or batches, or give it more memory"
+        return TaskError(f"{who} was killed by signal {-code}: {out_of_memory}: {advice}")
     if is_from_outside(code):
         return TaskPartLost(f"{who} was killed by signal {-code}; the other ranks were ended with it")
     said = _problem(Path(problem))

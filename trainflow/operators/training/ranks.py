@@ -73,6 +73,7 @@ class RankProcess(Protocol):
     """One rank, as `ProcessGroup` is one: see there."""
 
     tail: deque[str]
+    out_of_memory: str
 
     @property
     def code(self) -> int | None:

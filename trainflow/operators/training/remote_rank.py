@@ -49,6 +49,7 @@ class RemoteRank:
         """`on_line` and `on_stop_asked` are called in the thread that follows it."""
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self.code: int | None = None
+        self.out_of_memory = ""
         #: why nothing more is heard of it, where that is how it ended
         self.gone: str | None = None
         self.written = written
@@ -116,7 +117,9 @@ class RemoteRank:
                 self._link.receive_file(message, self.written)
             case StopAsked():
                 self._on_stop_asked()
-            case RankEnded(code, problem):
+            case RankEnded(code, problem, out_of_memory):
+                if out_of_memory:
+                    self.out_of_memory = f"{out_of_memory} (host {self._link.other_host})"
                 if problem is not None:
                     told = msgspec.structs.replace(problem, at=problem.at - self._ahead)
                     replace_whole(Path(self._run.task.problem), msgspec.json.encode(told))

@@ -195,6 +195,12 @@ def test_failure_of_rank_says_which_and_how(
     assert (type(failure), str(failure)) == (kind, message)
 
 
+def test_rank_that_is_killed_for_want_of_memory_has_failed(tmp_path: Path) -> None:
+    failure = failure_of(1, -9, 2, str(tmp_path / "no"), [], retries_mistakes=False, out_of_memory="memory ran out")
+    assert type(failure) is TaskError
+    assert str(failure).startswith("rank 1 of 2 was killed by signal 9: memory ran out: train on smaller splits")
+
+
 def test_first_to_fail_is_the_earliest_of_those_that_say_when(tmp_path: Path) -> None:
     files = [str(tmp_path / str(rank)) for rank in range(4)]
     for rank, at in ((0, 7.0), (2, 6.5)):
