@@ -118,6 +118,9 @@ _.redirect_slashes
 _.RemoteSession
 _.tls_ca
 
+# Celery's configuration
+_.task_queues
+
 # what a Ray job needs, handed on by their names
 _.num_cpus
 _.num_gpus
