@@ -15,6 +15,7 @@ from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.clock import ManualClock
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.workload import ProcessExit
+from trainflow.metadata.fast_path import FastConnection
 from trainflow.metadata.queries import run_queries, service_queries, task_queries
 from trainflow.observability.processes import started_at
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
@@ -206,6 +207,26 @@ class TestReconcile:
             run_queries.clear(connection, run, first.clock.now(), [cleared.task_id])
         self.reconciler(first).end_unwanted()
         assert first.executor.terminated == [cleared.key]
+
+    @pytest.mark.parametrize("look", ["end_unwanted", "reconcile", "end_strays"])
+    def test_reconcile_asks_as_often_for_one_stray_as_for_all(
+        self, first: ControlPlane, monkeypatch: pytest.MonkeyPatch, look: str
+    ) -> None:
+        """An executor whose attempts run elsewhere has those that have ended until it is told."""
+        first.add_run("d")
+        reported = first.tick()
+        for workload in reported:
+            first.play(workload)
+        asked: list[None] = []
+        execute = FastConnection.execute
+        monkeypatch.setattr(FastConnection, "execute", lambda *given: asked.append(None) or execute(*given))  # type: ignore[func-returns-value]
+        counts = []
+        for held in (reported[:1], reported):
+            first.executor.alive = {workload.key for workload in held}
+            asked.clear()
+            getattr(self.reconciler(first), look)()
+            counts.append(len(asked))
+        assert counts[0] == counts[1] > 0
 
     @pytest.mark.parametrize("deferred", [False, True])
     def test_reconcile_attempt_just_reported_is_left_alone(self, first: ControlPlane, deferred: bool) -> None:

@@ -112,11 +112,14 @@ class RemoteExecutor(Executor):
         return [each.key for each in attempts if not each.running]
 
     def terminate(self, key: AttemptKey) -> None:
-        if key in self._delivered:
-            # what ended by itself needs not be called off
-            if not self._host.has_reported(key):
-                self.withdraw(key)
-            self.forget(key, ProcessExit(reason="it was told to stop"))
+        if key not in self._delivered:
+            return
+        if self._host.has_reported(key):
+            # it ended by itself, and has said how
+            del self._delivered[key]
+            return
+        self.withdraw(key)
+        self.forget(key, ProcessExit(reason="it was told to stop"))
 
     def forget(self, key: AttemptKey, exit: ProcessExit) -> None:
         """Have it no more, and say why."""

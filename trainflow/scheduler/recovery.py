@@ -152,10 +152,9 @@ class Reconciler:
         strays = self._executor.running() - self._wanted().keys()
         if not strays:
             return
-        outcomes = self._database.read(
-            lambda connection: {key: attempt_queries.outcome(connection, key.attempt_id) for key in strays}
-        )
-        for key in sorted((key for key in strays if outcomes[key] in _UNWANTED), key=_by_name):
+        ids = {key.attempt_id for key in strays}
+        unwanted = self._database.read(lambda connection: attempt_queries.that_ended(connection, ids, _UNWANTED))
+        for key in sorted((key for key in strays if key.attempt_id in unwanted), key=_by_name):
             self._executor.terminate(key)
 
     def _held_by_none(self, strays: frozenset[AttemptKey]) -> frozenset[AttemptKey]:
@@ -163,9 +162,7 @@ class Reconciler:
         here and is that one's business."""
         if not strays:
             return strays
-        return self._database.read(
-            lambda connection: frozenset(key for key in strays if in_flight.attempt_holder(connection, key) is None)
-        )
+        return strays - self._database.read(lambda connection: in_flight.held(connection, strays))
 
     def _wanted(self) -> dict[AttemptKey, bool]:
         """Attempts that are waited for, and whether each has begun."""

@@ -162,7 +162,25 @@ _WAITS = select(ATTEMPT.c.waits, ATTEMPT.c.ended_at).where(ATTEMPT.c.attempt_id 
 
 def outcome(connection: Connection, attempt_id: str) -> str | None:
     """How an attempt ended, as far as it is known."""
-    return connection.execute(select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == attempt_id)).scalar()
+    return connection.execute(_OUTCOME, {"attempt": attempt_id}).scalar()
+
+
+_OUTCOME = select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == bindparam("attempt"))
+
+
+def that_ended(connection: Connection, attempt_ids: Collection[str], how: Collection[str]) -> set[str]:
+    """Those of these attempts that ended in one of these ways."""
+    found: set[str] = set()
+    for part in in_parts(sorted(attempt_ids)):
+        asked = connection.execute(_THAT_ENDED, {"attempts": part, "outcomes": sorted(how)})
+        found.update(row.attempt_id for row in asked)
+    return found
+
+
+_THAT_ENDED = select(ATTEMPT.c.attempt_id).where(
+    ATTEMPT.c.attempt_id.in_(bindparam("attempts", expanding=True)),
+    ATTEMPT.c.outcome.in_(bindparam("outcomes", expanding=True)),
+)
 
 
 def noted_of(connection: Connection, outcome: Outcome) -> dict[str, Any]:

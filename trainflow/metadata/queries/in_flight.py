@@ -168,6 +168,19 @@ def attempt_holder(connection: Connection, key: AttemptKey) -> Any | None:
 _HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(*OF_ATTEMPT, in_states(EXECUTION_STATES))
 
 
+def held(connection: Connection, keys: Collection[AttemptKey]) -> set[AttemptKey]:
+    """Those of these attempts that hold a task instance, of whichever scheduler."""
+    found: set[AttemptKey] = set()
+    for part in in_parts(sorted({key.attempt_id for key in keys})):
+        found.update(AttemptKey(*row) for row in connection.execute(_KEYS_HELD, {"attempts": part}))
+    return found & set(keys)
+
+
+_KEYS_HELD = select(TASK.c.attempt_id, TASK.c.deferral_number).where(
+    TASK.c.attempt_id.in_(bindparam("attempts", expanding=True)), in_states(EXECUTION_STATES)
+)
+
+
 def update_progress(connection: Connection, key: AttemptKey, *, progress: dict[str, Any], now: datetime) -> bool:
     """Show how far a running attempt is. False: it is stale, and nothing was changed."""
     given = {**parameters_of(key), "b_progress": progress, "b_now": now}
