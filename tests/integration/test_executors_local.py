@@ -160,6 +160,44 @@ def test_file_that_kills_its_importer_harms_only_itself(host: Host, executor: Lo
     host.until(lambda: "says9" in results(host))
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["import sys; sys.exit(3)", "import os; os._exit(3)", "import os; os.kill(os.getpid(), 9)", "while True: pass"],
+    ids=["sys.exit", "os._exit", "killed", "hangs"],
+)
+def test_module_of_task_that_cannot_be_imported_harms_no_warm_worker(
+    host: Host, executor: LocalExecutor, line: str
+) -> None:
+    """As that of a training function: only the task's own attempt imports it."""
+    (host.project.root / "broken.py").write_text(f"{line}\ndef work():\n    pass\n")
+    text = WHO.replace("python_callable=who", "python_callable='broken:work'")
+    (host.project.root / "pipelines/breaks.py").write_text(text)
+    executor.queue_workload(workload(host, "says"))
+    host.until(lambda: len(host.exits) == 1)
+    worker = executor.warm_process
+    executor.queue_workload(workload(host, "who", path="pipelines/breaks.py"))
+    host.until(lambda: len(host.api.claims) == 2)
+    for number in range(1, 4):
+        executor.queue_workload(workload(host, "says", number))
+        host.until(lambda number=number: f"says{number}" in results(host))
+    assert executor.warm_process is worker
+
+
+def test_module_of_task_is_imported_by_warm_worker_once_an_attempt_has(host: Host, executor: LocalExecutor) -> None:
+    (host.project.root / "fine.py").write_text("import os\nHERE = os.getpid()\ndef work():\n    return HERE\n")
+    text = WHO.replace("python_callable=who", "python_callable='fine:work'")
+    (host.project.root / "pipelines/works.py").write_text(text)
+    assert executor.warm_process is not None
+    for number in range(20):
+        executor.queue_workload(workload(host, "who", number, path="pipelines/works.py"))
+        host.until(lambda number=number: f"who{number}" in results(host))
+        if results(host)[f"who{number}"] == executor.warm_process.pid:
+            break
+    found = results(host)
+    assert found["who0"] != executor.warm_process.pid
+    assert found[f"who{number}"] == executor.warm_process.pid
+
+
 POOL = """
 from concurrent.futures import ThreadPoolExecutor
 POOL = ThreadPoolExecutor(1)

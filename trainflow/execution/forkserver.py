@@ -31,7 +31,7 @@ from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles, import_reader
 from trainflow.execution.leftover_processes import BROKEN, CleanEnds, exit_process
 from trainflow.execution.parse import parse
-from trainflow.execution.prefork import KEEP_SECONDS, SpareChild, rehearse, wait_for_workload
+from trainflow.execution.prefork import KEEP_SECONDS, ImportReports, SpareChild, rehearse, wait_for_workload
 from trainflow.execution.task_runner import Prepared, prepare, run_attempt
 from trainflow.execution.thread_watch import ThreadWatch
 from trainflow.messages import frames
@@ -79,9 +79,9 @@ class Forkserver:
         #: where it is said how a child that reads a file ended
         self._answers: dict[int, socket.socket] = {}
         self._to_load: list[DagSource] = []
-        #: tasks that run for the first time; what they import is to be imported here
+        #: tasks whose imports have come to their end in a child; what they import is to be imported here
         self._to_warm_up: list[ExecuteTask] = []
-        self._warmed_up: set[tuple[str, str, str]] = set()
+        self._imports = ImportReports()
         self._spare: SpareChild | None = None
         self._wants_spare = False
         self._threads = ThreadWatch()
@@ -105,8 +105,11 @@ class Forkserver:
         self._settle()
         self._look_for_threads(None)
         while True:
-            sources: list[socket.socket | int] = [self._control, self._child_read]
+            sources: list[socket.socket | int] = [self._control, self._child_read, self._imports.read_end]
             readable, _, _ = select.select(sources, [], [], self._patience())
+            if self._imports.read_end in readable:
+                imported = self._imports.take()
+                self._to_warm_up += imported if self._threaded is None else []
             if self._child_read in readable:
                 self._reap()
             if self._control in readable and not self._hear():
@@ -170,16 +173,14 @@ class Forkserver:
         self._say(Launched(workload.key, pid))
         failpoint.hit("worker: said so")
         self._wants_spare = True
-        name = (workload.source.path, workload.dag_id, workload.task_id)
-        if request.warm_up and name not in self._warmed_up:
-            self._warmed_up.add(name)
-            self._to_warm_up.append(workload)
+        if request.warm_up:
+            self._imports.await_from(pid, workload)
 
     def _load(self, source: DagSource) -> None:
         """Load a file here, so that every later child finds it loaded; a child says what is wrong with it."""
         if self._threaded is None and not self._files.has(source):
             self._drop_spare()
-            with contextlib.suppress(Exception), self._threads.importing():
+            with contextlib.suppress(Exception, SystemExit), self._threads.importing():
                 loaded = self._files.get(source)
                 if WORKER_VARIABLE in os.environ:
                     for dag in loaded.dags.values():
@@ -191,8 +192,7 @@ class Forkserver:
         """After something was imported, for this file (None: only what every worker imports)."""
         if self._isolation != "auto" or self._threaded is not None:
             return
-        how = self._threads.found()
-        if how is not None:
+        if (how := self._threads.found()) is not None:
             self._threaded = Threaded(path, how)
             self._drop_spare()
             self._wants_spare = False
@@ -219,6 +219,7 @@ class Forkserver:
             self._spare = SpareChild(self._fork(child), ours)
 
     def _run(self, workload: ExecuteTask, prepared: Prepared) -> int:
+        prepared = prepared._replace(imported=self._imports.reporter(workload))
         return run_attempt(workload, self._project, self._settings, self._files, prepared)
 
     def _drop_spare(self) -> None:
@@ -228,10 +229,10 @@ class Forkserver:
             self._clean_ends.note(spare.pid)  # it has run nothing
 
     def _warm_up(self, workload: ExecuteTask) -> None:
-        """Import what a task imports, once it has run: a chain that is caught up never gets as far as its trainer, and
+        """Import what a task imports, once a child has: a chain that is caught up never gets as far as its trainer, and
         must not wait for the libraries of the model. Whatever goes wrong is said by the task itself."""
         before = len(sys.modules)
-        with contextlib.suppress(Exception), self._threads.importing():
+        with contextlib.suppress(Exception, SystemExit), self._threads.importing():
             task = self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id)
             task.warm_up(self._project.root)
         if len(sys.modules) > before:
@@ -333,6 +334,7 @@ class Forkserver:
             if pid not in self._children:
                 continue  # it had lost its parent
             self._children.discard(pid)
+            self._imports.forget(pid)
             if self._spare is not None and self._spare.pid == pid:
                 spare, self._spare = self._spare, None
                 spare.close()

@@ -12,6 +12,8 @@ import contextlib
 import os
 import signal
 import socket
+import struct
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
@@ -37,6 +39,7 @@ from trainflow.settings.project import Project
 KEEP_SECONDS = 2.0
 
 
+_PID = struct.Struct("=i")
 _DECODER = msgspec.json.Decoder(ExecuteTask)
 #: the interpreter specializes a function at its eighth call
 _TIMES = 9
@@ -84,6 +87,48 @@ def _attempt(project: Project, settings: Settings, files: DagFiles) -> None:
             clock=clock,
             clean_up=has_children,
         )
+
+
+class ImportReports:
+    """A pipe on which children say that they have imported what their task imports: only then is that imported in the
+    warm process, too. What hangs, exits or crashes when it is imported does so in an attempt, and in no process that
+    others are forked from."""
+
+    def __init__(self) -> None:
+        self.read_end, self._write_end = os.pipe()
+        os.set_blocking(self.read_end, False)
+        self._awaited: dict[int, ExecuteTask] = {}
+        self._known: set[tuple[str, str, str]] = set()
+
+    def await_from(self, pid: int, workload: ExecuteTask) -> None:
+        """A child runs a task that may be one whose imports are not known."""
+        if _task_of(workload) not in self._known:
+            self._awaited[pid] = workload
+
+    def reporter(self, workload: ExecuteTask) -> Callable[[], object] | None:
+        """What a child calls when it has imported everything; None where that is known."""
+        if _task_of(workload) in self._known:
+            return None
+        return lambda: os.write(self._write_end, _PID.pack(os.getpid()))
+
+    def take(self) -> list[ExecuteTask]:
+        """Tasks whose imports came to their end in a child, each once."""
+        pids: set[int] = set()
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(self.read_end, _PID.size * 512):
+                pids.update(pid for (pid,) in _PID.iter_unpack(data))
+        imported = {_task_of(found): found for pid in pids if (found := self._awaited.pop(pid, None)) is not None}
+        new = [workload for task, workload in imported.items() if task not in self._known]
+        self._known.update(imported)
+        return new
+
+    def forget(self, pid: int) -> None:
+        """A child has ended."""
+        self._awaited.pop(pid, None)
+
+
+def _task_of(workload: ExecuteTask) -> tuple[str, str, str]:
+    return workload.source.path, workload.dag_id, workload.task_id
 
 
 class SpareChild:

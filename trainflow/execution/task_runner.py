@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -79,6 +80,8 @@ class Prepared(NamedTuple):
     connection: ExecutionApiClient
     #: of this process: its number, when it started, its host
     identity: tuple[int, float, str]
+    #: told once what the task imports has been imported; None: nothing waits for that
+    imported: Callable[[], object] | None = None
 
 
 def prepare(project: Project, settings: Settings) -> Prepared:
@@ -115,6 +118,7 @@ def run_attempt(
         stop=prepared.stop,
         clock=prepared.clock,
         clean_up=lambda: end_descendants(min(GRACE_SECONDS, settings.engine.stop_grace_seconds)),
+        imported=prepared.imported,
     )
 
 
@@ -129,8 +133,9 @@ def conduct(
     stop: StopSignal,
     clock: Clock,
     clean_up: Callable[[], object] = lambda: None,
+    imported: Callable[[], object] | None = None,
 ) -> int:
-    """Claim an attempt over `connection`, execute it, report how it ended. Returns the exit code.
+    """Claim an attempt over `connection`, execute it, report how it ended (`imported`: see `Prepared`). Its exit code.
 
     `clean_up` ends what the task has started; only a process that runs nothing else may end all its children.
     """
@@ -156,7 +161,7 @@ def conduct(
         stop=stop,
     )
     tell_waits(ti.report_waiting)
-    outcome = _Attempt(workload, started, ti, stop, clock, host_clock).outcome(files)
+    outcome = _Attempt(workload, started, ti, stop, clock, host_clock, imported).outcome(files)
     tell_waits(None)
     if outcome.store_use:
         log.info("store: %s", sentence_about(outcome.store_use))
@@ -220,6 +225,7 @@ class _Attempt:
         stop: StopSignal,
         clock: Clock,
         host_clock: Clock,
+        imported: Callable[[], object] | None,
     ) -> None:
         self._workload = workload
         self._started = started
@@ -228,6 +234,7 @@ class _Attempt:
         self._clock = clock
         #: what code of users reads
         self._host_clock = host_clock
+        self._imported = imported
         self._task: BaseOperator | None = None
         self._rendered: dict[str, Any] = {}
         self._began = clock.monotonic()
@@ -259,6 +266,7 @@ class _Attempt:
             self._rendered = rendered_fields(task)
             hit("attempt: rendered")
             with end_forked_copies():
+                self._import(task)
                 task.pre_execute(context)
                 if self._started.next_method is None:
                     result = task.execute(context)
@@ -268,6 +276,13 @@ class _Attempt:
                 task.post_execute(context, result)
         self._push(task, result)
         return self._ended(OutcomeState.SUCCESS)
+
+    def _import(self, task: BaseOperator) -> None:
+        """Import what the task imports, where it is waited for that. What is wrong with it the task says itself."""
+        with contextlib.suppress(Exception):
+            if self._imported is not None:
+                task.warm_up(self._ti.project_root)
+                self._imported()
 
     def _find(self, files: DagFiles) -> BaseOperator:
         loaded = files.get(self._workload.source)

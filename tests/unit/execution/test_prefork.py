@@ -13,6 +13,7 @@ import pytest
 
 from trainflow.authoring.operator import BaseOperator
 from trainflow.execution import prefork
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
 
@@ -57,3 +58,36 @@ def test_warm_process_has_imported_nothing_that_makes_fork_dear() -> None:
     code = f"import sys, trainflow.execution.forkserver; print([name for name in {dear!r} if name in sys.modules])"
     said = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[]"
+
+
+def _workload(task_id: str) -> ExecuteTask:
+    key, source = AttemptKey(f"attempt of {task_id}"), DagSource("pipelines/a.py")
+    return ExecuteTask(key, 0, "run", "dag", task_id, -1, source, "/", "/", "/dev/null")
+
+
+def test_import_reports_take_a_task_once_its_child_has_said_so() -> None:
+    reports, pid = prefork.ImportReports(), os.getpid()
+    train = _workload("train")
+    reports.await_from(pid, train)
+    assert reports.take() == []
+    report = reports.reporter(train)
+    assert report is not None
+    report()
+    assert reports.take() == [train]
+    # what is known is neither waited for nor said again
+    assert reports.reporter(train) is None
+    reports.await_from(pid, train)
+    report()
+    assert reports.take() == []
+
+
+def test_import_reports_of_child_that_was_not_asked_or_has_ended_are_nothing() -> None:
+    reports, train = prefork.ImportReports(), _workload("train")
+    report = reports.reporter(train)
+    assert report is not None
+    report()
+    assert reports.take() == []
+    reports.await_from(os.getpid(), train)
+    reports.forget(os.getpid())
+    report()
+    assert reports.take() == []
