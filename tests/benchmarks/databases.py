@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks import retrigger, transition, workbench
+from tests.benchmarks import process_floor, retrigger, transition, workbench
 from tests.support.local_databases import LocalServer, local_mariadb, local_postgres
 from trainflow.metadata.database import Database
 from trainflow.metadata.fast_path import FastConnection
@@ -38,7 +38,11 @@ def main(turns: int = 2) -> None:
                 for benchmark, tasks_of_run in ((transition, 30), (retrigger, 4)):
                     with _over(url, benchmark, tasks_of_run):
                         benchmark.main(1)
-            if "DBOS_PYTHON" in os.environ and (postgres := servers["PostgreSQL"]) is not None:
+            postgres = servers["PostgreSQL"]
+            assert postgres is not None
+            print("-- nothing but processes and commits, on PostgreSQL", flush=True)
+            process_floor.main(postgres.new_database())
+            if "DBOS_PYTHON" in os.environ:
                 print("-- DBOS, in one process, on PostgreSQL", flush=True)
                 subprocess.run([os.environ["DBOS_PYTHON"], PEER, postgres.new_database()], check=True)
 
