@@ -17,8 +17,9 @@ by comparing a moment that was written with the time of the day alone:
   claim on (`execution.task_runner.counting_clock`),
 - polling, watchdogs, outages, `execution_timeout`, grace to stop: a monotonic clock alone,
 - kills for want of memory: a counter that was read when the attempt was launched (`observability.oom_kills`),
-- `run_after` in the future, DateTimeTrigger, `check_again_at`, the end of a table: the time of the day, since they mean
-  a moment of the calendar,
+- what a task tells the trigger that waits for it (PartitionTrigger): seconds, for it may wait on another host,
+- `run_after` in the future, DateTimeTrigger, the end of a table: the time of the day, since they mean a moment of the
+  calendar,
 - ages of files, the gap policy, sweeps: the store's clock against ours; who wrote a file is not known,
 - what people are shown (`status`, `why`): the time of the day, leases with `TOLERANCE`.
 

@@ -83,6 +83,8 @@ class Invariants:
             workload = self.workloads[request.key]
             if workload.task_id == "checkpoint" and request.state is OutcomeState.SUCCESS:
                 self.looked_at[workload.dag_id] = self._claimed_at[request.key]
+            if request.state is OutcomeState.RESTARTED:
+                self._ledger.saw_restart()
             self._check_error(request)
         if isinstance(request, RowsSaved):
             self._saved.add(request.key)

@@ -16,7 +16,11 @@ from trainflow.checkpoints.chain import ChainKey
 class LedgerCheck:
     """Follows the ledgers of all chains of a store."""
 
-    def __init__(self, store: MemoryStore, table: SampleTable, expected: Mapping[ChainKey, Expected]) -> None:
+    def __init__(
+        self, store: MemoryStore, table: SampleTable, expected: Mapping[ChainKey, Expected], *, homes: int = 1
+    ) -> None:
+        """`homes`: how many train the chains."""
+        self._homes = homes
         self._store = store
         self._followed = -1
         #: training → the furthest row that was saved in it
@@ -38,6 +42,11 @@ class LedgerCheck:
         for chain in self.chains.values():
             for name in chain.follow():
                 self.kept[name] = chain.kept[name]
+
+    def saw_restart(self) -> None:
+        """A home had tasks run again: it goes on from no save made before, and deletes also those of another home."""
+        if self._homes > 1:
+            self.saves_are_given_up = True
 
     def _check_saves(self) -> None:
         """The furthest save of a training stays as long as there is any."""

@@ -32,7 +32,7 @@ class SharedWorld:
         self.arrivals = list(scenario.arrivals)
         for number in scenario.present:
             self.table.arrive(number)
-        self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scenario))
+        self.ledger = LedgerCheck(self.store, self.table, self.pipeline.expected(scenario), homes=scenario.homes)
         #: errors that attempts may fail with, because the plan has caused them; what is damaged is so for all
         self.expected_errors: set[str] = set()
         if scenario.gate or (

@@ -277,16 +277,17 @@ class DataCheckerOperator(ChainOperator):
         if self.samples.storage_options:
             pause = max(self.poke_interval, _RESCHEDULE_SECONDS)
             raise RescheduleException(timedelta(seconds=pause))
+        now = ti.clock.now()
         self.defer(
             trigger=PartitionTrigger(
                 samples=self.samples,
                 partition_start=partition_start,
                 project_root=ti.project_root,
                 poke_interval=self.poke_interval,
-                check_again_at=check_again_at,
+                check_again_after=None if check_again_at is None else max((check_again_at - now).total_seconds(), 0.0),
                 unfinished=unfinished,
                 # what a backfill waits for may be taken away again, and then the chain is caught up
-                give_up_at=ti.clock.now() + LOOK_AGAIN if self.mode == "backfill" else None,
+                give_up_after=LOOK_AGAIN.total_seconds() if self.mode == "backfill" else None,
             ),
             method_name="execute_complete",
             timeout=self.timeout,

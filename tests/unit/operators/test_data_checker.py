@@ -90,7 +90,7 @@ def test_latest_defers_until_next_partition_and_decides_anew(lab: Any, checker: 
     deferred = lab.deferral(build, "samples")
     assert isinstance(deferred.trigger, PartitionTrigger)
     assert deferred.trigger.partition_start == lab.samples.start + timedelta(days=1)
-    assert deferred.trigger.give_up_at is None
+    assert deferred.trigger.give_up_after is None
     assert deferred.trigger.poke_interval == 0.5
     assert deferred.timeout_seconds == 3600
     assert lab.ti.notes[-1].startswith("caught up, waits: nothing after 2013-01-02T00:00Z")
@@ -139,7 +139,7 @@ def test_file_that_is_damaged_is_waited_for_then_refused(lab: Any, checker: Any)
         os.utime(path, (lab.clock.now().timestamp(),) * 2)
     deferred = lab.deferral(checker(), "samples")
     assert deferred.trigger.unfinished is not None
-    assert deferred.trigger.check_again_at == lab.clock.now() + timedelta(minutes=10)
+    assert deferred.trigger.check_again_after == 600
     assert "is not completely written" in lab.ti.notes[-1]
     lab.clock.advance(timedelta(minutes=10))
     with pytest.raises(SampleDamaged, match="cannot be read as Parquet"):
@@ -152,7 +152,7 @@ def test_backfill_waits_for_partition_that_is_being_written(lab: Any, checker: A
     deferred = lab.deferral(checker(), "samples")
     assert lab.ti.notes[-1].startswith("waits: the partition 2013-01-01T00:00Z is not ready: it has no _SUCCESS")
     # it may be taken away again, so a backfill looks again some time
-    assert deferred.trigger.give_up_at == lab.clock.now() + timedelta(minutes=10)
+    assert deferred.trigger.give_up_after == 600
 
 
 def test_gap_is_waited_for_then_skipped(lab: Any, checker: Any) -> None:

@@ -42,9 +42,11 @@ class PartitionTrigger(BaseTrigger):
     """Fires when the wait for the partition that starts at `partition_start` is over: it is ready, the gap policy has
     run out, or the table has ended. The payload says why; the task decides anew, whatever it says.
 
-    `give_up_at`: fires then in any case, so that the task looks whether there still is something to wait for.
-    `check_again_at`: when time alone may end the wait, as far as the task knows. `unfinished`: a file of the partition
-    could not be read when its listing was this; the wait is over once it is whole, or at `check_again_at`.
+    `give_up_after`: after so many seconds, counted from here, it fires in any case, so that the task looks whether
+    there still is something to wait for. `check_again_after`: seconds after which time alone may end the wait, as far
+    as the task knows. Neither is a moment: the clocks of two hosts may differ, and a wait that is over at once for one
+    and begins anew for the other would go round without end. `unfinished`: a file of the partition could not be read
+    when its listing was this; the wait is over once it is whole, or after `check_again_after`.
     Samples that cannot be reached for a moment do not end a wait that may last a day; five minutes of it do.
 
     Arguments are kept in the database and hold no secrets: options for the storage come from the settings and the
@@ -57,8 +59,8 @@ class PartitionTrigger(BaseTrigger):
         partition_start: datetime | str,
         project_root: Path | str,
         poke_interval: float = 1.0,
-        give_up_at: datetime | str | None = None,
-        check_again_at: datetime | str | None = None,
+        give_up_after: float | None = None,
+        check_again_after: float | None = None,
         unfinished: str | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -69,16 +71,16 @@ class PartitionTrigger(BaseTrigger):
         self.poke_interval = poke_interval
         self.unfinished = unfinished
         self._clock = clock or SystemClock()
-        self.give_up_at = None if give_up_at is None else _moment(give_up_at)
-        self.check_again_at = None if check_again_at is None else _moment(check_again_at)
+        self.give_up_after = give_up_after
+        self.check_again_after = check_again_after
         #: how many different waits this process looks at
         self._lookers = 1
         # by the monotonic clock: the time of the day may be set
         self._look_later_at = self._first_look_later()
-        self._gives_up_at = None if self.give_up_at is None else self._in(self.give_up_at, LOOK_AGAIN)
+        self._gives_up_at = None if give_up_after is None else self._after(give_up_after, LOOK_AGAIN)
         self._may_be_finished_at: float | None = None
-        if self.unfinished is not None and self.check_again_at is not None:
-            self._may_be_finished_at = self._in(self.check_again_at, LOOK_AGAIN)
+        if unfinished is not None and check_again_after is not None:
+            self._may_be_finished_at = self._after(check_again_after, LOOK_AGAIN)
         self._unreadable_since: float | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -87,8 +89,8 @@ class PartitionTrigger(BaseTrigger):
             "partition_start": self.partition_start.isoformat(),
             "project_root": str(self.project_root),
             "poke_interval": self.poke_interval,
-            "give_up_at": self.give_up_at.isoformat() if self.give_up_at else None,
-            "check_again_at": self.check_again_at.isoformat() if self.check_again_at else None,
+            "give_up_after": self.give_up_after,
+            "check_again_after": self.check_again_after,
             "unfinished": self.unfinished,
         }
 
@@ -134,19 +136,19 @@ class PartitionTrigger(BaseTrigger):
             began, elapsed = elapsed, self._clock.monotonic()
             self._look_later_at = elapsed + self._look_later_pause(elapsed - began)
         if found.check_again_at is not None:
-            self._look_later_at = min(self._look_later_at, self._in(found.check_again_at, LOOK_LATER_EVERY))
+            seconds = (found.check_again_at - self._clock.now()).total_seconds()
+            self._look_later_at = min(self._look_later_at, self._after(seconds, LOOK_LATER_EVERY))
         return found.reason if found.ready else None
 
-    def _in(self, moment: datetime, longest: timedelta) -> float:
-        """A moment by the monotonic clock, `longest` from now at most."""
-        seconds = (moment - self._clock.now()).total_seconds()
+    def _after(self, seconds: float, longest: timedelta) -> float:
+        """The moment in so many seconds by the monotonic clock, `longest` from now at most."""
         return self._clock.monotonic() + min(max(seconds, 0.0), longest.total_seconds())
 
     def _first_look_later(self) -> float:
         """The task that defers has just looked at everything, so not at once: its clock may be behind this one."""
         pause = self._look_later_pause(0.0)
-        if self.check_again_at is not None:
-            again = self._in(self.check_again_at, LOOK_LATER_EVERY) - self._clock.monotonic()
+        if self.check_again_after is not None:
+            again = min(self.check_again_after, LOOK_LATER_EVERY.total_seconds())
             pause = min(pause, max(again, self.poke_interval))
         return self._clock.monotonic() + pause
 

@@ -55,7 +55,7 @@ def test_partition_file_being_written_behind_marker_is_waited_for(lab: Any, cloc
     whole = file.read_bytes()
     file.write_bytes(whole[:-20])
     listing = open_inventory(lab.samples, lab.root, clock.now()).state(lab.samples.start).listing
-    trigger = trigger_for(lab, 0, clock, unfinished=listing, check_again_at=MOMENT + timedelta(minutes=10))
+    trigger = trigger_for(lab, 0, clock, unfinished=listing, check_again_after=600)
     assert trigger.look() is None
     file.write_bytes(whole[:-10])
     clock.advance(timedelta(seconds=1))
@@ -68,9 +68,8 @@ def test_partition_file_being_written_behind_marker_is_waited_for(lab: Any, cloc
 def test_partition_file_unfinished_for_long_wakes_task(lab: Any, clock: ManualClock) -> None:
     lab.write_day(0)
     listing = open_inventory(lab.samples, lab.root, clock.now()).state(lab.samples.start).listing
-    at = MOMENT + timedelta(minutes=10)
-    assert "look again" in fire(trigger_for(lab, 0, clock, unfinished=listing, check_again_at=at))
-    assert clock.now() == at
+    assert "look again" in fire(trigger_for(lab, 0, clock, unfinished=listing, check_again_after=600))
+    assert clock.now() == MOMENT + timedelta(minutes=10)
 
 
 def test_gap_policy_that_runs_out_ends_wait(lab: Any, clock: ManualClock) -> None:
@@ -86,9 +85,8 @@ def test_gap_policy_is_asked_when_task_said(lab: Any, clock: ManualClock) -> Non
     for path in lab.write_day(1).iterdir():
         os.utime(path, (MOMENT.timestamp(),) * 2)
     samples = msgspec.structs.replace(lab.samples, gaps=GapPolicy(wait_seconds=10, then="skip"))
-    at = MOMENT + timedelta(seconds=10)
-    fire(trigger_for(lab, 0, clock, samples=samples, check_again_at=at))
-    assert clock.now() == at
+    fire(trigger_for(lab, 0, clock, samples=samples, check_again_after=10))
+    assert clock.now() == MOMENT + timedelta(seconds=10)
 
 
 def write_old_day(lab: Any, number: int, age: timedelta) -> None:
@@ -134,8 +132,21 @@ def test_partition_later_ones_are_looked_at_rarely(
 
 
 def test_backfill_gives_up_after_its_time(lab: Any, clock: ManualClock) -> None:
-    fire(trigger_for(lab, 0, clock, give_up_at=MOMENT + timedelta(minutes=10)))
+    fire(trigger_for(lab, 0, clock, give_up_after=600))
     assert clock.now() == MOMENT + timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("off", [timedelta(days=-1), timedelta(days=1)])
+def test_wait_that_was_told_by_another_host_takes_its_time_whatever_the_clock_is(
+    lab: Any, clock: ManualClock, off: timedelta
+) -> None:
+    told = trigger_for(lab, 0, clock, give_up_after=600).serialize()[1]
+    elsewhere = ManualClock(MOMENT + off)
+    trigger = PartitionTrigger(**told, clock=elsewhere)
+    elsewhere.advance(timedelta(seconds=599))
+    assert trigger.look() is None
+    elsewhere.advance(timedelta(seconds=1))
+    assert trigger.look() == "time to look at everything again"
 
 
 def test_samples_out_of_reach_for_moment_do_not_end_wait(
