@@ -252,7 +252,12 @@ LATE = {**THREE, "mode": "latest", "present": (0,), "arrivals": (1, 2), "limit":
 KILLS = (F.KILL, F.REBOOT)
 
 PLANTED = [
-    PlantedBug(create_over_what_is_there, (F.PROMOTE,), {"fenced", "nothing fails without a cause"}, {**THREE, "homes": 2}),
+    PlantedBug(
+        create_over_what_is_there,
+        (F.PROMOTE,),
+        {"fenced", "nothing fails without a cause"},
+        {**THREE, "homes": 2},
+    ),
     PlantedBug(take_a_short_ledger_for_whole, (F.LOSE_ENTRIES,), {"a short ledger is corrupt"}, THREE),
     PlantedBug(step_over_what_is_there, (), {"holes have a reason"}, THREE),
     PlantedBug(take_samples_as_they_are, (F.EDIT,), {"audit"}, THREE),
