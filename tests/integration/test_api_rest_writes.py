@@ -16,10 +16,12 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Promotion, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.messages.execution_api import Heartbeat
+from trainflow.metadata.queries import run_queries
 from trainflow.storage.local import LocalStore
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 CHAIN = "/chains/flights/main/main"
+_TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -36,6 +38,13 @@ def test_run_that_is_asked_for_twice_is_one_run(rest: RestApi) -> None:
     assert rest.post("/dags/d/dagRuns", {**body, "conf": {"x": 2}}, 409)["title"] == "DagRunAlreadyExists"
     assert rest.post("/dags/d/dagRuns", {**body, "dag_run_id": "r1"}, 409)["title"] == "DagRunAlreadyExists"
     assert len(rest.get("/dags/d/dagRuns")["dag_runs"]) == 3
+
+
+@pytest.mark.parametrize(("given", "kept"), [(_TRACEPARENT, _TRACEPARENT), ("nothing of the kind", None)])
+def test_triggered_run_knows_the_span_it_was_asked_for_in(rest: RestApi, given: str, kept: str | None) -> None:
+    made = rest.ask("POST", "/dags/d/dagRuns", {"logical_date": None}, status=200, traceparent=given).body
+    with rest.plane.database.reading() as connection:
+        assert run_queries.get(connection, "d", made["dag_run_id"]).traceparent == kept
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_health_version_and_document_are_answered(plane: ControlPlane) -> None:
         assert (health.status, health.body["status"], health.body["installation"]) == (200, "ok", installation)
         assert api.ask("GET", "/version").body["installation"] == installation
         assert len(installation) == 32
-        assert api.ask("GET", "/version").body["execution_protocol"] == {"newest": 1, "oldest": 1}
+        assert api.ask("GET", "/version").body["execution_protocol"] == {"newest": PROTOCOL, "oldest": OLDEST_PROTOCOL}
         document = api.ask("GET", "/openapi.json").body
         assert "/execution/v1/start" in document["paths"]
         assert document["openapi"] == "3.1.0"

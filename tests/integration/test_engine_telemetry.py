@@ -163,6 +163,43 @@ def test_collector_that_is_away_is_told_later_in_order(tmp_path: Path, collector
     assert told == ["r1", "r2"]
 
 
+def test_task_is_told_the_span_that_its_attempt_becomes(tmp_path: Path, collector: Collector) -> None:
+    with telling(tmp_path, TelemetrySettings(endpoint=collector.url)) as (plane, dispatcher):
+        plane.add_run("d", "r1")
+        (work,) = plane.tick()
+        plane.play(work)
+        plane.tick()
+        drain(dispatcher)
+    run, attempt = collector.spans[:2]
+    assert work.traceparent == f"00-{attempt.trace_id.hex()}-{attempt.span_id.hex()}-01"
+    assert attempt.parent_span_id == run.span_id
+
+
+@pytest.mark.parametrize("flags", ["01", "00"])
+def test_trace_in_which_a_run_was_asked_for_is_continued(tmp_path: Path, collector: Collector, flags: str) -> None:
+    trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    with telling(tmp_path, TelemetrySettings(endpoint=collector.url)) as (plane, dispatcher):
+        plane.add_run("d", "r1", traceparent=f"00-{trace}-{span}-{flags}")
+        (work,) = plane.tick()
+        assert (work.traceparent[:35], work.traceparent[-2:]) == (f"00-{trace}", flags)
+        plane.play(work)
+        plane.tick()
+        drain(dispatcher)
+        with plane.database.reading() as connection:
+            assert OutboxOfChannel(OutboxChannel.OPENTELEMETRY).undelivered(connection).waiting == 0
+    # whose beginning is not kept is not told
+    assert {each.trace_id.hex() for each in collector.spans} == ({trace} if flags == "01" else set())
+    assert [each.parent_span_id.hex() for each in collector.spans][:1] == ([span] if flags == "01" else [])
+
+
+def test_task_of_runs_that_are_not_traced_is_told_no_span(tmp_path: Path) -> None:
+    with control_plane(tmp_path) as plane:
+        plane.add_dag("d", empty_task("a"))
+        plane.add_run("d")
+        (work,) = plane.tick()
+        assert work.traceparent == ""
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [

@@ -36,6 +36,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     triggered_by: TriggeredBy = TriggeredBy.CLI
     or_existing: bool = False
+    #: W3C's, of the span that it is asked for in; what is none is ignored
+    traceparent: str | None = None
 
 
 class TriggerDone(msgspec.Struct, frozen=True):
@@ -99,10 +101,21 @@ def _create(workspace: Workspace, dag: str, asked: RunRequest, now: datetime) ->
             run_after=asked.run_after,
             logical_date=asked.logical_date,
             note=asked.note,
+            traceparent=_traceparent(asked),
         )
         return found, run_queries.by_id(connection, created)
 
     return workspace.database.write(create)
+
+
+def _traceparent(asked: RunRequest) -> str | None:
+    if not asked.traceparent:
+        return None
+    # of those who trace alone
+    from trainflow.telemetry.trace_context import parent_of
+
+    found = parent_of(asked.traceparent)
+    return None if found is None else str(found)
 
 
 def _is_same(made: Row[Any], asked: RunRequest) -> bool:

@@ -13,6 +13,7 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.states import DagRunState
 from trainflow.telemetry.otlp import RunTrace, TracedAttempt
+from trainflow.telemetry.trace_context import parent_of
 
 Facts = dict[str, str | int | float]
 
@@ -37,6 +38,7 @@ def run_trace(connection: Connection, outbox_row: Any, versions: Versions) -> Ru
         attributes={**attributes, **_of_chain(document.chain, results)},
         commit=_of_commit(results.get("commit")),
         attempts=attempts,
+        parent=parent_of(row.traceparent),
     )
 
 

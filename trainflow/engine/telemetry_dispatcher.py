@@ -34,4 +34,6 @@ class TelemetryDispatcher(ChannelDispatcher):
         return request_of(run_trace(connection, row, self._versions), self._resource)
 
     def _send(self, content: Any) -> None:
-        self._exporter.send(content)
+        # nothing of a run whose trace is not kept by who began it
+        if content["resourceSpans"]:
+            self._exporter.send(content)

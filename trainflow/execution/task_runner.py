@@ -107,6 +107,10 @@ def run_attempt(
     The process that made this one has configured its logging, to stderr.
     """
     carry_mark(workload.key.attempt_id)
+    if workload.traceparent:
+        # what it traces itself, and programs that it starts, hang under its span
+        os.environ["TRACEPARENT"] = workload.traceparent
+        os.environ.pop("TRACESTATE", None)
     _log_to(workload.log_path)
     return conduct(
         workload,

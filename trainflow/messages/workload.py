@@ -66,6 +66,8 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     code: str = ""
     #: what its task asks of the executor (`executor_config`); the executor's own
     executor_config: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: W3C's, of its span in the trace of its run; empty: runs are not traced
+    traceparent: str = ""
     #: how many processes train together (`nodes` of its task)
     nodes: int = 1
     #: descriptors that its process is started with: connections to the other ranks, where those are on other hosts

@@ -148,6 +148,8 @@ class DagRunTable(TableModel, name="dag_run", sqlite_autoincrement=True):
     mlflow_run_id = optional(String(64))
     #: since when it has nothing left to do but tasks that the next run does not wait for
     released_at = optional(UtcDateTime())
+    #: W3C's, of the span that it was asked for in
+    traceparent = optional(String(55))
 
 
 class TaskInstanceTable(TableModel, name="task_instance"):

@@ -41,10 +41,12 @@ def create(
     run_after: datetime | None = None,
     logical_date: datetime | None = None,
     note: str | None = None,
+    traceparent: str | None = None,
 ) -> int:
     """Queue a run of the DAG's current version. Returns its key.
 
     `conf` is kept as given; together with the defaults of the DAG's params it must satisfy their schemas.
+    `traceparent`: the span that the run is asked for in.
 
     Raises DagNotFound; ParamValidationError; DagRunAlreadyExists when the run id is taken.
     """
@@ -59,6 +61,7 @@ def create(
         "logical_date": logical_date,
         "run_after": run_after or now,
         "note": note,
+        "traceparent": traceparent,
     }
     number = connection.execute(_NEXT_NUMBER, {"dag": dag_id}).scalar_one()
     result = _insert(connection, dag, run_id, number, conf, now, None, values)

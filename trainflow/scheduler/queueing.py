@@ -256,9 +256,17 @@ def resumes_after_wait(candidate: Candidate) -> bool:
 
 
 def workload_of(
-    candidate: Candidate, document: DagDocument, source: DagSource, project: Project, now: datetime, *, executor: str
+    candidate: Candidate,
+    document: DagDocument,
+    source: DagSource,
+    project: Project,
+    now: datetime,
+    *,
+    executor: str,
+    is_traced: bool = False,
 ) -> ExecuteTask:
-    """The workload of a candidate, of a DAG that is described by `document` and written in `source`."""
+    """The workload of a candidate, of a DAG that is described by `document` and written in `source`. `is_traced`: its
+    run is told to a collector of traces."""
     if candidate.attempt_id is not None and resumes_after_wait(candidate):
         key = AttemptKey(candidate.attempt_id, candidate.deferral_number)
     else:
@@ -282,4 +290,14 @@ def workload_of(
         executor=executor,
         executor_config=task.executor_config if task is not None else {},
         nodes=task.nodes if task is not None else 1,
+        traceparent=_traceparent(candidate, key) if is_traced else "",
     )
+
+
+def _traceparent(candidate: Candidate, key: AttemptKey) -> str:
+    # of those who trace alone
+    from trainflow.telemetry.trace_context import TracedRun, parent_of
+
+    parent = parent_of(candidate.traceparent)
+    run = TracedRun(candidate.dag_id, candidate.run_id, candidate.clear_number, parent)
+    return run.traceparent(key.attempt_id)

@@ -167,7 +167,15 @@ class TaskQueue:
 
     def _queue(self, connection: Connection, candidate: Candidate, executor: str, now: datetime) -> None:
         document, source = self._versions.get(connection, candidate.version_id)
-        workload = workload_of(candidate, document, source, self._project, now, executor=executor)
+        workload = workload_of(
+            candidate,
+            document,
+            source,
+            self._project,
+            now,
+            executor=executor,
+            is_traced=self._settings.telemetry.is_on,
+        )
         move = task_queries.begin_move(
             connection,
             candidate.id,

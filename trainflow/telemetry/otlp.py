@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import msgspec
 
 from trainflow.bootstrap import version
-from trainflow.identifiers import canonical_json
 from trainflow.observability.redaction import redact_text
+from trainflow.telemetry.trace_context import TracedRun, TraceParent
 
 
 class TracedAttempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +31,7 @@ class TracedAttempt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
-    """One run. `attributes`: what else is known of it, by name."""
+    """One run. `parent`: the span that it was asked for in; `attributes`: what else is known of it, by name."""
 
     dag_id: str
     run_id: str
@@ -45,6 +44,12 @@ class RunTrace(msgspec.Struct, frozen=True, kw_only=True):
     #: of the commit, where there was one
     commit: dict[str, str | int | float] = {}
     attempts: list[TracedAttempt] = []
+    parent: TraceParent | None = None
+
+    @property
+    def named(self) -> TracedRun:
+        """The run by its name, from which all ids follow."""
+        return TracedRun(self.dag_id, self.run_id, self.clear_number, self.parent)
 
 
 Attributes = Mapping[str, str | int | float]
@@ -56,7 +61,9 @@ _EPOCH_ORDINAL = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001
 
 
 def request_of(run: RunTrace, resource: Attributes) -> dict[str, Any]:
-    """The request. `resource`: attributes of the service that tells it."""
+    """The request; empty of a run that is not told. `resource`: attributes of the service that tells it."""
+    if not run.named.is_sampled:
+        return {"resourceSpans": []}
     scope = {"name": "trainflow", "version": version()}
     return {
         "resourceSpans": [
@@ -76,29 +83,18 @@ def spans_of(run: RunTrace) -> list[dict[str, Any]]:
     return spans
 
 
-def trace_id(run: RunTrace) -> str:
-    """Sixteen bytes in hexadecimal, of the run alone."""
-    return hashlib.sha256(_name(run)).hexdigest()[:32]
-
-
-def _span_id(run: RunTrace, *names: str | int) -> str:
-    return hashlib.sha256(_name(run) + canonical_json(list(names))).hexdigest()[:16]
-
-
-def _name(run: RunTrace) -> bytes:
-    return canonical_json([run.dag_id, run.run_id, run.clear_number])
-
-
 def _run_span(run: RunTrace) -> dict[str, Any]:
     known: Attributes = {"trainflow.dag_id": run.dag_id, "trainflow.run_id": run.run_id, "trainflow.state": run.state}
     return {
-        **_span(run, "trainflow.run", _span_id(run), run.started_at, run.ended_at, {**known, **run.attributes}),
+        **_span(run, "trainflow.run", run.named.span_id(), run.started_at, run.ended_at, {**known, **run.attributes}),
+        **({"parentSpanId": run.parent.span_id} if run.parent is not None else {}),
         "status": _status(run.state == "success", run.note),
     }
 
 
 def _attempt_spans(run: RunTrace, attempt: TracedAttempt) -> list[dict[str, Any]]:
-    own = _span_id(run, attempt.attempt_id)
+    named = run.named
+    own = named.span_id(attempt.attempt_id)
     commits = attempt.role == "commit" and attempt.outcome == "success"
     attributes: dict[str, str | int | float] = {
         "trainflow.dag_id": run.dag_id,
@@ -113,7 +109,7 @@ def _attempt_spans(run: RunTrace, attempt: TracedAttempt) -> list[dict[str, Any]
     name = "trainflow.commit" if commits else "trainflow.attempt"
     span = {
         **_span(run, name, own, attempt.queued_at, attempt.ended_at, attributes),
-        "parentSpanId": _span_id(run),
+        "parentSpanId": named.span_id(),
         "status": _status(attempt.outcome in _WELL, attempt.problem),
     }
     begun = attempt.started_at or attempt.ended_at
@@ -122,7 +118,7 @@ def _attempt_spans(run: RunTrace, attempt: TracedAttempt) -> list[dict[str, Any]
         span,
         *(
             {
-                **_span(run, "trainflow.wait", _span_id(run, attempt.attempt_id, number), first, last, {_FOR: what}),
+                **_span(run, "trainflow.wait", named.span_id(attempt.attempt_id, number), first, last, {_FOR: what}),
                 "parentSpanId": own,
             }
             for number, (what, first, last) in enumerate(waits)
@@ -139,7 +135,7 @@ def _span(
     run: RunTrace, name: str, span_id: str, first: datetime, last: datetime, attributes: Attributes
 ) -> dict[str, Any]:
     return {
-        "traceId": trace_id(run),
+        "traceId": run.named.trace_id,
         "spanId": span_id,
         "name": name,
         "kind": _INTERNAL,

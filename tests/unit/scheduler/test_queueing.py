@@ -56,6 +56,8 @@ class World:
             "dag_id": "d",
             "run_id": f"run{run}",
             "version_id": 1,
+            "clear_number": 0,
+            "traceparent": None,
             "scheduled_at": NOW,
         }
         self.candidates.append(Candidate(**{**facts, **more}))

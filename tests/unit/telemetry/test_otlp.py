@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from trainflow.telemetry.exporter import protobuf_of
-from trainflow.telemetry.otlp import RunTrace, TracedAttempt, request_of, trace_id
+from trainflow.telemetry.otlp import RunTrace, TracedAttempt, request_of
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -59,7 +59,7 @@ def test_trace_is_run_attempt_wait_and_commit() -> None:
         ("trainflow.commit", "trainflow.run"),
     ]
     assert len(names) == len(spans)
-    assert {span.trace_id.hex() for span in spans} == {trace_id(RUN)}
+    assert {span.trace_id.hex() for span in spans} == {RUN.named.trace_id}
     assert all(len(span.trace_id) == 16 and len(span.span_id) == 8 for span in spans)
 
 
@@ -87,5 +87,5 @@ def test_spans_say_what_went_wrong_and_no_secret() -> None:
 
 @pytest.mark.parametrize("change", [{"run_id": "r2"}, {"clear_number": 1}, {"dag_id": "other"}])
 def test_trace_is_of_its_run_alone(change: dict[str, str | int]) -> None:
-    assert trace_id(msgspec.structs.replace(RUN, note="said later")) == trace_id(RUN)
-    assert trace_id(msgspec.structs.replace(RUN, **change)) != trace_id(RUN)
+    assert msgspec.structs.replace(RUN, note="said later").named.trace_id == RUN.named.trace_id
+    assert msgspec.structs.replace(RUN, **change).named.trace_id != RUN.named.trace_id

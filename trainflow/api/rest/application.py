@@ -97,6 +97,7 @@ class RestApplication:
             read_query(endpoint.query, request.query_params.multi_items()),
             None if decoder is None else await read_body(endpoint, decoder, request),
             _chosen(endpoint, request.headers.get("accept", "")),
+            request.headers.get("traceparent", ""),
         )
         if endpoint.writes:
             key = request.headers.get("idempotency-key")

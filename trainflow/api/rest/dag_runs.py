@@ -190,7 +190,7 @@ def trigger_dag_run(call: ApiCall[NoQuery, TriggerBody]) -> shapes.DagRun:
     """Queue a run.
 
     The same `dag_run_id` with the same conf is the same run: the answer is what it is now. With another conf it is
-    refused (409).
+    refused (409). The trace of W3C's header `traceparent` is continued by that of the run.
     """
     body, dag_id = call.body, dag_row(call.workspace, call.path["dag_id"]).row.dag_id
     asked = actions.RunRequest(
@@ -201,6 +201,7 @@ def trigger_dag_run(call: ApiCall[NoQuery, TriggerBody]) -> shapes.DagRun:
         note=body.note,
         triggered_by=TriggeredBy.REST_API,
         or_existing=True,
+        traceparent=call.traceparent,
     )
     done = actions.trigger(call.workspace, dag_id, asked, call.now)
     return _run(call, done.run.run_id)

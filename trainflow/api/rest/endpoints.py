@@ -72,6 +72,8 @@ class ApiCall(Generic[Q, B]):
     body: B
     #: what the request would rather have as an answer
     accept: str = JSON
+    #: the span that the request is a part of, as W3C's header says it; empty: not said
+    traceparent: str = ""
 
     @property
     def author(self) -> Author:

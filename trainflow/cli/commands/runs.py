@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import typer
@@ -94,6 +95,7 @@ def trigger_run(
         run_id=run_id,
         logical_date=moment(logical_date, "--logical-date"),
         note=note,
+        traceparent=os.environ.get("TRACEPARENT"),
     )
     with workspace_for(dag) as workspace:
         done = actions.trigger(workspace, dag, asked, SystemClock().now())

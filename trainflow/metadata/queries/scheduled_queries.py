@@ -39,11 +39,13 @@ class Candidate(NamedTuple):
     dag_id: str
     run_id: str
     version_id: int
+    clear_number: int
+    traceparent: str | None
     scheduled_at: datetime
 
 
 #: what of a candidate is its run's
-OF_RUN = ("dag_id", "run_id", "version_id")
+OF_RUN = ("dag_id", "run_id", "version_id", "clear_number", "traceparent")
 
 
 def ask_and_lock_scheduled(

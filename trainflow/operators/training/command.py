@@ -139,7 +139,7 @@ class TrainingCommand:
         run = RunRank(
             task,
             [] if task.function is not None else self._argv,
-            dict(environment),
+            {**_trace(), **environment},
             {name: files_in(Path(place["path"])) for name, place in places.items() if place is not None},
         )
         return RemoteRank(
@@ -217,3 +217,8 @@ class ProgressFile:
         whole = data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
         return [line for line in whole.splitlines() if line.strip()]
+
+
+def _trace() -> dict[str, str]:
+    """What a program on another host is told of the trace that its attempt belongs to."""
+    return {name: os.environ[name] for name in ("TRACEPARENT",) if name in os.environ}
