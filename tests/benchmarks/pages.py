@@ -76,6 +76,7 @@ def _entry(ledger: Ledger, first: int, state: ChainState) -> Checkpoint:
     return Checkpoint(
         **state.header(Author(f"run-{first}", name), split.end),
         id=name,
+        number=state.last_number + 1,
         parent_id=state.head.id if state.head else None,
         watermark=split.end,
         split=split,

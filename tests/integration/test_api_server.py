@@ -24,6 +24,7 @@ from trainflow.api.server import ApiServer
 from trainflow.errors import InputError, SettingsError
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import Heartbeat, Refused
+from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PROTOCOL
 from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.queries import service_queries
 from trainflow.observability.store_requests import BOUNDS, StoreUse

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 #: so many entries of a ledger are read while a page is waited for
 _AT_ONCE = 1000
+_LONGEST_READING_SECONDS = 60.0
 #: overviews are good for so many seconds: one request asks several times
 _OVERVIEW_SECONDS = 1.0
 
@@ -53,10 +54,15 @@ class OpenedChain:
         self.ledger = ledger
         self.lock = threading.RLock()
         self._history = ChainHistory()
-        self._reading = False
+        #: set once what is read beside is there; None: nothing is
+        self._read: threading.Event | None = None
 
     def history(self) -> ChainHistory:
-        """The history up to now. Raises LedgerCorrupt, StoreFailure."""
+        """The history up to now. Where it is being read beside, that is waited for: two that read the same long ledger
+        take turns with each file, and take many times as long. Not to be called with `lock` held. Raises
+        LedgerCorrupt, StoreFailure."""
+        if (reading := self._read) is not None:
+            reading.wait(_LONGEST_READING_SECONDS)
         with self.lock:
             try:
                 self._history.read(self.ledger)
@@ -72,27 +78,30 @@ class OpenedChain:
         """The history up to now where little of it is new; of a long chain that was not read yet, what is known, and
         the rest is read beside: `begin` starts that, `tell` is called when it is there."""
         with self.lock:
-            missing = self.ledger.state().sequence - self._history.sequence
-            if missing <= _AT_ONCE:
-                return self.history()
-            if not self._reading:
-                self._reading = True
-                begin(lambda: self._read_beside(tell))
-            return self._history
+            if self._read is not None:
+                return self._history
+            if self.ledger.state().sequence - self._history.sequence > _AT_ONCE:
+                self._read = done = threading.Event()
+                begin(lambda: self._read_beside(done, tell))
+                return self._history
+        return self.history()
 
-    def _read_beside(self, tell: Callable[[], object]) -> None:
-        found = ChainHistory()
+    def _read_beside(self, done: threading.Event, tell: Callable[[], object]) -> None:
+        found: ChainHistory | None = None
         try:
+            found = ChainHistory()
             # a ledger of its own: the other one is used meanwhile
             found.read(self.chain.ledger(self.ledger.chain))
         except TrainflowError as error:
+            found = None
             log.warning("%s: its ledger cannot be read: %s", self.ledger.chain, error)
-            return
         finally:
-            self._reading = False
-        with self.lock:
-            self._history = found
-        tell()
+            with self.lock:
+                self._history = found or self._history
+                self._read = None
+            done.set()
+        if found is not None:
+            tell()
 
 
 class Site:

@@ -122,6 +122,8 @@ class _Backwards:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._read: dict[int, bytes | None] = {}
+        #: of all checkpoints, by id, where they were asked for
+        self._numbers: dict[str, int] = {}
         self._batch = _BATCH
 
     def find(self, child: Checkpoint, sequence: int | None) -> Checkpoint | None:
@@ -129,13 +131,15 @@ class _Backwards:
         for place in range(child.sequence - 1, 0, -1) if sequence is None else [sequence]:
             entry = self.entry(place)
             if isinstance(entry, Checkpoint) and entry.id == child.parent_id:
-                return entry if entry.number else self._numbered(entry.id)
+                return entry if entry.number else self._numbered(entry)
         return None
 
-    def _numbered(self, checkpoint_id: str) -> Checkpoint:
-        """A checkpoint whose entry does not say its number."""
-        entries = (entry for entry in self._ledger.entries() if isinstance(entry, Checkpoint))
-        return next(entry for entry in entries if entry.id == checkpoint_id)
+    def _numbered(self, entry: Checkpoint) -> Checkpoint:
+        """A checkpoint whose entry does not say its number: the whole ledger says it, which is read once."""
+        if not self._numbers:
+            every = (each for each in self._ledger.entries() if isinstance(each, Checkpoint))
+            self._numbers = {each.id: each.number for each in every}
+        return msgspec.structs.replace(entry, number=self._numbers[entry.id])
 
     def entry(self, number: int) -> LedgerEntry | None:
         """An entry by its number."""

@@ -92,6 +92,9 @@ class ChainHistory:
         #: alias → checkpoint that has it
         self.aliases: dict[str, str] = {}
         self._by_id: dict[str, CheckpointEvent] = {}
+        #: names of scores and of metrics, in the order in which they came up
+        self._scored: dict[str, None] = {}
+        self._measured: dict[str, None] = {}
         self._head: CheckpointEvent | None = None
         self._start: datetime | None = None
 
@@ -130,12 +133,7 @@ class ChainHistory:
     @property
     def metric_names(self) -> list[str]:
         """Names of all that was ever measured, those of scores first."""
-        names: dict[str, None] = {}
-        for each in self.checkpoints:
-            names |= dict.fromkeys(each.scores)
-        for each in self.checkpoints:
-            names |= dict.fromkeys(each.metrics)
-        return list(names)
+        return list(self._scored | self._measured)
 
     def find(self, which: str) -> CheckpointEvent | None:
         """The checkpoint of an id, or of a number."""
@@ -169,6 +167,8 @@ class ChainHistory:
             origin=str(entry.origin.chain) if entry.origin else "",
         )
         self.checkpoints.append(made)
+        self._scored |= dict.fromkeys(made.scores)
+        self._measured |= dict.fromkeys(made.metrics)
         self._by_id[made.id] = self._head = made
 
     def _rewind(self, entry: Rewind) -> None:
