@@ -107,6 +107,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+    # a test makes many values at once, and few circles: looked for as often as by default they take a tenth of all time
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _slow_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
@@ -125,12 +127,12 @@ def _slow_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """The whole suite on all processors, and one worker more: most of what is slow waits for other processes. A person
+    """The whole suite on all processors, and two workers more: most of what is slow waits for other processes. A person
     who names a path or a word wants an answer before workers have begun."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
         return 0
     processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return min(len(processors) + 1, MOST_WORKERS) if len(processors) > 1 else 0
+    return min(len(processors) + 2, MOST_WORKERS) if len(processors) > 1 else 0
 
 
 @pytest.fixture(scope="session")

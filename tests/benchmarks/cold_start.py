@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from tests.benchmarks.workbench import show, throw_away_project
@@ -31,7 +32,7 @@ def main(rounds: int = 7) -> None:
             began, clock = time.time(), time.perf_counter()
             subprocess.run([command, "start", "pipelines/one.py"], cwd=root, check=True, stdout=subprocess.DEVNULL)
             ended = time.perf_counter() - clock
-            with sqlite3.connect(root / ".trainflow" / "trainflow.db") as connection:
+            with closing(sqlite3.connect(root / ".trainflow" / "trainflow.db")) as connection:
                 (moment,) = connection.execute("SELECT ended_at FROM task_instance").fetchone()
             task = dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC).timestamp()
             if number:

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -58,7 +59,7 @@ def ends(root: Path) -> list[float]:
     database = root / ".trainflow" / "trainflow.db"
     if not database.exists():
         return []
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         found = connection.execute("SELECT ended_at FROM dag_run WHERE ended_at IS NOT NULL ORDER BY number").fetchall()
     return [datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() for (moment,) in found]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,10 +148,8 @@ def test_mirror_same_end_in_other_words_adds_no_point(mirror: Mirror, client: Ml
 def content_of(store: Path) -> dict[str, list[Any]]:
     """Every row MLflow holds, read behind its back."""
     tables = ("experiments", "runs", "params", "tags", "metrics", "latest_metrics", "datasets", "inputs")
-    with sqlite3.connect(store) as database:
-        content = {table: sorted(map(repr, database.execute(f"SELECT * FROM {table}"))) for table in tables}
-    database.close()
-    return content
+    with closing(sqlite3.connect(store)) as database:
+        return {table: sorted(map(repr, database.execute(f"SELECT * FROM {table}"))) for table in tables}
 
 
 class Killed(BaseException):
