@@ -118,6 +118,8 @@ class DataCheckerOperator(ChainOperator):
         self.in_circle = in_circle
         self.poke_interval = poke_interval.total_seconds() if isinstance(poke_interval, timedelta) else poke_interval
         self.timeout = timeout
+        #: a wait of this attempt was over before
+        self._woken = False
 
     def warm_up(self, project_root: Path) -> None:
         from trainflow.settings.load import load_settings
@@ -180,6 +182,7 @@ class DataCheckerOperator(ChainOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Resume after the wait: decide anew. What the trigger saw is a hint, never the decision."""
+        self._woken = True
         return self.execute(context)
 
     def _step_over(self, ti: TaskInstance, head: Head, holes: Sequence[Hole]) -> None:
@@ -287,6 +290,7 @@ class DataCheckerOperator(ChainOperator):
                 check_again_after=None if check_again_at is None else max((check_again_at - now).total_seconds(), 0.0),
                 unfinished=unfinished,
                 # what a backfill waits for may be taken away again, and then the chain is caught up
+                pause_first=self._woken,
                 give_up_after=LOOK_AGAIN.total_seconds() if self.mode == "backfill" else None,
             ),
             method_name="execute_complete",

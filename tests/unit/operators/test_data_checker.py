@@ -96,7 +96,8 @@ def test_latest_defers_until_next_partition_and_decides_anew(lab: Any, checker: 
     assert lab.ti.notes[-1].startswith("caught up, waits: nothing after 2013-01-02T00:00Z")
 
     # resumed too early (the trigger fired for another reason): waits again instead of failing or skipping
-    lab.deferral(build, "samples", event="whatever")
+    again = lab.deferral(build, "samples", event="whatever")
+    assert (deferred.trigger.pause_first, again.trigger.pause_first) == (False, True)
     lab.write_day(1)
     value = lab.run(build, "samples", event="whatever")
     assert value["rows"] == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -46,7 +47,9 @@ class PartitionTrigger(BaseTrigger):
     there still is something to wait for. `check_again_after`: seconds after which time alone may end the wait, as far
     as the task knows. Neither is a moment: the clocks of two hosts may differ, and a wait that is over at once for one
     and begins anew for the other would go round without end. `unfinished`: a file of the partition could not be read
-    when its listing was this; the wait is over once it is whole, or after `check_again_after`.
+    when its listing was this; the wait is over once it is whole, or after `check_again_after`. `pause_first`: the task
+    was woken up and found nothing: what looks here and what looks there do not agree, and it is looked again after
+    `poke_interval`, not at once.
     Samples that cannot be reached for a moment do not end a wait that may last a day; five minutes of it do.
 
     Arguments are kept in the database and hold no secrets: options for the storage come from the settings and the
@@ -62,6 +65,7 @@ class PartitionTrigger(BaseTrigger):
         give_up_after: float | None = None,
         check_again_after: float | None = None,
         unfinished: str | None = None,
+        pause_first: bool = False,
         clock: Clock | None = None,
     ) -> None:
         super().__init__()
@@ -70,6 +74,7 @@ class PartitionTrigger(BaseTrigger):
         self.project_root = Path(project_root)
         self.poke_interval = poke_interval
         self.unfinished = unfinished
+        self.pause_first = pause_first
         self._clock = clock or SystemClock()
         self.give_up_after = give_up_after
         self.check_again_after = check_again_after
@@ -92,6 +97,7 @@ class PartitionTrigger(BaseTrigger):
             "give_up_after": self.give_up_after,
             "check_again_after": self.check_again_after,
             "unfinished": self.unfinished,
+            "pause_first": self.pause_first,
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -103,13 +109,15 @@ class PartitionTrigger(BaseTrigger):
             self._lookers = max(len(poller), 1)
             return await self.in_thread(self.look)
 
+        if self.pause_first:
+            await asyncio.sleep(self.poke_interval)
         yield TriggerEvent(await poller.wait(self.key, look, self.poke_interval))
 
     @property
     def key(self) -> str:
         """The same for triggers whose answers are the same."""
         _, kwargs = self.serialize()
-        return digest(canonical_json({**kwargs, "poke_interval": None}))
+        return digest(canonical_json({**kwargs, "poke_interval": None, "pause_first": None}))
 
     def look(self) -> str | None:
         """Why the wait is over, None while it is not. Blocks: lists the storage."""

@@ -180,7 +180,17 @@ def test_key_is_same_for_same_question(lab: Any, clock: ManualClock) -> None:
     one = trigger_for(lab, 0, clock, poke_interval=1)
     clock.advance(timedelta(seconds=3))
     assert one.key == trigger_for(lab, 0, clock, poke_interval=9).key
+    assert one.key == trigger_for(lab, 0, clock, pause_first=True).key
     assert one.key != trigger_for(lab, 1, clock).key
+
+
+@pytest.mark.parametrize(("woken_in_vain", "pause"), [(False, 0), (True, 7)])
+def test_wait_after_one_that_was_over_in_vain_begins_with_a_pause(
+    lab: Any, clock: ManualClock, woken_in_vain: bool, pause: int
+) -> None:
+    lab.write_day(0)
+    fire(trigger_for(lab, 0, clock, poke_interval=7, pause_first=woken_in_vain))
+    assert clock.now() == MOMENT + timedelta(seconds=pause)
 
 
 def test_thousand_waits_cost_one_look(lab: Any, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
