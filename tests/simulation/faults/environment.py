@@ -46,6 +46,8 @@ def _vanish(world: World, choice: int) -> bool:
     number = pick([each for each in sorted(world.table.arrived) if each < last], choice)
     if number is not None:
         world.table.vanish(number)
+        if not world.table.arrived and world.scenario.mode == "backfill":
+            world.invariants.expected_errors.add("FailException")  # a backfill of nothing at all fails
     return number is not None
 
 
