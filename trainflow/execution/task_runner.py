@@ -51,6 +51,7 @@ from trainflow.messages.execution_api import (
     Started,
 )
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.logs import redirect_output
 from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans, die_with_parent
 from trainflow.observability.processes import WORKER_VARIABLE, carry_mark, started_at
 from trainflow.observability.redacted_output import hide_values, without_secrets
@@ -111,7 +112,7 @@ def run_attempt(
         # what it traces itself, and programs that it starts, hang under its span
         os.environ["TRACEPARENT"] = workload.traceparent
         os.environ.pop("TRACESTATE", None)
-    _log_to(workload.log_path)
+    redirect_output(workload.log_path)
     return conduct(
         workload,
         Start(workload.key, *prepared.identity),
@@ -197,20 +198,6 @@ def counting_clock(started: Started, own: Clock) -> Clock:
         said = f"{abs(off):,.0f} s {'ahead of' if off > 0 else 'behind'} that of the control plane"
         log.warning("the clock of this host is %s, which counts for what trainflow decides", said)
     return MeasuredClock(told, own)
-
-
-def _log_to(path: str) -> None:
-    """What the task prints and logs goes to the attempt's log. One that cannot be made (a full disk, one that became
-    read-only) is told, and is no reason not to train."""
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    except OSError as error:
-        log.error("the log %s cannot be written: %s; what this attempt prints is lost", path, error.strerror)
-        descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
 
 
 def _shown(text: str, longest: int) -> str:

@@ -1,13 +1,16 @@
-"""The log of one engine process: UTC times, no secrets, one line a record."""
+"""The log of one process: UTC times, no secrets, one line a record."""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from pathlib import Path
 
 from trainflow.observability.redaction import redact_text
+
+log = logging.getLogger(__name__)
 
 _LINE = "%(asctime)s %(levelname)-7s %(name)s[%(process)d]: %(message)s"
 
@@ -54,3 +57,17 @@ def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
     root.addHandler(handler)
     logging.captureWarnings(True)
     return handler
+
+
+def redirect_output(path: str) -> None:
+    """Have what this process prints and logs go to a file. One that cannot be made (a full disk, one that became
+    read-only) is told, and is no reason not to train."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as error:
+        log.error("the log %s cannot be written: %s; what this attempt prints is lost", path, error.strerror)
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)

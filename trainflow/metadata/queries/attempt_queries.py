@@ -169,7 +169,7 @@ _OUTCOME = select(ATTEMPT.c.outcome).where(ATTEMPT.c.attempt_id == bindparam("at
 
 
 def that_ended(connection: Connection, attempt_ids: Collection[str], how: Collection[str]) -> set[str]:
-    """Those of these attempts that ended in one of these ways."""
+    """Attempts of these that ended in one of these ways."""
     found: set[str] = set()
     for part in in_parts(sorted(attempt_ids)):
         asked = connection.execute(_THAT_ENDED, {"attempts": part, "outcomes": sorted(how)})

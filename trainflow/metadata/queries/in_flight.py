@@ -169,7 +169,7 @@ _HOLDER = select(TASK.c.id, TASK.c.dag_run_id).where(*OF_ATTEMPT, in_states(EXEC
 
 
 def held(connection: Connection, keys: Collection[AttemptKey]) -> set[AttemptKey]:
-    """Those of these attempts that hold a task instance, of whichever scheduler."""
+    """Attempts of these that hold a task instance, of any scheduler."""
     found: set[AttemptKey] = set()
     for part in in_parts(sorted({key.attempt_id for key in keys})):
         found.update(AttemptKey(*row) for row in connection.execute(_KEYS_HELD, {"attempts": part}))
