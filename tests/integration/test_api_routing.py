@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.support.api import TOKEN, RunningApi, ask, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
@@ -94,6 +95,31 @@ def test_requests_for_both_on_one_connection_are_each_answered_in_order(api: Run
     assert b'"execution_protocol"' in found[0][1]
     assert b'"by_hand"' in found[2][1]
     assert b'"title":"NotFound"' in found[5][1]
+
+
+def test_request_in_plain_form_passes_the_parser_by_and_is_answered_as_any_other(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _heartbeat(_running_attempt(api))
+    parsed: list[bytes] = []
+    receive = H11Protocol.data_received
+
+    def received(self: H11Protocol, data: bytes) -> None:
+        parsed.append(data)
+        receive(self, data)
+
+    monkeypatch.setattr(H11Protocol, "data_received", received)
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        connection.sendall(asked)
+        [plain] = _answers(connection, 1)
+        assert parsed == []
+        connection.sendall(asked.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nConnection: keep-alive\r\n"))
+        assert _answers(connection, 1) == [plain]
+        assert parsed
+        # and the connection goes on as before
+        connection.sendall(asked)
+        assert _answers(connection, 1) == [plain]
+    assert plain[0] == 200
 
 
 def test_body_in_chunks_and_one_that_waits_to_be_wanted_reach_the_web_server(api: RunningApi) -> None:

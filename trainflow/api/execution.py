@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from starlette.routing import Route
 from trainflow.api.attempt_logs import AttemptLogs
 from trainflow.api.heartbeats import HeartbeatBatches
 from trainflow.api.known_tokens import KnownTokens, bearer
+from trainflow.api.plain_requests import Answer
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
 from trainflow.messages.execution_api import (
     AppendLog,
@@ -61,6 +62,9 @@ _RETRY_SECONDS = "1"
 BODY_SECONDS = 20.0
 _SLOWEST = 16 * 1024
 _STALE = Refused("the attempt is not waited for any more: its task instance was queued again, cleared, or has ended")
+
+_PROTOCOL, _TOKEN = PROTOCOL_HEADER.lower(), TOKEN_HEADER.lower()
+_BY_NAME = {each.name: (each, msgspec.json.Decoder(each.request)) for each in OPERATIONS}
 
 T = TypeVar("T")
 
@@ -106,57 +110,70 @@ class ExecutionApplication:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _endpoint(self, operation: Operation) -> Callable[[Request], Any]:
-        decoder = msgspec.json.Decoder(operation.request)
-
         async def answer(request: Request) -> Response:
             try:
-                reply = await self._answer(operation, decoder, request)
-            except HttpRefusal as refusal:
-                level = logging.WARNING if refusal.status >= 500 else logging.INFO
-                log.log(level, "%s: %d %s", operation.name, refusal.status, refusal.problem.message)
-                return self.response(refusal.status, refusal.problem, refusal.headers)
+                status, headers, body = await self.answer(
+                    operation.name, request.headers, lambda: body_of(operation, request)
+                )
             except ClientDisconnect:
                 return Response(status_code=400)
-            return self.response(_status(reply), reply)
+            return Response(body, status, dict(headers), media_type="application/json")
 
         return answer
 
-    def response(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Response:
+    async def answer(self, operation: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]]) -> Answer:
+        """What is answered to a request. `headers`: by names in small letters; `read` reads its body, once it is known
+        who asks."""
+        found, decoder = _BY_NAME[operation]
+        try:
+            reply = await self._answer(found, decoder, headers, read)
+        except HttpRefusal as refusal:
+            level = logging.WARNING if refusal.status >= 500 else logging.INFO
+            log.log(level, "%s: %d %s", operation, refusal.status, refusal.problem.message)
+            return self.in_protocol(refusal.status, refusal.problem, refusal.headers)
+        return self.in_protocol(_status(reply), reply)
+
+    def in_protocol(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Answer:
         """An answer in the protocol."""
         given = {PROTOCOL_HEADER: str(PROTOCOL), INSTALLATION_HEADER: self._installation(), **(headers or {})}
-        return Response(self._encoder.encode(body), status, given, media_type="application/json")
+        return Answer(status, given, self._encoder.encode(body))
 
-    async def _answer(self, operation: Operation, decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
-        problem = protocol_problem(request.headers.get(PROTOCOL_HEADER))
+    async def _answer(
+        self,
+        operation: Operation,
+        decoder: msgspec.json.Decoder[Any],
+        headers: Mapping[str, str],
+        read: Callable[[], Awaitable[bytes]],
+    ) -> Any:
+        problem = protocol_problem(headers.get(_PROTOCOL))
         if problem is not None:
             raise HttpRefusal(400, "ProtocolVersion", problem)
-        secret = bearer(request.headers.get("authorization"))
+        secret = bearer(headers.get("authorization"))
         if secret is None:
             raise _unauthorized("the header 'Authorization: Bearer …' is missing")
         if operation.request in BEFORE_CLAIM:
-            return await self._claimed(secret, request, await decoded(operation, decoder, request))
+            return await self._claimed(secret, headers, decoded(operation, decoder, await read()))
         held = self._tokens.remembered(secret)
         if held is None:
             held = await self.in_thread(lambda: self._tokens.look_up(secret))
             if held is None:
                 raise _unauthorized("this token is not that of any attempt")
             self._tokens.remember(secret, held)
-        message = await decoded(operation, decoder, request)
+        message = decoded(operation, decoder, await read())
         if message.key != held:
             raise HttpRefusal(403, "Forbidden", "this token is that of another attempt")
         return await self._reply(message)
 
-    async def _claimed(self, secret: str, request: Request, message: Start | MeetRanks) -> Any:
+    async def _claimed(self, secret: str, headers: Mapping[str, str], message: Start | MeetRanks) -> Any:
         """The answer to what shows a claim secret."""
         try:
             if isinstance(message, MeetRanks):
                 return await self.in_thread(lambda: self._service.meet_ranks(message, secret))
-            return await self._start(secret, request, message)
+            return await self._start(secret, headers.get(_TOKEN, ""), message)
         except CredentialRefused as error:
             raise _unauthorized(str(error)) from None
 
-    async def _start(self, secret: str, request: Request, message: Start) -> Any:
-        token = request.headers.get(TOKEN_HEADER, "")
+    async def _start(self, secret: str, token: str, message: Start) -> Any:
         if len(token) < SHORTEST_TOKEN:
             raise HttpRefusal(
                 400, "TokenMissing", f"the header {TOKEN_HEADER} must hold at least {SHORTEST_TOKEN} characters"
@@ -218,16 +235,18 @@ class ExecutionApplication:
             raise HttpRefusal(503, "EngineError", "the request could not be answered: see the log") from error
 
 
-async def decoded(operation: Operation, decoder: msgspec.json.Decoder[Any], request: Request) -> Any:
-    """The message in the body of a request. Raises HttpRefusal for what is none, is too large or does not come."""
-    body = await _body(operation, request)
+def decoded(operation: Operation, decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
+    """The message in the body of a request. Raises HttpRefusal for what is none."""
+    if len(body) > operation.most_bytes:
+        raise _too_large(operation)
     try:
         return decoder.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise HttpRefusal(400, "NotUnderstood", f"{operation.name}: {error}") from None
 
 
-async def _body(operation: Operation, request: Request) -> bytes:
+async def body_of(operation: Operation, request: Request) -> bytes:
+    """The body of a request. Raises HttpRefusal for one that is too large or does not come."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > operation.most_bytes:
         raise _too_large(operation)

@@ -22,6 +22,7 @@ from trainflow.api.scheduler_line import SchedulerLine
 from trainflow.api.workers import WorkerApplication
 from trainflow.clock import Clock
 from trainflow.engine.log_uploads import LogUploads
+from trainflow.messages.http_protocol import OPERATIONS, PREFIX
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.change_notices import ChangeNotices
 from trainflow.metadata.database import Database
@@ -73,7 +74,10 @@ class ExecutionServer:
         )
         workers = WorkerApplication(self._execution, self._database, clock, (settings.workers.token, api.token))
         application = attempts_application(self._execution, workers, self.presence, api.root_path)
-        routing = Routing(lambda path: is_for_attempts(path, api.root_path), web_server)
+        paths = {
+            f"{root}{PREFIX}/{each.name}".encode(): each.name for root in ("", api.root_path) for each in OPERATIONS
+        }
+        routing = Routing(lambda path: is_for_attempts(path, api.root_path), web_server, paths, self._execution.answer)
         self._server = HttpServer(application, functools.partial(RoutedConnection, routing), **tls)
 
     def _teller(self) -> Callable[[AppliedChange], None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from trainflow.api.message_frames import (
     end_of_head,
     request_head,
 )
+from trainflow.api.plain_requests import Answer, PlainRequest, answer_bytes, plain_request
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +49,13 @@ class PassedConnection(NamedTuple):
 
 
 class Routing(NamedTuple):
-    """`is_here`: whether a path is answered by this process; `elsewhere`: the socket of the web server."""
+    """`is_here`: whether a path is answered by this process; `elsewhere`: the socket of the web server. `operations`:
+    what may be asked in plain form, by its path; `answer` answers it."""
 
     is_here: Callable[[str], bool]
     elsewhere: Path
+    operations: Mapping[bytes, str]
+    answer: Callable[[str, Mapping[str, str], Callable[[], Awaitable[bytes]]], Awaitable[Answer]]
 
 
 class RoutedConnection(BoundedConnection):
@@ -67,6 +71,8 @@ class RoutedConnection(BoundedConnection):
         self._is_here = True
         #: nothing is looked at any more: what came is answered here, whatever it is
         self._is_raw = False
+        #: the answer to a request in plain form is due
+        self._answers_plain = False
         self._line: _Line | None = None
         self._ends_with_answer = False
 
@@ -93,6 +99,8 @@ class RoutedConnection(BoundedConnection):
         end = end_of_head(self._held)
         if end is None and len(self._held) <= LONGEST_HEAD:
             self._limit()
+            return False
+        if end is not None and self._takes_plain(end):
             return False
         try:
             if end is None:
@@ -135,12 +143,49 @@ class RoutedConnection(BoundedConnection):
             self._body = None
 
     def _is_answered(self) -> bool:
-        here = self.cycle is None or self.cycle.response_complete
+        here = not self._answers_plain and (self.cycle is None or self.cycle.response_complete)
         return here and (self._line is None or self._line.answers.is_complete)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._go_on()
+
+    # -- requests in plain form ----------------------------------------------------------------------------------------
+
+    def _takes_plain(self, end: int) -> bool:
+        """Take a request in plain form, whose head is so long, and have it answered. False: it is none, or its body is
+        still to come."""
+        request = plain_request(self._held[:end], self._routing.operations)
+        if request is None or len(self._held) < end + request.length:
+            return False
+        end_of_body = end + request.length
+        body, self._held = self._held[end:end_of_body], self._held[end_of_body:]
+        self._unlimit()
+        self._answers_plain = True
+        task = self.loop.create_task(self._answer_plain(request, body))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return True
+
+    async def _answer_plain(self, request: PlainRequest, body: bytes) -> None:
+        async def read() -> bytes:
+            return body
+
+        try:
+            answer = await self._routing.answer(request.operation, request.headers, read)
+        except Exception:
+            # the worker asks again
+            log.exception("%s: the request could not be answered", request.operation)
+            self.transport.close()
+            return
+        finally:
+            self._answers_plain = False
+        if not self.transport.is_closing():
+            self.transport.write(answer_bytes(answer))
+        if self._ends_with_answer or "Connection" in answer.headers:
+            self.transport.close()
+        else:
+            self.on_response_complete()
 
     # -- the web server ------------------------------------------------------------------------------------------------
 
@@ -202,7 +247,7 @@ class RoutedConnection(BoundedConnection):
             self._line.resume_reading()
 
     def shutdown(self) -> None:
-        if self._line is not None and not self._line.answers.is_complete:
+        if self._answers_plain or (self._line is not None and not self._line.answers.is_complete):
             self._ends_with_answer = True
         else:
             super().shutdown()

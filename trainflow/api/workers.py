@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from trainflow.api.execution import ExecutionApplication, HttpRefusal, decoded
+from trainflow.api.execution import ExecutionApplication, HttpRefusal, body_of, decoded
 from trainflow.api.known_tokens import bearer
 from trainflow.clock import Clock
 from trainflow.messages.http_protocol import PROTOCOL_HEADER, Operation, protocol_problem
@@ -47,10 +47,12 @@ class WorkerApplication:
             orders = await self._execution.in_thread(lambda: self._note(said))
         except HttpRefusal as refusal:
             log.info("%s: %d %s", OPERATION.name, refusal.status, refusal.problem.message)
-            return self._execution.response(refusal.status, refusal.problem, refusal.headers)
+            answer = self._execution.in_protocol(refusal.status, refusal.problem, refusal.headers)
         except ClientDisconnect:
             return Response(status_code=400)
-        return self._execution.response(200, orders)
+        else:
+            answer = self._execution.in_protocol(200, orders)
+        return Response(answer.body, answer.status, dict(answer.headers), media_type="application/json")
 
     async def _understood(self, request: Request) -> WorkerHeartbeat:
         """What it says, once it has shown who it is."""
@@ -60,7 +62,7 @@ class WorkerApplication:
         if self._tokens and not self._is_known(bearer(request.headers.get("authorization")) or ""):
             message = "show workers.token (or api.token): 'Authorization: Bearer …'"
             raise HttpRefusal(401, "Unauthorized", message, WWW_Authenticate="Bearer")
-        said: WorkerHeartbeat = await decoded(OPERATION, _DECODER, request)
+        said: WorkerHeartbeat = decoded(OPERATION, _DECODER, await body_of(OPERATION, request))
         return said
 
     def _is_known(self, shown: str) -> bool:
