@@ -23,6 +23,7 @@ NAMES = (
     "load",
     "airflow_peer",
     "celery_redis",
+    "celery_airflow",
     "store_requests",
     "databases",
     "two_schedulers",

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from tests.benchmarks.processes import cpu_seconds
 from tests.benchmarks.workbench import show, throw_away_project
 from tests.support.local_databases import local_postgres
 from trainflow.bootstrap import interpreter
@@ -37,39 +38,45 @@ for chain in range({CHAINS}):
 RUN, ATTEMPT = DagRunTable.table, AttemptTable.table
 
 
+#: what runs as a scheduler, by what its attempts cost
+KINDS = {"processes": "trainflow.cli.entry", "no processor": "tests.benchmarks.instant_scheduler"}
+
+
 def main(rounds: int = 3) -> None:
     """Print runs a second with one scheduler and with two, in turns, and how they shared the work."""
-    rates: dict[int, list[float]] = {1: [], 2: []}
     with local_postgres(durable=True) as server:
-        for _ in range(rounds):
+        for kind, module in KINDS.items():
+            rates: dict[int, list[float]] = {1: [], 2: []}
+            for _ in range(rounds):
+                for count, measured in rates.items():
+                    measured.append(_rate(server.new_database(), count, module))
+            one, two = (sorted(measured)[len(measured) // 2] for measured in rates.values())
             for count, measured in rates.items():
-                measured.append(_rate(server.new_database(), count))
-    one, two = (sorted(measured)[len(measured) // 2] for measured in rates.values())
-    for count, measured in rates.items():
-        show(f"{CHAINS} chains, {count} scheduler(s), PostgreSQL", measured, "runs/s", "none")
-    show("two schedulers: times the rate of one", [two / one], "times", f"≥ 1.6 times ({os.cpu_count()} cores here)")
+                show(f"{CHAINS} chains, {count} scheduler(s), attempts: {kind}", measured, "runs/s", "none")
+            show(
+                f"two schedulers, attempts: {kind}", [two / one], "times", f"≥ 1.6 times ({os.cpu_count()} cores here)"
+            )
 
 
-def _rate(url: str, count: int) -> float:
+def _rate(url: str, count: int, module: str) -> float:
     """Runs a second."""
     settings = f'[database]\nurl = "{url}"\n[executors.local]\nslots = {SLOTS}\n[api]\nenabled = false\n'
     database = Database(url)
     schema.ensure_schema(database)
     with ExitStack() as stack:
         roots = [stack.enter_context(throw_away_project(settings, chains=PIPELINE)) for _ in range(count)]
-        for root in roots:
-            stack.enter_context(_part(root, "scheduler"))
+        schedulers = [stack.enter_context(_part(root, "scheduler", module)) for root in roots]
         stack.enter_context(_part(roots[0], "dag-processor"))
         _until(lambda: len(database.read(dag_queries.everything)) == CHAINS)
         _until(lambda: sum(row.kind == "scheduler" for row in database.read(service_queries.not_stopped)) == count)
         # each knows of the other with its first heartbeat
         time.sleep(6)
         _run(database, 1)  # warms up
-        began, busy = time.monotonic(), _busy_seconds()
+        began, busy, own = time.monotonic(), _busy_seconds(), cpu_seconds(schedulers)
         _run(database, RUNS_OF_EACH)
         seconds = time.monotonic() - began
         # where one keeps all cores busy a second one has nothing to work with
-        cores = (_busy_seconds() - busy) / seconds
+        cores, own = (_busy_seconds() - busy) / seconds, (cpu_seconds(schedulers) - own) / seconds
         shares = database.read(
             lambda connection: connection.execute(
                 select(ATTEMPT.c.service_id, func.count()).group_by(ATTEMPT.c.service_id)
@@ -77,7 +84,7 @@ def _rate(url: str, count: int) -> float:
         )
         print(
             f"   {count} scheduler(s): {seconds:.1f} s, attempts {sorted(Counter(dict(shares)).values())}, "
-            f"{cores:.2f} of {os.cpu_count()} cores busy",
+            f"{cores:.2f} of {os.cpu_count()} cores busy, {own:.2f} by schedulers",
             flush=True,
         )
     database.close()
@@ -123,12 +130,13 @@ def _until(condition: Any) -> None:
 
 
 @contextmanager
-def _part(root: Path, name: str) -> Iterator[None]:
-    """A part of the control plane."""
+def _part(root: Path, name: str, module: str = "trainflow.cli.entry") -> Iterator[int]:
+    """A part of the control plane: its process."""
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with (root / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(interpreter("trainflow.cli.entry", name), cwd=root, stdout=log, stderr=log)
+        process = subprocess.Popen(interpreter(module, name), cwd=root, stdout=log, stderr=log, env=environ)
     try:
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait()
