@@ -42,7 +42,7 @@ def number(value: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`1h02m`, `3m05s`, `12.3s`."""
+    """`1h02m`, `3m05s`, `12.3s`, `45d`, `2d01h`."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -51,4 +51,7 @@ def duration(seconds: float | None) -> str:
     if minutes < 60:
         return f"{minutes}m{rest:02d}s"
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+    if hours < 48:
+        return f"{hours}h{minutes:02d}m"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours:02d}h" if hours else f"{days}d"

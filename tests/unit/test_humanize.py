@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainflow
-from trainflow.humanize import agreeing, bytes_text, counted, plural
+from trainflow.humanize import agreeing, bytes_text, counted, duration, plural
 
 _ROOT = Path(trainflow.__file__).parent
 _NOUNS = ["partition", "run", "hole", "file", "checkpoint", "delivery", "task", "entry", "attempt", "chain", "DAG"]
@@ -81,3 +81,19 @@ def test_humanize_is_used_by_every_message() -> None:
     assert len(files) > 100
     found = [f"{path.relative_to(_ROOT)}:{line}" for path in files for line in _written_by_hand(path.read_text())]
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, ""),
+        (12.34, "12.3s"),
+        (185, "3m05s"),
+        (3720, "1h02m"),
+        (172_800, "2d"),
+        (176_400, "2d01h"),
+        (31_536_000, "365d"),
+    ],
+)
+def test_duration_says_no_hours_where_there_are_none(seconds: float | None, said: str) -> None:
+    assert duration(seconds) == said

@@ -90,7 +90,7 @@ def fleet_row(snapshot: DagSnapshot, status: ChainStatus | None, lags: list[floa
         path=snapshot.path,
         key=chain_key(snapshot),
         level=level_of(found.kind),
-        state=_STATES.get(found.kind, found.kind.replace("_", " ")),
+        state=_state(found.kind, status),
         sentence=found.sentence.removeprefix(f"{snapshot.dag_id}: "),
         head=status.head_number if status else None,
         watermark=status.watermark if status else None,
@@ -106,6 +106,12 @@ def fleet_row(snapshot: DagSnapshot, status: ChainStatus | None, lags: list[floa
         decisions=decisions_about(snapshot, status, found.kind),
         pending=status is None and snapshot.chain is not None,
     )
+
+
+def _state(kind: AnswerKind, status: ChainStatus | None) -> str:
+    if kind is _K.CAUGHT_UP and status is not None and not status.head_number:
+        return "nothing to train yet"
+    return _STATES.get(kind, kind.replace("_", " "))
 
 
 _STATES = {_K.GATE: "stopped by a gate", _K.NO_ENGINE: "no engine", _K.SAMPLES_CHANGED: "samples changed"}

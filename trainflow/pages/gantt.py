@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from trainflow.humanize import duration
+
 WIDTH = 960.0
 ROW = 24.0
 _LEFT = 176.0
@@ -13,6 +15,9 @@ _RIGHT = 12.0
 #: a wait that is longer than this share of all work is drawn as long as that
 _LONGEST_WAIT = 0.08
 _SHORTEST_BAR = 2.0
+_AXIS = 20.0
+#: moments on the axis, the beginning and the end among them
+_TICKS = 5
 
 
 class AttemptSpan(NamedTuple):
@@ -45,12 +50,21 @@ class CompressedWait(NamedTuple):
     seconds: float
 
 
+class Tick(NamedTuple):
+    """A moment on the axis: how long after the beginning."""
+
+    x: float
+    text: str
+
+
 class Gantt(NamedTuple):
-    """All attempts of a run. `labels`: (task, y) of each row."""
+    """All attempts of a run. `labels`: (task, y) of each row; `floor`: where the axis is."""
 
     bars: list[Bar]
     waits: list[CompressedWait]
     labels: list[tuple[str, float]]
+    ticks: list[Tick]
+    floor: float
     height: float
     left: float = _LEFT
     width: float = WIDTH
@@ -70,7 +84,8 @@ def gantt(spans: Sequence[AttemptSpan], order: Sequence[str], now: datetime) -> 
         x, queued = scale(start), min(start, _seconds(each.queued or each.started))
         width = max(_SHORTEST_BAR, scale(end) - x)
         bars.append(Bar(each, rows.get(each.task_id, 4), scale(queued), x, round(width, 1), end - start))
-    return Gantt(bars, scale.waits, list(rows.items()), 8 + len(rows) * ROW)
+    floor = 8 + len(rows) * ROW
+    return Gantt(bars, scale.waits, list(rows.items()), scale.ticks, floor, floor + _AXIS)
 
 
 def _seconds(moment: datetime | None) -> float:
@@ -113,6 +128,21 @@ class _Timeline:
             CompressedWait(self._place(a), round(self._place(b) - self._place(a), 1), wait)
             for a, b, wait in self._compressed
         ]
+
+    @property
+    def ticks(self) -> list[Tick]:
+        """Moments at even distances, as long after the beginning as they are."""
+        first = self._knots[0][0]
+        places = (self._total * number / (_TICKS - 1) for number in range(_TICKS))
+        return [Tick(self._place(each), duration(self._moment(each) - first)) for each in places]
+
+    def _moment(self, drawn: float) -> float:
+        """The inverse of `__call__`, before it is placed."""
+        for (start, since), (end, until) in zip(self._knots, self._knots[1:], strict=False):
+            if drawn <= until:
+                share = (drawn - since) / (until - since) if until > since else 1.0
+                return start + share * (end - start)
+        return self._knots[-1][0]
 
     def __call__(self, moment: float) -> float:
         first, first_drawn = self._knots[0]

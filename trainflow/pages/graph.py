@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-_WIDTH, _HEIGHT = 168.0, 44.0
-_GAP_X, _GAP_Y = 44.0, 16.0
+#: the seven tasks of a chain stand beside each other on a page
+_WIDTH, _HEIGHT = 132.0, 44.0
+_GAP_X, _GAP_Y = 28.0, 16.0
+#: characters of a name that fit in
+_SHORT = 16
 _MARGIN = 8.0
 
 
@@ -22,7 +25,7 @@ class Node(NamedTuple):
     @property
     def short(self) -> str:
         """Name of the task, as much as there is room for."""
-        return self.task_id if len(self.task_id) <= 20 else f"{self.task_id[:19]}…"
+        return self.task_id if len(self.task_id) <= _SHORT else f"{self.task_id[: _SHORT - 1]}…"
 
 
 class GraphDrawing(NamedTuple):

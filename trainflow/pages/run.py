@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from trainflow.actions.marking import possible_marks
 from trainflow.errors import InputError
 from trainflow.insight.runs.logs import LogSource, log_source
-from trainflow.insight.runs.runs import RunDetail, list_runs, run_detail
+from trainflow.insight.runs.runs import RunDetail, list_runs, run_detail, run_row
 from trainflow.insight.runs.tasks import TaskDetail, TaskSummary, attempt_log, has_ended, task_detail
 from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
@@ -121,6 +121,7 @@ def task(site: Site, request: Request) -> Answer:
     values = {
         "title": f"{detail.task_id} of run {detail.run_id}",
         "task": detail,
+        "run_number": run_row(site.workspace, detail.dag_id, detail.run_id).number,
         "attempt": attempt,
         "log": _end_of_log(site, detail, attempt.attempt_id) if attempt is not None else None,
         "fields": _fields(site, detail),

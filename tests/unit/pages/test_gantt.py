@@ -38,3 +38,13 @@ def test_attempt_of_no_time_is_still_seen() -> None:
     drawn = gantt([_span("a", 0, 0)], ["a"], START)
     assert drawn is not None
     assert drawn.bars[0].width >= 2
+
+
+def test_axis_says_how_long_after_the_beginning_whatever_was_compressed() -> None:
+    drawn = gantt([_span("a", 0, 10), _span("b", 1000, 1010)], ["a", "b"], _at(1010))
+    assert drawn is not None
+    texts, places = [each.text for each in drawn.ticks], [each.x for each in drawn.ticks]
+    assert (texts[0], texts[-1]) == ("0.0s", "16m50s")
+    assert places == sorted(places)
+    assert (places[0], places[-1]) == (drawn.left, WIDTH - 12)
+    assert drawn.height > drawn.floor

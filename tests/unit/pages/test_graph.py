@@ -19,3 +19,9 @@ def test_task_is_drawn_behind_all_that_it_waits_for() -> None:
 
 def test_graph_without_tasks_has_a_size() -> None:
     assert graph({}, {}, {}).height > 0
+
+
+def test_tasks_of_a_chain_stand_beside_each_other_on_a_page() -> None:
+    names = ["prepare", "checkpoint", "samples", "evaluate", "train", "commit", "next"]
+    line = {name: names[place - 1 : place] if place else [] for place, name in enumerate(names)}
+    assert graph(line, {}, {}).width <= 1128
