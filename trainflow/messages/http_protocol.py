@@ -105,3 +105,10 @@ def protocol_problem(spoken: str | None) -> str | None:
             f"{OLDEST_PROTOCOL}: upgrade the worker"
         )
     return None
+
+
+def is_named(etag: str, if_none_match: str | None) -> bool:
+    """Whether an entity tag is among those that a request has already: compared weakly, as RFC 9110 has it, since a
+    proxy that compresses an answer makes its tag a weak one; `*` is any."""
+    known = {each.strip().removeprefix("W/") for each in (if_none_match or "").split(",")}
+    return etag in known or "*" in known

@@ -33,6 +33,7 @@ from trainflow.errors import (
     StateError,
     TrainflowError,
 )
+from trainflow.messages.http_protocol import is_named
 from trainflow.metadata.queries.token_queries import Role
 from trainflow.observability.redaction import redact_text
 from trainflow.pages import chain, checkpoint, dag, decisions, fleet, run, waits
@@ -300,7 +301,7 @@ class _Static:
             raise HTTPException(404)
         lasting = request.query_params.get("v") == self.version
         headers = {"ETag": self._tags[name], "Cache-Control": "max-age=31536000, immutable" if lasting else "no-cache"}
-        if request.headers.get("if-none-match") == self._tags[name]:
+        if is_named(self._tags[name], request.headers.get("if-none-match")):
             return Response(status_code=304, headers=headers)
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         return Response(self._files[name], 200, headers, "text/javascript" if name.endswith(".js") else kind)

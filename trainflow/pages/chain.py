@@ -25,6 +25,7 @@ from trainflow.insight.chains.partition_ranges import (
 )
 from trainflow.insight.chains.partitions import partition_report
 from trainflow.insight.snapshot import DagSnapshot
+from trainflow.messages.http_protocol import is_named
 from trainflow.pages import calendar as drawing
 from trainflow.pages.fleet import fleet_row
 from trainflow.pages.rendering import day
@@ -128,7 +129,7 @@ def calendar(site: Site, request: Request) -> Response:
     body = msgspec.json.encode(drawing.wire(found, samples, _marks(site.history_of(opened), key)))
     tag = f'"{sha256(body).hexdigest()[:16]}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if request.headers.get("if-none-match") == tag:
+    if is_named(tag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")
 

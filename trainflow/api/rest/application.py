@@ -20,6 +20,7 @@ from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_
 from trainflow.api.rest.reading import read_body, read_query
 from trainflow.api.rest.writes import Writes
 from trainflow.clock import Clock
+from trainflow.messages.http_protocol import is_named
 from trainflow.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class RestApplication:
                 headers["content-disposition"] = f'attachment; filename="{found.name}"'
             if found.etag is not None:
                 headers["etag"] = found.etag
-                if request.headers.get("if-none-match") == found.etag:
+                if is_named(found.etag, request.headers.get("if-none-match")):
                     return Response(status_code=304, headers={"etag": found.etag})
             return StreamingResponse(self._counted(self._parts(found.parts)), 200, headers, found.media)
         if self._streams >= MOST_STREAMS:
@@ -177,8 +178,7 @@ def _with_etag(request: Request, content: bytes) -> Response:
     # processors have instructions for this one
     etag = f'"{hashlib.sha256(content).hexdigest()[:24]}"'
     headers = {"etag": etag, "cache-control": "private, no-cache"}
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-    if etag in known or "*" in known:
+    if is_named(etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     return Response(content, 200, headers, JSON)
 
