@@ -142,6 +142,23 @@ def test_log_is_sent_as_it_grows_and_to_its_end(
     assert sent.read_bytes() == own.read_bytes()
 
 
+def test_log_that_cannot_be_kept_keeps_no_heartbeat_from_being_heard(
+    api: RunningApi, run: int, work: ExecuteTask, supervise: Callable[..., Supervisor], tmp_path: Path
+) -> None:
+    own, sent = tmp_path / "own.log", Path(work.log_path)
+    in_the_way = api.plane.project.home.logs
+    if in_the_way.is_dir():
+        in_the_way.rename(tmp_path / "moved")
+    in_the_way.write_text("as if the disk were full")
+    supervisor = supervise(work, own)
+    own.write_bytes(b"one\n")
+    wait_for(lambda: beats(api.plane) >= 3, lambda: "heartbeats")
+    supervisor.session.handle(Progress(work.key, 5.0))
+    wait_for(lambda: (api.plane.task(run, "a").progress or {}).get("done") == 5.0, lambda: "progress")
+    in_the_way.unlink()
+    wait_for(lambda: sent.exists() and sent.read_bytes() == b"one\n", lambda: "the log")
+
+
 def test_outage_is_trained_through_and_outcome_is_delivered_late(
     api: RunningApi, run: int, work: ExecuteTask, supervise: Callable[..., Supervisor]
 ) -> None:

@@ -11,7 +11,10 @@ import http.client
 import logging
 import random
 import secrets
+import socket
+import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -110,6 +113,8 @@ class HttpApiClient:
         self._sleep = sleep
         self._outage_seconds = outage_seconds
         self._answer_seconds = answer_seconds
+        self._given_up = False
+        self._in_use: set[http.client.HTTPConnection] = set()
         self._shares = address is not None
         self._address = address if address is not None else ApiAddress(url, ca_file)
 
@@ -126,6 +131,8 @@ class HttpApiClient:
             try:
                 return self.ask_once(request)
             except ApiUnreachable as away:
+                if self._given_up:
+                    raise EngineError(f"the API server at {self._url} is not waited for any more: {away}") from None
                 passed = self._clock.monotonic() - began
                 if self._outage_seconds is not None and passed >= self._outage_seconds:
                     raise EngineError(f"the API server at {self._url} was away for {passed:.0f} s: {away}") from None
@@ -199,17 +206,21 @@ class HttpApiClient:
         kept = self._address.take()
         connection, is_new = kept or self._connection(), kept is None
         while True:
+            self._in_use.add(connection)
             try:
                 connection.request("POST", self._address.path_of(operation.name), body, headers)
                 response = connection.getresponse()
                 content = response.read()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
+                is_new = is_new or self._given_up
                 if is_new:
-                    raise ApiUnreachable(f"{type(error).__name__}: {error}") from None
+                    raise ApiUnreachable(_in_words(error)) from None
                 # it was kept open, and the server has closed it meanwhile
                 connection, is_new = self._connection(), True
                 continue
+            finally:
+                self._in_use.discard(connection)
             if response.will_close:
                 connection.close()
             else:
@@ -219,10 +230,26 @@ class HttpApiClient:
     def _connection(self) -> http.client.HTTPConnection:
         return self._address.connection(self._answer_seconds)
 
+    def give_up(self) -> None:
+        """Wait for no answer any more: whoever asks, and whoever asks from now on and gets none at once, is told by
+        EngineError."""
+        self._given_up = True
+        for connection in list(self._in_use):
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Hang up, unless others speak over the same connections; a later request connects again."""
         if not self._shares:
             self._address.hang_up()
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        advice = "renew it (api.tls_cert), or have workers believe its authority (api.tls_ca)"
+        return f"its certificate is not believed, {error.verify_message}: {advice}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:

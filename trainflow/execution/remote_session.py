@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trainflow.execution.http_api_client import OTHER_INSTALLATION, ApiUnreachable, HttpApiClient
+from trainflow.execution.log_tail import LogTail
 from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
-    AppendLog,
     AttemptFailure,
     Done,
     Failed,
@@ -33,7 +33,6 @@ from trainflow.messages.execution_api import (
     Start,
     Started,
 )
-from trainflow.messages.http_protocol import LOG_CHUNK
 from trainflow.messages.workload import AttemptKey
 from trainflow.observability.redaction import presentable
 
@@ -132,16 +131,28 @@ class RemoteSession:
         while not self._ended.wait(pause):
             pause = min(TELL_SECONDS, self._heartbeat_seconds)
             silent += pause
-            try:
-                self._tell()
-                if silent >= self._heartbeat_seconds:
-                    self._said(self._client.ask_once(Heartbeat(self._key)))
-                    silent = 0.0
-            except ApiUnreachable as away:
-                log.debug("the API server does not answer: %s", away)
-            except Exception:
-                # a thread that is gone would be taken for an attempt that is
-                log.exception("a heartbeat could not be sent")
+            if silent >= self._heartbeat_seconds and self._try(self._say_alive):
+                silent = 0.0
+            self._try(self._tell)
+            if self._log is not None:
+                self._try(self._log.send)
+
+    def _try(self, say: Callable[[], object]) -> bool:
+        """Say one thing, whatever becomes of the others: a log that no disk takes keeps no heartbeat from being
+        heard."""
+        try:
+            say()
+        except ApiUnreachable as away:
+            log.debug("the API server does not answer: %s", away)
+            return False
+        except Exception:
+            # a thread that is gone would be taken for an attempt that is
+            log.exception("a heartbeat could not be sent")
+            return False
+        return True
+
+    def _say_alive(self) -> None:
+        self._said(self._client.ask_once(Heartbeat(self._key)))
 
     def _tell(self) -> None:
         with self._lock:
@@ -154,8 +165,6 @@ class RemoteSession:
                     for each in waiting[number:]:
                         self._newest.setdefault(type(each), each)
                 raise
-        if self._log is not None:
-            self._log.send()
 
     def _said(self, answer: object) -> None:
         if isinstance(answer, Refused):
@@ -168,6 +177,11 @@ class RemoteSession:
         if first and not ends:
             self._on_refused(answer.reason)
 
+    def give_up(self) -> None:
+        """Wait for no answer any more: its worker ends."""
+        self._ended.set()
+        self._client.give_up()
+
     def close(self, patience_seconds: float = 10.0) -> None:
         """Say no more; send what is left of the log, unless that takes longer than `patience_seconds`."""
         self._ended.set()
@@ -176,41 +190,3 @@ class RemoteSession:
         if self._log is not None and (self._thread is None or not self._thread.is_alive()):
             self._log.finish(patience_seconds)
         self._client.close()
-
-
-class LogTail:
-    """Sends a log on as it grows. Used by one thread at a time."""
-
-    def __init__(self, client: HttpApiClient, key: AttemptKey, path: Path) -> None:
-        self._client = client
-        self._key = key
-        self._path = path
-        self._sent = 0
-
-    def send(self, most_parts: int = 4) -> bool:
-        """Send what is new, at most so many parts of it; returns whether there may be more. Raises ApiUnreachable."""
-        try:
-            with self._path.open("rb") as file:
-                for _ in range(most_parts):
-                    file.seek(self._sent)
-                    data = file.read(LOG_CHUNK)
-                    if not data:
-                        return False
-                    answer = self._client.ask_once(AppendLog(self._key, self._sent, data))
-                    if not isinstance(answer, LogTaken):
-                        if isinstance(answer, Failed):
-                            log.warning("the log is not taken: %s", answer.message)
-                        return False
-                    self._sent = answer.size
-        except FileNotFoundError:
-            return False
-        return True
-
-    def finish(self, patience_seconds: float) -> None:
-        """Send the rest, as long as there is an answer."""
-        parts = 0
-        try:
-            while self.send() and parts < patience_seconds * 100:
-                parts += 1
-        except ApiUnreachable as away:
-            log.warning("the end of the log was not sent: %s", away)

@@ -66,6 +66,10 @@ class HandedAttempt:
         """Whether another control plane than its own answers."""
         return self._session.is_misled
 
+    def give_up(self) -> None:
+        """Wait for no answer any more: its worker ends."""
+        self._session.give_up()
+
     @property
     def has_reported(self) -> bool:
         """Whether the API server has heard how it ended."""

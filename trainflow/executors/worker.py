@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -65,6 +65,7 @@ class Worker:
         self._hosts: dict[Path, _Host] = {}
         self._addresses: dict[tuple[str, str | None], ApiAddress] = {}
         #: as many as there are attempts which wait for an answer: made when they are needed, and used again
+        self._ending = threading.Event()
         self._threads = ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="attempt")
         self._home.create()
         # what it starts finds the home, and ends with it
@@ -90,7 +91,7 @@ class Worker:
                 host.project,
                 host.settings,
                 clock=self.clock,
-                sleep=time.sleep,
+                sleep=self._pause,
                 address=self._address(workload.api_url, authorities_of(host.project, host.settings)),
             ),
             workload.key,
@@ -203,6 +204,10 @@ class Worker:
         for host in self._hosts.values():
             host.executor.preempt(key)
 
+    def _pause(self, seconds: float) -> None:
+        """Wait, but for no longer than this worker is there."""
+        self._ending.wait(seconds)
+
     def terminate(self, key: AttemptKey) -> None:
         """End an attempt that is not waited for any more."""
         for host in self._hosts.values():
@@ -219,7 +224,10 @@ class Worker:
         deadline = self.clock.monotonic() + _LAST_SECONDS
         while self._attempts and (left := deadline - self.clock.monotonic()) > 0:
             self.reactor.turn(min(left, 0.5))
-        for key in list(self._attempts):
+        # a thread that waits for an answer would keep the process, and begin what is not run any more
+        self._ending.set()
+        for key, attempt in list(self._attempts.items()):
+            attempt.give_up()
             self._ended(WorkloadEnd(key, False, "the API server did not hear how it ended"))
         self._threads.shutdown(wait=False)
         for address in self._addresses.values():

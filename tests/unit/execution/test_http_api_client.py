@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,13 @@ import pytest
 from tests.support.ports import free_port
 from trainflow.clock import ManualClock
 from trainflow.errors import EngineError, InputError
-from trainflow.execution.http_api_client import LAST_WORDS_SECONDS, OTHER_INSTALLATION, ApiUnreachable, HttpApiClient
+from trainflow.execution.http_api_client import (
+    LAST_WORDS_SECONDS,
+    OTHER_INSTALLATION,
+    ApiUnreachable,
+    HttpApiClient,
+    _in_words,
+)
 from trainflow.messages.execution_api import (
     Done,
     Failed,
@@ -294,3 +301,35 @@ def test_secret_that_is_refused_fails_a_claim_and_ends_an_attempt(
 def test_server_that_does_not_say_which_one_it_is_is_believed(server: Scripted, of_first: HttpApiClient) -> None:
     server.answers = [DONE, of("", 200, Done())]
     assert [of_first.ask_once(Heartbeat(KEY)) for _ in range(2)] == [Done(), Done()]
+
+
+def test_client_that_is_given_up_waits_for_no_answer(clock: ManualClock) -> None:
+    asks: list[str] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client = HttpApiClient(url, SECRET, clock=clock, sleep=lambda _seconds: None)
+
+        def ask() -> None:
+            try:
+                client.ask(Heartbeat(KEY))
+            except EngineError as error:
+                asks.append(str(error))
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(100)
+            client.give_up()
+            thread.join(10)
+    assert len(asks) == 1
+    assert "is not waited for any more" in asks[0]
+
+
+def test_certificate_that_is_not_believed_is_told_in_one_sentence() -> None:
+    error = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed (_ssl.c:1006)")
+    error.verify_message = "certificate has expired"
+    assert _in_words(error) == (
+        "its certificate is not believed, certificate has expired: renew it (api.tls_cert), or have workers believe "
+        "its authority (api.tls_ca)"
+    )
