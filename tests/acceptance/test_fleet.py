@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -16,48 +12,25 @@ from urllib.request import urlopen
 import pytest
 
 from tests.support.faulty_proxy import Partition
-from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
+from tests.support.fleets import (
+    DAYS,
+    EXECUTORS,
+    WORKLOADS,
+    DatabaseKills,
+    celery_worker,
+    fleet,
+    trains_while,
+)
+from tests.support.live_project import LiveProject
 from tests.support.local_brokers import local_broker
 from tests.support.local_databases import LocalServer, local_mariadb, local_postgres
 from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
 from trainflow.checkpoints.ledger.entries import SupersededAttempt
-from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, wait_for
+from trainflow.testing.processes import Found, wait_for
 
 pytestmark = pytest.mark.slow
-
-#: two runs: something is killed in each
-DAYS = 6
-WORKLOADS = '{type = "workload", slots = 4}'
-
-
-@contextmanager
-def fleet(
-    folder: Path,
-    executor: str,
-    samples_of: LiveProject,
-    *,
-    database_url: str | None = None,
-    port: int | None = None,
-    reached_by: int | None = None,
-) -> Iterator[LiveProject]:
-    """A project all of whose tasks go to one executor; `executor`: its table. What is left of it ends with it. `port`:
-    of its API server, `reached_by`: the port at which workers ask it."""
-    database = f'[database]\nurl = "{database_url}"\n' if database_url is not None else ""
-    address = f'url = "http://127.0.0.1:{reached_by}"\n' if reached_by is not None else ""
-    settings = (
-        f"{database}"
-        f'{WITHOUT_MLFLOW}[executor]\ndefault = "away"\n[executors]\naway = {executor}\n'
-        f"[api]\nport = {port or free_port()}\n{address}"
-        "[workers]\nheartbeat_seconds = 0.5\nlost_after_seconds = 4\n[engine]\nheartbeat_seconds = 0.5\n"
-    )
-    project = tiny_project(folder, days=DAYS, settings=settings, samples_of=samples_of)
-    project.environ["TRAINFLOW__API__ENABLED"] = "true"  # the port is its own
-    try:
-        yield project
-    finally:
-        project.close()
 
 
 @pytest.fixture(scope="module")
@@ -72,21 +45,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
 def supervisors(project: LiveProject) -> list[Found]:
     """Supervisors of a project's attempts."""
     return [found for found in project.processes() if "execute-workload" in found.command]
-
-
-def trains_while(project: LiveProject, kill: Callable[[], bool], times: int) -> None:
-    """Train, and kill something after each of the first commits."""
-    running = project.begin_start(FILE)
-
-    def has_committed(number: int) -> bool:
-        assert not running.ended, running.output
-        return project.committed(NAME) >= number
-
-    for commits in range(times):
-        wait_for(partial(has_committed, commits), lambda: running.output)
-        wait_for(kill, lambda: running.output)
-    ended = running.wait()
-    assert ended.code == 0, f"{ended.output}\n{project.engine_log()}"
 
 
 def test_chain_of_supervisors_that_are_killed_is_that_of_one_machine(tmp_path: Path, undisturbed: LiveProject) -> None:
@@ -150,27 +108,24 @@ def test_chain_over_celery_whose_broker_is_killed_is_that_of_one_machine(
             assert digest(project) == digest(undisturbed)
 
 
-@pytest.mark.parametrize("server", [local_postgres, local_mariadb])
-def test_chain_of_supervisors_whose_database_server_is_killed_is_that_of_one_machine(
-    tmp_path: Path, undisturbed: LiveProject, server: Callable[..., AbstractContextManager[LocalServer]]
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    # each server, and each executor; python -m tests.storm --database has the others
+    [(local_mariadb, "workload"), (local_postgres, "celery"), (local_mariadb, "kubernetes"), (local_postgres, "ray")],
+)
+def test_chain_whose_database_server_is_killed_is_that_of_one_machine(
+    tmp_path: Path, undisturbed: LiveProject, server: Callable[..., AbstractContextManager[LocalServer]], kind: str
 ) -> None:
     with (
         server(durable=True) as database,
-        fleet(tmp_path / "fleet", WORKLOADS, undisturbed, database_url=database.new_database()) as project,
+        EXECUTORS[kind](tmp_path) as elsewhere,
+        fleet(tmp_path / "fleet", elsewhere.table, undisturbed, database_url=database.new_database()) as project,
+        elsewhere.workers(project),
     ):
-
-        def kill() -> bool:
-            if not supervisors(project):
-                return False
-            database.kill()
-            # longer than the API server waits for it, and than an attempt may be silent
-            time.sleep(5)
-            database.restart()
-            return True
-
-        trains_while(project, kill, times=2)
+        trains_while(project, DatabaseKills(database, project), times=2)
         assert_trained_exactly_once(project, DAYS)
         assert digest(project) == digest(undisturbed)
+        assert project.ask("audit", FILE).code == 0
 
 
 def test_attempt_that_is_cut_off_while_another_commits_changes_nothing_and_both_are_told(
@@ -242,38 +197,3 @@ def training(project: LiveProject) -> dict[str, Any]:
     """What `trainflow tasks show` says of the training of the first run."""
     facts: dict[str, Any] = json.loads(project.run("tasks", "show", NAME, "1", "train", "--json").output)
     return facts
-
-
-class _Worker:
-    def __init__(self, project: LiveProject) -> None:
-        self._project = project
-        self.process = self._begin()
-
-    def _begin(self) -> subprocess.Popen[bytes]:
-        with (self._project.root / "worker.log").open("ab") as log:
-            return subprocess.Popen(
-                [COMMAND, "celery", "worker", "--slots", "2"],
-                cwd=self._project.root,
-                env={**os.environ, MARK: self._project.mark},  # ends with the project, whatever fails
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-
-    def kill(self) -> bool:
-        """Kill it, and start another one."""
-        self.process.kill()
-        self.process.wait()
-        self.process = self._begin()
-        return True
-
-
-@contextmanager
-def celery_worker(project: LiveProject) -> Iterator[_Worker]:
-    """A worker of the project."""
-    worker = _Worker(project)
-    try:
-        yield worker
-    finally:
-        worker.process.terminate()
-        worker.process.wait(DEADLINE_SECONDS)

@@ -2,6 +2,7 @@
 
     python -m tests.storm --minutes 30 --seed 7
     python -m tests.storm --store s3 --kills 60
+    python -m tests.storm --database mariadb --executor ray --kills 10
 
 A storm is a series of rounds. A round lays out a project of a random shape, starts it, and does to it what happens to
 machines: processes are killed and frozen, samples are published again while they are read, clocks jump, disks fill up,
@@ -13,5 +14,5 @@ A change breaks this when a model is judged by what the ledger says, or when a d
 not start.
 
 Reading order: `shapes` (the pipelines and what their models must hold), `disturbances` (what is done), `rounds` (one
-round), `__main__` (the command). Belongs to no ordinary test run: a round takes tens of seconds.
+round), `database_kills`, `__main__` (the command). Belongs to no ordinary test run: a round takes tens of seconds.
 """

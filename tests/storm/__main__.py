@@ -13,8 +13,10 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from random import Random
 
+from tests.storm.database_kills import DATABASES, storm
 from tests.storm.rounds import Finding, Place, Round
 from tests.storm.shapes import SHAPES, Shape
+from tests.support.fleets import EXECUTORS
 from tests.support.local_object_stores import StoreServer, local_azure, local_gcs, local_s3
 from tests.support.local_sftp import local_sftp, openssh_server
 
@@ -29,6 +31,8 @@ SERVERS: dict[str, Callable[[Path], AbstractContextManager[StoreServer]]] = {
 def main() -> int:
     """Run the storm that the command line asks for."""
     options = _options()
+    if options.database is not None:
+        return _kill_databases(options)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     folder = Path(tempfile.mkdtemp(prefix="storm-"))
     until = time.monotonic() + options.minutes * 60
@@ -61,12 +65,25 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (1)")
     parser.add_argument("--strikes", type=int, default=40, help="in each round (40)")
     parser.add_argument("--store", choices=sorted(SERVERS), help="keep checkpoints on such a server (a local disk)")
+    parser.add_argument(
+        "--database", choices=sorted(DATABASES), help="kill this server under tasks elsewhere"
+    )
+    parser.add_argument("--executor", choices=sorted(EXECUTORS), help="with --database: where they run (all)")
     parser.add_argument("--kills", type=int, default=0, help="one round, of so many kills and nothing else")
     parser.add_argument("--pause", type=float, default=0.4, help="seconds between two strikes, in the mean (0.4)")
     parser.add_argument("--shape", choices=sorted(SHAPES), help="only pipelines of this kind")
     parser.add_argument("--round", type=int, default=0, help="begin with this round (0)")
     parser.add_argument("--only-round", action="store_const", const=True, help="and play no other")
     return parser.parse_args()
+
+
+def _kill_databases(options: argparse.Namespace) -> int:
+    folder = Path(tempfile.mkdtemp(prefix="storm-"))
+    kinds = [options.executor] if options.executor is not None else list(EXECUTORS)
+    wrong = [kind for kind in kinds if not storm(folder / kind, kind, options.database, options.kills or 5)]
+    if not wrong:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 1 if wrong else 0
 
 
 @contextmanager
