@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -101,6 +100,8 @@ class PartitionTrigger(BaseTrigger):
         }
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
+        import asyncio
+
         from trainflow.operators.triggers.poller import shared_poller
 
         poller = shared_poller()
