@@ -185,8 +185,19 @@ class TestTls:
             believing = client(str(cert))
             assert believing.ask_once(beat) == Refused("this token is not that of any attempt")
             believing.close()
-            with pytest.raises(ApiUnreachable, match="certificate verify failed"):
+            with pytest.raises(ApiUnreachable, match=r"its certificate is not believed, .*: renew it \(api.tls_cert\)"):
                 client(None).ask_once(beat)
+
+    def test_worker_finds_the_server_below_the_prefix_of_a_proxy(
+        self, plane: ControlPlane, certificate: tuple[Path, Path]
+    ) -> None:
+        cert, key = certificate
+        settings = _settings(tls_cert=str(cert), tls_key=str(key), root_path="/trainflow")
+        with running_api(plane, settings) as api:
+            url = f"https://localhost:{api.port}/trainflow"
+            client = HttpApiClient(url, "secret", clock=plane.clock, sleep=lambda _seconds: None, ca_file=str(cert))
+            assert client.ask_once(Heartbeat(AttemptKey("a"))) == Refused("this token is not that of any attempt")
+            client.close()
 
     @pytest.mark.parametrize("broken", ["missing", "text"])
     def test_file_that_is_no_certificate_is_told(self, plane: ControlPlane, tmp_path: Path, broken: str) -> None:

@@ -65,9 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn (1)")
     parser.add_argument("--strikes", type=int, default=40, help="in each round (40)")
     parser.add_argument("--store", choices=sorted(SERVERS), help="keep checkpoints on such a server (a local disk)")
-    parser.add_argument(
-        "--database", choices=sorted(DATABASES), help="kill this server under tasks elsewhere"
-    )
+    parser.add_argument("--database", choices=sorted(DATABASES), help="kill this server under tasks elsewhere")
     parser.add_argument("--executor", choices=sorted(EXECUTORS), help="with --database: where they run (all)")
     parser.add_argument("--kills", type=int, default=0, help="one round, of so many kills and nothing else")
     parser.add_argument("--pause", type=float, default=0.4, help="seconds between two strikes, in the mean (0.4)")
