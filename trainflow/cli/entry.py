@@ -14,6 +14,9 @@ def main() -> None:
     """Run the command line."""
     try:
         with importing():
+            from trainflow.observability.standard_streams import complete_streams
+
+            complete_streams()
             from trainflow.cli.main import main as command
     except KeyboardInterrupt:
         # Ctrl-C before there is anything to stop

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from trainflow.actions.start import TrainingRequest
     from trainflow.insight.progress import ProgressFeed
     from trainflow.messages.workload import ParseResult
+
+log = logging.getLogger(__name__)
 
 
 def train(
@@ -51,7 +54,9 @@ def train(
 def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> int:
     from trainflow.actions.start import train_as_engine
     from trainflow.clock import SystemClock
+    from trainflow.observability.standard_streams import outlive_readers
 
+    outlive_readers(log.warning)
     begun = False
     try:
         with train_as_engine(request, SystemClock()) as (engine, feeds, pages_at):

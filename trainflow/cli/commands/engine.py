@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from trainflow.cli.render.output import EXIT_FAILED
 if TYPE_CHECKING:
     from trainflow.engine.engine import Engine
     from trainflow.settings.project import Project
+
+log = logging.getLogger(__name__)
 
 
 def standalone(
@@ -59,9 +62,11 @@ def dag_processor() -> int:
 def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = False, serves: bool = False) -> int:
     from trainflow.actions.start import check_executors
     from trainflow.clock import SystemClock
+    from trainflow.observability.standard_streams import outlive_readers
     from trainflow.settings.load import load_settings
     from trainflow.workspace.workspace import find_project
 
+    outlive_readers(log.warning)
     project = find_project()
     settings = load_settings(project)
     if "scheduler" in parts:
