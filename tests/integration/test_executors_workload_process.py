@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 from datetime import timedelta
@@ -36,7 +37,7 @@ from trainflow.testing.contract_engine import (
     lay_out_project,
 )
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
-from trainflow.testing.processes import DEADLINE_SECONDS
+from trainflow.testing.processes import DEADLINE_SECONDS, wait_for
 
 #: real supervisors and workers, each an interpreter
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("leftover_supervisors_end")]
@@ -261,6 +262,37 @@ def test_attempt_of_database_that_was_made_anew_saves_and_stops_at_first_answer(
     assert not ends[0].done
     assert "is that of another installation" in ends[0].message
     assert told == [signal.SIGTERM]
+
+
+def test_worker_that_is_told_to_stop_during_its_claim_ends_and_claims_nothing(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainflow.executors.worker._LAST_SECONDS", 0.2)
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        engine.intercept = lambda workload: keep(engine, workload)
+        run, ends = engine.trigger("contract_waits"), list[WorkloadEnd]()
+        engine.until(lambda: engine.delivered)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            silent.settimeout(DEADLINE_SECONDS)
+            workload = replace(engine.delivered[-1], api_url=f"http://127.0.0.1:{silent.getsockname()[1]}")
+            worker = WorkerThread(tmp_path / "worker", SystemClock(), grace=timedelta(seconds=0.2))
+            thread = threading.Thread(target=lambda: ends.append(worker.execute(workload, engine.root)))
+            thread.start()
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1)
+                worker.request_stop()
+                worker.join()
+                thread.join(DEADLINE_SECONDS)
+                assert not ends[0].done
+                # a thread that waits for the answer would keep the process
+                wait_for(lambda: not _attempt_threads(), "the threads of the attempt are gone")
+        assert engine.task(run).state == "queued"
+
+
+def _attempt_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if each.name.startswith("attempt_")]
 
 
 def test_secrets_of_control_plane_and_of_attempt_are_not_where_code_of_users_runs(project: Project) -> None:

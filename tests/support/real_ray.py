@@ -20,7 +20,7 @@ import tempfile
 _TRIES = 4
 _SCRIPT = """
 ip link set lo up
-export RAY_USAGE_STATS_ENABLED=0 RAY_agent_register_timeout_ms=120000
+export RAY_USAGE_STATS_ENABLED=0 RAY_agent_register_timeout_ms=120000 RAY_AUTH_MODE=disabled
 for turn in $(seq {tries}); do
     {ray} start --head --num-cpus=4 --dashboard-host=127.0.0.1 --dashboard-port=8265 \
         --object-store-memory=100000000 --temp-dir={folder}/$turn >{folder}/start.log 2>&1 && started=1 && break

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 _CUT, MOST_BEHIND, KEPT = 16 << 20, 64 << 20, 1 << 20
 #: seconds for which one call sends at most: heartbeats come in between
 _TURN_SECONDS = 0.5
+_FULL = "\n… the disk of the worker was full: some of what was printed is missing here …\n"
 
 
 class LogTail:
@@ -71,8 +72,8 @@ class LogTail:
                 file.seek(self._read)
                 self._waiting = file.read(LOG_CHUNK)
                 self._read += len(self._waiting)
-                if not self._waiting and self._read >= _CUT and os.fstat(file.fileno()).st_size == self._read:
-                    self._cut()
+                if not self._waiting and self._read and os.fstat(file.fileno()).st_size == self._read:
+                    self._make_room(os.fstatvfs(file.fileno()).f_bavail == 0)
         except FileNotFoundError:
             return False
         return bool(self._waiting)
@@ -93,6 +94,13 @@ class LogTail:
         note = f"\n… {left_out} are left out here: the log grew faster than it could be sent …\n"
         self._waiting += note.encode() + kept
         self._cut()
+
+    def _make_room(self, is_full: bool) -> None:
+        """Cut away what was sent, where that is much, or the disk is full: what was printed since then is lost."""
+        if is_full:
+            self._waiting = _FULL.encode()
+        if is_full or self._read >= _CUT:
+            self._cut()
 
     def _cut(self) -> None:
         os.truncate(self._path, 0)

@@ -103,6 +103,23 @@ def test_end_of_log_is_sent_though_there_is_no_time_for_all_of_it(
     assert "are left out here" in server.log.decode()
 
 
+def test_full_disk_is_told_and_what_was_sent_makes_room(
+    server: _Server, path: Path, tail: LogTail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        f_bavail = 0
+
+    write(path, b"one\n")
+    monkeypatch.setattr("os.fstatvfs", lambda _descriptor: Full)
+    tail.send()
+    assert path.stat().st_size == 0
+    monkeypatch.undo()
+    write(path, b"two\n")
+    tail.send()
+    assert server.log.decode().startswith("one\n\n… the disk of the worker was full")
+    assert server.log.endswith(b"two\n")
+
+
 def test_log_that_is_not_taken_is_told(
     server: _Server, path: Path, tail: LogTail, caplog: pytest.LogCaptureFixture
 ) -> None:
