@@ -261,3 +261,21 @@ def _handed_over(made: Checkpoint) -> dict[str, dict[str, Any]]:
     head = {"generation": 0, "number": 0, "watermark": None, "uri": None}
     committed = {"number": made.sequence, "watermark": made.watermark.isoformat(), "uri": made.artifacts.path}
     return {"checkpoint": head, "samples": {"partitions": 1, "rows": 40}, "commit": committed}
+
+
+def test_start_over_ledger_that_lost_its_end_says_what_this_home_committed(home: Home) -> None:
+    home.read("  base:\n")
+    key = home.run("p.base", "first", end=True)
+    committed = {"pipeline": "p", "stage": "base", "branch": "main", "id": "c", "uri": "u", "watermark": "w"}
+    with home.database.transaction() as connection:
+        item = XComItem("return_value", msgspec.Raw(msgspec.json.encode(committed | {"number": 2})))
+        xcom_queries.put(connection, key, "commit", -1, [item], NOW)
+    home.commit("base")
+    home.begin()
+    (feed,) = home.followings
+    assert feed.loss is not None
+    assert feed.loss.startswith("run 1 of this home committed checkpoint 2 at 2026-01-01T00:00Z")
+    assert f"the ledger in {home.store.url} knows none after 1" in feed.loss
+    home.commit("base")
+    home.begin()
+    assert [each.loss for each in home.followings] == [None]

@@ -6,6 +6,7 @@ commit should have triggered, but was killed before, gets that run here.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
+from trainflow.insight.chains.lost_ledger_end import describe_loss, newest_committed
 from trainflow.insight.progress import HeadSeen, ProgressFeed
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries
@@ -28,6 +30,8 @@ from trainflow.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.insight.chains.next_run import NextRun
+
+log = logging.getLogger(__name__)
 
 #: how a chain of the file stands with its upstream; None: it cannot be known from here
 Look = Callable[[ChainDocument], "NextRun | None"]
@@ -44,7 +48,25 @@ def begin(workspace: Workspace, stored_path: str, now: datetime) -> list[Progres
     look = chains_to_look_at(documents, workspace)
     feeds = workspace.database.write(lambda connection: begin_or_follow(connection, documents, look, now))
     tell_heads(feeds, workspace)
+    tell_losses(feeds, workspace)
     return feeds
+
+
+def tell_losses(feeds: Iterable[ProgressFeed], workspace: Workspace) -> None:
+    """Ask the ledgers of chains that were committed to from here whether they still know it: one that lost its end with
+    all of the store looks whole by itself."""
+    for feed in feeds:
+        chain = feed.chain
+        if chain is None:
+            continue
+        with workspace.database.reading() as connection:
+            found = newest_committed(connection, feed.dag_id, key_of(chain))
+        if found is not None:
+            with suppress(TrainflowError):  # the run says what is wrong with its store
+                ledger = _ledger(chain, workspace)
+                feed.loss = describe_loss(found, ledger.state().last_number, ledger.store.url)
+        if feed.loss is not None:
+            log.warning("%s: %s", feed.dag_id, feed.loss)
 
 
 def tell_heads(feeds: Iterable[ProgressFeed], workspace: Workspace) -> None:

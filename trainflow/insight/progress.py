@@ -109,6 +109,8 @@ class ProgressFeed:
         self.dag_id = dag_id
         #: the number of the run that is gone on with, where the pipeline was changed since it began
         self.outdated = outdated
+        #: what this home remembers of the chain, and its ledger does not
+        self.loss: str | None = None
         self.chain = chain
         self._runs = FollowedRuns(dag_id, root_id, roots=roots, followed=followed)
         self.started_at = now
