@@ -107,7 +107,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
-    # a test makes many values at once, and few circles: looked for as often as by default they take a tenth of all time
+    # a test makes many values at once, and few circles: reading the source of the package takes a third of the time
     gc.set_threshold(50_000, 20, 20)
 
 

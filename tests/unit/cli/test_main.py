@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
@@ -29,7 +30,8 @@ def damaged(plane, folder):
     for number in range(50):
         plane.add_run("d", f"r{number}")
     plane.close()
-    with Database(f"sqlite:///{plane.project.home.database}").engine.connect() as connection:
+    url = f"sqlite:///{plane.project.home.database}"
+    with closing(Database(url)) as database, database.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     damage(plane.project.home.database)
     return plane.project.home.database
