@@ -10,15 +10,19 @@ from sqlalchemy import Connection
 from trainflow.messages.execution_api import AppendLog, LogTaken
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.database import Database
+from trainflow.observability.log_files import rotate
 from trainflow.settings.home import Home
+from trainflow.settings.model import LoggingSettings
 
 
 class AttemptLogs:
     """Writes where `trainflow logs` reads. The file is named by the database, never by a request."""
 
-    def __init__(self, database: Database, home: Home) -> None:
+    def __init__(self, database: Database, home: Home, limits: LoggingSettings) -> None:
+        """`limits`: of one log; where the home has an engine as well, that looks after them too."""
         self._database = database
         self._home = home
+        self._limits = limits
 
     def append(self, request: AppendLog) -> LogTaken:
         """Add what is new of a part; returns how much of the log there is then.
@@ -35,7 +39,9 @@ class AttemptLogs:
             attempt_credentials.note_log(connection, request.key, log.size + len(new))
             # before the commit: a part that could not be written is sent again. After a crash in between, it is there
             # twice: rather than not at all
-            _append(self._home.attempt_log(log.dag_id, log.run_id, log.task_id, request.key.attempt_id), new)
+            path = self._home.attempt_log(log.dag_id, log.run_id, log.task_id, request.key.attempt_id)
+            _append(path, new)
+            rotate(path, self._limits.max_bytes, self._limits.backup_count)
             return LogTaken(log.size + len(new))
 
         return self._database.write(add)

@@ -52,6 +52,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.settings.home import Home
+from trainflow.settings.model import LoggingSettings
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,13 @@ class ExecutionApplication:
         home: Home,
         *,
         threads: int,
+        log_limits: LoggingSettings,
         installation: Callable[[], str] = lambda: "",
     ) -> None:
         """`installation`: the control plane that answers."""
         self._installation = installation
         self._service = service
-        self._logs = AttemptLogs(database, home)
+        self._logs = AttemptLogs(database, home, log_limits)
         self._tokens = KnownTokens(database)
         self._heartbeats = HeartbeatBatches(lambda keys: self.in_thread(lambda: service.note_heartbeats(keys)))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="execution")

@@ -70,6 +70,7 @@ class ExecutionServer:
             self._database,
             project.home,
             threads=api.execution_threads,
+            log_limits=settings.logging,
             installation=lambda: self.presence.installation,
         )
         workers = WorkerApplication(self._execution, self._database, clock, (settings.workers.token, api.token))
