@@ -1,7 +1,7 @@
 #!/bin/sh
 # Ray 2.60.0. `ray.init()` without an address starts a cluster of its own with token authentication, and writes a token
 # to ~/.ray/auth_token. From then on `ray start --head` of the same user finds that file, and turns authentication on as
-# well, while RAY_AUTH_MODE is not set: its dashboard answers 401 to whoever shows no token, where it answered before.
+# well, while RAY_AUTH_MODE is not set: its dashboard answers 401 where no token is shown, where it answered before.
 # RAY_AUTH_MODE=disabled for `ray start` keeps it off; the content of the file as a bearer token is accepted.
 #
 # Needs Linux (a network namespace with nothing but `lo`). A raylet ends by itself when its agents take longer than 15 s

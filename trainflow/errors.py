@@ -329,7 +329,7 @@ class DatabaseDamaged(EngineError):
 
 
 class DatabaseUnavailable(EngineError):
-    """The metadata database could not be used for longer than anybody waits. Nothing was half written."""
+    """The metadata database could not be used for longer than is waited for it. Nothing was half written."""
 
 
 class DelivererLost(EngineError):

@@ -37,7 +37,7 @@ def pid_of(engine: Embedded, run: int) -> int:
 
 
 def vanish(engine: Embedded) -> None:
-    """As if killed: descriptors close, nothing is said to anybody. (Afterwards `_close` finds nothing to do.)"""
+    """As if killed: descriptors close, nothing is said. (Afterwards `_close` finds nothing to do.)"""
     inner = engine.engine
     assert inner.executor is not None
     executor = inner.executor["local"]

@@ -61,7 +61,7 @@ class TestCreation:
 
 
 class TestTrigger:
-    """Asked twice by the same task instance it is one run; anybody else's run is not ours."""
+    """Asked twice by the same task instance it is one run; the run of another one is not ours."""
 
     @pytest.fixture
     def parent(self, plane: ControlPlane) -> Parent:

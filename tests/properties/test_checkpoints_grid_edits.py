@@ -85,7 +85,7 @@ class Table:
 
 
 @dataclass
-class Shelf:
+class EntrySource:
     """Finds the checkpoint of a summary."""
 
     entries: list[SealedEntry]
@@ -109,7 +109,7 @@ class Living:
 
     @property
     def page_source(self) -> Any:
-        return Shelf(self.entries)
+        return EntrySource(self.entries)
 
     def add(self, entry: LedgerEntry) -> None:
         problem = refusal(self.state, entry, self.page_source)

@@ -48,7 +48,7 @@ REMOTE: dict[str, Any] = {**SIMPLEST, "remote": True}
 
 
 def skip_the_parent_check(patch: pytest.MonkeyPatch) -> None:
-    """Anybody may commit on top of anything."""
+    """Any attempt may commit on top of anything."""
     patch.setattr(commit, "raise_unless_next", lambda *_: None)
     patch.setattr(fold, "refuses", lambda *_: None)
 

@@ -231,7 +231,7 @@ class HttpApiClient:
         return self._address.connection(self._answer_seconds)
 
     def give_up(self) -> None:
-        """Wait for no answer any more: whoever asks, and whoever asks from now on and gets none at once, is told by
+        """Wait for no answer any more: requests under way, and later ones without an answer at once, end by
         EngineError."""
         self._given_up = True
         for connection in list(self._in_use):

@@ -57,7 +57,7 @@ class Database:
                 "pip install 'trainflow[postgres]' or 'trainflow[mysql]', with a URL that begins with "
                 "postgresql+psycopg:// or mysql+pymysql://"
             ) from None
-        #: how long to wait for a database that is away, how, and whether anybody still does
+        #: how long to wait for a database that is away, how, and whether the caller still does
         self.patience_seconds = OUTAGE_SECONDS
         self.sleep: Callable[[float], None] = time.sleep
         self.monotonic: Callable[[], float] = time.monotonic

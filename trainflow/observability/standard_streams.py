@@ -33,7 +33,7 @@ def complete_streams() -> None:
 
 def outlive_readers(say: Callable[[str], object]) -> None:
     """What standard output and error do not take any more is dropped, and `say` is told so once: to be called by a
-    process that others depend on, whoever reads what it prints."""
+    process that others depend on, also when what it prints is read no more."""
     sys.stdout, sys.stderr = (_outliving(stream, say) for stream in (sys.stdout, sys.stderr))
 
 

@@ -31,7 +31,7 @@ class DeadServices(NamedTuple):
 
     #: ended in good order, or were found dead before
     stopped: list[int]
-    #: ended without saying so, as far as anybody has noticed
+    #: ended without saying so, as far as is known
     vanished: list[int]
 
 

@@ -43,7 +43,7 @@ def _say(line: str) -> None:
 
 
 def state_line(view: ProgressView) -> str:
-    """Where a chain is whose run was under way before anybody followed here."""
+    """Where a chain is whose run was under way before it was followed here."""
     parts = [f"{view.dag_id}: {_share(view)}" if view.trained is not None else f"{view.dag_id}:"]
     if view.watermark is not None:
         parts.append(f"trained up to {day(view.watermark)}")

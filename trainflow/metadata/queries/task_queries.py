@@ -282,7 +282,7 @@ def due(connection: Connection, now: datetime) -> list[Row[Any]]:
 
 _WAITS_FOR_ITS_TIME = in_states({TaskInstanceState.UP_FOR_RETRY, TaskInstanceState.UP_FOR_RESCHEDULE})
 #: due, or the clock was set back behind the moment at which that was written: what waited for it to come again would
-#: wait for longer than anybody asked for
+#: wait for longer than was asked for
 _DUE = select(TASK.c.id, TASK.c.dag_run_id).where(
     _WAITS_FOR_ITS_TIME, or_(TASK.c.retry_at <= bindparam("now"), TASK.c.waits_since > bindparam("latest"))
 )

@@ -173,7 +173,7 @@ class TrainingCommand:
 
     def _look_after(self) -> None:
         if self._ti.terminated and self._group is not None:
-            self._group.terminate()  # it was told before there was anybody to tell
+            self._group.terminate()  # it was told before this group was there
         if len(self._tasks) > 1:
             check_readings([Path(task.reading) for task in self._tasks])
         self._report()

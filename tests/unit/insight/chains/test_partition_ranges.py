@@ -32,7 +32,7 @@ from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import START, ChainWriter, day, split_of
 
 NOW = day(30)
-PERSON = Author(person="someone")
+PERSON = Author(person="ada")
 DAYS = Samples(path="data/{start:%Y%m%d}/", length_seconds=86_400, start=START, ready=Ready(min_files=1))
 
 

@@ -18,7 +18,7 @@ NOW = datetime(2024, 1, 1, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-class Shelf:
+class FakeSaves:
     """Keeps positions; each takes `seconds` to write."""
 
     def __init__(self, clock: ManualClock, saved: Saved | None = None) -> None:
@@ -56,7 +56,7 @@ class Told:
 class Bench:
     def __init__(self, saved: Saved | None = None) -> None:
         self.clock = ManualClock(NOW)
-        self.page_source = Shelf(self.clock, saved)
+        self.page_source = FakeSaves(self.clock, saved)
         self.stop = Told()
         self.points = SavePoints(self.page_source, self.stop, self.clock, logging.getLogger("bench"))
 
