@@ -21,7 +21,7 @@ from starlette.routing import Route
 from trainflow.api.attempt_logs import AttemptLogs
 from trainflow.api.heartbeats import HeartbeatBatches
 from trainflow.api.known_tokens import KnownTokens, bearer
-from trainflow.api.plain_requests import Answer
+from trainflow.api.plain_requests import PlainAnswer
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
 from trainflow.messages.execution_api import (
     AppendLog,
@@ -123,7 +123,9 @@ class ExecutionApplication:
 
         return answer
 
-    async def answer(self, operation: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]]) -> Answer:
+    async def answer(
+        self, operation: str, headers: Mapping[str, str], read: Callable[[], Awaitable[bytes]]
+    ) -> PlainAnswer:
         """What is answered to a request. `headers`: by names in small letters; `read` reads its body, once it is known
         who asks."""
         found, decoder = _BY_NAME[operation]
@@ -135,10 +137,10 @@ class ExecutionApplication:
             return self.in_protocol(refusal.status, refusal.problem, refusal.headers)
         return self.in_protocol(_status(reply), reply)
 
-    def in_protocol(self, status: int, body: Any, headers: dict[str, str] | None = None) -> Answer:
+    def in_protocol(self, status: int, body: Any, headers: dict[str, str] | None = None) -> PlainAnswer:
         """An answer in the protocol."""
         given = {PROTOCOL_HEADER: str(PROTOCOL), INSTALLATION_HEADER: self._installation(), **(headers or {})}
-        return Answer(status, given, self._encoder.encode(body))
+        return PlainAnswer(status, given, self._encoder.encode(body))
 
     async def _answer(
         self,

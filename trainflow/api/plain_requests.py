@@ -29,7 +29,7 @@ class PlainRequest(NamedTuple):
     length: int
 
 
-class Answer(NamedTuple):
+class PlainAnswer(NamedTuple):
     """What is answered: JSON, and headers beside those that every answer has."""
 
     status: int
@@ -58,7 +58,7 @@ def plain_request(head: bytes, operations: Mapping[bytes, str]) -> PlainRequest 
     return PlainRequest(operation, headers, int(length)) if int(length) <= LARGEST_BODY else None
 
 
-def answer_bytes(answer: Answer) -> bytes:
+def answer_bytes(answer: PlainAnswer) -> bytes:
     """An answer as it is sent."""
     lines = [b"HTTP/1.1 %d %s" % (answer.status, _REASONS.get(answer.status, b""))]
     lines += [f"{name.lower()}: {value}".encode("latin-1") for name, value in answer.headers.items()]

@@ -26,7 +26,7 @@ from trainflow.api.message_frames import (
     end_of_head,
     request_head,
 )
-from trainflow.api.plain_requests import Answer, PlainRequest, answer_bytes, plain_request
+from trainflow.api.plain_requests import PlainAnswer, PlainRequest, answer_bytes, plain_request
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Routing(NamedTuple):
     is_here: Callable[[str], bool]
     elsewhere: Path
     operations: Mapping[bytes, str]
-    answer: Callable[[str, Mapping[str, str], Callable[[], Awaitable[bytes]]], Awaitable[Answer]]
+    answer: Callable[[str, Mapping[str, str], Callable[[], Awaitable[bytes]]], Awaitable[PlainAnswer]]
 
 
 class RoutedConnection(BoundedConnection):

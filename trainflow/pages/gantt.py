@@ -50,7 +50,7 @@ class CompressedWait(NamedTuple):
     seconds: float
 
 
-class Tick(NamedTuple):
+class TimeTick(NamedTuple):
     """A moment on the axis: how long after the beginning."""
 
     x: float
@@ -63,7 +63,7 @@ class Gantt(NamedTuple):
     bars: list[Bar]
     waits: list[CompressedWait]
     labels: list[tuple[str, float]]
-    ticks: list[Tick]
+    ticks: list[TimeTick]
     floor: float
     height: float
     left: float = _LEFT
@@ -130,11 +130,11 @@ class _Timeline:
         ]
 
     @property
-    def ticks(self) -> list[Tick]:
+    def ticks(self) -> list[TimeTick]:
         """Moments at even distances, as long after the beginning as they are."""
         first = self._knots[0][0]
         places = (self._total * number / (_TICKS - 1) for number in range(_TICKS))
-        return [Tick(self._place(each), duration(self._moment(each) - first)) for each in places]
+        return [TimeTick(self._place(each), duration(self._moment(each) - first)) for each in places]
 
     def _moment(self, drawn: float) -> float:
         """The inverse of `__call__`, before it is placed."""

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from trainflow.api.plain_requests import LARGEST_BODY, Answer, answer_bytes, plain_request
+from trainflow.api.plain_requests import LARGEST_BODY, PlainAnswer, answer_bytes, plain_request
 
 OPERATIONS = {b"/execution/v1/heartbeat": "heartbeat"}
 LINE = b"POST /execution/v1/heartbeat HTTP/1.1\r\n"
@@ -62,7 +62,7 @@ def test_request_in_any_other_form_is_left_to_the_parser(head: bytes) -> None:
 def test_answer_is_read_as_it_was_given() -> None:
     class Connection:
         def makefile(self, _mode: str) -> io.BytesIO:
-            return io.BytesIO(answer_bytes(Answer(503, {"Retry-After": "1"}, b'{"a":1}')))
+            return io.BytesIO(answer_bytes(PlainAnswer(503, {"Retry-After": "1"}, b'{"a":1}')))
 
     response = http.client.HTTPResponse(Connection())  # type: ignore[arg-type]
     response.begin()
