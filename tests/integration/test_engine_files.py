@@ -14,7 +14,7 @@ import pytest
 from tests.support.embedded import Embedded, embedded, quiet
 from trainflow.clock import SystemClock
 from trainflow.dag_processor.files import EarlyParse, stamp
-from trainflow.dag_processor.processor import DagProcessor
+from trainflow.dag_processor.processor import HOLD_UP_SECONDS, DagProcessor
 from trainflow.execution.parse import parse
 from trainflow.messages import frames
 from trainflow.messages.forkserver import ParseStarted
@@ -156,6 +156,32 @@ def test_file_that_hangs_is_given_up_while_others_are_read(engine: Embedded) -> 
         engine.until(lambda read=read: len(engine.parsed[other]) > read)
     assert len(engine.parsed[hangs]) == before
     assert engine.xcoms(engine.execute("p")) == {"t": "first"}
+
+
+def test_file_that_hangs_is_put_behind_those_that_wait(engine: Embedded) -> None:
+    """As when an engine begins: the others are read although its time is not up."""
+    engine.until(lambda: "p" in dags(engine))
+    processor = engine.engine.dag_processor
+    assert processor is not None
+    hangs = "import os, time\nopen('tries', 'a').write('x')\nwhile True: time.sleep(60)\n"
+    write(engine, "pipelines/a_hangs.py", hangs.replace("'tries'", repr(str(engine.project.root / "tries"))))
+    engine.until(lambda: is_reading(processor, "a_hangs.py"), "the file that hangs to be read")
+    engine.advance(timedelta(seconds=HOLD_UP_SECONDS))
+    assert is_reading(processor, "a_hangs.py")  # none waits
+    for name in "qr":
+        write(engine, f"pipelines/{name}.py", pipeline(name, name))
+    engine.until(lambda: len(processor._queue) == 2)
+    engine.advance(timedelta(seconds=HOLD_UP_SECONDS))
+    engine.until(lambda: {"q", "r"} <= set(dags(engine)))
+    assert problems(engine) == {}
+    # then it has its turn, and all of its time
+    engine.until(lambda: (engine.project.root / "tries").read_text() == "xx")
+    write(engine, "pipelines/q.py", pipeline("other", "q"))
+    engine.until(lambda: processor._queue)
+    engine.advance(timedelta(seconds=2 * HOLD_UP_SECONDS))
+    assert is_reading(processor, "a_hangs.py")
+    engine.advance(timedelta(seconds=PATIENCE))
+    engine.until(lambda: problems(engine))
 
 
 def test_file_that_exits_is_given_up(engine: Embedded) -> None:

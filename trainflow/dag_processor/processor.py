@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 _MESSAGE_CHARACTERS = 4_000
 #: a process that crashes while it imports a file is given so many tries: the file may be to blame
 CRASHES = 3
+#: seconds after which a file that is being imported is put behind those that wait; then it has all of its time
+HOLD_UP_SECONDS = 5.0
 #: one that was killed, alone or with its warm worker, is not the file's fault; nor can it go on for ever
 KILLS = 20
 
@@ -58,7 +60,14 @@ class _Parsing:
         self.killed_before = 0
         self.peer: FramedSocket | None = None
         self.timer: Timer | None = None
+        self.hold_up: Timer | None = None
         self.timed_out = False
+
+    def cancel_timers(self) -> None:
+        """It has come to an end."""
+        for timer in (self.timer, self.hold_up):
+            if timer is not None:
+                timer.cancel()
 
     def ended(self, child: ChildEnded) -> None:
         """The warm worker says how the child ended."""
@@ -94,12 +103,15 @@ class DagProcessor:
         self._parsing: _Parsing | None = None
         self._closed = False
         self._deleted_are_forgotten = False
+        #: files that are not put behind others (again): a person waits for them, or they have been
+        self._in_turn: set[Path] = set()
         #: files that were found and cannot be read under their name: said once
         self._unnamed: set[Path] = set()
 
     def add(self, path: Path, overrides: dict[str, str] | None = None, ahead: EarlyParse | None = None) -> None:
         """Look after this file, wherever it lies, and read it first; `ahead`: it is being read already."""
         path = path.resolve()
+        self._in_turn.add(path)
         if ahead is not None:
             self._ahead[path] = ahead
         source = DagSource(self._project.relative(path), overrides or {})
@@ -208,6 +220,21 @@ class DagProcessor:
         parsing.peer = peer
         seconds = self._settings.dag_processor.parse_timeout_seconds
         parsing.timer = self._reactor.call_later(seconds, lambda: self._time_out(parsing, peer))
+        if parsing.known.path not in self._in_turn:
+            parsing.hold_up = self._reactor.call_later(HOLD_UP_SECONDS, lambda: self._put_behind(parsing, peer))
+
+    def _put_behind(self, parsing: _Parsing, peer: FramedSocket) -> None:
+        """Read the files that wait for this one first: it may hang."""
+        if not self._queue or parsing.pid is None:
+            parsing.hold_up = self._reactor.call_later(HOLD_UP_SECONDS, lambda: self._put_behind(parsing, peer))
+            return
+        parsing.cancel_timers()
+        peer.hang_up()
+        _kill(parsing)
+        self._parsing = None
+        self._in_turn.add(parsing.known.path)
+        self._queue.append(parsing.known)
+        self._next()
 
     def _time_out(self, parsing: _Parsing, peer: FramedSocket) -> None:
         # one that has not begun waits for a worker that hangs in another file: it is not to blame
@@ -222,8 +249,7 @@ class DagProcessor:
         lost = judge_exit(parsing.exit).lost
         crashes, kills = parsing.crashes + (not lost), parsing.kills + lost
         if not parsing.timed_out and crashes < CRASHES and kills < KILLS:
-            if parsing.timer:
-                parsing.timer.cancel()
+            parsing.cancel_timers()
             known = parsing.known
             self._parse(_Parsing(known, stamp(known.path), crashes=crashes, kills=kills))
             return
@@ -243,10 +269,10 @@ class DagProcessor:
         self._ended(parsing, ParseResult(problem=ParseProblem(message, path=path)))
 
     def _ended(self, parsing: _Parsing, result: ParseResult) -> None:
-        if parsing.timer:
-            parsing.timer.cancel()
+        parsing.cancel_timers()
         self._parsing = None
         known = parsing.known
+        self._in_turn.discard(known.path)
         problem = self._store(known, result)
         # one that took too long is left alone until it changes: it would keep the others from being read
         failed = problem is not None and not parsing.timed_out
@@ -306,8 +332,7 @@ class DagProcessor:
         parsing, self._parsing = self._parsing, None
         if parsing is None:
             return
-        if parsing.timer:
-            parsing.timer.cancel()
+        parsing.cancel_timers()
         _kill(parsing)
         if parsing.peer is not None:
             parsing.peer.hang_up()
