@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import subprocess
 import time
 from collections import Counter
@@ -50,7 +51,7 @@ def main(rounds: int = 3) -> None:
             for _ in range(rounds):
                 for count, measured in rates.items():
                     measured.append(_rate(server.new_database(), count, module))
-            one, two = (sorted(measured)[len(measured) // 2] for measured in rates.values())
+            one, two = (statistics.median(measured) for measured in rates.values())
             for count, measured in rates.items():
                 show(f"{CHAINS} chains, {count} scheduler(s), attempts: {kind}", measured, "runs/s", "none")
             show(
