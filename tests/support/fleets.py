@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
+from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, WITHOUT_PANDAS, LiveProject
 from tests.support.local_brokers import local_broker
 from tests.support.local_databases import LocalServer
 from tests.support.pod_clusters import pod_cluster
@@ -84,7 +84,7 @@ class CeleryWorker:
             return subprocess.Popen(
                 [COMMAND, "celery", "worker", "--slots", "2"],
                 cwd=self._project.root,
-                env={**os.environ, MARK: self._project.mark},  # ends with the project, whatever fails
+                env={**os.environ, **WITHOUT_PANDAS, MARK: self._project.mark},  # ends with the project, whatever fails
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

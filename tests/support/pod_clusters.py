@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from tests.support.kubernetes_clients import missing, write_kubeconfig
+from tests.support.live_project import WITHOUT_PANDAS
 from trainflow.testing.kubernetes_api.server import PodApiServer
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -36,7 +37,7 @@ def pod_cluster(folder: Path) -> Iterator[tuple[PodApiServer, Path]]:
             missing(name, "pip install 'trainflow[test]'")
     folder.mkdir(parents=True, exist_ok=True)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-    environ = {"PATH": path, "HOME": os.environ.get("HOME", str(folder)), "TMPDIR": str(folder)}
+    environ = {"PATH": path, "HOME": os.environ.get("HOME", str(folder)), "TMPDIR": str(folder), **WITHOUT_PANDAS}
     environ |= {name: value for name, value in os.environ.items() if name.startswith(("ACCEPTANCE_", "COVERAGE"))}
     with PodApiServer(folder / "pods", tokens={TOKEN: scheduler_rules()}, environ=environ) as server:
         server.api.bookmark_seconds = 0.2
