@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import socket
@@ -16,12 +17,15 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.api.application import web_application
 from trainflow.api.connections import allow_many_connections
+from trainflow.api.rest.application import RestApplication
 from trainflow.api.server import ApiServer
-from trainflow.errors import InputError, SettingsError
+from trainflow.errors import DatabaseUnavailable, InputError, SettingsError
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import Heartbeat, Refused
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PROTOCOL
@@ -33,6 +37,10 @@ from trainflow.settings.model import ApiSettings, Settings
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 SECRET = "0123456789abcdef"
+
+
+def _lost_connection() -> DBAPIError:
+    return DBAPIError("SELECT 1", None, Exception("the server has hung up"), connection_invalidated=True)
 
 
 @pytest.fixture
@@ -263,3 +271,34 @@ def test_what_is_made_before_processes_are_forked_has_no_thread_and_no_connectio
 
 def _descriptors() -> list[str]:
     return [each for each in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{each}")]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/version"])
+@pytest.mark.parametrize("error", [DatabaseUnavailable("it is away"), _lost_connection()], ids=["given up", "lost"])
+def test_database_that_is_away_is_told_by_what_is_no_endpoint_of_rest(path: str, error: Exception) -> None:
+    def fail() -> str:
+        raise error
+
+    nothing: Any = None
+    rest = RestApplication(nothing, nothing, [], threads=1)
+    try:
+        application = web_application(rest, installation=fail, metrics=fail)
+        status, headers = asyncio.run(_asked(application, path))
+    finally:
+        rest.close()
+    assert (status, headers[b"retry-after"]) == (503, b"1")
+    assert headers[b"content-type"] == b"application/problem+json"
+
+
+async def _asked(application: Any, path: str) -> tuple[int, dict[bytes, bytes]]:
+    told: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b"", "root_path": ""}
+    await application(scope, receive, send)
+    return told[0]["status"], dict(told[0]["headers"])

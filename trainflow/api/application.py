@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 import msgspec
+from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -24,8 +25,9 @@ from trainflow.api.presence import Presence
 from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, AIRFLOWS
 from trainflow.api.rest.all_endpoints import PREFIX as REST_PREFIX
 from trainflow.api.rest.application import RestApplication, problem_response
-from trainflow.api.rest.problems import Problem
+from trainflow.api.rest.problems import Problem, problem_of
 from trainflow.api.workers import WorkerApplication
+from trainflow.errors import TrainflowError
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 
 #: asked by load balancers, which know nothing
@@ -101,7 +103,9 @@ def web_application(
 
 
 def _application(routes: list[Any], refused: Any) -> Starlette:
-    made = Starlette(routes=routes, exception_handlers={HTTPException: refused, Exception: _broken})
+    # a database that is away is no fault of this server: its log has no traceback of each request meanwhile
+    kinds: Any = {HTTPException: refused, TrainflowError: _told, DBAPIError: _told, Exception: _broken}
+    made = Starlette(routes=routes, exception_handlers=kinds)
     # a redirect would name the host that the request names, and lead a worker away from here
     made.router.redirect_slashes = False
     return made
@@ -127,6 +131,12 @@ async def _nothing_there(_request: Request, error: Exception) -> Response:
     what_to_do = "/openapi.json lists every path and its methods"
     problem = Problem(title=name, status=error.status_code, detail=error.detail, what_to_do=what_to_do)
     return problem_response(problem, headers)
+
+
+async def _told(request: Request, error: Exception) -> Response:
+    """What cannot be answered now, and why: the database is away, say."""
+    found = problem_of(error)
+    return await _broken(request, error) if found is None else problem_response(*found)
 
 
 async def _broken(_request: Request, _error: Exception) -> Response:

@@ -119,10 +119,11 @@ def _get(summary: str, *, proven: bool, **answers: str) -> dict[str, Any]:
     return {"get": {"summary": summary, "tags": ["server"], "security": security, "responses": responses}}
 
 
+_AWAY = "the metadata database cannot be used now, and why"
 _OF_THE_SERVER = {
     "/health": _get("Whether this process answers.", proven=False, _200="it does"),
     "/ready": _get("Whether the control plane works.", proven=False, _200="it does", _503="it does not, and why"),
-    "/version": _get("The versions of trainflow and of the protocol.", proven=True, _200="the versions"),
-    "/metrics": _get("Metrics in the text format of Prometheus.", proven=True, _200="the metrics"),
+    "/version": _get("The versions of trainflow and of the protocol.", proven=True, _200="the versions", _503=_AWAY),
+    "/metrics": _get("Metrics in the text format of Prometheus.", proven=True, _200="the metrics", _503=_AWAY),
     "/openapi.json": _get("This document.", proven=True, _200="the document"),
 }

@@ -10,7 +10,7 @@ MLflow's logged models), `mlflow_models` (promotions), `deliverer` (the process;
 
 How it looks in MLflow: experiment = pipeline; a parent run a chain, found by its tag `trainflow.run_key`, with one
 metric curve over the watermark; a child run a DagRun, with params, metrics, one dataset (the split), tags, a
-description that leads back to its page and names the attempts that did not go well, and the checkpoint as a logged
+description that leads back to its page and lists the attempts of tasks that had trouble, and the checkpoint as a logged
 model, with the one before as the run's input.
 A chain is a registered model too; a promotion is a version of it and the alias on that version.
 

@@ -10,7 +10,7 @@ from trainflow.tracking.names import iso
 
 #: the tag that MLflow shows as the description of a run
 DESCRIPTION = "mlflow.note.content"
-#: of the attempts that did not go well, so many are listed
+#: of the attempts of tasks that had trouble, so many are listed
 _MOST_LISTED = 20
 _PROBLEM_CHARACTERS = 120
 _WELL = frozenset({"success", "skipped", "deferred", "rescheduled"})
@@ -29,7 +29,7 @@ def chain_description(run: TrackedRun) -> dict[str, str]:
 
 
 def run_description(finished: RunFinished) -> str:
-    """The description of a run that has ended: its page, what came of it, and the attempts that did not go well."""
+    """Describe a run that has ended: its page, what came of it, and the attempts of tasks that had trouble."""
     parts = [page_of(finished.run), redact_text(finished.note), _committed(finished), _attempts(finished)]
     return "\n\n".join(filter(None, parts))
 
@@ -51,11 +51,13 @@ def attempts_summary(finished: RunFinished) -> str:
 
 
 def _attempts(finished: RunFinished) -> str:
-    bad = [attempt for attempt in finished.attempts if attempt.outcome not in _WELL]
-    if not bad:
+    """All attempts of the tasks that had one which did not go well: what it took until they were done."""
+    troubled = {attempt.task_id for attempt in finished.attempts if attempt.outcome not in _WELL}
+    if not troubled:
         return ""
-    rows = [_row(attempt) for attempt in bad[-_MOST_LISTED:]]
-    head = ["| attempt | ended as | began | seconds | host | |", "|---|---|---|---|---|---|"]
+    told = [attempt for attempt in finished.attempts if attempt.task_id in troubled]
+    rows = [_row(attempt) for attempt in told[-_MOST_LISTED:]]
+    head = ["| attempt | ended as | began | seconds | host | why |", "|---|---|---|---|---|---|"]
     return "\n".join([*head, *rows])
 
 

@@ -55,12 +55,14 @@ def test_description_leads_back_to_the_page_of_the_run() -> None:
     assert "in trainflow" not in run_description(msgspec.structs.replace(FINISHED, run=unknown))
 
 
-def test_description_lists_attempts_that_did_not_go_well() -> None:
+def test_description_lists_all_attempts_of_tasks_that_had_trouble() -> None:
     lines = run_description(FINISHED).splitlines()
     assert [line.split(" | ")[:2] for line in lines if line.startswith("| train")] == [
         ["| train #1", "lost"],
         ["| train #2", "preempted"],
+        ["| train #3", "success"],
     ]
+    assert not any(line.startswith("| samples") for line in lines)
     assert all(line.replace("\\|", "").count("|") == 7 for line in lines if line.startswith("|"))
     assert attempts_summary(FINISHED) == "2 success, 1 lost, 1 preempted"
     assert mlflow_fields.finished_tags(FINISHED)["trainflow.attempts"] == "2 success, 1 lost, 1 preempted"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from trainflow import errors
-from trainflow.metadata.transaction_retries import is_refusal
+from trainflow.metadata.transaction_retries import is_outage, is_refusal
 
 MEDIA = "application/problem+json"
 
@@ -84,6 +84,10 @@ def problem_of(error: Exception) -> tuple[Problem, dict[str, str]] | None:
             name = type(error).__name__
             headers = {"Retry-After": "1"} if status == 503 else {}
             return Problem(title=name, status=status, detail=_said(error), what_to_do=what_to_do), headers
+    if is_outage(error):
+        name, what_to_do = "DatabaseUnavailable", "try again when the metadata database is back"
+        detail = f"the metadata database cannot be used: {_said(error)}"
+        return Problem(title=name, status=503, detail=detail, what_to_do=what_to_do), {"Retry-After": "1"}
     if is_refusal(error):
         detail = "the metadata database does not take what is in this request"
         return Problem(title="NotUnderstood", status=422, detail=detail, what_to_do="leave out odd characters"), {}
