@@ -283,41 +283,6 @@ class TestAFileThatWasReadAhead:
         assert set(dags(engine)) == {"p"}
 
 
-def test_imports_of_task_after_its_first_run_are_made_ahead(write_project: WriteProject) -> None:
-    """A chain that is caught up ends before its trainer: nothing of the model is imported for it."""
-    heavy = (
-        "import os, pathlib\n"
-        "with open(pathlib.Path(__file__).with_name('imports.txt'), 'a') as file:\n"
-        "    file.write(f'{os.getpid()}\\n')\n"
-        "def run():\n    pass\n"
-    )
-    text = (
-        "from trainflow import DAG, SkipException\n"
-        "from trainflow.operators import PythonOperator\n"
-        "def look(dag_run):\n"
-        "    if not dag_run.conf.get('new'):\n"
-        "        raise SkipException('caught up')\n"
-        "with DAG('p'):\n"
-        "    look = PythonOperator(task_id='look', python_callable=look)\n"
-        "    look >> PythonOperator(task_id='train', python_callable='operators.heavy:run')\n"
-    )
-    project = write_project({"pipelines/p.py": text, "operators/__init__.py": "", "operators/heavy.py": heavy})
-    imports = project.root / "operators" / "imports.txt"
-    with embedded(project, quiet()) as engine:
-        engine.load()
-        engine.execute("p")
-        engine.execute("p")
-        assert not imports.exists()
-        engine.execute("p", {"new": True})
-        engine.execute("p", {"new": True})
-        assert engine.engine.executor is not None
-        assert engine.engine.executor.warm_process is not None
-        worker = engine.engine.executor.warm_process.pid
-        # once by the task itself, once for all that come after
-        assert imports.read_text().split().count(str(worker)) == 1
-        assert len(imports.read_text().split()) == 2
-
-
 def test_file_whose_reader_is_killed_repeatedly_is_read(engine: Embedded) -> None:
     engine.until(lambda: "p" in dags(engine))
     killed_so_often = """

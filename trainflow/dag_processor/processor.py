@@ -64,7 +64,7 @@ class _Parsing:
         self.timed_out = False
 
     def cancel_timers(self) -> None:
-        """It has come to an end."""
+        """Cancel what was to happen later: the read has ended."""
         for timer in (self.timer, self.hold_up):
             if timer is not None:
                 timer.cancel()
