@@ -17,7 +17,7 @@ SeenStretch = tuple[datetime, datetime, PartitionStatus]
 STATES = tuple(PartitionStatus)
 _CODES = {each.value: code for code, each in enumerate(STATES)}
 #: in the table beside the drawing, so many ranges at the most
-MOST_IN_TABLE = 400
+MOST_IN_TABLE = 150
 
 #: what each state is, for people
 MEANING = {
