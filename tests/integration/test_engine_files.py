@@ -143,8 +143,10 @@ def test_file_that_hangs_is_given_up_while_others_are_read(engine: Embedded) -> 
     processor = engine.engine.dag_processor
     assert processor is not None
     engine.until(lambda: is_reading(processor, "a_hangs.py"), "the file that hangs to be read")
+    engine.advance(timedelta(seconds=HOLD_UP_SECONDS))
+    engine.until(lambda: "q" in dags(engine) and is_reading(processor, "a_hangs.py"))
     engine.advance(timedelta(seconds=PATIENCE))
-    engine.until(lambda: "q" in dags(engine) and problems(engine))
+    engine.until(lambda: problems(engine))
     (problem,) = problems(engine).values()
     assert f"importing it took longer than {PATIENCE:g} s" in problem.message
     # it is not tried again and again: that would keep the others waiting
@@ -158,30 +160,17 @@ def test_file_that_hangs_is_given_up_while_others_are_read(engine: Embedded) -> 
     assert engine.xcoms(engine.execute("p")) == {"t": "first"}
 
 
-def test_file_that_hangs_is_put_behind_those_that_wait(engine: Embedded) -> None:
-    """As when an engine begins: the others are read although its time is not up."""
-    engine.until(lambda: "p" in dags(engine))
-    processor = engine.engine.dag_processor
+def test_file_that_hangs_is_put_behind_others_once(engine: Embedded) -> None:
+    processor, tries = engine.engine.dag_processor, engine.project.root / "tries"
     assert processor is not None
-    hangs = "import os, time\nopen('tries', 'a').write('x')\nwhile True: time.sleep(60)\n"
-    write(engine, "pipelines/a_hangs.py", hangs.replace("'tries'", repr(str(engine.project.root / "tries"))))
-    engine.until(lambda: is_reading(processor, "a_hangs.py"), "the file that hangs to be read")
-    engine.advance(timedelta(seconds=HOLD_UP_SECONDS))
-    assert is_reading(processor, "a_hangs.py")  # none waits
-    for name in "qr":
-        write(engine, f"pipelines/{name}.py", pipeline(name, name))
-    engine.until(lambda: len(processor._queue) == 2)
-    engine.advance(timedelta(seconds=HOLD_UP_SECONDS))
-    engine.until(lambda: {"q", "r"} <= set(dags(engine)))
-    assert problems(engine) == {}
-    # then it has its turn, and all of its time
-    engine.until(lambda: (engine.project.root / "tries").read_text() == "xx")
-    write(engine, "pipelines/q.py", pipeline("other", "q"))
-    engine.until(lambda: processor._queue)
-    engine.advance(timedelta(seconds=2 * HOLD_UP_SECONDS))
+    write(engine, "pipelines/a_hangs.py", f"import time\nopen('{tries}', 'a').write('x')\nwhile True: time.sleep(60)\n")
+    for text in ("q", "other"):
+        engine.until(lambda: is_reading(processor, "a_hangs.py"), "the file that hangs to be read")
+        write(engine, "pipelines/q.py", pipeline(text, "q"))
+        engine.until(lambda: processor._queue)
+        engine.advance(timedelta(seconds=HOLD_UP_SECONDS))
+        engine.until(lambda: "q" in dags(engine) and tries.read_text() == "xx")
     assert is_reading(processor, "a_hangs.py")
-    engine.advance(timedelta(seconds=PATIENCE))
-    engine.until(lambda: problems(engine))
 
 
 def test_file_that_exits_is_given_up(engine: Embedded) -> None:

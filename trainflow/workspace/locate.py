@@ -5,6 +5,7 @@ The database is asked only where a name is no file: which file defines the DAG o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,7 +118,8 @@ _SUFFIXES = (".yaml", ".yml", ".py")
 
 
 def pipeline_path(name: str) -> Path:
-    """A pipeline as given on the command line: a path, or the name of a file in the project's pipelines folder.
+    """A pipeline as given on the command line: a path, the name of a file in the project's pipelines folder, or the
+    name of the pipeline that one file there defines.
 
     Raises InputError that names what there is.
     """
@@ -131,10 +133,21 @@ def pipeline_path(name: str) -> Path:
     for suffix in _SUFFIXES:
         if (folder / f"{name}{suffix}").is_file():
             return (folder / f"{name}{suffix}").resolve()
+    named = [file for file in (folder.iterdir() if folder.is_dir() else ()) if _is_named(file, name)]
+    if len(named) == 1:
+        return named[0].resolve()
     from trainflow.near_names import did_you_mean
 
     known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder))
     raise InputError(f"there is no pipeline file '{name}'{did_you_mean(name, known)}")
+
+
+def _is_named(file: Path, name: str) -> bool:
+    """Whether a YAML file says that this is its pipeline's name; it is not read any further."""
+    if file.suffix not in (".yaml", ".yml") or file.name[0] in "._" or not file.is_file():
+        return False
+    line = re.compile(rf"""^pipeline:\s*(["']?){re.escape(name)}\1\s*(#.*)?$""", re.MULTILINE)
+    return line.search(file.read_text(encoding="utf-8", errors="replace")) is not None
 
 
 def _files(folder: Path) -> list[Path]:
