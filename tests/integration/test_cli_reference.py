@@ -67,6 +67,7 @@ COMMANDS = {
     "config lint": "",
     "db check": "",
     "db current": "",
+    "db clean": "--older-than 1d --dry-run",
     "dags errors": "",
 }
 

@@ -1,11 +1,18 @@
-"""`trainflow db`: check, migrate, reset, path, current."""
+"""`trainflow db`: check, migrate, clean, reset, path, current."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, print_json
+from trainflow.cli.arguments import duration_of
+from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, print_json, print_rows, text
+from trainflow.humanize import agreeing, bytes_text, counted
 from trainflow.workspace.workspace import open_workspace
+
+if TYPE_CHECKING:
+    from trainflow.actions.cleanup import Cleanup
 
 db = typer.Typer(
     name="db",
@@ -47,6 +54,68 @@ def migrate() -> None:
         done = database.migrate(workspace)
     was = "" if done.before == done.after else f" (was {done.before or 'empty'})"
     typer.echo(f"{done.place}: revision {done.after}{was}")
+
+
+@db.command("clean")
+def clean(
+    older_than: str = typer.Option(
+        ..., "--older-than", metavar="DURATION", help="For how long they have ended, at least 1d, e.g. 90d."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Only show what would be deleted."),
+    yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
+    as_json: bool = JSON_OPTION,
+) -> int:
+    """Delete runs that ended long ago, with their tasks, XComs and logs.
+
+    Checkpoints, ledgers and MLflow keep what they have: every checkpoint still names the run that made it. The last ten
+    runs of each DAG stay, and its last success; so do runs that a system outside is still to be told of. Logs are those
+    on this host, and those that no run knows any more are deleted as well. Engines may be at work meanwhile. A SQLite
+    file does not become smaller: what is free in it is used again.
+
+    Exit code 1 when not confirmed.
+
+    JSON: {before, dags: [{dag_id, runs, first_ended_at, last_ended_at}], awaited, logs, log_bytes}. `awaited`: runs
+    that stay for what is still to be told.
+    """
+    from trainflow.actions import cleanup
+    from trainflow.clock import SystemClock
+
+    age, now = duration_of(older_than, "--older-than"), SystemClock().now()
+    with open_workspace() as workspace:
+        found = cleanup.plan_cleanup(workspace, age, now)
+        nothing = not (found.dags or found.logs)
+        if not (dry_run or yes or nothing):
+            _print_cleanup(found, is_plan=True)
+            if not typer.confirm("Delete them?"):
+                typer.echo("nothing was changed")
+                return EXIT_FAILED
+        if not (dry_run or nothing):
+            found = cleanup.clean_up(workspace, age, now)
+    if as_json:
+        print_json(found)
+    else:
+        _print_cleanup(found, is_plan=dry_run)
+    return 0
+
+
+def _print_cleanup(cleanup: Cleanup, *, is_plan: bool) -> None:
+    rows = [
+        {"dag": each.dag_id, "runs": each.runs, "first": each.first_ended_at, "last": each.last_ended_at}
+        for each in cleanup.dags
+    ]
+    columns = {"dag": "DAG", "runs": "RUNS", "first": "FIRST ENDED", "last": "LAST ENDED"}
+    print_rows(rows, columns, empty=f"no run that ended before {text(cleanup.before)} can be deleted")
+    if not (cleanup.dags or cleanup.logs or cleanup.awaited):
+        return
+    runs = counted(sum(each.runs for each in cleanup.dags), "run")
+    logs = f"{counted(cleanup.logs, 'log')} ({bytes_text(cleanup.log_bytes)})"
+    typer.echo(f"would delete {runs} and {logs}" if is_plan else f"deleted {runs} and {logs}")
+    if cleanup.awaited:
+        stay = agreeing(cleanup.awaited, "stays", "stay")
+        typer.echo(
+            f"{counted(cleanup.awaited, 'run')} {stay}: a system outside is still to be told of "
+            f"{agreeing(cleanup.awaited, 'it', 'them')} ('trainflow status' says which, and why it has not been)"
+        )
 
 
 @db.command("reset")

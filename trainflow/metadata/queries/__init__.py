@@ -5,8 +5,8 @@ tasks are queued next), `in_flight` (what executors have), `trigger_queries`, `x
 `pool_queries`, `service_queries` (which engines and workers are alive), `drain_queries` (what takes nothing new),
 `fleet_queries` (what waits over all DAGs), `outbox_queries` and `notification_queries` (what is still to be told),
 `attempt_queries`, `status_queries` (what people ask), `live_queries` (whether something of that has changed),
-`page_queries` (a part of a long list); of the API server: `token_queries`, `event_queries` (who did what),
-`idempotency_queries` (what is done once).
+`page_queries` (a part of a long list), `cleanup_queries` (what is deleted); of the API server: `token_queries`,
+`event_queries` (who did what), `idempotency_queries` (what is done once).
 
 A change breaks this when a state is written by anything but the `move` of `task_queries` and of `run_queries`.
 """

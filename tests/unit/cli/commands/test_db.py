@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+from datetime import timedelta
 
 import pytest
+import typer
 
+from tests.support.control_plane import START
+from trainflow.metadata.queries.cleanup_queries import KEPT_RUNS
 from trainflow.metadata.schema import HEAD
 
 
@@ -116,3 +120,38 @@ class TestReset:
         assert said.code == 1
         assert "4711" in said.err
         assert len(cli("runs", "list", "--json").json) == 1
+
+
+@pytest.fixture
+def old_runs(plane):
+    """One run more of `d` than stay, ended in 2026."""
+    for number in range(KEPT_RUNS + 1):
+        plane.add_run("d", f"r{number}")
+        while works := plane.tick():
+            for work in works:
+                plane.play(work)
+    return plane
+
+
+def test_clean_shows_plan_and_changes_nothing_without_yes(cli, old_runs, monkeypatch):
+    monkeypatch.setattr("trainflow.clock.SystemClock.now", lambda _self: START + timedelta(days=100))
+    said = cli("db", "clean", "--older-than", "90d", "--dry-run")
+    assert (said.code, said.out.splitlines()[-1]) == (0, "would delete 1 run and 0 logs (0 B)")
+    monkeypatch.setattr(typer, "confirm", lambda _question: False)
+    said = cli("db", "clean", "--older-than", "90d")
+    assert (said.code, said.out.splitlines()[-1]) == (1, "nothing was changed")
+    assert len(cli("runs", "list", "d", "--json").json) == KEPT_RUNS + 1
+
+
+def test_clean_deletes_what_ended_long_ago(cli, old_runs, monkeypatch):
+    monkeypatch.setattr("trainflow.clock.SystemClock.now", lambda _self: START + timedelta(days=100))
+    facts = cli("db", "clean", "--older-than", "90d", "--yes", "--json").json
+    assert (facts["dags"][0]["runs"], facts["awaited"], facts["logs"]) == (1, 0, 0)
+    assert [run["number"] for run in cli("runs", "list", "d", "--json").json][-1] == 2
+    assert cli("db", "clean", "--older-than", "90d").out.startswith("no run that ended before 2026-")
+
+
+@pytest.mark.parametrize("age", ["12h", "many days"])
+def test_clean_refuses_age_that_is_too_young_or_none(cli, folder, age):
+    said = cli("db", "clean", "--older-than", age)
+    assert (said.code, "--older-than" in said.err) == (2, True)

@@ -1,0 +1,81 @@
+"""Runs that ended long ago: which of them nothing needs any more, and deleting them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, select
+
+from trainflow.metadata.models import AttemptTable, DagRunTable, OutboxTable, TaskInstanceTable
+from trainflow.states import RUN_FINISHED, DagRunState
+
+RUN = DagRunTable.table
+TASK = TaskInstanceTable.table
+ATTEMPT = AttemptTable.table
+OUTBOX = OutboxTable.table
+
+#: of each DAG so many runs stay, the newest, however long ago they ended
+KEPT_RUNS = 10
+
+
+def ended_before(connection: Connection, before: datetime) -> list[Row[Any]]:
+    """Runs that ended before a moment and are needed for nothing (`id`, `dag_id`, `ended_at`), but that a system
+    outside may have to be told of them still (`is_awaited`); oldest first.
+
+    Needed are the newest of each DAG, for the numbers of later ones and for `depends_on_past`, and its last success,
+    which the notice of a stopped chain names.
+    """
+    return list(connection.execute(_ENDED_BEFORE, {"before": before}))
+
+
+_NEWEST = (
+    select(
+        RUN.c.dag_id,
+        func.max(RUN.c.number).label("number"),
+        func.max(case((RUN.c.state == DagRunState.SUCCESS, RUN.c.number))).label("success"),
+    )
+    .group_by(RUN.c.dag_id)
+    .subquery("newest")
+)
+_HAS_ENDED = (RUN.c.state.in_(sorted(RUN_FINISHED)), RUN.c.ended_at < bindparam("before"))
+_IS_AWAITED = exists().where(OUTBOX.c.dag_run_id == RUN.c.id, OUTBOX.c.delivered_at.is_(None)).label("is_awaited")
+_ENDED_BEFORE = (
+    select(RUN.c.id, RUN.c.dag_id, RUN.c.ended_at, _IS_AWAITED)
+    .join(_NEWEST, _NEWEST.c.dag_id == RUN.c.dag_id)
+    .where(
+        *_HAS_ENDED,
+        RUN.c.number <= _NEWEST.c.number - KEPT_RUNS,
+        RUN.c.number != func.coalesce(_NEWEST.c.success, -1),
+    )
+    .order_by(RUN.c.id)
+)
+
+
+def delete_ended(connection: Connection, ids: Sequence[int], before: datetime) -> list[int]:
+    """Delete those of these runs that still have ended before a moment (none that a person has cleared meanwhile), with
+    their tasks, attempts and XComs. Returns which."""
+    still = connection.execute(_STILL_ENDED, {"ids": list(ids), "before": before})
+    found = list(still.scalars())
+    if found:
+        connection.execute(_DELETE, {"ids": found})
+    return found
+
+
+_AMONG = RUN.c.id.in_(bindparam("ids", expanding=True))
+_STILL_ENDED = select(RUN.c.id).where(_AMONG, *_HAS_ENDED).order_by(RUN.c.id).with_for_update()
+_DELETE = delete(RUN).where(_AMONG)
+
+
+def runs_of_attempts(connection: Connection, attempt_ids: Collection[str]) -> dict[str, int]:
+    """Attempt id → key of its run, of those that are known."""
+    found = connection.execute(_RUNS_OF_ATTEMPTS, {"ids": list(attempt_ids)})
+    return {row.attempt_id: row.dag_run_id for row in found}
+
+
+_RUNS_OF_ATTEMPTS = (
+    select(ATTEMPT.c.attempt_id, TASK.c.dag_run_id)
+    .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+    .where(ATTEMPT.c.attempt_id.in_(bindparam("ids", expanding=True)))
+)
