@@ -173,10 +173,18 @@ def pytest_runtest_teardown() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in os.environ:
-        if name.startswith("TRAINFLOW"):
-            monkeypatch.delenv(name)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nor from an earlier test: what runs attempts names its home to what it starts, in the environment of its process,
+    and in a test that is this one."""
+    for name in _variables_of_ours():
+        monkeypatch.delenv(name)
+    yield
+    for name in _variables_of_ours():
+        del os.environ[name]
+
+
+def _variables_of_ours() -> list[str]:
+    return [name for name in os.environ if name.startswith("TRAINFLOW") or name == "TRACEPARENT"]
 
 
 @pytest.fixture(autouse=True)

@@ -154,7 +154,8 @@ class TestStarting:
                     which.scheduler.sweep()
                     workloads = which.tick()
                     assert len(workloads) <= 1
-                    assert self.running(plane)["chain"] == 1
+                    # the end of a run starts the next one, so that nothing runs once all have ended
+                    assert self.running(plane)["chain"] == (1 if len(started) < 200 else 0)
                     for workload in workloads:
                         started.append(workload.run_id)
                         which.play(workload)
