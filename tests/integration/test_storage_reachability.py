@@ -41,12 +41,13 @@ def s3_options(endpoint: str) -> dict[str, Any]:
 def test_check_reachable_endpoint_that_is_silent_or_closed_is_told(silent: str) -> None:
     pytest.importorskip("s3fs")
     for endpoint, seconds, said in (
-        (silent, 0.3, "no answer within 0.3 s"),
-        ("http://127.0.0.1:9", DEADLINE_SECONDS, "127.0.0.1:9"),
+        # on a busy machine the time is over before there is a connection
+        (silent, 0.3, ("no answer within 0.3 s", "timed out")),
+        ("http://127.0.0.1:9", DEADLINE_SECONDS, ("127.0.0.1:9",)),
     ):
         options = s3_options(endpoint)
         found = check_reachable("s3://bucket/x", options, CheckpointFailures(options), seconds=seconds)
-        assert said in str(found)
+        assert any(each in str(found) for each in said)
         assert "check the endpoint in the storage options" in str(found)
 
 

@@ -65,7 +65,7 @@ def clean(
     yes: bool = typer.Option(False, "--yes", "-y", help="Do not ask."),
     as_json: bool = JSON_OPTION,
 ) -> int:
-    """Delete runs that ended long ago, with their tasks, XComs and logs.
+    """Delete runs that ended long ago, with tasks and logs.
 
     Checkpoints, ledgers and MLflow keep what they have: every checkpoint still names the run that made it. The last ten
     runs of each DAG stay, and its last success; so do runs that a system outside is still to be told of. Logs are those
