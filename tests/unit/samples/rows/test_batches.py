@@ -168,7 +168,10 @@ def test_batches_views_are_read_as_plain_text_in_any_order(daily, now, kind, val
     daily.write(0)
     # Arrow reads no Parquet file with a null in a column of lists of one size
     stored = [value, value] if pa.types.is_fixed_size_list(kind) else [value, None, value]
-    write(daily, 0, pa.table({"v": pa.array(stored, kind)}))
+    try:
+        write(daily, 0, pa.table({"v": pa.array(stored, kind)}))
+    except pa.ArrowNotImplementedError as error:  # PyArrow 17
+        pytest.skip(f"this PyArrow writes no such column: {error}")
     found = next_split(daily.samples, None, None, now, daily.root)
     assert isinstance(found, SplitFound)
     (batch,) = found.split.reached_by(root=daily.root).batches(seed=seed)
