@@ -52,7 +52,7 @@ class Isolation:
         it begins anew each time. Raises what is no run's fault."""
         try:
             with self._database.transaction() as connection:
-                work(connection, _together)
+                work(connection, together)
                 return
         except Exception as error:
             if not is_own_fault(error):
@@ -109,5 +109,6 @@ class Isolation:
             return None
 
 
-def _together(_dag_run_id: int, step: Callable[[], None]) -> None:
+def together(_dag_run_id: int, step: Callable[[], None]) -> None:
+    """Do a step in the transaction of all: what it raises ends that."""
     step()

@@ -36,7 +36,7 @@ from trainflow.metadata.queries import (
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.task_queries import TasksOfRuns, TaskStateRow
-from trainflow.scheduler.error_containment import Each, Isolation
+from trainflow.scheduler.error_containment import Each, Isolation, together
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
 from trainflow.scheduler.task_queue import TaskQueue
 from trainflow.serialization.document import ChainDocument, DagDocument
@@ -242,7 +242,7 @@ class Scheduler:
                 if self._hints.may_start:
                     self._start_next_runs(connection, row.dag_id, triggered, now)
             if not (self._hints.runs or self._hints.may_start):
-                self._queue_tasks(now, connection, lambda _run, step: step())
+                self._queue_tasks(now, connection, together)
             if row is not None and not self._database.is_sqlite and tasks.is_any_active(row.id):
                 # another one of them may be ending in another process: neither transaction has seen the other's end
                 self._hints.runs.add(row.id)
@@ -256,7 +256,7 @@ class Scheduler:
         if rows is None:
             return
         self._hints.may_start = bool(triggered - {dag_id})
-        self._start(rows, now, connection, lambda _run, step: step())
+        self._start(rows, now, connection, together)
 
     def take_back(self) -> None:
         """Look at everything in the next tick: it is not known whether what was decided counts."""
