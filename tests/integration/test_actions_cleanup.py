@@ -137,3 +137,17 @@ def test_cleanup_of_what_ended_today_is_refused(plane: ControlPlane) -> None:
     workspace = Workspace(plane.project, plane.settings, plane.database)
     with pytest.raises(InputError, match="at least 1d"):
         plan_cleanup(workspace, timedelta(hours=23), LATER)
+
+
+def test_log_that_cannot_be_deleted_is_told_and_not_counted(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    end_runs(plane, KEPT_RUNS + 1)
+
+    def refuse(_path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    found = clean_up(Workspace(plane.project, plane.settings, plane.database), AGE, LATER)
+    assert ([each.runs for each in found.dags], found.logs, found.log_bytes) == ([1], 0, 0)
+    assert "cannot be deleted: Permission denied" in caplog.text

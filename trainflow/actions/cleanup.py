@@ -7,6 +7,7 @@ in the ledgers and checkpoint stores, which know runs by their names alone.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,6 +22,8 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import cleanup_queries
 from trainflow.settings.home import Home
 from trainflow.workspace.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -63,7 +66,7 @@ def plan_cleanup(workspace: Workspace, older_than: timedelta, now: datetime) -> 
     rows = workspace.database.read(lambda connection: cleanup_queries.ended_before(connection, before))
     going = [row for row in rows if not row.is_awaited]
     logs = list(_logs_of_no_run(workspace.project.home, workspace.database, before, {row.id for row in going}))
-    return Cleanup(before, _by_dag(going), len(rows) - len(going), len(logs), sum(log.size for log in logs))
+    return Cleanup(before, _by_dag(going), len(rows) - len(going), len(logs), sum(each.size for each in logs))
 
 
 def clean_up(workspace: Workspace, older_than: timedelta, now: datetime) -> Cleanup:
@@ -77,11 +80,9 @@ def clean_up(workspace: Workspace, older_than: timedelta, now: datetime) -> Clea
     gone: list[int] = []
     for some in _in_parts(list(going), _RUNS_AT_ONCE):
         gone += database.write(partial(cleanup_queries.delete_ended, ids=some, before=before))
-    logs = list(_logs_of_no_run(workspace.project.home, database, before))
-    for log in logs:
-        _delete(log.path)
+    logs = [each for each in _logs_of_no_run(workspace.project.home, database, before) if _deleted(each.path)]
     by_dag = _by_dag([going[number] for number in gone])
-    return Cleanup(before, by_dag, len(rows) - len(going), len(logs), sum(log.size for log in logs))
+    return Cleanup(before, by_dag, len(rows) - len(going), len(logs), sum(each.size for each in logs))
 
 
 def _before(older_than: timedelta, now: datetime) -> datetime:
@@ -103,12 +104,12 @@ def _logs_of_no_run(
     """Logs of attempts on this host that were written to last before a moment and are of no run, or of one of `going`:
     another host of the same database has deleted the run, or it is another database now."""
     for some in _in_parts(_old_logs(home, before), _ATTEMPTS_AT_ONCE):
-        attempts = {_attempt_of(log.path) for log in some}
+        attempts = {_attempt_of(each.path) for each in some}
         runs = database.read(partial(cleanup_queries.runs_of_attempts, attempt_ids=attempts))
-        for log in some:
-            run = runs.get(_attempt_of(log.path))
+        for each in some:
+            run = runs.get(_attempt_of(each.path))
             if run is None or run in going:
-                yield log
+                yield each
 
 
 def _old_logs(home: Home, before: datetime) -> list[_Log]:
@@ -122,16 +123,21 @@ def _old_logs(home: Home, before: datetime) -> list[_Log]:
     return found
 
 
-def _attempt_of(log: Path) -> str:
-    return log.name.partition(".")[0]
+def _attempt_of(path: Path) -> str:
+    return path.name.partition(".")[0]
 
 
-def _delete(log: Path) -> None:
-    """Delete a log, and the folders of its task and its run when they are empty."""
-    with contextlib.suppress(OSError):
-        log.unlink(missing_ok=True)
-        log.parent.rmdir()
-        log.parent.parent.rmdir()
+def _deleted(path: Path) -> bool:
+    """Delete a log, and the folders of its task and its run when they are empty. False where it cannot be: said."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("the log %s cannot be deleted: %s", path, error.strerror)
+        return False
+    with contextlib.suppress(OSError):  # others are in them
+        path.parent.rmdir()
+        path.parent.parent.rmdir()
+    return True
 
 
 def _in_parts(all_of_them: list[_T], most: int) -> Iterator[list[_T]]:

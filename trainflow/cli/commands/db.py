@@ -8,6 +8,7 @@ import typer
 
 from trainflow.cli.arguments import duration_of
 from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, print_json, print_rows, text
+from trainflow.errors import InputError
 from trainflow.humanize import agreeing, bytes_text, counted
 from trainflow.workspace.workspace import open_workspace
 
@@ -72,7 +73,7 @@ def clean(
     on this host, and those that no run knows any more are deleted as well. Engines may be at work meanwhile. A SQLite
     file does not become smaller: what is free in it is used again.
 
-    Exit code 1 when not confirmed.
+    Exit code 1 when not confirmed; `--json` does not ask, and takes `--yes` or `--dry-run`.
 
     JSON: {before, dags: [{dag_id, runs, first_ended_at, last_ended_at}], awaited, logs, log_bytes}. `awaited`: runs
     that stay for what is still to be told.
@@ -81,15 +82,18 @@ def clean(
     from trainflow.clock import SystemClock
 
     age, now = duration_of(older_than, "--older-than"), SystemClock().now()
+    if as_json and not (dry_run or yes):
+        raise InputError("--json does not ask: add --yes, or --dry-run")
     with open_workspace() as workspace:
-        found = cleanup.plan_cleanup(workspace, age, now)
-        nothing = not (found.dags or found.logs)
-        if not (dry_run or yes or nothing):
+        if yes and not dry_run:
+            found = cleanup.clean_up(workspace, age, now)
+        else:
+            found = cleanup.plan_cleanup(workspace, age, now)
+        if not (dry_run or yes) and (found.dags or found.logs):
             _print_cleanup(found, is_plan=True)
             if not typer.confirm("Delete them?"):
                 typer.echo("nothing was changed")
                 return EXIT_FAILED
-        if not (dry_run or nothing):
             found = cleanup.clean_up(workspace, age, now)
     if as_json:
         print_json(found)
@@ -114,7 +118,7 @@ def _print_cleanup(cleanup: Cleanup, *, is_plan: bool) -> None:
         stay = agreeing(cleanup.awaited, "stays", "stay")
         typer.echo(
             f"{counted(cleanup.awaited, 'run')} {stay}: a system outside is still to be told of "
-            f"{agreeing(cleanup.awaited, 'it', 'them')} ('trainflow status' says which, and why it has not been)"
+            f"{agreeing(cleanup.awaited, 'it', 'them')} ('trainflow status' says why it has not been)"
         )
 
 

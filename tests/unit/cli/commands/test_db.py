@@ -151,6 +151,11 @@ def test_clean_deletes_what_ended_long_ago(cli, old_runs, monkeypatch):
     assert cli("db", "clean", "--older-than", "90d").out.startswith("no run that ended before 2026-")
 
 
+def test_clean_prints_json_alone_and_so_does_not_ask(cli, folder):
+    said = cli("db", "clean", "--older-than", "90d", "--json")
+    assert (said.code, said.out, "add --yes, or --dry-run" in said.err) == (2, "", True)
+
+
 @pytest.mark.parametrize("age", ["12h", "many days"])
 def test_clean_refuses_age_that_is_too_young_or_none(cli, folder, age):
     said = cli("db", "clean", "--older-than", age)
