@@ -12,12 +12,13 @@ from collections.abc import Collection, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import msgspec
 
 from trainflow.errors import InputError
 from trainflow.identifiers import attempt_time
+from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import cleanup_queries
 from trainflow.settings.home import Home
@@ -25,14 +26,10 @@ from trainflow.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
 #: what ended lately may still be looked at, cleared or waited for
 LEAST_AGE = timedelta(days=1)
 #: runs that are deleted in one transaction: others write in between
 _RUNS_AT_ONCE = 100
-#: attempts that are asked for at once
-_ATTEMPTS_AT_ONCE = 500
 
 
 class OldRuns(msgspec.Struct, frozen=True):
@@ -78,7 +75,7 @@ def clean_up(workspace: Workspace, older_than: timedelta, now: datetime) -> Clea
     rows = database.read(lambda connection: cleanup_queries.ended_before(connection, before))
     going = {row.id: row for row in rows if not row.is_awaited}
     gone: list[int] = []
-    for some in _in_parts(list(going), _RUNS_AT_ONCE):
+    for some in in_parts(going, _RUNS_AT_ONCE):
         gone += database.write(partial(cleanup_queries.delete_ended, ids=some, before=before))
     logs = [each for each in _logs_of_no_run(workspace.project.home, database, before) if _deleted(each.path)]
     by_dag = _by_dag([going[number] for number in gone])
@@ -103,7 +100,7 @@ def _logs_of_no_run(
 ) -> Iterator[_Log]:
     """Logs of attempts on this host that were written to last before a moment and are of no run, or of one of `going`:
     another host of the same database has deleted the run, or it is another database now."""
-    for some in _in_parts(_old_logs(home, before), _ATTEMPTS_AT_ONCE):
+    for some in in_parts(_old_logs(home, before)):
         attempts = {_attempt_of(each.path) for each in some}
         runs = database.read(partial(cleanup_queries.runs_of_attempts, attempt_ids=attempts))
         for each in some:
@@ -138,8 +135,3 @@ def _deleted(path: Path) -> bool:
         path.parent.rmdir()
         path.parent.parent.rmdir()
     return True
-
-
-def _in_parts(all_of_them: list[_T], most: int) -> Iterator[list[_T]]:
-    for first in range(0, len(all_of_them), most):
-        yield all_of_them[first : first + most]

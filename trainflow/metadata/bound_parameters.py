@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Table, bindparam
 
-_Id = TypeVar("_Id", int, str)
+_T = TypeVar("_T")
 
 
 def bound_columns(table: Table, names: Iterable[str]) -> dict[str, Any]:
@@ -21,8 +21,8 @@ def bound_values(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"b_{name}": value for name, value in values.items()}
 
 
-def in_parts(ids: Iterable[_Id], most: int = 500) -> Iterator[list[_Id]]:
-    """The ids, so many at a time: a statement takes a limited number of parameters."""
-    remaining = iter(ids)
+def in_parts(values: Iterable[_T], most: int = 500) -> Iterator[list[_T]]:
+    """The values, so many at a time: a statement takes a limited number of parameters."""
+    remaining = iter(values)
     while part := list(islice(remaining, most)):
         yield part
