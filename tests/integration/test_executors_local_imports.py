@@ -40,6 +40,23 @@ with DAG("contract"):
     PythonOperator(task_id="who", python_callable=who)
 """
 
+READS = """
+import sys
+from trainflow import DAG, BaseOperator
+
+class Reads(BaseOperator):
+    warm_modules = ("pyarrow.parquet", "fine")
+
+    def warm_up(self, project_root):  # called by the attempt
+        self.found = [name in sys.modules for name in self.warm_modules]
+
+    def execute(self, context):
+        return self.found
+
+with DAG("contract"):
+    Reads(task_id="reads")
+"""
+
 
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[Host]:
@@ -106,6 +123,17 @@ def test_module_of_task_is_imported_by_warm_worker_once_an_attempt_has(host: Hos
     found = results(host)
     assert found["who0"] != executor.warm_process.pid
     assert found[f"who{number}"] == executor.warm_process.pid
+
+
+def test_trusted_module_of_task_is_imported_before_its_first_attempt_is_forked(
+    host: Host, executor: LocalExecutor
+) -> None:
+    """What is trainflow's own: an attempt that imports it has its warm worker import it again."""
+    (host.project.root / "fine.py").write_text("")
+    (host.project.root / "pipelines/reads.py").write_text(READS)
+    executor.queue_workload(workload(host, "reads", path="pipelines/reads.py"))
+    host.until(lambda: host.exits)
+    assert results(host) == {"reads0": [True, False]}
 
 
 class TestImportsThatStartThreads:

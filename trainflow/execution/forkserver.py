@@ -26,12 +26,13 @@ from typing import NoReturn
 import msgspec
 
 from trainflow import failpoint
+from trainflow.authoring.operator import BaseOperator
 from trainflow.bootstrap import freeze_imports
+from trainflow.execution import prefork
 from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles, import_reader
 from trainflow.execution.leftover_processes import BROKEN, CleanEnds, exit_process
 from trainflow.execution.parse import parse
-from trainflow.execution.prefork import KEEP_SECONDS, ImportReports, SpareChild, rehearse, wait_for_workload
 from trainflow.execution.task_runner import Prepared, prepare, run_attempt
 from trainflow.execution.thread_watch import ThreadWatch
 from trainflow.messages import frames
@@ -81,8 +82,8 @@ class Forkserver:
         self._to_load: list[DagSource] = []
         #: tasks whose imports have come to their end in a child; what they import is to be imported here
         self._to_warm_up: list[ExecuteTask] = []
-        self._imports = ImportReports()
-        self._spare: SpareChild | None = None
+        self._imports = prefork.ImportReports()
+        self._spare: prefork.SpareChild | None = None
         self._wants_spare = False
         self._threads = ThreadWatch()
         #: why nothing is forked any more
@@ -101,7 +102,7 @@ class Forkserver:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
         if not failpoint.active():
-            rehearse(self._project, self._settings)
+            prefork.rehearse(self._project, self._settings)
         self._settle()
         self._look_for_threads(None)
         while True:
@@ -122,7 +123,7 @@ class Forkserver:
         """How long to wait for a request: not at all while there is something to prepare."""
         if self._to_load or self._to_warm_up or self._wants_spare:
             return 0.0
-        return None if self._spare is None else KEEP_SECONDS
+        return None if self._spare is None else prefork.KEEP_SECONDS
 
     def _use_the_pause(self) -> None:
         """Prepare for what comes: nothing is asked for right now."""
@@ -130,7 +131,7 @@ class Forkserver:
             self._load(self._to_load.pop(0))
             self._wants_spare = True
         elif self._to_warm_up:
-            self._warm_up(self._to_warm_up.pop(0))
+            self._warm_up(self._to_warm_up.pop(0), lambda task: task.warm_up(self._project.root))
         elif self._wants_spare:
             self._fork_spare()
         else:
@@ -158,16 +159,19 @@ class Forkserver:
 
     def _launch(self, request: Launch) -> None:
         workload = request.workload
-        changed = self._files.changed()
-        if changed is not None:
+        if (changed := self._files.changed()) is not None:
             self._say(Stale(str(changed), workload.key))
             return
         self._load(workload.source)
+        if request.warm_up and self._imports.is_news(workload):
+            self._warm_up(workload, prefork.import_trusted)
         if self._threaded is not None:
             self._say(msgspec.structs.replace(self._threaded, key=workload.key))
             return
-        pid = self._give_to_spare(workload)
-        if pid is None:
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.give(workload):
+            pid = spare.pid
+        else:
             pid = self._fork(lambda: self._run(workload, prepare(self._project, self._settings)))
         failpoint.hit("worker: forked")
         self._say(Launched(workload.key, pid))
@@ -199,10 +203,6 @@ class Forkserver:
             self._to_warm_up.clear()
             self._say(self._threaded)
 
-    def _give_to_spare(self, workload: ExecuteTask) -> int | None:
-        spare, self._spare = self._spare, None
-        return spare.pid if spare is not None and spare.give(workload) else None
-
     def _fork_spare(self) -> None:
         self._wants_spare = False
         if self._threaded is not None:
@@ -212,11 +212,11 @@ class Forkserver:
         def child() -> int:
             ours.close()
             prepared = prepare(self._project, self._settings)
-            workload = wait_for_workload(theirs)
+            workload = prefork.wait_for_workload(theirs)
             return 0 if workload is None else self._run(workload, prepared)
 
         with theirs:
-            self._spare = SpareChild(self._fork(child), ours)
+            self._spare = prefork.SpareChild(self._fork(child), ours)
 
     def _run(self, workload: ExecuteTask, prepared: Prepared) -> int:
         prepared = prepared._replace(imported=self._imports.reporter(workload))
@@ -228,13 +228,14 @@ class Forkserver:
             spare.drop()
             self._clean_ends.note(spare.pid)  # it has run nothing
 
-    def _warm_up(self, workload: ExecuteTask) -> None:
-        """Import what a task imports, once a child has: a chain that is caught up never gets as far as its trainer, and
-        must not wait for the libraries of the model. Whatever goes wrong is said by the task itself."""
+    def _warm_up(self, workload: ExecuteTask, import_for: Callable[[BaseOperator], object]) -> None:
+        """Import what a task imports. All of it once a child has: a chain that is caught up never gets as far as its
+        trainer, and must not wait for the libraries of the model. Whatever goes wrong is said by the task itself."""
+        if self._threaded is not None or not self._files.has(workload.source):
+            return
         before = len(sys.modules)
         with contextlib.suppress(Exception, SystemExit), self._threads.importing():
-            task = self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id)
-            task.warm_up(self._project.root)
+            import_for(self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id))
         if len(sys.modules) > before:
             # a child that was forked before would have to import it all by itself
             self._drop_spare()
@@ -253,8 +254,7 @@ class Forkserver:
 
     def _parse(self, request: Parse) -> None:
         answer = socket.socket(fileno=self._descriptors.pop(0))
-        changed = self._files.changed()
-        if changed is not None:
+        if (changed := self._files.changed()) is not None:
             # said first: what sees the end of the line can know why
             self._say(Stale(str(changed)))
             answer.close()
