@@ -17,7 +17,8 @@ from typing import Any
 from tests.benchmarks import process_floor, retrigger, transition, workbench
 from tests.support.local_databases import LocalServer, local_mariadb, local_postgres
 from trainflow.metadata.database import Database
-from trainflow.metadata.fast_path import FastConnection
+from trainflow.metadata.fast_connection import FastConnection
+from trainflow.metadata.sql_text import SqlText
 
 PEER = Path(__file__).parent / "dbos_peer.py"
 _KINDS = ("select", "insert", "update", "delete")
@@ -103,7 +104,10 @@ def _counting(database: Database) -> Iterator[Counter[str]]:
 
 
 def _kind(statement: Any) -> str:
-    return next((kind for kind in _KINDS if getattr(statement, f"is_{kind}", False)), "other")
+    return next(
+        (kind for kind in _KINDS if getattr(statement, f"is_{kind}", False)),
+        "select" if isinstance(statement, SqlText) else "other",
+    )
 
 
 @contextmanager

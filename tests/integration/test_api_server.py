@@ -30,7 +30,7 @@ from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import Heartbeat, Refused
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PROTOCOL
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.queries import service_queries
+from trainflow.metadata.queries import living_queries, service_queries
 from trainflow.observability.store_requests import BOUNDS, StoreUse
 from trainflow.settings.api_address import check_address, listen
 from trainflow.settings.model import ApiSettings, Settings
@@ -96,7 +96,7 @@ def test_ready_says_whether_a_scheduler_is_alive(plane: ControlPlane) -> None:
 def test_lease_of_server_ends_with_it(plane: ControlPlane) -> None:
     def living() -> list[str]:
         with plane.database.reading() as connection:
-            return [row.kind for row in service_queries.not_stopped(connection)]
+            return [row.kind for row in living_queries.not_stopped(connection)]
 
     with running_api(plane):
         assert living() == ["engine", "api_server"]

@@ -19,7 +19,7 @@ from trainflow.execution.parse import parse
 from trainflow.messages import frames
 from trainflow.messages.forkserver import ParseStarted
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem
-from trainflow.metadata.queries import dag_queries
+from trainflow.metadata.queries import dag_queries, status_queries
 from trainflow.settings.project import Project
 
 WriteProject = Callable[[dict[str, str]], Project]
@@ -55,7 +55,7 @@ def write(engine: Embedded, name: str, text: str) -> None:
 
 def problems(engine: Embedded) -> dict[str, Any]:
     with engine.engine.database.reading() as connection:
-        return {row.path: row for row in dag_queries.problems(connection)}
+        return {row.path: row for row in status_queries.problems(connection)}
 
 
 def dags(engine: Embedded) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER
 from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
 from trainflow.metadata.models import ServiceTable
 from trainflow.metadata.queries import service_queries
-from trainflow.metadata.queries.service_queries import ExecutorState
+from trainflow.metadata.queries.living_queries import ExecutorState
 from trainflow.metadata.worker_presence import note_worker
 from trainflow.settings.model import ApiSettings, Settings, WorkerSettings
 from trainflow.testing.processes import wait_for

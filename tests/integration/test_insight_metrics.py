@@ -27,7 +27,7 @@ from trainflow.insight.metrics import chain_gauges
 from trainflow.insight.metrics.metrics import Metrics
 from trainflow.metadata.models import DagRunTable
 from trainflow.metadata.queries import service_queries
-from trainflow.metadata.queries.service_queries import LoopUse, ServiceDetails
+from trainflow.metadata.queries.living_queries import LoopUse, ServiceDetails
 from trainflow.testing.chains import ChainWriter, split_of
 from trainflow.workspace.workspace import Workspace
 

@@ -18,7 +18,8 @@ from tests.conftest import server_of
 from trainflow.metadata import schema
 from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.database import Database
-from trainflow.metadata.fast_path import FastConnection, FastResult
+from trainflow.metadata.fast_connection import FastConnection
+from trainflow.metadata.fast_path import FastResult
 from trainflow.metadata.models import OutboxTable, ServiceTable
 
 SERVICE, OUTBOX = ServiceTable.table, OutboxTable.table

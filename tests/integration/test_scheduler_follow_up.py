@@ -16,7 +16,7 @@ from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Refuse
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import dag_queries, drain_queries, run_queries
+from trainflow.metadata.queries import dag_queries, fleet_queries, run_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind
 from trainflow.states import TriggerRule
 
@@ -85,7 +85,7 @@ def test_outcome_starts_no_run_of_drained_dag(plane: ControlPlane) -> None:
     plane.add_run("self")
     [work] = plane.tick()
     with plane.database.transaction() as connection:
-        drain_queries.add(connection, Drain(DrainKind.DAG, "self", plane.clock.now(), None))
+        fleet_queries.drain(connection, Drain(DrainKind.DAG, "self", plane.clock.now(), None))
     plane.scheduler.sweep()
     plane.tick()
     plane.play(work, triggered_runs=[TriggeredRun("self", "r2")])

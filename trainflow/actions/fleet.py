@@ -9,9 +9,9 @@ from sqlalchemy import Connection
 
 from trainflow.bounds import check_text
 from trainflow.errors import InputError
-from trainflow.metadata.queries import dag_queries, drain_queries, service_queries
+from trainflow.metadata.queries import dag_queries, drain_queries, fleet_queries, living_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind
-from trainflow.metadata.queries.service_queries import WORKER, details_of, executors_of
+from trainflow.metadata.queries.living_queries import WORKER, details_of, executors_of
 from trainflow.near_names import did_you_mean
 from trainflow.workspace.workspace import Workspace
 
@@ -37,7 +37,7 @@ def drain(workspace: Workspace, kind: DrainKind, name: str, now: datetime, *, no
     def add(connection: Connection) -> bool:
         _check_known(connection, kind, name)
         before = drain_queries.listing(connection).get(kind, name)
-        drain_queries.add(connection, Drain(kind, name, now if before is None else before.since, note))
+        fleet_queries.drain(connection, Drain(kind, name, now if before is None else before.since, note))
         return before is None
 
     changed = workspace.database.write(add)
@@ -52,7 +52,7 @@ def undrain(workspace: Workspace, kind: DrainKind, name: str) -> DrainDone:
         drained = [each.name for each in drain_queries.listing(connection).all() if each.kind is kind]
         if name not in drained:
             raise InputError(f"{kind.value} '{name}' is not drained{did_you_mean(name, drained, 'drained')}")
-        return drain_queries.remove(connection, kind, name)
+        return fleet_queries.undrain(connection, kind, name)
 
     workspace.database.write(remove)
     workspace.wake_engine()
@@ -66,7 +66,7 @@ def _check_known(connection: Connection, kind: DrainKind, name: str) -> None:
     if kind is DrainKind.DAG:
         known = {row.dag_id for row in dag_queries.everything(connection)}
     else:
-        rows = service_queries.everyone(connection)
+        rows = living_queries.everyone(connection)
         known = {row.hostname for row in rows if row.kind == WORKER or executors_of(row)}
         known |= {details.name for row in rows if (details := details_of(row)) is not None and details.name}
     if name not in known:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from trainflow.errors import InputError, SettingsError
-from trainflow.metadata.queries import service_queries
+from trainflow.metadata.queries import living_queries
 from trainflow.settings.api_address import listen, shown_address
 from trainflow.settings.model import ApiSettings
 from trainflow.workspace.workspace import Workspace
@@ -41,8 +41,8 @@ def page_address(workspace: Workspace, now: datetime) -> str | None:
         return None
     dead_after = timedelta(seconds=workspace.settings.engine.dead_after_seconds)
     with database.reading() as connection:
-        living = service_queries.shown_as_living(connection, now, dead_after)
-    here = [row for row in living if row.kind == service_queries.API_SERVER and row.hostname == socket.gethostname()]
+        living = living_queries.shown_as_living(connection, now, dead_after)
+    here = [row for row in living if row.kind == living_queries.API_SERVER and row.hostname == socket.gethostname()]
     return shown_address(workspace.settings.api, socket.gethostname()) if here else None
 
 

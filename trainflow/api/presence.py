@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import service_queries
+from trainflow.metadata.queries import living_queries, service_queries
+from trainflow.metadata.queries.living_queries import Service
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import EngineSettings
@@ -70,11 +71,11 @@ class Presence:
     def _renew_and_look(self, connection: Connection) -> ControlPlaneState:
         now = self._clock.now()
         if self._service_id is None:
-            self._service_id = service_queries.register_this_process(connection, service_queries.API_SERVER, now)
+            self._service_id = service_queries.register_this_process(connection, living_queries.API_SERVER, now)
         else:
             service_queries.renew_lease(connection, self._service_id, now)
         self.installation = service_queries.installation(connection)
-        rows = service_queries.not_stopped(connection)
+        rows = living_queries.not_stopped(connection)
         silent = self._leases.silent(rows)
         living = [row for row in rows if row.kind in _SCHEDULERS and row.id not in silent and not _is_gone(row)]
         return ControlPlaneState(True) if living else NO_SCHEDULER
@@ -87,5 +88,5 @@ class Presence:
             self._database.write(lambda connection: service_queries.stop(connection, service_id, now))
 
 
-def _is_gone(row: Row[Any]) -> bool:
+def _is_gone(row: Service) -> bool:
     return row.hostname == socket.gethostname() and not is_alive(row.pid, row.process_started)

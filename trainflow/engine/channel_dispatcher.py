@@ -18,7 +18,8 @@ from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import outbox_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.outbox_queries import OutboxOfChannel, Undelivered
+from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
+from trainflow.metadata.queries.status_queries import Undelivered
 from trainflow.settings.model import Settings
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import Project

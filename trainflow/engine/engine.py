@@ -32,7 +32,7 @@ from trainflow.metadata import schema
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import in_flight, service_queries, trigger_queries
+from trainflow.metadata.queries import in_flight, living_queries, service_queries, trigger_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.settings.model import Settings
@@ -315,7 +315,7 @@ class Engine:
             self.database.write(self._fail_overdue)
 
     def _fail_overdue(self, connection: Connection) -> None:
-        services = service_queries.not_stopped(connection)
+        services = living_queries.not_stopped(connection)
         living = {each.id for each in services} - self._leases.silent(services)
         trigger_queries.fail_overdue(connection, living, TRIGGER_TIMEOUT, self.clock.now())
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.executors.configured import ConfiguredExecutors
@@ -16,10 +15,11 @@ from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import in_flight, service_queries
+from trainflow.metadata.queries import in_flight, living_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind
-from trainflow.metadata.queries.service_queries import ExecutorState, Leases, executors_of, note_executors
+from trainflow.metadata.queries.living_queries import ExecutorState, Service, executors_of
+from trainflow.metadata.queries.service_queries import Leases, note_executors
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.queueing import LEFT
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans, is_gone
@@ -134,7 +134,7 @@ class Scheduling:
 
     def _others(self, connection: Connection) -> dict[int, int]:
         """Local slots of the other engines that live."""
-        services = service_queries.not_stopped(connection)
+        services = living_queries.not_stopped(connection)
         silent = self._leases.silent(services)
         slots = {
             row.id: sum(state.slots for state in executors_of(row) if state.type == LOCAL)
@@ -143,7 +143,7 @@ class Scheduling:
         }
         return {number: count for number, count in slots.items() if count > 0}
 
-    def _is_drained(self, row: Row[Any]) -> bool:
+    def _is_drained(self, row: Service) -> bool:
         return self._scheduler.task_queue.drains.get(DrainKind.WORKER, row.hostname) is not None
 
     def heartbeat(self) -> None:

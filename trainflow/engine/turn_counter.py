@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainflow.bootstrap import version
 from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
-from trainflow.metadata.queries.service_queries import LoopUse, ServiceDetails
+from trainflow.metadata.queries.living_queries import LoopUse, ServiceDetails
 
 
 class TurnCounter:

@@ -14,7 +14,7 @@ from trainflow.insight.refusals import drain_of_worker, living_parts, refusals, 
 from trainflow.insight.why_task import handed_to
 from trainflow.metadata.queries import drain_queries, fleet_queries
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
-from trainflow.metadata.queries.service_queries import WORKER, ExecutorState, details_of, executors_of
+from trainflow.metadata.queries.living_queries import WORKER, ExecutorState, Service, details_of, executors_of
 from trainflow.settings.executors import executor_entries
 from trainflow.workspace.workspace import Workspace
 
@@ -125,7 +125,7 @@ def fleet(workspace: Workspace, now: datetime) -> Fleet:
 class _Look:
     """What one look at the database has found."""
 
-    def __init__(self, workspace: Workspace, connection: Connection, living: Sequence[Row[Any]], now: datetime) -> None:
+    def __init__(self, workspace: Workspace, connection: Connection, living: Sequence[Service], now: datetime) -> None:
         self._settings = workspace.settings
         self.living = living
         self.drains: Drains = drain_queries.listing(connection)
@@ -134,7 +134,7 @@ class _Look:
         self.workers = [each for row in living if row.kind == WORKER and (each := self._worker(row)) is not None]
         self.oldest = self._oldest(connection, now)
 
-    def part(self, row: Row[Any]) -> FleetPart:
+    def part(self, row: Service) -> FleetPart:
         """A part that lives."""
         details = details_of(row)
         local = {state.name: state.slots for state in executors_of(row) if state.type == "local"}
@@ -148,7 +148,7 @@ class _Look:
             drained=None if drain is None else drain.sentence,
         )
 
-    def _worker(self, row: Row[Any]) -> FleetWorker | None:
+    def _worker(self, row: Service) -> FleetWorker | None:
         details = details_of(row)
         if details is None or details.worker is None:
             return None
@@ -238,5 +238,5 @@ class _Look:
         return DrainedThing(drain.kind.value, drain.name, drain.since, drain.note, running)
 
 
-def _said(row: Row[Any]) -> dict[str, Any]:
+def _said(row: Service) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ("hostname", "pid", "started_at", "heartbeat_at")}

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from trainflow.insight.snapshot import EngineSnapshot, engine_state
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import live_queries, service_queries
+from trainflow.metadata.queries import live_queries, living_queries
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -64,7 +64,7 @@ def _topics(connection: Connection) -> dict[str, Any]:
 def _silent_seconds(connection: Connection, settings: Settings, now: datetime) -> float | None:
     """Seconds for which no scheduler has renewed its lease; None: there is none."""
     dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
-    living = service_queries.shown_as_living(connection, now, dead_after)
+    living = living_queries.shown_as_living(connection, now, dead_after)
     beats = [row.heartbeat_at for row in living if row.kind in _SCHEDULING]
     return (now - max(beats)).total_seconds() if beats else None
 

@@ -19,7 +19,7 @@ from trainflow.engine.mlflow_deliveries import results_by_role
 from trainflow.insight.ended_runs import RunLine, RunTotals, last_of, run_line
 from trainflow.metadata.queries import attempt_queries, status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.status_queries import FollowedRuns
+from trainflow.metadata.queries.live_queries import FollowedRuns
 from trainflow.samples.partitions import place_of
 from trainflow.samples.throughput import HISTORY
 from trainflow.serialization.document import ChainDocument

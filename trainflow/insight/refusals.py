@@ -7,17 +7,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row
-
-from trainflow.metadata.queries import drain_queries, in_flight, pool_queries, service_queries, status_queries
-from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.metadata.queries import drain_queries, living_queries, status_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind, Drains
-from trainflow.metadata.queries.service_queries import WORKER, details_of, executors_of
+from trainflow.metadata.queries.living_queries import WORKER, Service, details_of, executors_of
+from trainflow.metadata.sql_text import ReadingConnection
 from trainflow.observability.processes import is_alive
-from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
 from trainflow.settings.executors import ExecutorEntry, executor_entries
 from trainflow.settings.model import Settings
-from trainflow.states import TaskInstanceState
 
 #: drained workers that are named
 _NAMED = 3
@@ -33,28 +29,31 @@ def is_dead_here(row: Any) -> bool:
     return bool(row.hostname == socket.gethostname()) and not is_alive(row.pid, row.process_started)
 
 
-def refusals(connection: Connection, settings: Settings, now: datetime) -> dict[int, str]:
+def refusals(connection: ReadingConnection, settings: Settings, now: datetime) -> dict[int, str]:
     """What the scheduler would refuse to queue now, and why: its own rule, asked again. And what was queued for an
     executor that takes nothing now."""
-    candidates = status_queries.scheduled(connection)
-    held = in_flight.in_flight_tasks(connection)
     drains = drain_queries.listing(connection)
     living = living_parts(connection, settings, now)
     problems = _executor_problems(living) | _drained_hosts(living, executor_entries(settings), drains)
-    stuck = {
-        task.id: f"executor '{task.executor}' takes nothing: {problems[task.executor]}"
-        for task in held
-        if task.state == TaskInstanceState.QUEUED and task.executor in problems
-    }
-    if drained := drained_queues(living, drains):
-        stuck |= {
-            row.id: drained[row.executor, row.queue]
-            for row in status_queries.handed_over(connection)
-            if (row.executor, row.queue) in drained
-        }
-    if not candidates:
+    drained = drained_queues(living, drains)
+    stuck = {}
+    for row in status_queries.handed_over(connection) if problems or drained else ():
+        if (row.executor, row.queue) in drained:
+            stuck[row.id] = drained[row.executor, row.queue]
+        elif row.executor in problems:
+            stuck[row.id] = f"executor '{row.executor}' takes nothing: {problems[row.executor]}"
+    if not status_queries.is_any_scheduled(connection):
         return stuck
-    versions = Versions()
+    return stuck | _refused(connection, settings, problems, drains)
+
+
+def _refused(connection: Any, settings: Settings, problems: Mapping[str, str], drains: Drains) -> dict[int, str]:
+    """The scheduler's rule, with what it would ask."""
+    from trainflow.metadata.queries import in_flight, pool_queries, scheduled_queries
+    from trainflow.metadata.queries.dag_queries import Versions
+    from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
+
+    versions, held = Versions(), in_flight.in_flight_tasks(connection)
     limits = Limits(
         executors=ExecutorSlots(
             executor_entries(settings),
@@ -68,26 +67,27 @@ def refusals(connection: Connection, settings: Settings, now: datetime) -> dict[
         documents=lambda candidate: versions.get(connection, candidate.version_id)[0],
         drains=drains,
     )
-    refused = choose(
-        candidates, limits, lambda each: in_flight.count_in_flight(connection, each.dag_id, each.task_id)
+    return choose(
+        scheduled_queries.scheduled(connection),
+        limits,
+        lambda each: in_flight.count_in_flight(connection, each.dag_id, each.task_id),
     ).refused
-    return stuck | refused
 
 
-def living_parts(connection: Connection, settings: Settings, now: datetime) -> list[Row[Any]]:
+def living_parts(connection: ReadingConnection, settings: Settings, now: datetime) -> list[Service]:
     """The parts and workers that live, as far as people can see."""
     dead_after = timedelta(seconds=max(settings.engine.dead_after_seconds, 3 * settings.workers.heartbeat_seconds))
-    return [row for row in service_queries.shown_as_living(connection, now, dead_after) if not is_dead_here(row)]
+    return [row for row in living_queries.shown_as_living(connection, now, dead_after) if not is_dead_here(row)]
 
 
-def _executor_problems(living: Sequence[Row[Any]]) -> dict[str, str]:
+def _executor_problems(living: Sequence[Service]) -> dict[str, str]:
     """Executors that no living scheduler has to whom they take anything, and why."""
     states = [state for row in living for state in executors_of(row)]
     good = {state.name for state in states if state.problem is None}
     return {state.name: state.problem for state in states if state.problem is not None and state.name not in good}
 
 
-def _drained_hosts(living: Sequence[Row[Any]], entries: Mapping[str, ExecutorEntry], drains: Drains) -> dict[str, str]:
+def _drained_hosts(living: Sequence[Service], entries: Mapping[str, ExecutorEntry], drains: Drains) -> dict[str, str]:
     """Executors that run attempts on the hosts of engines, all of which are drained."""
     found: dict[str, list[Drain | None]] = {}
     for row in living:
@@ -97,9 +97,9 @@ def _drained_hosts(living: Sequence[Row[Any]], entries: Mapping[str, ExecutorEnt
     return {name: said for name, each in found.items() if (said := _all_drained(each)) is not None}
 
 
-def drained_queues(living: Sequence[Row[Any]], drains: Drains) -> dict[tuple[str, str], str]:
+def drained_queues(living: Sequence[Service], drains: Drains) -> dict[tuple[str | None, str], str]:
     """Queues, by executor, whose workers are all drained: what is said of a task that was handed over for one."""
-    found: dict[tuple[str, str], list[Drain | None]] = {}
+    found: dict[tuple[str | None, str], list[Drain | None]] = {}
     for row in living if drains else ():
         details = details_of(row) if row.kind == WORKER else None
         if details is None or details.worker is None:

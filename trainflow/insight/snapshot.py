@@ -8,20 +8,13 @@ from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import msgspec
-from sqlalchemy import Connection, Row
 
 from trainflow.engine.lock import running_engine
 from trainflow.insight.refusals import is_dead_here, refusals, with_queues
-from trainflow.metadata.database import Database
-from trainflow.metadata.queries import (
-    drain_queries,
-    run_queries,
-    service_queries,
-    status_queries,
-    task_queries,
-)
+from trainflow.metadata.queries import drain_queries, living_queries, status_queries
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
-from trainflow.scheduler.run_decision import waiting_for_past
+from trainflow.metadata.queries.status_queries import FailedAttempt, ShownRun, ShownTask
+from trainflow.metadata.sql_text import ReadableDatabase, ReadingConnection
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -117,7 +110,9 @@ class DagSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     chain: ChainDocument | None = None
 
 
-def engine_state(project: Project, settings: Settings, database: Database | None, now: datetime) -> EngineSnapshot:
+def engine_state(
+    project: Project, settings: Settings, database: ReadableDatabase | None, now: datetime
+) -> EngineSnapshot:
     """The engine of this home, or a scheduler elsewhere that uses its database."""
     pid = running_engine(project.home)
     rows: Sequence[Any] = []
@@ -125,7 +120,7 @@ def engine_state(project: Project, settings: Settings, database: Database | None
     if database is not None:
         dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
         with database.reading() as connection:
-            living = service_queries.shown_as_living(connection, now, dead_after)
+            living = living_queries.shown_as_living(connection, now, dead_after)
         rows = [row for row in living if row.kind in _SCHEDULING]
     triggers = any(row.kind in _TRIGGERING and not is_dead_here(row) for row in living)
     if pid is not None:
@@ -153,7 +148,7 @@ class _Around(NamedTuple):
 
 
 def dag_snapshots(
-    connection: Connection,
+    connection: ReadingConnection,
     settings: Settings,
     engine: EngineSnapshot,
     now: datetime,
@@ -171,20 +166,20 @@ def dag_snapshots(
 class _Found(NamedTuple):
     """What is shown of DAGs, asked for once of all of them: by DAG, and the tasks by the key of their run."""
 
-    running: dict[str, list[Row[Any]]]
-    queued: dict[str, Row[Any]]
-    last: dict[str, Row[Any]]
-    failures: dict[str, Row[Any]]
+    running: dict[str, list[ShownRun]]
+    queued: dict[str, ShownRun]
+    last: dict[str, ShownRun]
+    failures: dict[str, FailedAttempt]
     undelivered: dict[str, int]
-    tasks: dict[int, list[Row[Any]]]
+    tasks: dict[int, list[ShownTask]]
 
     @classmethod
-    def of(cls, connection: Connection, dag_ids: Sequence[str]) -> Self:
+    def of(cls, connection: ReadingConnection, dag_ids: Sequence[str]) -> Self:
         """Ask for it."""
         runs = status_queries.shown_runs(connection, dag_ids)
         queued = {run.dag_id: run for run in reversed(runs) if run.state == DagRunState.QUEUED}
         last = {run.dag_id: run for run in runs if run.state in RUN_FINISHED}
-        running: dict[str, list[Row[Any]]] = {dag_id: [] for dag_id in dag_ids}
+        running: dict[str, list[ShownRun]] = {dag_id: [] for dag_id in dag_ids}
         # those that were released go on beside the one that trains
         for run in sorted(runs, key=lambda run: (run.released_at is not None, run.number)):
             if run.state == DagRunState.RUNNING:
@@ -201,7 +196,7 @@ class _Found(NamedTuple):
 
 
 def _dag_snapshot(
-    connection: Connection, row: Any, engine: EngineSnapshot, around: _Around, found: _Found
+    connection: ReadingConnection, row: Any, engine: EngineSnapshot, around: _Around, found: _Found
 ) -> DagSnapshot:
     document, dag_id = decode(row.document), row.dag_id
     failure = found.failures.get(dag_id)
@@ -229,7 +224,7 @@ def _dag_snapshot(
 
 
 def _run(
-    connection: Connection, row: Any, document: DagDocument, around: _Around, rows: Sequence[Row[Any]]
+    connection: ReadingConnection, row: Any, document: DagDocument, around: _Around, rows: Sequence[ShownTask]
 ) -> RunSnapshot:
     tasks = [_task(task, document, around) for task in rows]
     return RunSnapshot(
@@ -245,12 +240,13 @@ def _run(
     )
 
 
-def _with_past(
-    connection: Connection, row: Any, document: DagDocument, tasks: list[TaskSnapshot]
-) -> list[TaskSnapshot]:
+def _with_past(connection: Any, row: ShownRun, document: DagDocument, tasks: list[TaskSnapshot]) -> list[TaskSnapshot]:
     """The scheduler's own rule, asked again: which of them wait for the previous run."""
     if row.state != DagRunState.RUNNING or not any(task.depends_on_past for task in document.tasks):
         return tasks
+    from trainflow.metadata.queries import run_queries, task_queries
+    from trainflow.scheduler.run_decision import waiting_for_past
+
     previous = run_queries.previous(connection, row.dag_id, row.number)
     if previous is None:
         return tasks

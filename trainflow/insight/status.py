@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError, PipelineFileError
 from trainflow.identifiers import chain_dag_id
 from trainflow.insight.chains.chain_status import ChainStatus, chain_statuses_in
-from trainflow.insight.runs.dags import is_changed, recorded_problem
 from trainflow.insight.snapshot import (
     DagSnapshot,
     EngineSnapshot,
@@ -24,10 +22,9 @@ from trainflow.insight.snapshot import (
     engine_state,
 )
 from trainflow.insight.why_task import not_begun
-from trainflow.metadata.database import Database
-from trainflow.metadata.queries import dag_queries
-from trainflow.metadata.queries.outbox_queries import OutboxOfChannel, Undelivered
-from trainflow.settings.model import Settings
+from trainflow.metadata.queries import status_queries
+from trainflow.metadata.queries.status_queries import ImportProblemRow, Undelivered
+from trainflow.metadata.sql_text import ReadableDatabase, ReadingConnection
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import Project
 from trainflow.workspace.locate import Selection, locate, project_files
@@ -177,11 +174,10 @@ def overview_of(selection: Selection, now: datetime) -> Overview:
     Raises InputError.
     """
     workspace, path, dag_id = selection
-    project, database = workspace.project, workspace.existing_database
+    project, database = workspace.project, workspace.read_database
     engine = engine_state(project, workspace.settings, database, now)
     stored = project.relative(path) if path is not None and dag_id is None else None
-    known, undelivered = _known(database, workspace.settings, engine, stored, dag_id, now)
-    problems = {} if database is None else database.read(lambda connection: _problems(connection, project))
+    known, undelivered, problems = _known(database, workspace, engine, stored, dag_id, now)
     if dag_id is not None and path is None and not known:
         locate(dag_id, read=False)  # raises, and says what there is
     paths = [path] if path is not None else project_files(workspace) if selection.everything else []
@@ -200,28 +196,40 @@ def _as_the_file_is(snapshot: DagSnapshot, project: Project, problems: Mapping[s
 
 
 def _known(
-    database: Database | None,
-    settings: Settings,
+    database: ReadableDatabase | None,
+    workspace: Workspace,
     engine: EngineSnapshot,
     path: str | None,
     dag_id: str | None,
     now: datetime,
-) -> tuple[list[DagSnapshot], Undelivered]:
+) -> tuple[list[DagSnapshot], Undelivered, dict[str, str]]:
+    """What the database knows: DAGs, what MLflow has not got, and what was wrong with files, by path."""
     if database is None:
-        return [], Undelivered()
+        return [], Undelivered(), {}
     with database.reading() as connection:
-        found = dag_snapshots(connection, settings, engine, now, path=path, dag_id=dag_id)
-        return found, OutboxOfChannel(OutboxChannel.MLFLOW).undelivered(connection)
+        found = dag_snapshots(connection, workspace.settings, engine, now, path=path, dag_id=dag_id)
+        undelivered = status_queries.undelivered(connection, OutboxChannel.MLFLOW)
+        return found, undelivered, _problems(connection, workspace.project)
 
 
-def _problems(connection: Connection, project: Project) -> dict[str, str]:
+def _problems(connection: ReadingConnection, project: Project) -> dict[str, str]:
     """What was wrong with files that were read last without success, by path."""
-    return {row.path: _recorded(row, project.absolute(row.path)) for row in dag_queries.problems(connection)}
+    return {row.path: _recorded(row, project.absolute(row.path)) for row in status_queries.problems(connection)}
 
 
-def _recorded(row: Row[Any], path: Path) -> str:
+def _recorded(row: ImportProblemRow, path: Path) -> str:
     """The problem as it was found; of a file that was changed since, when: it may be mended, and is not read here."""
-    return recorded_problem(row.message, row.at) if is_changed(path, row.at) else str(row.message)
+    return recorded_problem(row.message, row.at) if is_changed(path, row.at) else row.message
+
+
+def is_changed(file: Path, since: datetime) -> bool:
+    """Whether a file was changed after it was read: what was wrong with it may be mended, and is not read here."""
+    return file.is_file() and file.stat().st_mtime > since.timestamp()
+
+
+def recorded_problem(message: str, at: datetime) -> str:
+    """What was wrong with a file that has changed since."""
+    return f"recorded at {at:%H:%M} UTC, and the file has changed since: {message}"
 
 
 def _unknown(

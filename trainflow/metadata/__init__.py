@@ -5,11 +5,12 @@ about training (that is the ledger): dropped, it is made anew and the chains go 
 
 Reading order: `column_types`, `models` (tables and the invariants that live in their indexes; `api_models`: those of
 the API server), `bound_parameters`, `database` (one writer, transactions), `transaction_retries` (what may be done
-again), `silent_servers` (when a connection counts as lost), `fast_path` (statements past SQLAlchemy; on PostgreSQL by
-`postgres_pipeline`, on MySQL by `mysql_connections`; `sqlalchemy_internals`: what that needs to know of it), `schema`
-(creation and migration), `change_notices` (changes told to other processes), then `queries`, one module for each noun;
-`run_creation` (how runs come to be); `execution_service`, which answers attempts in one transaction each
-(`attempt_claims`: their first request; `attempt_credentials`: what those on other hosts have to prove;
+again), `silent_servers` (when a connection counts as lost), `fast_path` and `fast_connection` (statements past
+SQLAlchemy; on PostgreSQL by `postgres_pipeline`, on MySQL by `mysql_connections`; `sqlalchemy_internals`: what that
+needs to know of it), `schema` (creation and migration), `sql_text` (statements that need no SQLAlchemy) and
+`sqlite_reader` (a file that is read without it), `change_notices` (changes told to other processes), then `queries`,
+one module for each noun; `run_creation` (how runs come to be); `execution_service`, which answers attempts in one
+transaction each (`attempt_claims`: their first request; `attempt_credentials`: what those on other hosts have to prove;
 `worker_presence`: the rows of workers; `applied_change`: what a request has changed, for what decides next);
 `retry_policy` decides what their ends mean and `attempt_outcomes` carries it out.
 

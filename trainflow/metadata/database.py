@@ -23,13 +23,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
 from trainflow.metadata import mysql_connections
-from trainflow.metadata.fast_path import FastConnection, Plans
+from trainflow.metadata.fast_connection import FastConnection, TextConnection
+from trainflow.metadata.fast_path import Plans
 from trainflow.metadata.silent_servers import postgres_options
+from trainflow.metadata.sqlite_reader import BUSY_TIMEOUT_SECONDS, damage_of
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
-BUSY_TIMEOUT_SECONDS = 30
 #: how long a transaction may stand still on a server, where nothing else is said
 IDLE_SECONDS = 30.0
 _SWITCH_PAUSE_SECONDS = 0.01
@@ -178,7 +179,7 @@ class Database:
     def _open(self) -> Connection:
         try:
             if self._plans is None:
-                return self.engine.connect()
+                return TextConnection(self.engine)
             connection = FastConnection(self.engine)
             connection.plans = self._plans
             return connection
@@ -189,11 +190,7 @@ class Database:
             raise EngineError(f"cannot open the metadata database {where}: {error.orig}") from error
 
     def _damaged(self, error: BaseException) -> DatabaseDamaged:
-        return DatabaseDamaged(
-            f"the metadata database {self.file} is damaged ({getattr(error, 'orig', None) or error}). Nothing about "
-            f"training is lost with it: that is in the ledgers of the chains. Move {self.file} away, with the files "
-            f"beside it that end in -wal and -shm, and start again: each chain goes on at its head"
-        )
+        return damage_of(self.file, getattr(error, "orig", None) or error)
 
     def close(self) -> None:
         """Give every connection back."""

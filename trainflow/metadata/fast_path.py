@@ -16,14 +16,13 @@ from __future__ import annotations
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Dialect
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.engine.row import Row
-from sqlalchemy.exc import DBAPIError, MultipleResultsFound, NoResultFound, StatementError
+from sqlalchemy.exc import MultipleResultsFound, NoResultFound, StatementError
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from trainflow.metadata import mysql_connections
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from trainflow.metadata.postgres_pipeline import PendingAnswer, StatementPipeline
 
 Given = Mapping[str, Any]
+#: a statement and the driver's error → SQLAlchemy's error
+Wrap = Callable[[Any, Exception], StatementError]
 
 #: kinds of statements that are remembered
 _MOST_PLANS = 1000
@@ -282,11 +283,12 @@ class Plans:
             metadata, processors, index = bound.plan.metadata, bound.plan.processors, bound.plan.index
             return FastResult([Row(metadata, processors, index, row) for row in cursor.fetchall()], -1, None)
 
-    def send(self, connection: FastConnection, pipeline: StatementPipeline, statement: Any, parameters: Any) -> Any:
-        """Send such a statement to PostgreSQL. Raises the driver's error."""
+    def send(self, pipeline: StatementPipeline, wrapped: Wrap, statement: Any, parameters: Any) -> Any:
+        """Send such a statement to PostgreSQL. `wrapped`: makes the driver's error one of SQLAlchemy's, when the answer
+        is looked at. Raises the driver's error."""
         bound, given, more = self._taken(statement, parameters)
         answers = [pipeline.send(*bound.ready(each)) for each in (parameters if more else [given])]
-        return PipelinedResult(answers, bound.plan, partial(connection.wrapped, statement))
+        return PipelinedResult(answers, bound.plan, partial(wrapped, statement))
 
     def _taken(self, statement: Any, parameters: Any) -> tuple[_Bound, Given, bool]:
         """What is made of a statement, for these parameters (or the first of several), and whether there are several
@@ -320,69 +322,8 @@ class Plans:
             del self._bounds[number]
 
 
-class FastConnection(Connection):
-    """A connection that executes plain statements itself. Everything else is SQLAlchemy's."""
+def sqlite_plans() -> Plans:
+    """Plans for a connection of the standard library's to SQLite."""
+    from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
-    plans: Plans
-
-    def execute(self, statement: Any, parameters: Any = None, **options: Any) -> Any:
-        """See `sqlalchemy.Connection.execute`; the result has the methods of `FastResult`.
-
-        Raises DBAPIError; StatementError for values that cannot be written.
-        """
-        plain = getattr(statement, "is_select", False) or getattr(statement, "is_dml", False)
-        if not plain or options or self.dispatch.before_cursor_execute or not self.in_transaction():
-            return super().execute(statement, parameters, **options)
-        driver: Any = self.connection.driver_connection
-        try:
-            if isinstance(driver, sqlite3.Connection):
-                return self.plans.execute(driver, statement, parameters)
-            if self.dialect.driver == "pymysql":
-                return self._execute_on_mysql(driver, statement, parameters)
-            return self.plans.send(self, driver.statements, statement, parameters)
-        except self.dialect.loaded_dbapi.Error as error:
-            raise self.wrapped(statement, error) from error
-        except (KeyError, TypeError, ValueError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise StatementError(problem, str(statement), None, error, hide_parameters=True) from error
-
-    def _execute_on_mysql(self, driver: Any, statement: Any, parameters: Any) -> FastResult:
-        try:
-            return self.plans.execute_on_mysql(driver, statement, parameters)
-        except Exception as error:
-            mysql_connections.hide_values(error)
-            raise
-        except BaseException as stopped:
-            # Ctrl-C: the answer that is under way would be taken for that of the next statement
-            self.invalidate(stopped)
-            raise
-
-    @contextmanager
-    def begin_nested(self) -> Iterator[None]:  # type: ignore[override]  # as good a context
-        """See `sqlalchemy.Connection.begin_nested`."""
-        driver: Any = self.connection.driver_connection
-        if self.dialect.driver != "psycopg":
-            with super().begin_nested():
-                yield
-            return
-        try:
-            with driver.statements.savepoint():
-                yield
-        except self.dialect.loaded_dbapi.Error as error:
-            raise self.wrapped("SAVEPOINT", error) from error
-
-    def wrapped(self, statement: Any, error: Exception) -> StatementError:
-        """The driver's error as SQLAlchemy's."""
-        driver: Any = self.connection.driver_connection
-        made: StatementError = DBAPIError.instance(
-            str(statement),
-            None,
-            error,
-            self.dialect.loaded_dbapi.Error,
-            hide_parameters=True,
-            connection_invalidated=self.dialect.is_disconnect(error, driver, None),  # type: ignore[arg-type]
-            dialect=self.dialect,
-        )
-        if self.dialect.driver == "pymysql" and getattr(made, "connection_invalidated", False):
-            self.invalidate(error)
-        return made
+    return Plans(SQLiteDialect_pysqlite())

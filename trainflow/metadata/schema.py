@@ -16,10 +16,9 @@ from trainflow.errors import EngineError
 from trainflow.metadata.api_models import METADATA
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import InstallationTable, PoolTable
+from trainflow.metadata.sqlite_reader import HEAD as HEAD
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-#: the newest revision under migrations/versions; a test holds the two together
-HEAD = "0025"
 #: of the lock under which the schema changes: any number, the same in every process
 _LOCK_NUMBER = 7_281_965
 _LOCK_SECONDS = 60

@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError
+from trainflow.metadata.sqlite_reader import code_of, is_damaged
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,6 @@ _SQLITE_CONFLICTS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _SQLITE_OUTAGES = frozenset(
     {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM}
 )
-_SQLITE_DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 #: of the conflicts, those in which a row is there already: done again, it may be there for good
 _DUPLICATES = frozenset({"23505", 1062})
 
@@ -93,7 +93,7 @@ def is_conflict(error: BaseException) -> bool:
     """Whether a transaction failed only because of another one."""
     driver = _driver_error(error)
     if isinstance(driver, sqlite3.Error):
-        return _sqlite_code(driver) in _SQLITE_CONFLICTS
+        return code_of(driver) in _SQLITE_CONFLICTS
     if _is_mysql(driver):
         # its errors carry a standard's state as well, in newer drivers only, and it says less than the code
         return _mysql_code(driver) in _MYSQL_CONFLICTS
@@ -105,7 +105,7 @@ def is_outage(error: BaseException) -> bool:
     """Whether it failed because the database is away or cannot write now: a full disk, a lost connection, a restart."""
     driver = _driver_error(error)
     if isinstance(driver, sqlite3.Error):
-        return _sqlite_code(driver) in _SQLITE_OUTAGES
+        return code_of(driver) in _SQLITE_OUTAGES
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     if _is_mysql(driver):
@@ -119,7 +119,7 @@ def is_outage(error: BaseException) -> bool:
 def is_damage(error: BaseException) -> bool:
     """Whether the file of the database is damaged. Nothing that is asked of it can be relied on."""
     driver = _driver_error(error)
-    return isinstance(driver, sqlite3.Error) and _sqlite_code(driver) in _SQLITE_DAMAGES
+    return isinstance(driver, sqlite3.Error) and is_damaged(driver)
 
 
 def is_own_fault(error: Exception) -> bool:
@@ -149,11 +149,6 @@ def _driver_error(error: BaseException) -> Any:
     while not isinstance(error, DBAPIError) and error.__cause__ is not None:
         error = error.__cause__
     return error.orig if isinstance(error, DBAPIError) else error
-
-
-def _sqlite_code(error: sqlite3.Error) -> int:
-    # an extended code says more in its upper bits; errors of the driver itself have none
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _is_mysql(error: Any) -> bool:

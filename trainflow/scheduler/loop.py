@@ -29,7 +29,6 @@ from trainflow.metadata.queries import (
     notification_queries,
     queued_run_queries,
     run_queries,
-    scheduled_queries,
     status_queries,
     task_queries,
 )
@@ -139,7 +138,7 @@ class Scheduler:
     def look_for_others(self) -> None:
         """Look whether another scheduler has left something to this one, which nothing else tells."""
         if self.task_queue.others and not self.draining:
-            self._hints.may_queue = self._hints.may_queue or self._database.read(scheduled_queries.is_any_scheduled)
+            self._hints.may_queue = self._hints.may_queue or self._database.read(status_queries.is_any_scheduled)
 
     # -- the tick --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from trainflow.executors.executor import Executor, InFlightAttempt
 from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import attempt_queries, in_flight, service_queries
+from trainflow.metadata.queries import attempt_queries, in_flight, living_queries, service_queries
+from trainflow.metadata.queries.living_queries import Service
 from trainflow.metadata.queries.service_queries import Leases
 from trainflow.observability.processes import is_alive
 from trainflow.settings.executors import LOCAL
@@ -35,17 +36,15 @@ class DeadServices(NamedTuple):
     vanished: list[int]
 
 
-def is_gone(service: Row[Any]) -> bool:
+def is_gone(service: Service) -> bool:
     """Whether a part ran on this host, and its process is not there any more."""
     return service.hostname == socket.gethostname() and not is_alive(service.pid, service.process_started)
 
 
-def dead_services(
-    connection: Connection, leases: Leases, *, own: int, gone: Callable[[Row[Any]], bool]
-) -> DeadServices:
+def dead_services(connection: Connection, leases: Leases, *, own: int, gone: Callable[[Service], bool]) -> DeadServices:
     """Who is no more: by the lease, and on this host by looking whether the process is there."""
     dead = DeadServices([], [])
-    rows = service_queries.everyone(connection)
+    rows = living_queries.everyone(connection)
     silent = leases.silent(row for row in rows if row.stopped_at is None)
     for row in rows:
         if row.id == own:
@@ -66,7 +65,7 @@ def adopt_orphans(
     *,
     own: int,
     now: datetime,
-    gone: Callable[[Row[Any]], bool] = is_gone,
+    gone: Callable[[Service], bool] = is_gone,
 ) -> None:
     """Take over what dead schedulers held. What no executor finds alive counts as lost: it is scheduled again."""
     dead = database.read(lambda connection: dead_services(connection, leases, own=own, gone=gone))

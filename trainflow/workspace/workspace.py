@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from trainflow.metadata.database import Database
+    from trainflow.metadata.sql_text import ReadableDatabase
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
@@ -47,6 +48,19 @@ class Workspace:
                 return None
             self._database = self._open()
         return self._database
+
+    @property
+    def read_database(self) -> ReadableDatabase | None:
+        """The metadata database for what only reads; None where there is none yet. A file of SQLite that nothing in
+        this process has opened yet is read without loading SQLAlchemy."""
+        file = self.project.home.database
+        if self._database is None and self.settings.database.url is None and file.is_file():
+            from trainflow.metadata.sqlite_reader import SqliteReader
+
+            reader = SqliteReader.of(file)
+            if reader is not None:
+                return reader
+        return self.existing_database
 
     def _open(self) -> Database:
         from trainflow.metadata.database import Database

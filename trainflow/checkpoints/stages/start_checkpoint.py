@@ -23,11 +23,12 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Fork
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.stages.init_from import InitFrom, Pin, UpstreamCheckpoint
-from trainflow.samples.partitions import label
+from trainflow.samples.partitions import after_watermark, end_of, label
 
 if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
+    from trainflow.samples.spec import Samples
 
 #: so many checkpoints of the upstream are offered to a split; the last one allowed is always among them
 MOST = 32
@@ -161,6 +162,20 @@ class StartRefused(msgspec.Struct, frozen=True):
 
 
 StartDecision = StartFrom | StartFromOwn | WaitForUpstream | StartRefused
+
+
+def choose_for(
+    init: InitFrom,
+    upstream: UpstreamChain,
+    watermark: datetime | None,
+    edge: datetime | None,
+    samples: Samples | None,
+    pin: Pin | None = None,
+) -> StartDecision:
+    """The rule, for a stage that has trained up to `watermark` and goes on with the partition of `samples` after
+    `edge`, which is later where something was skipped."""
+    needed = None if samples is None else end_of(samples, after_watermark(samples, edge))
+    return choose_start(init, upstream, watermark, needed, pin)
 
 
 def choose_start(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.insight.chains.chain_status import ChainStatus
     from trainflow.insight.progress import ProgressFeed, ProgressView
-    from trainflow.metadata.queries.outbox_queries import Undelivered
+    from trainflow.metadata.queries.status_queries import Undelivered
     from trainflow.workspace.workspace import Workspace
 
 _FIRST_LOOK_SECONDS = 0.05
@@ -198,7 +198,7 @@ def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> i
     finally:
         shown.close()
     seconds = client.clock.monotonic() - began
-    from trainflow.metadata.queries.outbox_queries import Undelivered
+    from trainflow.metadata.queries.status_queries import Undelivered
 
     undelivered = Undelivered() if client.workspace.settings.tracking.enabled else None
     summarize(list(views.values()), seconds, undelivered=undelivered)

@@ -23,11 +23,11 @@ from trainflow.checkpoints.stages.start_checkpoint import (
     StartFromOwn,
     StartRefused,
     WaitForUpstream,
+    choose_for,
     read_upstream_chain,
 )
 from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.errors import CheckpointNotFound, SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
-from trainflow.operators.chain.start_weights import choose_for
 from trainflow.samples.partitions import after_watermark, end_of
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.next_split import TableView, decide

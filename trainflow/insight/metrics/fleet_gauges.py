@@ -12,15 +12,10 @@ from sqlalchemy import Connection, Row
 from trainflow.bootstrap import version
 from trainflow.insight.refusals import is_dead_here
 from trainflow.insight.runs.pools import NO_LIMIT, Pool, list_pools
-from trainflow.metadata.queries import (
-    fleet_queries,
-    live_queries,
-    notification_queries,
-    service_queries,
-)
+from trainflow.metadata.queries import fleet_queries, live_queries, living_queries, notification_queries
 from trainflow.metadata.queries.fleet_queries import Work
+from trainflow.metadata.queries.living_queries import LoopUse, Service, details_of, executors_of
 from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
-from trainflow.metadata.queries.service_queries import LoopUse, details_of, executors_of
 from trainflow.observability.prometheus import MetricFamily
 from trainflow.settings.executors import executor_entries
 from trainflow.settings.model import Settings
@@ -34,7 +29,7 @@ def fleet_families(workspace: Workspace, now: datetime) -> list[MetricFamily]:
     settings = workspace.settings
     dead_after = timedelta(seconds=max(settings.engine.dead_after_seconds, 3 * settings.workers.heartbeat_seconds))
     with workspace.database.reading() as connection:
-        shown = service_queries.shown_as_living(connection, now, dead_after)
+        shown = living_queries.shown_as_living(connection, now, dead_after)
         living = [row for row in shown if not is_dead_here(row)]
         waiting = fleet_queries.oldest_waiting(connection)
         work = [_tasks(fleet_queries.work(connection, settings.executor.default)), _oldest(waiting, now)]
@@ -53,7 +48,7 @@ def _about() -> MetricFamily:
     return family
 
 
-def _services(living: Sequence[Row[Any]]) -> list[MetricFamily]:
+def _services(living: Sequence[Service]) -> list[MetricFamily]:
     """Heartbeats by kind and host, of the part that said last that it lives; and loops, where they have one."""
     heartbeats: dict[tuple[str, str], float] = {}
     loops: defaultdict[str, list[LoopUse]] = defaultdict(list)
@@ -109,7 +104,7 @@ def _oldest(waiting: Row[Any] | None, now: datetime) -> MetricFamily:
     return family
 
 
-def _executors(settings: Settings, living: Sequence[Row[Any]]) -> list[MetricFamily]:
+def _executors(settings: Settings, living: Sequence[Service]) -> list[MetricFamily]:
     slots = _gauge("executor_slots", "Slots of an executor; of a local one, those of each engine.")
     problem = _gauge("executor_problem", "1: no living scheduler has an executor of this name that takes anything.")
     takes = {state.name for row in living for state in executors_of(row) if state.problem is None}

@@ -9,7 +9,8 @@ import msgspec
 from sqlalchemy import Row
 
 from trainflow.deadlines import TOLERANCE
-from trainflow.metadata.queries import event_queries, service_queries
+from trainflow.metadata.queries import event_queries, living_queries
+from trainflow.metadata.queries.living_queries import Service
 from trainflow.workspace.workspace import Workspace
 
 HEALTHY, UNHEALTHY = "healthy", "unhealthy"
@@ -68,12 +69,12 @@ class Health(msgspec.Struct, frozen=True):
 def parts(workspace: Workspace, now: datetime) -> list[ControlPlanePart]:
     """Every part that is remembered, the newest first."""
     with workspace.database.reading() as connection:
-        rows = service_queries.everyone(connection)
+        rows = living_queries.everyone(connection)
     since = now - timedelta(seconds=workspace.settings.engine.dead_after_seconds) - TOLERANCE
     return [_part(row, since) for row in reversed(rows)]
 
 
-def _part(row: Row[Any], since: datetime) -> ControlPlanePart:
+def _part(row: Service, since: datetime) -> ControlPlanePart:
     state = "success" if row.stopped_at is not None else "running" if row.heartbeat_at > since else "failed"
     names = [name for name in ControlPlanePart.__struct_fields__ if name != "state"]
     return ControlPlanePart(**{name: getattr(row, name) for name in names}, state=state)

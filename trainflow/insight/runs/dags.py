@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Row
 
+from trainflow.insight.status import is_changed, recorded_problem
 from trainflow.messages.workload import ParseProblem
-from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries import dag_queries, run_queries, status_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import DagDocument, decode, version_of
@@ -89,7 +90,7 @@ class DagRow(NamedTuple):
 def dag_rows(workspace: Workspace) -> list[DagRow]:
     """All DAGs that an engine has read, by id."""
     with workspace.database.reading() as connection:
-        broken = {row.path for row in dag_queries.problems(connection)}
+        broken = {row.path for row in status_queries.problems(connection)}
         return [DagRow(row, decode(row.document), row.path in broken) for row in dag_queries.everything(connection)]
 
 
@@ -98,7 +99,7 @@ def dag_row(workspace: Workspace, dag_id: str) -> DagRow:
     with workspace.database.reading() as connection:
         row = dag_queries.get(connection, dag_id)
         document, _ = Versions().get(connection, row.version_id)
-        return DagRow(row, document, any(each.path == row.path for each in dag_queries.problems(connection)))
+        return DagRow(row, document, any(each.path == row.path for each in status_queries.problems(connection)))
 
 
 def dag_version(workspace: Workspace, dag: DagRow) -> tuple[Row[Any], int]:
@@ -175,23 +176,13 @@ def import_problems(workspace: Workspace) -> list[ImportProblem]:
     engine, the database does not show that yet."""
     names = ParseProblem.__struct_fields__
     with workspace.database.reading() as connection:
-        found = dag_queries.problems(connection)
+        found = status_queries.problems(connection)
     files = [(row, workspace.project.absolute(row.path)) for row in found]
     return [
         ImportProblem(**{name: getattr(row, name) for name in names}, at=row.at, is_changed=is_changed(file, row.at))
         for row, file in files
         if file.is_file()
     ]
-
-
-def is_changed(file: Path, since: datetime) -> bool:
-    """Whether a file was changed after it was read: what was wrong with it may be mended, and is not read here."""
-    return file.is_file() and file.stat().st_mtime > since.timestamp()
-
-
-def recorded_problem(message: str, at: datetime) -> str:
-    """What was wrong with a file that has changed since."""
-    return f"recorded at {at:%H:%M} UTC, and the file has changed since: {message}"
 
 
 def _without_secrets(document: DagDocument) -> dict[str, Any]:

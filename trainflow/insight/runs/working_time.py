@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row
 
 from trainflow.deadlines import TOLERANCE
-from trainflow.metadata.queries import attempt_queries, service_queries
+from trainflow.metadata.queries import attempt_queries, living_queries
+from trainflow.metadata.queries.living_queries import Service
 from trainflow.settings.model import Settings
 
 #: parts that bring runs forward
@@ -53,7 +54,7 @@ class WorkingTime:
     def read(cls, connection: Connection, settings: Settings, now: datetime, runs: Sequence[int]) -> WorkingTime:
         """Times of the engines that the database knows, and of these runs."""
         dead = now - timedelta(seconds=settings.engine.dead_after_seconds) - TOLERANCE
-        rows = [row for row in service_queries.everyone(connection) if row.kind in _KINDS]
+        rows = [row for row in living_queries.everyone(connection) if row.kind in _KINDS]
         attempts: dict[int, dict[int, list[Span]]] = {}
         for row in attempt_queries.done_in_one_go(connection, runs):
             of_run = attempts.setdefault(row.dag_run_id, {})
@@ -74,6 +75,6 @@ class WorkingTime:
         return None if start is None else covered_seconds(start, end or self.now, [*self._spans, *beside])
 
 
-def _last_seen(row: Row[Any], dead: datetime, now: datetime) -> datetime:
+def _last_seen(row: Service, dead: datetime, now: datetime) -> datetime:
     seen: datetime = row.stopped_at or row.heartbeat_at
     return now if row.stopped_at is None and seen > dead else seen

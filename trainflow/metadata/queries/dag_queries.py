@@ -314,11 +314,6 @@ def forget_problem(connection: Connection, path: str) -> None:
     connection.execute(delete(PROBLEM).where(PROBLEM.c.path == path))
 
 
-def problems(connection: Connection) -> list[Row[Any]]:
-    """Files that give no DAG, and why."""
-    return list(connection.execute(select(PROBLEM).order_by(PROBLEM.c.path)))
-
-
 def paths(connection: Connection) -> list[str]:
     """Files that define a DAG or cannot be read, as they were read last."""
     defining = select(DAG.c.path).where(DAG.c.missing_since.is_(None))

@@ -7,11 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select
-
-from trainflow.metadata.models import DrainTable
-
-DRAIN = DrainTable.table
+from trainflow.metadata.sql_text import ReadingConnection, SqlText
 
 
 class DrainKind(StrEnum):
@@ -70,21 +66,10 @@ class Drains:
         return [self._drains[key] for key in sorted(self._drains)]
 
 
-def listing(connection: Connection) -> Drains:
+def listing(connection: ReadingConnection) -> Drains:
     """What is drained now."""
-    drains = [Drain(DrainKind(row.kind), row.name, row.since, row.note) for row in connection.execute(_ALL)]
+    drains = [Drain(DrainKind(row.kind), *row[1:]) for row in _ALL.rows(connection)]
     return Drains({(each.kind, each.name): each for each in drains})
 
 
-_ALL = select(DRAIN)
-
-
-def add(connection: Connection, drain: Drain) -> None:
-    """Drain something; said again, it has the new note and time."""
-    remove(connection, drain.kind, drain.name)
-    connection.execute(insert(DRAIN).values(**drain._asdict()))
-
-
-def remove(connection: Connection, kind: DrainKind, name: str) -> bool:
-    """Let it take what comes again; whether it was drained."""
-    return connection.execute(delete(DRAIN).where(DRAIN.c.kind == kind, DRAIN.c.name == name)).rowcount > 0
+_ALL = SqlText("SELECT kind, name, since, note FROM drain", Drain, moments=["since"])

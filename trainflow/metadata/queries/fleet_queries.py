@@ -1,17 +1,18 @@
-"""What waits and what runs, counted over all DAGs, for those who look after the fleet."""
+"""What waits and what runs, counted over all DAGs, and what is drained, for those who look after the fleet."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select
 
-from trainflow.metadata.models import DagRunTable, DagTable, TaskInstanceTable
+from trainflow.metadata.models import DagRunTable, DagTable, DrainTable, TaskInstanceTable
+from trainflow.metadata.queries.drain_queries import Drain, DrainKind
 from trainflow.metadata.queries.task_queries import in_states
 from trainflow.states import TaskInstanceState
 
-TASK, RUN, DAG = TaskInstanceTable.table, DagRunTable.table, DagTable.table
+TASK, RUN, DAG, DRAIN = TaskInstanceTable.table, DagRunTable.table, DagTable.table, DrainTable.table
 _T = TaskInstanceState
 
 
@@ -85,3 +86,14 @@ _OLDEST: Select[Any] = (
     .order_by(TASK.c.scheduled_at, TASK.c.id)
     .limit(1)
 )
+
+
+def drain(connection: Connection, drained: Drain) -> None:
+    """Drain something; said again, it has the new note and time."""
+    undrain(connection, drained.kind, drained.name)
+    connection.execute(insert(DRAIN).values(**drained._asdict()))
+
+
+def undrain(connection: Connection, kind: DrainKind, name: str) -> bool:
+    """Let it take what comes again; whether it was drained."""
+    return connection.execute(delete(DRAIN).where(DRAIN.c.kind == kind, DRAIN.c.name == name)).rowcount > 0

@@ -4,28 +4,19 @@ tried again and pruned by itself."""
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, insert, select, update
 
 from trainflow.deadlines import LONGEST_BACKOFF, is_pending
 from trainflow.metadata.models import OutboxTable
+from trainflow.metadata.queries.status_queries import Undelivered, undelivered
 from trainflow.observability.redaction import presentable
 from trainflow.settings.outbox_channels import Channels, OutboxChannel
 
 OUTBOX = OutboxTable.table
 #: of why a delivery failed, this much is kept
 REASON_CHARACTERS = 4_000
-
-
-class Undelivered(NamedTuple):
-    """What a system has not got: deliveries that wait and the reason of the first; those that it refused for good and
-    the reason of the newest."""
-
-    waiting: int = 0
-    reason: str | None = None
-    refused: int = 0
-    refused_reason: str | None = None
 
 
 def add(connection: Connection, channels: Channels, kind: str, run: Any, now: datetime) -> None:
@@ -89,6 +80,7 @@ class OutboxOfChannel:
     """The deliveries of one channel."""
 
     def __init__(self, channel: OutboxChannel) -> None:
+        self._channel = channel
         self._mine = OUTBOX.c.channel == channel.value
         self._waiting: tuple[ColumnElement[bool], ...] = (self._mine, OUTBOX.c.delivered_at.is_(None))
         #: a delivery that was given up keeps the reason; one that arrived loses it
@@ -120,15 +112,7 @@ class OutboxOfChannel:
 
     def undelivered(self, connection: Connection) -> Undelivered:
         """How many deliveries wait or were refused, and why."""
-        counted = select(func.count()).select_from(OUTBOX)
-        waiting = connection.execute(counted.where(*self._waiting)).scalar_one()
-        refused = connection.execute(counted.where(*self._refused)).scalar_one()
-        if not waiting and not refused:
-            return Undelivered()
-        why = select(OUTBOX.c.reason).limit(1)
-        reason = connection.execute(why.where(*self._waiting).order_by(OUTBOX.c.id)).scalar()
-        refused_reason = connection.execute(why.where(*self._refused).order_by(OUTBOX.c.id.desc())).scalar()
-        return Undelivered(waiting, reason, refused, refused_reason)
+        return undelivered(connection, self._channel)
 
     def deliver_refused_again(self, connection: Connection, now: datetime) -> int:
         """Let what was refused be tried once more; returns how many that are."""

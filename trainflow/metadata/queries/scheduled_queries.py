@@ -78,12 +78,17 @@ def ask_and_lock_scheduled(
     return lambda: [Candidate._make(row) for row in asked]
 
 
-def is_any_scheduled(connection: Connection) -> bool:
-    """Whether a task instance waits to be queued, by whichever scheduler."""
-    return connection.execute(_ANY_SCHEDULED).first() is not None
-
-
-_ANY_SCHEDULED = select(TASK.c.id).where(in_states({TaskInstanceState.SCHEDULED})).limit(1)
+def scheduled(connection: Connection) -> list[Candidate]:
+    """What could be queued, in queueing order."""
+    columns = [(RUN if name in OF_RUN else TASK).c[name] for name in Candidate._fields]
+    rows = connection.execute(
+        select(*columns)
+        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+        .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
+        .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
+        .order_by(*QUEUEING_ORDER)
+    )
+    return [Candidate._make(row) for row in rows]
 
 
 def _of_run(column: ColumnElement[Any]) -> ColumnElement[Any]:

@@ -18,18 +18,14 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from trainflow.bootstrap import version
-from trainflow.deadlines import TOLERANCE
 from trainflow.metadata.models import InstallationTable, ServiceTable
+from trainflow.metadata.queries.living_queries import WORKER, ExecutorState, ServiceDetails
 from trainflow.observability import processes
 
 SERVICE = ServiceTable.table
-#: kind of the parts that hear attempts on other hosts
-API_SERVER = "api_server"
-#: kind of what takes attempts elsewhere, and has no database: the API server writes its row
-WORKER = "worker"
 #: stopped services are remembered this long
 _REMEMBER = timedelta(days=7)
 
@@ -86,51 +82,10 @@ _RENEW = (
 _RENEW_AND_SAY = _RENEW.values(details=bindparam("b_details", type_=SERVICE.c.details.type))
 
 
-class ExecutorState(msgspec.Struct, frozen=True):
-    """One executor of a scheduler. `problem`: why it takes nothing now."""
-
-    name: str
-    type: str
-    slots: int
-    problem: str | None = None
-
-
 def note_executors(connection: Connection, service_id: int, states: Sequence[ExecutorState]) -> None:
     """Say what the executors of a scheduler are, for people."""
     values = {"executors": msgspec.to_builtins(list(states))}
     connection.execute(update(SERVICE).where(SERVICE.c.id == service_id).values(values))
-
-
-def executors_of(row: Row[Any]) -> list[ExecutorState]:
-    """The executors of a service."""
-    return msgspec.convert(row.executors or [], list[ExecutorState])
-
-
-class WorkerState(msgspec.Struct, frozen=True):
-    """A worker that takes attempts from a queue. `in_use`: slots with an attempt."""
-
-    executor: str
-    queues: list[str]
-    slots: int
-    in_use: int = 0
-
-
-class LoopUse(msgspec.Struct, frozen=True):
-    """The loop of a scheduler since it began: turns, and seconds in which it did not wait. `longest_seconds`: of one
-    turn, since the heartbeat before."""
-
-    turns: int = 0
-    seconds: float = 0.0
-    longest_seconds: float = 0.0
-
-
-class ServiceDetails(msgspec.Struct, frozen=True):
-    """What a part or a worker says of itself. `name`: what it is drained by, where that is not its host."""
-
-    version: str
-    name: str | None = None
-    worker: WorkerState | None = None
-    loop: LoopUse | None = None
 
 
 def note_worker(connection: Connection, service_id: int, details: ServiceDetails) -> bool:
@@ -143,40 +98,10 @@ def note_worker(connection: Connection, service_id: int, details: ServiceDetails
     return True
 
 
-def details_of(row: Row[Any]) -> ServiceDetails | None:
-    """What it said of itself."""
-    return None if row.details is None else msgspec.convert(row.details, ServiceDetails)
-
-
 def stop(connection: Connection, service_id: int, now: datetime) -> None:
     """Say that it ended in good order."""
     living = (SERVICE.c.id == service_id, SERVICE.c.stopped_at.is_(None))
     connection.execute(update(SERVICE).where(*living).values(stopped_at=now))
-
-
-def not_stopped(connection: Connection) -> list[Row[Any]]:
-    """The parts that have not ended in good order: living, or dead without a word (see `Leases`)."""
-    return list(connection.execute(_NOT_STOPPED))
-
-
-_NOT_STOPPED = select(SERVICE).where(SERVICE.c.stopped_at.is_(None)).order_by(SERVICE.c.id)
-
-
-def shown_as_living(
-    connection: Connection, now: datetime, dead_after: timedelta, kind: str | None = None
-) -> list[Row[Any]]:
-    """The parts that said lately that they live, by the clocks of the day: for people, who look once. Nothing may be
-    taken away from the others because of it."""
-    since = now - dead_after - TOLERANCE
-    return [row for row in not_stopped(connection) if row.heartbeat_at > since and kind in (None, row.kind)]
-
-
-def everyone(connection: Connection) -> list[Row[Any]]:
-    """Every part that is remembered: living, ended, or dead without a word."""
-    return list(connection.execute(_EVERYONE))
-
-
-_EVERYONE = select(SERVICE).order_by(SERVICE.c.id)
 
 
 def forget_stopped(connection: Connection, before: datetime) -> None:

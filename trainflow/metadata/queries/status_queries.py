@@ -1,182 +1,293 @@
-"""What people ask and are told: what runs, what waits, what failed. Read only, and nothing is locked."""
+"""What people ask and are told: what runs, what waits, what failed. Read only, and nothing is locked.
+
+As text, without SQLAlchemy: `status` and `why` take less time than importing that.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
-import msgspec
-from sqlalchemy import ColumnElement, Connection, Row, func, select
-
 from trainflow.messages.notice import XCOM_STOPPED
-from trainflow.metadata.queries.attempt_queries import ATTEMPT
-from trainflow.metadata.queries.dag_queries import DAG, VERSION
-from trainflow.metadata.queries.outbox_queries import OUTBOX
-from trainflow.metadata.queries.run_queries import RUN
-from trainflow.metadata.queries.scheduled_queries import OF_RUN, QUEUEING_ORDER, Candidate
-from trainflow.metadata.queries.task_queries import TASK
-from trainflow.metadata.queries.xcom_queries import XCOM
+from trainflow.metadata.sql_text import ReadingConnection, SqlText
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
 _OPEN = sorted(set(DagRunState) - RUN_FINISHED)
+_ENDED = sorted(RUN_FINISHED)
 _NOT_WELL = sorted(set(TaskInstanceState) - {TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED})
 _FAILED = ["failed", "lost", "part_lost"]
-_SHOWN = (
-    *("id", "task_id", "state", "started_at", "ended_at", "retry_at"),
-    *("failures", "max_tries", "progress", "note", "problem", "attempt_id"),
-    *("executor", "queue", "queued_at"),
-)
 
 
-def dags(connection: Connection, *, path: str | None = None, dag_id: str | None = None) -> list[Row[Any]]:
+class DagInForce(NamedTuple):
+    """A DAG with its current document."""
+
+    dag_id: str
+    path: str
+    version_id: int | None
+    is_paused: bool
+    max_active_runs: int
+    missing_since: datetime | None
+    document: str
+
+
+def dags(connection: ReadingConnection, *, path: str | None = None, dag_id: str | None = None) -> list[DagInForce]:
     """DAGs with their current document, of one file or one id or all that some file defines."""
-    statement = (
-        select(DAG, VERSION.c.document)
-        .join(VERSION, VERSION.c.id == DAG.c.version_id)
-        .order_by(DAG.c.path, DAG.c.dag_id)
-    )
     if dag_id is not None:
-        return list(connection.execute(statement.where(DAG.c.dag_id == dag_id)))
+        return _dags("dag.dag_id = :dag").rows(connection, dag=dag_id)
     if path is not None:
-        statement = statement.where(DAG.c.path == path)
-    return list(connection.execute(statement.where(DAG.c.missing_since.is_(None))))
+        return _dags("dag.path = :path AND dag.missing_since IS NULL").rows(connection, path=path)
+    return _dags("dag.missing_since IS NULL").rows(connection)
 
 
-def shown_runs(connection: Connection, dag_ids: Sequence[str]) -> list[Row[Any]]:
+@cache
+def _dags(which: str) -> SqlText[DagInForce]:
+    return SqlText(
+        f"""
+        SELECT dag.dag_id, dag.path, dag.version_id, dag.is_paused, dag.max_active_runs, dag.missing_since,
+            dag_version.document
+        FROM dag JOIN dag_version ON dag_version.id = dag.version_id
+        WHERE {which}
+        ORDER BY dag.path, dag.dag_id
+        """,
+        DagInForce,
+        moments=["missing_since"],
+        flags=["is_paused"],
+    )
+
+
+class ShownRun(NamedTuple):
+    """A run, as far as people want to know."""
+
+    id: int
+    dag_id: str
+    run_id: str
+    number: int
+    state: str
+    run_after: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    note: str | None
+    released_at: datetime | None
+
+
+def shown_runs(connection: ReadingConnection, dag_ids: Sequence[str]) -> list[ShownRun]:
     """The runs of each DAG that have not ended, and the one that ended last, in order."""
     if not dag_ids:
         return []
-    newest = connection.execute(select(_LAST_FINISHED).where(DAG.c.dag_id.in_(dag_ids))).scalars()
-    ended = RUN.c.id.in_([key for key in newest if key is not None])
-    chosen = (RUN.c.state.in_(_OPEN) & RUN.c.dag_id.in_(dag_ids)) | ended
-    return list(connection.execute(select(RUN).where(chosen).order_by(RUN.c.number)))
+    return _SHOWN_RUNS.rows(connection, dags=list(dag_ids), open=_OPEN, ended=_ENDED)
 
 
-_ENDED = RUN.alias()
-#: the key of the run of a DAG that ended last: read from the end of an index, whatever its history
-_LAST_FINISHED = (
-    select(_ENDED.c.id)
-    .where(_ENDED.c.dag_id == DAG.c.dag_id, _ENDED.c.ended_at.is_not(None), _ENDED.c.state.in_(sorted(RUN_FINISHED)))
-    .order_by(_ENDED.c.ended_at.desc(), _ENDED.c.number.desc())
-    .limit(1)
-    .correlate(DAG)
-    .scalar_subquery()
+# the run of a DAG that ended last is read from the end of an index, whatever its history
+_SHOWN_RUNS = SqlText(
+    """
+    SELECT id, dag_id, run_id, number, state, run_after, started_at, ended_at, note, released_at
+    FROM dag_run
+    WHERE state IN :open AND dag_id IN :dags OR id IN (
+        SELECT newest.id
+        FROM (
+            SELECT (
+                SELECT run.id FROM dag_run AS run
+                WHERE run.dag_id = dag.dag_id AND run.ended_at IS NOT NULL AND run.state IN :ended
+                ORDER BY run.ended_at DESC, run.number DESC LIMIT 1
+            ) AS id
+            FROM dag WHERE dag.dag_id IN :dags
+        ) AS newest
+    )
+    ORDER BY number, id
+    """,
+    ShownRun,
+    moments=["run_after", "started_at", "ended_at", "released_at"],
 )
 
 
-def tasks_of(connection: Connection, dag_run_ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+class ShownTask(NamedTuple):
+    """A task instance, as far as people want to know."""
+
+    dag_run_id: int
+    id: int
+    task_id: str
+    state: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    retry_at: datetime | None
+    failures: int
+    max_tries: int
+    progress: dict[str, Any] | None
+    note: str | None
+    problem: str | None
+    attempt_id: str | None
+    executor: str | None
+    queue: str
+    queued_at: datetime | None
+
+
+def tasks_of(connection: ReadingConnection, dag_run_ids: Sequence[int]) -> dict[int, list[ShownTask]]:
     """Run → every task instance of it, as far as people want to know."""
-    found: dict[int, list[Row[Any]]] = {each: [] for each in dag_run_ids}
-    asked = select(TASK.c.dag_run_id, *(TASK.c[name] for name in _SHOWN)).where(TASK.c.dag_run_id.in_(dag_run_ids))
-    for row in connection.execute(asked.order_by(TASK.c.id)) if found else ():
+    found: dict[int, list[ShownTask]] = {each: [] for each in dag_run_ids}
+    for row in _TASKS.rows(connection, runs=list(found)) if found else ():
         found[row.dag_run_id].append(row)
     return found
 
 
-def last_failures(connection: Connection) -> dict[str, Row[Any]]:
-    """DAG → (run_id, task_id, ended_at, problem) of the attempt that failed or was lost last, where no later attempt of
-    its task has ended well. Costs the tasks that have not ended well, and not the history."""
-    newest = func.row_number().over(partition_by=RUN.c.dag_id, order_by=ATTEMPT.c.ended_at.desc())
-    ranked = (
-        select(RUN.c.dag_id, RUN.c.run_id, TASK.c.task_id, ATTEMPT.c.attempt_id, newest.label("place"))
-        .select_from(TASK)
-        .join(ATTEMPT, ATTEMPT.c.task_instance_id == TASK.c.id)
-        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-        .where(TASK.c.state.in_(_NOT_WELL) | TASK.c.state.is_(None), ATTEMPT.c.outcome.in_(_FAILED))
-        .subquery()
-    )
-    rows: list[Any] = list(
-        connection.execute(
-            select(ranked.c.dag_id, ranked.c.run_id, ranked.c.task_id, ATTEMPT.c.ended_at, ATTEMPT.c.problem)
-            .select_from(ranked)
-            .join(ATTEMPT, ATTEMPT.c.attempt_id == ranked.c.attempt_id)
-            .where(ranked.c.place == 1)
-        )
-    )
+_TASKS = SqlText(
+    """
+    SELECT dag_run_id, id, task_id, state, started_at, ended_at, retry_at, failures, max_tries, progress, note,
+        problem, attempt_id, executor, queue, queued_at
+    FROM task_instance
+    WHERE dag_run_id IN :runs
+    ORDER BY id
+    """,
+    ShownTask,
+    moments=["started_at", "ended_at", "retry_at", "queued_at"],
+    documents=["progress"],
+)
+
+
+class FailedAttempt(NamedTuple):
+    """An attempt that failed or was lost."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    ended_at: datetime | None
+    problem: str | None
+
+
+def last_failures(connection: ReadingConnection) -> dict[str, FailedAttempt]:
+    """DAG → the attempt that failed or was lost last, where no later attempt of its task has ended well. Costs the
+    tasks that have not ended well, and not the history."""
+    rows = _LAST_FAILURES.rows(connection, not_well=_NOT_WELL, failed=_FAILED)
     return {row.dag_id: row for row in rows}
 
 
-def undelivered_by_dag(connection: Connection) -> dict[str, int]:
+_LAST_FAILURES = SqlText(
+    """
+    SELECT ranked.dag_id, ranked.run_id, ranked.task_id, attempt.ended_at, attempt.problem
+    FROM (
+        SELECT dag_run.dag_id AS dag_id, dag_run.run_id AS run_id, task_instance.task_id AS task_id,
+            attempt.attempt_id AS attempt_id,
+            row_number() OVER (PARTITION BY dag_run.dag_id ORDER BY attempt.ended_at DESC) AS place
+        FROM task_instance
+            JOIN attempt ON attempt.task_instance_id = task_instance.id
+            JOIN dag_run ON dag_run.id = task_instance.dag_run_id
+        WHERE (task_instance.state IN :not_well OR task_instance.state IS NULL) AND attempt.outcome IN :failed
+    ) AS ranked JOIN attempt ON attempt.attempt_id = ranked.attempt_id
+    WHERE ranked.place = 1
+    """,
+    FailedAttempt,
+    moments=["ended_at"],
+)
+
+
+class _Count(NamedTuple):
+    dag_id: str
+    deliveries: int
+
+
+def undelivered_by_dag(connection: ReadingConnection) -> dict[str, int]:
     """DAG → deliveries to MLflow that are still to be made."""
-    rows = connection.execute(
-        select(RUN.c.dag_id, func.count())
-        .select_from(OUTBOX)
-        .join(RUN, RUN.c.id == OUTBOX.c.dag_run_id)
-        .where(OUTBOX.c.channel == OutboxChannel.MLFLOW.value, OUTBOX.c.delivered_at.is_(None))
-        .group_by(RUN.c.dag_id)
-    )
-    return {row[0]: row[1] for row in rows}
+    return {row.dag_id: row.deliveries for row in _UNDELIVERED_BY_DAG.rows(connection, channel=_MLFLOW)}
 
 
-def scheduled(connection: Connection) -> list[Candidate]:
-    """What could be queued, in queueing order."""
-    columns = [(RUN if name in OF_RUN else TASK).c[name] for name in Candidate._fields]
-    rows = connection.execute(
-        select(*columns)
-        .join(RUN, RUN.c.id == TASK.c.dag_run_id)
-        .join(DAG, DAG.c.dag_id == RUN.c.dag_id)
-        .where(TASK.c.state == TaskInstanceState.SCHEDULED, DAG.c.is_paused.is_(False))
-        .order_by(*QUEUEING_ORDER)
-    )
-    return [Candidate._make(row) for row in rows]
+_MLFLOW = OutboxChannel.MLFLOW.value
+_UNDELIVERED_BY_DAG = SqlText(
+    """
+    SELECT dag_run.dag_id, count(*)
+    FROM outbox JOIN dag_run ON dag_run.id = outbox.dag_run_id
+    WHERE outbox.channel = :channel AND outbox.delivered_at IS NULL
+    GROUP BY dag_run.dag_id
+    """,
+    _Count,
+)
 
 
-def handed_over(connection: Connection) -> list[Row[Any]]:
-    """(id, executor, queue) of tasks that were handed to an executor and that no process has claimed."""
-    asked = select(TASK.c.id, TASK.c.executor, TASK.c.queue).where(TASK.c.state == TaskInstanceState.QUEUED)
-    return list(connection.execute(asked))
+class Undelivered(NamedTuple):
+    """What a system has not got: deliveries that wait and the reason of the first; those that it refused for good and
+    the reason of the newest."""
+
+    waiting: int = 0
+    reason: str | None = None
+    refused: int = 0
+    refused_reason: str | None = None
 
 
-class FollowedRuns:
-    """The runs that a terminal follows, found at a cost of what is new and of what is open: those of a DAG among all
-    that came of `roots`; and what `root_id` triggered in DAGs not `followed`."""
-
-    def __init__(
-        self, dag_id: str, root_id: int | None, *, roots: Collection[int], followed: Collection[str] = ()
-    ) -> None:
-        self._dag_id = dag_id
-        self._root_id = root_id
-        self._roots = sorted(roots)
-        self._followed = sorted(followed)
-
-    @cached_property
-    def _told(self) -> ColumnElement[bool]:
-        return RUN.c.root_id.in_(self._roots) & self._mine_or_untold
-
-    @cached_property
-    def _told_open(self) -> ColumnElement[bool]:
-        return self._of_roots & self._mine_or_untold
-
-    @cached_property
-    def _of_roots(self) -> ColumnElement[bool]:
-        # of all runs of a chain few are open: they are found by their state, and not by an index of the roots
-        return (RUN.c.root_id + 0).in_(self._roots)
-
-    @property
-    def _mine_or_untold(self) -> ColumnElement[bool]:
-        mine = RUN.c.dag_id == self._dag_id
-        if self._root_id is None:
-            return mine
-        return mine | ((RUN.c.root_id == self._root_id) & RUN.c.dag_id.not_in(self._followed))
-
-    def open(self, connection: Connection) -> list[Row[Any]]:
-        """Runs that have not ended, in order."""
-        return _open(connection, self._told_open)
-
-    def any_open(self, connection: Connection) -> bool:
-        """Whether any run that came of the roots, told or not, has not ended."""
-        return bool(_open(connection, self._of_roots))
-
-    def ended(self, connection: Connection, after: int) -> list[Row[Any]]:
-        """Runs that have ended and whose key is greater than `after`, in order."""
-        ended = (RUN.c.id > after, RUN.c.state.in_(sorted(RUN_FINISHED)))
-        return list(connection.execute(select(RUN).where(self._told, *ended).order_by(RUN.c.id)))
+def undelivered(connection: ReadingConnection, channel: OutboxChannel) -> Undelivered:
+    """How many deliveries of a channel wait or were refused, and why."""
+    return _UNDELIVERED.rows(connection, channel=channel.value)[0]
 
 
-def _open(connection: Connection, which: ColumnElement[bool]) -> list[Row[Any]]:
-    return list(connection.execute(select(RUN).where(which, RUN.c.state.in_(_OPEN)).order_by(RUN.c.id)))
+# a delivery that was given up keeps the reason; one that arrived loses it
+_UNDELIVERED = SqlText(
+    """
+    SELECT
+        (SELECT count(*) FROM outbox WHERE channel = :channel AND delivered_at IS NULL),
+        (SELECT reason FROM outbox WHERE channel = :channel AND delivered_at IS NULL ORDER BY id LIMIT 1),
+        (SELECT count(*) FROM outbox
+            WHERE channel = :channel AND delivered_at IS NOT NULL AND reason IS NOT NULL),
+        (SELECT reason FROM outbox
+            WHERE channel = :channel AND delivered_at IS NOT NULL AND reason IS NOT NULL ORDER BY id DESC LIMIT 1)
+    """,
+    Undelivered,
+)
+
+
+class HandedOver(NamedTuple):
+    """A task that was handed to an executor and that no process has claimed."""
+
+    id: int
+    executor: str | None
+    queue: str
+
+
+def handed_over(connection: ReadingConnection) -> list[HandedOver]:
+    """Tasks that were handed to an executor and that no process has claimed."""
+    return _HANDED_OVER.rows(connection, state=TaskInstanceState.QUEUED.value)
+
+
+_HANDED_OVER = SqlText("SELECT id, executor, queue FROM task_instance WHERE state = :state", HandedOver)
+
+
+class _Id(NamedTuple):
+    id: int
+
+
+def is_any_scheduled(connection: ReadingConnection) -> bool:
+    """Whether a task instance waits to be queued, by whichever scheduler."""
+    return bool(_ANY_SCHEDULED.rows(connection, state=TaskInstanceState.SCHEDULED.value))
+
+
+_ANY_SCHEDULED = SqlText("SELECT id FROM task_instance WHERE state = :state LIMIT 1", _Id)
+
+
+class ImportProblemRow(NamedTuple):
+    """A file that gives no DAG, and why."""
+
+    path: str
+    message: str
+    traceback: str
+    line: int | None
+    column: int | None
+    at: datetime
+
+
+def problems(connection: ReadingConnection) -> list[ImportProblemRow]:
+    """Files that give no DAG, and why."""
+    return _PROBLEMS.rows(connection)
+
+
+# with the table's name before it, a word that is reserved stands for a column everywhere
+_PROBLEMS = SqlText(
+    """
+    SELECT problem.path, problem.message, problem.traceback, problem.line, problem.column, problem.at
+    FROM import_problem AS problem
+    ORDER BY problem.path
+    """,
+    ImportProblemRow,
+    moments=["at"],
+)
 
 
 class FirstFailure(NamedTuple):
@@ -187,31 +298,37 @@ class FirstFailure(NamedTuple):
     told: dict[str, Any] | None
 
 
-def first_failure(connection: Connection, dag_run_id: int) -> FirstFailure | None:
+def first_failure(connection: ReadingConnection, dag_run_id: int) -> FirstFailure | None:
     """The first task of a run that failed; None when none did (the run timed out, say)."""
-    row = connection.execute(
-        select(TASK.c.task_id, TASK.c.problem)
-        .where(TASK.c.dag_run_id == dag_run_id, TASK.c.state == TaskInstanceState.FAILED)
-        .order_by(TASK.c.ended_at, TASK.c.id)
-        .limit(1)
-    ).one_or_none()
-    if row is None:
+    found = _FIRST_FAILURE.rows(connection, run=dag_run_id, state=TaskInstanceState.FAILED.value, key=XCOM_STOPPED)
+    if not found:
         return None
-    pushed = connection.execute(
-        select(XCOM.c.value).where(
-            XCOM.c.dag_run_id == dag_run_id, XCOM.c.task_id == row.task_id, XCOM.c.key == XCOM_STOPPED
-        )
-    ).scalar()
-    told = None if pushed is None else msgspec.json.decode(pushed)
-    return FirstFailure(row.task_id, row.problem or "", told if isinstance(told, dict) else None)
+    task_id, problem, told = found[0]
+    return FirstFailure(task_id, problem or "", told if isinstance(told, dict) else None)
 
 
-def last_success(connection: Connection, dag_id: str, before: int) -> int:
-    """The number of the newest run of a DAG, before number `before`, that succeeded; 0: none did."""
-    return int(
-        connection.execute(
-            select(func.coalesce(func.max(RUN.c.number), 0)).where(
-                RUN.c.dag_id == dag_id, RUN.c.number < before, RUN.c.state == DagRunState.SUCCESS
-            )
-        ).scalar_one()
+_FIRST_FAILURE = SqlText(
+    """
+    SELECT task_instance.task_id, task_instance.problem, (
+        SELECT xcom.value FROM xcom
+        WHERE xcom.dag_run_id = task_instance.dag_run_id AND xcom.task_id = task_instance.task_id AND xcom.key = :key
+        ORDER BY xcom.map_index LIMIT 1
     )
+    FROM task_instance
+    WHERE task_instance.dag_run_id = :run AND task_instance.state = :state
+    ORDER BY task_instance.ended_at, task_instance.id
+    LIMIT 1
+    """,
+    FirstFailure,
+    documents=["told"],
+)
+
+
+def last_success(connection: ReadingConnection, dag_id: str, before: int) -> int:
+    """The number of the newest run of a DAG, before number `before`, that succeeded; 0: none did."""
+    return _LAST_SUCCESS.rows(connection, dag=dag_id, before=before, state=DagRunState.SUCCESS.value)[0].id
+
+
+_LAST_SUCCESS = SqlText(
+    "SELECT coalesce(max(number), 0) FROM dag_run WHERE dag_id = :dag AND number < :before AND state = :state", _Id
+)

@@ -12,12 +12,10 @@ import msgspec
 
 from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
 from trainflow.checkpoints.stages.start_checkpoint import (
-    StartDecision,
     StartFromOwn,
     StartRefused,
-    UpstreamChain,
     WaitForUpstream,
-    choose_start,
+    choose_for,
     read_upstream_chain,
 )
 from trainflow.errors import CheckpointError, CheckpointNotFound, FailException
@@ -25,7 +23,7 @@ from trainflow.humanize import counted
 from trainflow.observability.redaction import redact_text
 from trainflow.operators.chain.chain_operator import author_of
 from trainflow.operators.chain.storage_options import foreign_options
-from trainflow.samples.partitions import after_watermark, end_of, label
+from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
@@ -85,20 +83,6 @@ def with_fork_point(head: Head, fork: Fork) -> Head:
     """`head` of a branch that has no checkpoint of its own yet: it goes on from where it was forked off."""
     origin = UpstreamCheckpoint(fork.origin.checkpoint_id, fork.number, fork.watermark)
     return msgspec.structs.replace(head, upstream=fork.origin.chain, candidates=[origin])
-
-
-def choose_for(
-    init: InitFrom,
-    upstream: UpstreamChain,
-    watermark: datetime | None,
-    edge: datetime | None,
-    samples: Samples | None,
-    pin: Pin | None = None,
-) -> StartDecision:
-    """The rule, for a stage that has trained up to `watermark` and goes on with the partition of `samples` after
-    `edge`, which is later where something was skipped."""
-    needed = None if samples is None else end_of(samples, after_watermark(samples, edge))
-    return choose_start(init, upstream, watermark, needed, pin)
 
 
 #: so many names are told
