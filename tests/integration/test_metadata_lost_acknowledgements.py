@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.support.control_plane import control_plane, empty_task
 from trainflow.executors.executor import InFlightAttempt
 from trainflow.messages.execution_api import AttemptFailure, Deferral, OutcomeState, TriggeredRun, TriggerRun, XComItem
-from trainflow.messages.triggerer import Crashed, Fired, FromLoop, ToLoop, Watch
+from trainflow.messages.triggerer import Crashed, Fired, FromLoop, NotMade, ToLoop, Watch
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata.database import Database
 from trainflow.metadata.fast_path import Plans
@@ -173,6 +173,11 @@ class History:
         plane.play(other, xcoms=[XComItem("k", msgspec.Raw(b"1"))])
         self.defer(work)
         self.triggerer.hear(lambda number: Fired(number, msgspec.Raw(b'"came"')))
+        work = self.only()
+        plane.claim(work)
+        self.defer(work)
+        self.triggerer.hear(lambda number: NotMade(number, "of another build"))
+        self.triggerer.tick()
         work = self.only()
         plane.claim(work)
         self.defer(work)

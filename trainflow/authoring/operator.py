@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from importlib import import_module
@@ -27,8 +28,12 @@ if TYPE_CHECKING:
     from trainflow.authoring.dag import DAG
     from trainflow.authoring.task_group import TaskGroup
 
+log = logging.getLogger("trainflow.task")
+
 #: `next_method` of a task whose wait ended without an event; `next_kwargs` then hold `error` and `traceback`
 FAIL_METHOD = "__fail__"
+#: `next_method` of a task whose wait could not be taken up; `next_kwargs` then hold `reason`
+START_OVER_METHOD = "__start_over__"
 #: the `error` of a wait whose timeout passed
 TRIGGER_TIMEOUT = "Trigger timeout"
 
@@ -174,14 +179,19 @@ class BaseOperator(Linkable, metaclass=OperatorType):
         """
         if not isinstance(trigger, BaseTrigger):
             raise InputError(f"task {self.task_id!r} defers to {trigger!r}, which is no BaseTrigger")
-        if not callable(getattr(self, method_name, None)):
-            raise InputError(f"task {self.task_id!r} defers to method {method_name!r}, which {self.task_type} lacks")
         check_json(kwargs or {}, f"task {self.task_id!r}: kwargs of defer")
+        problem = self._problem_of_resuming(method_name, {"event": None, **(kwargs or {})})
+        if problem is not None:
+            raise InputError(f"task {self.task_id!r} defers to {problem}")
         seconds = None if timeout is None else arguments.duration(timeout, "defer timeout").total_seconds()
         raise TaskDeferred(trigger=trigger, method_name=method_name, kwargs=kwargs, timeout_seconds=seconds)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Go on after a deferral. Raises TriggerTimeout or TriggerFailed when the wait ended without an event."""
+        """Go on after a deferral. Raises TriggerTimeout or TriggerFailed when the wait ended without an event.
+
+        What `defer` has checked is checked again: the code may have changed while the task waited. One that cannot go
+        on in that method starts over.
+        """
         kwargs = dict(next_kwargs or {})
         if next_method == FAIL_METHOD:
             error = str(kwargs.get("error") or "the trigger failed")
@@ -190,12 +200,31 @@ class BaseOperator(Linkable, metaclass=OperatorType):
             traceback = kwargs.get("traceback")
             detail = f"\n{''.join(traceback) if isinstance(traceback, list) else traceback}" if traceback else ""
             raise TriggerFailed(f"task {self.task_id!r}: {error}{detail}")
-        method = getattr(self, next_method, None)
+        problem = self._problem_of_resuming(next_method, kwargs)
+        if next_method == START_OVER_METHOD:
+            problem = str(kwargs.get("reason"))
+        if problem is None:
+            return getattr(self, next_method)(context, **kwargs)
+        log.warning(
+            "the task starts over: its wait was begun by other code than there is now, and cannot be gone on from (%s)",
+            problem,
+        )
+        return self.execute(context)
+
+    def _problem_of_resuming(self, method_name: str, kwargs: Mapping[str, Any]) -> str | None:
+        """Why it could not go on in `method_name(context, **kwargs)`; None when it can."""
+        from inspect import signature
+
+        method = getattr(self, method_name, None)
         if not callable(method):
-            raise TriggerFailed(
-                f"task {self.task_id!r} was to go on in {next_method!r}, which {self.task_type} no longer has"
-            )
-        return method(context, **kwargs)
+            return f"method {method_name!r}, which {self.task_type} lacks"
+        try:
+            signature(method).bind({}, **kwargs)
+        except TypeError as error:
+            return f"method {method_name!r}, which does not take {', '.join(['context', *sorted(kwargs)])}: {error}"
+        except ValueError:
+            return None  # it is not known what it takes
+        return None
 
     # -- values ------------------------------------------------------------------------------------------------------
 

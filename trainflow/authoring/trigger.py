@@ -107,6 +107,7 @@ def describe_trigger(trigger: BaseTrigger) -> tuple[str, dict[str, Any]]:
     found = trigger_class(class_path)
     if found is not type(trigger):
         raise InputError(f"{name}.serialize() names {class_path!r}, which is another class: {found.__qualname__}")
+    make_trigger(class_path, kwargs)
     return class_path, kwargs
 
 
@@ -129,5 +130,5 @@ def make_trigger(class_path: str, kwargs: dict[str, Any]) -> BaseTrigger:
     cls = trigger_class(class_path)
     try:
         return cls(**kwargs)
-    except TypeError as error:
+    except Exception as error:
         raise InputError(f"trigger {class_path!r} cannot be made from {sorted(kwargs)}: {error}") from error

@@ -29,11 +29,18 @@ class Fired(msgspec.Struct, frozen=True, tag="fired"):
 
 
 class Crashed(msgspec.Struct, frozen=True, tag="crashed"):
-    """The trigger raised, could not be made, or ended without an event."""
+    """The trigger raised, or ended without an event."""
 
     trigger_id: int
     message: str
     traceback: str = ""
+
+
+class NotMade(msgspec.Struct, frozen=True, tag="not_made"):
+    """The trigger cannot be made from what is kept of it: its class is not there, or does not take the arguments."""
+
+    trigger_id: int
+    message: str
 
 
 class LoopAlive(msgspec.Struct, frozen=True, tag="loop_alive"):
@@ -56,4 +63,4 @@ class DagRunAnswer(msgspec.Struct, frozen=True, tag="dag_run_answer"):
 
 
 ToLoop = Watch | Unwatch | DagRunAnswer
-FromLoop = Fired | Crashed | LoopAlive | AskDagRun
+FromLoop = Fired | Crashed | NotMade | LoopAlive | AskDagRun

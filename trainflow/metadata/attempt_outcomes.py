@@ -179,7 +179,7 @@ class AttemptOutcomes:
             lost=0,
             note=outcome.note,
         )
-        trigger_queries.add(connection, row.id, outcome.key, outcome.deferral, now)
+        trigger_queries.add(connection, row, outcome.key, outcome.deferral, now)
 
     def _fail(
         self,

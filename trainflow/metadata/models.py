@@ -285,6 +285,8 @@ class TriggerTable(TableModel, name="trigger", sqlite_autoincrement=True):
     created_at = required(UtcDateTime())
     #: the triggerer that watches it
     service_id = optional(BigKey, index=True)
+    #: how often the task has started over before, one time after another, because its wait could not be taken up
+    start_overs = optional(Integer())
 
 
 class PoolTable(TableModel, name="pool"):

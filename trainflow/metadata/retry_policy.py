@@ -27,6 +27,11 @@ LONGEST_DELAY = timedelta(days=1)
 #: a run lets an earlier task run again at most so often
 MOST_RESTARTS = 3
 
+#: how long a wait that cannot be taken up is left as it is before its task starts over, each time that this happens one
+#: after another. The first one is over at once: it was begun by another build. Where it happens again, worker and
+#: triggerer run different code, as they do while a fleet is brought to another version
+START_OVER_PAUSES = tuple(timedelta(seconds=seconds) for seconds in (0, 10, 60, 300, 900))
+
 #: what is said of an attempt that was preempted
 TOLD_TO_STOP = "was told to stop"
 
@@ -89,6 +94,12 @@ def restart_refusal(task_id: str, restart: str | None, again: Collection[str], t
     if times >= MOST_RESTARTS:
         return f"'{restart}' ran again {times} times for it in this run, which is given up: it never comes to rest"
     return None
+
+
+def pause_before_start_over(times: int) -> timedelta | None:
+    """How long a task whose wait cannot be taken up waits before it starts over, which it has done so many times; None:
+    it fails."""
+    return START_OVER_PAUSES[times] if times < len(START_OVER_PAUSES) else None
 
 
 def has_advanced(saved_rows: int | None, credited_rows: int | None) -> bool:

@@ -29,6 +29,7 @@ from trainflow.messages.triggerer import (
     Fired,
     FromLoop,
     LoopAlive,
+    NotMade,
     ToLoop,
     Unwatch,
     Watch,
@@ -125,7 +126,9 @@ class EventLoop:
     async def _run(self, watch: Watch) -> None:
         trigger: BaseTrigger | None = None
         try:
-            trigger = make_trigger(watch.trigger_class, msgspec.json.decode(watch.kwargs, type=dict[str, Any]))
+            trigger = self._make(watch)
+            if trigger is None:
+                return
             trigger.services = self
             self._watching[watch.trigger_id] = (self._watching[watch.trigger_id][0], trigger)
             event = await _first_event(trigger)
@@ -139,6 +142,14 @@ class EventLoop:
             self._watching.pop(watch.trigger_id, None)
             if trigger is not None:
                 await _clean_up(trigger)
+
+    def _make(self, watch: Watch) -> BaseTrigger | None:
+        """The trigger; None, and the triggerer is told, when it cannot be made."""
+        try:
+            return make_trigger(watch.trigger_class, msgspec.json.decode(watch.kwargs, type=dict[str, Any]))
+        except (Exception, SystemExit) as error:
+            self._say(NotMade(watch.trigger_id, presentable(describe(error), _MESSAGE_CHARACTERS)))
+            return None
 
     def _is_dismissed(self) -> bool:
         """Whether the task that runs was cancelled by this loop or ends with it: nothing is to be said of it then. One

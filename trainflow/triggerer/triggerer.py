@@ -21,6 +21,7 @@ from trainflow.messages.triggerer import (
     Fired,
     FromLoop,
     LoopAlive,
+    NotMade,
     Unwatch,
     Watch,
 )
@@ -29,6 +30,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import living_queries, trigger_queries
 from trainflow.metadata.queries.service_queries import Leases
+from trainflow.metadata.retry_policy import pause_before_start_over
 from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.observability.oom_kills import OomKills
 from trainflow.observability.redaction import presentable
@@ -92,6 +94,9 @@ class Triggerer:
         self._may_claim = True
         #: waits that do not last for ever
         self._time_outs: MonotonicDeadlines[int] = MonotonicDeadlines(clock)
+        #: waits that cannot be taken up, and why: until their tasks start over
+        self._start_overs: MonotonicDeadlines[int] = MonotonicDeadlines(clock)
+        self._not_made: dict[int, str] = {}
         #: event loops in a row that ended before they had said a word; until when none is started
         self._stillborn = 0
         self._pausing = False
@@ -109,8 +114,9 @@ class Triggerer:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the next wait is overdue."""
-        return self._time_outs.seconds_left
+        """Seconds until the next wait is overdue, or its task starts over."""
+        left = (self._time_outs.seconds_left, self._start_overs.seconds_left)
+        return min((seconds for seconds in left if seconds is not None), default=None)
 
     def tick(self) -> None:
         """Claim what is new; end what is overdue."""
@@ -120,6 +126,8 @@ class Triggerer:
             self._claim(now)
         if overdue := self._time_outs.take_over():
             self._end_overdue(overdue, now)
+        for trigger_id in self._start_overs.take_over():
+            self._start_over(trigger_id, now)
 
     def sweep(self) -> None:
         """The safety net: forget waits that no task waits for, look after the event loops, claim again."""
@@ -213,6 +221,8 @@ class Triggerer:
         for waits in (*(loop.watched for loop in self._loops), *(waits for waits, _ in self._unwatched)):
             waits.discard(trigger_id)
         self._time_outs.stop(trigger_id)
+        self._start_overs.stop(trigger_id)
+        self._not_made.pop(trigger_id, None)
         self._blame_trigger.forget((trigger_id,))
         for loop in [loop for loop in self._loops if loop.is_apart and not loop.watched]:
             self._let_go(loop)
@@ -236,6 +246,8 @@ class Triggerer:
             case Crashed(trigger_id, message_text, trace):
                 log.warning("a trigger failed: %s\n%s", message_text, trace)
                 self._fail(trigger_id, message_text, now)
+            case NotMade(trigger_id, message_text):
+                self._not_taken_up(trigger_id, message_text)
             case AskDagRun(question, dag_id, run_id):
                 self._send(loop, DagRunAnswer(question, self._dag_run_state(dag_id, run_id)))
             case LoopAlive():
@@ -256,6 +268,31 @@ class Triggerer:
         self._forget(trigger_id)
         self._resumed(
             self._database.write(lambda connection: trigger_queries.fail(connection, trigger_id, message, now))
+        )
+
+    def _not_taken_up(self, trigger_id: int, why: str) -> None:
+        """A wait was handed over by other code, an older build or a newer one."""
+        times = self._database.read(lambda connection: trigger_queries.start_overs(connection, trigger_id))
+        if times is None:
+            return
+        pause = pause_before_start_over(times)
+        if pause is None:
+            self._fail(
+                trigger_id,
+                f"{why}. The task has started over {times} times for that: what runs it and the triggerer have "
+                "different code; bring both to the same version, then clear the task",
+                self._clock.now(),
+            )
+            return
+        log.warning("a wait cannot be taken up: %s. Its task starts over in %g s", why, pause.total_seconds())
+        self._not_made[trigger_id] = why
+        self._start_overs.begin(trigger_id, pause.total_seconds())
+
+    def _start_over(self, trigger_id: int, now: datetime) -> None:
+        why = self._not_made[trigger_id]
+        self._forget(trigger_id)
+        self._resumed(
+            self._database.write(lambda connection: trigger_queries.start_over(connection, trigger_id, why, now))
         )
 
     def _dag_run_state(self, dag_id: str, run_id: str) -> str | None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from trainflow.authoring.operator import FAIL_METHOD, TRIGGER_TIMEOUT, BaseOperator
+from trainflow.authoring.operator import FAIL_METHOD, START_OVER_METHOD, TRIGGER_TIMEOUT, BaseOperator
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent, describe_trigger, make_trigger, trigger_class
 from trainflow.errors import InputError, TriggerFailed, TriggerTimeout
 from trainflow.task_signals import TaskDeferred
@@ -73,6 +73,7 @@ def test_trigger_comes_back_from_what_describes_it():
         (Broken((f"{HERE}.Missing", {})), "cannot be imported"),
         (Broken(("no_such_module_anywhere.X", {})), "cannot be imported"),
         (Broken(("X", {})), "no class path"),
+        (Broken((f"{HERE}.Broken", {"text": 1})), r"cannot be made from \['text'\]"),
     ],
 )
 def test_describe_trigger_that_could_not_come_back_is_refused(trigger, message):
@@ -126,8 +127,9 @@ def test_defer_and_resume():
     [
         ({"trigger": "x", "method_name": "done"}, "no BaseTrigger"),
         ({"trigger": Wait(1), "method_name": "donne"}, "'donne', which Waiter lacks"),
+        ({"trigger": Wait(1), "method_name": "done"}, "does not take context, event: missing a required argument: 'n'"),
         ({"trigger": Wait(1), "method_name": "done", "kwargs": {"x": object()}}, "not JSON"),
-        ({"trigger": Wait(1), "method_name": "done", "timeout": -1}, "defer timeout"),
+        ({"trigger": Wait(1), "method_name": "done", "kwargs": {"n": 1}, "timeout": -1}, "defer timeout"),
     ],
 )
 def test_deferral_with_mistake_fails_at_once(options, message):
@@ -141,5 +143,21 @@ def test_wait_that_ended_without_event():
         task.resume_execution(FAIL_METHOD, {"error": TRIGGER_TIMEOUT}, {})
     with pytest.raises(TriggerFailed, match="boom\nline 1"):
         task.resume_execution(FAIL_METHOD, {"error": "boom", "traceback": ["line 1"]}, {})
-    with pytest.raises(TriggerFailed, match="'gone', which Waiter no longer has"):
-        task.resume_execution("gone", None, {})
+
+
+@pytest.mark.parametrize(
+    ("method", "kwargs", "why"),
+    [
+        (START_OVER_METHOD, {"reason": "no such trigger", "times": 1}, "no such trigger"),
+        ("gone", {"event": "e"}, "'gone', which Waiter lacks"),
+        ("done", {"event": "e", "count": 1}, "does not take context, count, event: missing a required argument: 'n'"),
+    ],
+)
+def test_wait_begun_by_other_code_starts_over_and_says_so(method, kwargs, why, caplog):
+    task = Waiter(task_id="t")
+
+    with pytest.raises(TaskDeferred):
+        task.resume_execution(method, kwargs, {})
+
+    assert "the task starts over" in caplog.text
+    assert why in caplog.text

@@ -15,7 +15,7 @@ import pytest
 
 from trainflow.authoring.trigger import BaseTrigger, TriggerEvent
 from trainflow.messages.frames import receive, send
-from trainflow.messages.triggerer import Crashed, Fired, FromLoop, Watch
+from trainflow.messages.triggerer import Crashed, Fired, FromLoop, NotMade, Watch
 from trainflow.triggerer.event_loop import EventLoop
 
 
@@ -131,13 +131,13 @@ def path_of(trigger: type[BaseTrigger]) -> str:
     return f"{trigger.__module__}.{trigger.__qualname__}"
 
 
-def heard(served: Served, count: int) -> dict[int, Fired | Crashed]:
-    said: dict[int, Fired | Crashed] = {}
+def heard(served: Served, count: int) -> dict[int, Fired | Crashed | NotMade]:
+    said: dict[int, Fired | Crashed | NotMade] = {}
     while len(said) < count:
         frame = receive(served.ours)
         assert frame is not None
         message = msgspec.json.decode(frame, type=FromLoop)
-        if isinstance(message, Fired | Crashed):
+        if isinstance(message, Fired | Crashed | NotMade):
             said[message.trigger_id] = message
     return said
 
@@ -151,12 +151,6 @@ def heard(served: Served, count: int) -> dict[int, Fired | Crashed]:
         (path_of(SaysWhatIsNoJson), "{}", "the payload of the event"),
         (path_of(SaysTooDeepAThing), "{}", "nested more than"),
         (path_of(HalfOfAPair), "{}", "ValueError: \\ud800"),
-        (path_of(Untidy), "no json", "malformed"),
-        (path_of(Untidy), "7", "Expected `object`"),
-        (path_of(Untidy), '{"a":' + "[" * 20_000, "recursion"),
-        (path_of(Untidy), '{"unknown":1}', "cannot be made"),
-        ("nowhere.at.All", "{}", "nowhere"),
-        ("", "{}", "class path"),
     ],
 )
 def test_event_loop_trigger_not_runnable_fails_its_task_only(trigger_class: str, kwargs: str, why: str) -> None:
@@ -166,6 +160,37 @@ def test_event_loop_trigger_not_runnable_fails_its_task_only(trigger_class: str,
     said = heard(served, 2)
     served.leave()
     assert isinstance(said[1], Crashed)
+    assert why in said[1].message
+    assert isinstance(said[2], Fired)
+    assert served.raised == []
+
+
+class Shuts(Untidy):
+    """Ends the process when it is made."""
+
+    def __init__(self) -> None:
+        sys.exit("not here")
+
+
+@pytest.mark.parametrize(
+    ("trigger_class", "kwargs", "why"),
+    [
+        (path_of(Shuts), "{}", "SystemExit: not here"),
+        (path_of(Untidy), "no json", "malformed"),
+        (path_of(Untidy), "7", "Expected `object`"),
+        (path_of(Untidy), '{"a":' + "[" * 20_000, "recursion"),
+        (path_of(Untidy), '{"unknown":1}', "cannot be made"),
+        ("nowhere.at.All", "{}", "nowhere"),
+        ("", "{}", "class path"),
+    ],
+)
+def test_event_loop_trigger_that_cannot_be_made_is_named(trigger_class: str, kwargs: str, why: str) -> None:
+    served = Served()
+    for watch in (Watch(1, trigger_class, kwargs), Watch(2, path_of(Untidy), "{}")):
+        send(served.ours, msgspec.json.encode(watch))
+    said = heard(served, 2)
+    served.leave()
+    assert isinstance(said[1], NotMade)
     assert why in said[1].message
     assert isinstance(said[2], Fired)
     assert served.raised == []

@@ -23,21 +23,25 @@ TASK = TaskInstanceTable.table
 
 #: the method a task resumes in when its wait failed: the runner raises instead of calling the operator
 FAIL_METHOD = "__fail__"
+#: the method a task resumes in when its wait could not be taken up: the runner calls the operator anew
+START_OVER_METHOD = "__start_over__"
 
 
-def add(connection: Connection, task_instance_id: int, key: AttemptKey, deferral: Deferral, now: datetime) -> None:
-    """Hand a wait to the triggerer."""
-    connection.execute(_REPLACE, {"task": task_instance_id})
+def add(connection: Connection, task: Any, key: AttemptKey, deferral: Deferral, now: datetime) -> None:
+    """Hand a wait to the triggerer. `task`: the row of its task instance before, as `in_flight.by_key` gives it."""
+    connection.execute(_REPLACE, {"task": task.id})
+    started_over = task.next_method == START_OVER_METHOD
     connection.execute(
         _ADD,
         {
-            "task_instance_id": task_instance_id,
+            "task_instance_id": task.id,
             "attempt_id": key.attempt_id,
             "deferral_number": key.deferral_number,
             "trigger_class": deferral.trigger_class,
             "kwargs": deferral.trigger_kwargs,
             "deadline": deferral.ends_at(now),
             "created_at": now,
+            "start_overs": task.next_kwargs["times"] if started_over else None,
         },
     )
 
@@ -56,7 +60,7 @@ def claim(connection: Connection, service_id: int, living: Collection[int], limi
 
 WATCH_COLUMNS = (
     *(TRIGGER.c.id, TRIGGER.c.trigger_class, type_coerce(TRIGGER.c.kwargs, LongText()).label("kwargs")),
-    *(TRIGGER.c.deadline, TRIGGER.c.created_at),
+    *(TRIGGER.c.deadline, TRIGGER.c.created_at, TRIGGER.c.start_overs),
 )
 _UNWATCHED_BY = or_(TRIGGER.c.service_id.is_(None), TRIGGER.c.service_id.not_in(bindparam("living", expanding=True)))
 _UNWATCHED = (
@@ -114,6 +118,25 @@ def fail(connection: Connection, trigger_id: int, message: str, now: datetime) -
     return int(row.dag_run_id)
 
 
+def start_over(connection: Connection, trigger_id: int, reason: str, now: datetime) -> int | None:
+    """Move `deferred` → `scheduled`; the attempt begins anew on a worker, since its wait cannot be taken up."""
+    row = _take(connection, trigger_id)
+    if row is None:
+        return None
+    kwargs = {"reason": reason, "times": (row.start_overs or 0) + 1}
+    _resume(connection, row, now, next_method=START_OVER_METHOD, next_kwargs=kwargs)
+    return int(row.dag_run_id)
+
+
+def start_overs(connection: Connection, trigger_id: int) -> int | None:
+    """How often the task of a wait has started over before, one time after another; None: there is no such wait."""
+    found = connection.execute(_START_OVERS, {"trigger": trigger_id}).one_or_none()
+    return None if found is None else found.start_overs or 0
+
+
+_START_OVERS = select(TRIGGER.c.start_overs).where(TRIGGER.c.id == bindparam("trigger"))
+
+
 def _take(connection: Connection, trigger_id: int) -> Any | None:
     row = connection.execute(_WAITING, {"trigger": trigger_id}).one_or_none()
     connection.execute(_FORGET, {"trigger": trigger_id})
@@ -124,6 +147,7 @@ _WAITING = (
     select(
         TRIGGER.c.attempt_id,
         TRIGGER.c.deferral_number,
+        TRIGGER.c.start_overs,
         TASK.c.id,
         TASK.c.dag_run_id,
         TASK.c.next_method,
