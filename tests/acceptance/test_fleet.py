@@ -15,7 +15,6 @@ from tests.support.faulty_proxy import Partition
 from tests.support.fleets import (
     DAYS,
     EXECUTORS,
-    WORKLOADS,
     DatabaseKills,
     celery_worker,
     fleet,
@@ -24,11 +23,10 @@ from tests.support.fleets import (
 from tests.support.live_project import LiveProject
 from tests.support.local_brokers import local_broker
 from tests.support.local_databases import LocalServer, local_mariadb, local_postgres
-from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, assert_trained_exactly_once, digest, tiny_project
 from trainflow.checkpoints.ledger.entries import SupersededAttempt
-from trainflow.testing.processes import Found, wait_for
+from trainflow.testing.processes import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -42,87 +40,22 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
     return project
 
 
-def supervisors(project: LiveProject) -> list[Found]:
-    """Supervisors of a project's attempts."""
-    return [found for found in project.processes() if "execute-workload" in found.command]
-
-
-def test_chain_of_supervisors_that_are_killed_is_that_of_one_machine(tmp_path: Path, undisturbed: LiveProject) -> None:
-    with fleet(tmp_path / "fleet", WORKLOADS, undisturbed) as project:
-
-        def kill() -> bool:
-            return any(found.kill() for found in supervisors(project)[:1])
-
-        trains_while(project, kill, times=2)
-        assert_trained_exactly_once(project, DAYS)
-        assert digest(project) == digest(undisturbed)
-
-
-def test_chain_over_celery_whose_worker_is_killed_is_that_of_one_machine(
-    tmp_path: Path, undisturbed: LiveProject
-) -> None:
-    with local_broker(tmp_path / "broker") as broker:
-        # a worker that is killed between taking a message and claiming its attempt: it is sent again
-        executor = f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 3}}'
-        with fleet(tmp_path / "fleet", executor, undisturbed) as project, celery_worker(project) as worker:
-            trains_while(project, worker.kill, times=2)
-            assert_trained_exactly_once(project, DAYS)
-            assert digest(project) == digest(undisturbed)
-
-
-def test_chain_over_kubernetes_whose_pods_are_killed_is_that_of_one_machine(
-    tmp_path: Path, undisturbed: LiveProject
-) -> None:
-    with pod_cluster(tmp_path / "cluster") as (cluster, config):
-        executor = f'{{type = "kubernetes", slots = 4, image = "any", kubeconfig = "{config}", secret = true}}'
-        with fleet(tmp_path / "fleet", executor, undisturbed) as project:
-
-            def kill() -> bool:
-                """Kill a pod that runs, and have the watches know nothing of it."""
-                running = [pod for pod in cluster.pods() if pod["status"]["phase"] == "Running"]
-                if running:
-                    cluster.kubelet.run_of(running[0]).kill()
-                    cluster.store.forget_changes()
-                return bool(running)
-
-            trains_while(project, kill, times=2)
-            assert_trained_exactly_once(project, DAYS)
-            assert digest(project) == digest(undisturbed)
-
-
-def test_chain_over_celery_whose_broker_is_killed_is_that_of_one_machine(
-    tmp_path: Path, undisturbed: LiveProject
-) -> None:
-    """What was in it is gone: messages that no worker had taken are sent again."""
-    with local_broker(tmp_path / "broker") as broker:
-        executor = f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 3}}'
-        with fleet(tmp_path / "fleet", executor, undisturbed) as project, celery_worker(project):
-
-            def kill() -> bool:
-                broker.stop()
-                broker.start()
-                return True
-
-            trains_while(project, kill, times=2)
-            assert_trained_exactly_once(project, DAYS)
-            assert digest(project) == digest(undisturbed)
-
-
 @pytest.mark.parametrize(
-    ("server", "kind"),
-    # each server, and each executor; python -m tests.storm --database has the others
-    [(local_mariadb, "workload"), (local_postgres, "celery"), (local_mariadb, "kubernetes"), (local_postgres, "ray")],
+    ("kind", "server"),
+    # each executor, and each server; python -m tests.storm --database has the others
+    [("workload", local_mariadb), ("celery", local_postgres), ("kubernetes", local_mariadb), ("ray", local_postgres)],
 )
-def test_chain_whose_database_server_is_killed_is_that_of_one_machine(
-    tmp_path: Path, undisturbed: LiveProject, server: Callable[..., AbstractContextManager[LocalServer]], kind: str
+def test_chain_whose_workers_and_database_server_are_killed_is_that_of_one_machine(
+    tmp_path: Path, undisturbed: LiveProject, kind: str, server: Callable[..., AbstractContextManager[LocalServer]]
 ) -> None:
+    """The supervisor of an attempt; a worker of Celery, and the broker with what is in it; a pod."""
     with (
         server(durable=True) as database,
         EXECUTORS[kind](tmp_path) as elsewhere,
         fleet(tmp_path / "fleet", elsewhere.table, undisturbed, database_url=database.new_database()) as project,
-        elsewhere.workers(project),
+        elsewhere.workers(project) as kills,
     ):
-        trains_while(project, DatabaseKills(database, project), times=2)
+        trains_while(project, *kills, DatabaseKills(database, project), times=2)
         assert_trained_exactly_once(project, DAYS)
         assert digest(project) == digest(undisturbed)
         assert project.ask("audit", FILE).code == 0

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -57,8 +57,12 @@ def fleet(
         project.close()
 
 
-def trains_while(project: LiveProject, kill: Callable[[], bool], times: int) -> None:
-    """Train, and kill something after each of the first commits."""
+#: kills something; whether it was there to be killed
+Kill = Callable[[], bool]
+
+
+def trains_while(project: LiveProject, *kills: Kill, times: int) -> None:
+    """Train, and after each of the first commits kill one thing after another."""
     running = project.begin_start(FILE)
 
     def has_committed(number: int) -> bool:
@@ -67,7 +71,8 @@ def trains_while(project: LiveProject, kill: Callable[[], bool], times: int) -> 
 
     for commits in range(times):
         wait_for(partial(has_committed, commits), lambda: running.output)
-        wait_for(kill, lambda: running.output)
+        for kill in kills:
+            wait_for(kill, lambda: running.output)
     ended = running.wait()
     assert ended.code == 0, f"{ended.output}\n{project.engine_log()}"
 
@@ -110,29 +115,58 @@ def celery_worker(project: LiveProject) -> Iterator[CeleryWorker]:
 
 
 class Elsewhere(NamedTuple):
-    """Where attempts run: the table of the executor, and what runs beside the project for that."""
+    """Where attempts run: the table of the executor, and what runs beside the project for that, which hands out how to
+    kill what attempts depend on."""
 
     table: str
-    workers: Callable[[LiveProject], AbstractContextManager[object]]
+    workers: Callable[[LiveProject], AbstractContextManager[Sequence[Kill]]]
 
 
 @contextmanager
 def _workloads(_folder: Path) -> Iterator[Elsewhere]:
-    yield Elsewhere(WORKLOADS, lambda _project: nullcontext())
+    @contextmanager
+    def workers(project: LiveProject) -> Iterator[Sequence[Kill]]:
+        def kill_supervisor() -> bool:
+            return any(found.kill() for found in project.processes() if "execute-workload" in found.command)
+
+        yield [kill_supervisor]
+
+    yield Elsewhere(WORKLOADS, workers)
 
 
 @contextmanager
 def _celery(folder: Path) -> Iterator[Elsewhere]:
     with local_broker(folder / "broker") as broker:
-        table = f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 3}}'
-        yield Elsewhere(table, celery_worker)
+
+        def restart_broker() -> bool:
+            """What was in it is gone: messages that no worker had taken are sent again."""
+            broker.stop()
+            broker.start()
+            return True
+
+        @contextmanager
+        def workers(project: LiveProject) -> Iterator[Sequence[Kill]]:
+            with celery_worker(project) as worker:
+                yield [worker.kill, restart_broker]
+
+        # a worker that is killed between taking a message and claiming its attempt: it is sent again
+        yield Elsewhere(f'{{type = "celery", slots = 4, broker = "{broker.url}", redeliver_seconds = 3}}', workers)
 
 
 @contextmanager
 def _kubernetes(folder: Path) -> Iterator[Elsewhere]:
-    with pod_cluster(folder / "cluster") as (_, config):
+    with pod_cluster(folder / "cluster") as (cluster, config):
+
+        def kill_pod() -> bool:
+            """Kill a pod that runs, and have the watches know nothing of it."""
+            running = [pod for pod in cluster.pods() if pod["status"]["phase"] == "Running"]
+            if running:
+                cluster.kubelet.run_of(running[0]).kill()
+                cluster.store.forget_changes()
+            return bool(running)
+
         table = f'{{type = "kubernetes", slots = 4, image = "any", kubeconfig = "{config}", secret = true}}'
-        yield Elsewhere(table, lambda _project: nullcontext())
+        yield Elsewhere(table, lambda _project: nullcontext([kill_pod]))
 
 
 @contextmanager
@@ -140,7 +174,7 @@ def _ray(folder: Path) -> Iterator[Elsewhere]:
     command = f"{sys.executable} -P -m trainflow.cli.entry execute-workload"
     with RayJobsServer(folder / "ray") as ray:
         table = f'{{type = "ray", slots = 4, address = "{ray.url}", command = "{command}", poll_seconds = 0.2}}'
-        yield Elsewhere(table, lambda _project: nullcontext())
+        yield Elsewhere(table, lambda _project: nullcontext(()))
 
 
 #: kinds of executors whose attempts speak over HTTP

@@ -161,8 +161,19 @@ class LocalPostgres(LocalServer):
 
     def restart(self) -> None:
         self._watch.release()
-        self._server.ensure_postgres_running()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self._runs_again() and time.monotonic() < deadline:
+            time.sleep(_PAUSE_SECONDS)
         self._watch = ParentDeathWatch(self._server.get_pid())
+
+    def _runs_again(self) -> bool:
+        """Start it where it does not run. The library waits for ten seconds, in which a busy machine has not recovered
+        what was being written."""
+        try:
+            self._server.ensure_postgres_running()
+        except (subprocess.TimeoutExpired, AssertionError):
+            return False
+        return True
 
     def close(self) -> None:
         super().close()
