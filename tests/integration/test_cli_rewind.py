@@ -93,6 +93,19 @@ def test_rewind_to_before_date(history: History, before: str, left: int) -> None
     assert len(history.ledger.line()) == left
 
 
+def test_rewind_to_where_the_chain_is_already_records_nothing(history: History) -> None:
+    history.main.commit_many(2)
+    before = history.ledger.state()
+
+    for words in (["--to", "2"], ["--before", "2013-06-01"], ["--to", "2", "--dry-run"]):
+        code, out = history.run("checkpoints", "rewind", "flights", *words)
+        assert (code, out) == (
+            0,
+            "flights/main/main is at checkpoint 2 already, trained up to 2013-01-03T00:00Z: no checkpoint is undone\n",
+        )
+    assert history.ledger.state() == before
+
+
 def test_rewind_past_start_of_another_stage_is_refused_unless_cascading(history: History) -> None:
     base = history.main.commit_many(3)
     fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))

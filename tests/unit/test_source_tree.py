@@ -78,7 +78,7 @@ def test_package_has_no_dead_code() -> None:
 def test_test_kits_have_no_dead_code() -> None:
     found = _unused("trainflow", "tests")
 
-    kits = ("trainflow/", "tests/support/", "tests/storm/")
+    kits = ("trainflow/", "tests/support/", "tests/people/", "tests/storm/")
     assert [line for line in found if line.startswith(kits)] == []
 
 

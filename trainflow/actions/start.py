@@ -64,11 +64,12 @@ class FollowedTraining(NamedTuple):
 
 
 class DetachedTraining(NamedTuple):
-    """A process that trains in the background; `exit_code`: it has ended already."""
+    """A process that trains in the background; `exit_code`: it has ended already, and `said` what is in the log."""
 
     pid: int
     log: Path
     exit_code: int | None
+    said: str
 
 
 def request_training(
@@ -202,6 +203,7 @@ def train_detached(request: TrainingRequest) -> DetachedTraining:
     words = ("--plain", "--ready-descriptor", str(writer))
     options = [word for name, value in request.overrides.items() for word in ("--set", f"{name}={value}")]
     with log.open("ab") as output:
+        begun_at = output.tell()
         process = subprocess.Popen(
             interpreter("trainflow.cli.entry", "start", str(request.path), *words, *options),
             stdin=subprocess.DEVNULL,
@@ -214,4 +216,9 @@ def train_detached(request: TrainingRequest) -> DetachedTraining:
     # it writes when it trains; nothing comes when it ends before
     ready = os.read(reader, 1)
     os.close(reader)
-    return DetachedTraining(process.pid, log, None if ready else process.wait())
+    if ready:
+        return DetachedTraining(process.pid, log, None, "")
+    exit_code = process.wait()
+    with log.open("rb") as written:
+        written.seek(begun_at)
+        return DetachedTraining(process.pid, log, exit_code, written.read().decode(errors="replace"))

@@ -137,5 +137,6 @@ def _detached(request: TrainingRequest) -> int:
         return 0
     if started.exit_code:
         typer.echo(f"it ended at once (exit code {started.exit_code}); the end of {started.log}:", err=True)
-        typer.echo("\n".join(started.log.read_text().splitlines()[-15:]), err=True)
+        nothing = "(nothing: is its disk full? 'trainflow start' without --detach says it here)"
+        typer.echo("\n".join(started.said.splitlines()[-15:]) or nothing, err=True)
     return started.exit_code

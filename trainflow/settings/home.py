@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from trainflow.errors import SettingsError
 
 #: the same for every process of a host, whatever its environment says
 SOCKETS = Path("/tmp")
+#: there is no room on the disk, or none left for this user
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
@@ -140,9 +143,10 @@ class Home:
     def refused(self, error: OSError) -> SettingsError:
         """What to say when something in the home cannot be written."""
         where = error.filename or self.path
+        what = "make room on its disk" if error.errno in _FULL else f"make {self.path} writable"
         return SettingsError(
-            f"the home cannot be written: {where}: {error.strerror or error}; make {self.path} writable, or set "
-            "TRAINFLOW_HOME to a folder that is"
+            f"the home cannot be written: {where}: {error.strerror or error}; {what}, or set TRAINFLOW_HOME to a "
+            f"folder {'with room' if error.errno in _FULL else 'that is'}"
         )
 
 

@@ -1,16 +1,18 @@
-"""What `trainflow start` says of an early Ctrl-C."""
+"""What `trainflow start` says of an early end."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from trainflow.actions import start
+from trainflow.actions.start import DetachedTraining
 from trainflow.cli.render.output import EXIT_INTERRUPTED
-from trainflow.cli.start_or_follow import _as_engine
+from trainflow.cli.start_or_follow import _as_engine, _detached
 
 
 def test_start_interrupted_before_it_began_says_so(
@@ -24,3 +26,12 @@ def test_start_interrupted_before_it_began_says_so(
     monkeypatch.setattr(start, "train_as_engine", interrupted)
     assert _as_engine(None, plain=True, ready=None) == EXIT_INTERRUPTED  # type: ignore[arg-type]
     assert capsys.readouterr().out == "stopped before anything was begun\n"
+
+
+@pytest.mark.parametrize(("said", "shown"), [("error: no\n", "error: no\n"), ("", "is its disk full?")])
+def test_detached_start_that_ended_says_what_it_said_or_why_it_could_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str, shown: str
+) -> None:
+    monkeypatch.setattr(start, "train_detached", lambda _request: DetachedTraining(7, Path("start.log"), 2, said))
+    assert _detached(None) == 2  # type: ignore[arg-type]
+    assert shown in capsys.readouterr().err

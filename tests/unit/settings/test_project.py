@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -98,3 +99,15 @@ def test_home_unwritable_is_told_with_advice(tmp_path: Path) -> None:
     (tmp_path / "a_file").touch()
     with pytest.raises(SettingsError, match=r"a_file.*: Not a directory; make .* writable, or set TRAINFLOW_HOME"):
         Home(tmp_path / "a_file" / ".trainflow").create()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "make room on its disk, or set TRAINFLOW_HOME to a folder with room"),
+        (errno.EACCES, "make {path} writable, or set TRAINFLOW_HOME to a folder that is"),
+    ],
+)
+def test_home_that_cannot_be_written_says_what_to_do(tmp_path: Path, number: int, advice: str) -> None:
+    refused = Home(tmp_path).refused(OSError(number, os.strerror(number), str(tmp_path / "logs")))
+    assert str(refused).endswith(f"{os.strerror(number)}; {advice.format(path=tmp_path)}")

@@ -76,11 +76,14 @@ def rewind(
 ) -> RewindDone:
     """Move the heads back, one ledger after the other, who depends on another first: cut short, it may be done again.
 
-    Raises InputError while a run of one of the chains has not ended, ChainMoved where one has moved on since the plan.
+    A chain that is there already, and has no skip to take back, is left alone. Raises InputError while a run of one of
+    the chains has not ended, ChainMoved where one has moved on since the plan.
     """
     _check_that_nothing_runs(file, plan.undoings)
     for each in plan.undoings:
         ledger = chain.ledger(each.chain)
+        if each.to_id == each.head_id and not ledger.state().skips:
+            continue  # it is there already
         move_back(ledger, each.to_id, expected_head=each.head_id, by=chain.by(who), now=now, reason=reason)
         have_moved_aliases_delivered(chain, ledger, now)
     return plan.outcome(dry_run=False)

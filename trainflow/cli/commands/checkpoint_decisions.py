@@ -120,6 +120,9 @@ def _show_rewound(each: RewoundChain, *, dry_run: bool) -> None:
     _say_what_was_pruned(each)
     target = f"checkpoint {each.to}" if each.to_id else "before the first checkpoint"
     trained = f", trained up to {text(each.watermark)}" if each.watermark else ""
+    if each.from_ == each.to:
+        typer.echo(f"{each.chain} is at {target} already{trained}: no checkpoint is undone")
+        return
     would = "would be rewound" if dry_run else "is rewound"
     typer.echo(
         f"{each.chain} {would} from checkpoint {each.from_} to {target}{trained}: "
