@@ -1,4 +1,5 @@
-"""Names: which strings may name a thing, and names that are pure functions of what they name."""
+"""Names: which strings may name a thing, names that are pure functions of what they name, and which known name one that
+is not known is near to."""
 
 from __future__ import annotations
 
@@ -6,7 +7,9 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from trainflow.errors import InputError
@@ -80,3 +83,15 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def digest(data: bytes) -> str:
     """`sha256:<hex>` of the bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def did_you_mean(name: str, known: Sequence[str], otherwise: str = "there is") -> str:
+    """`; did you mean …?`, or what there is, or nothing."""
+    import difflib
+
+    # a path is meant where its name is nearly written
+    stems = {PurePath(each).stem: each for each in known}
+    close = difflib.get_close_matches(name, [*known, *stems], n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{stems.get(close[0], close[0])}'?"
+    return f"; {otherwise}: {', '.join(known)}" if known else ""

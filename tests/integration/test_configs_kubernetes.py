@@ -12,7 +12,7 @@ import yaml
 from tests.support.kubernetes_clients import Kubectl, write_kubeconfig
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import pod_of
-from trainflow.executors.options import read_options
+from trainflow.executors.plugins import read_options
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.settings.pod_template import read_template
 from trainflow.testing.kubernetes_api.server import PodApiServer

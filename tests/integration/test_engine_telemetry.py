@@ -30,7 +30,7 @@ from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings, TrackingSettings
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.telemetry import TelemetrySettings
-from trainflow.telemetry.exporter import protobuf_of
+from trainflow.telemetry.otlp import protobuf_of
 
 
 class Collector:

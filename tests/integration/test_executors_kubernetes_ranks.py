@@ -27,10 +27,10 @@ from trainflow.executors.kubernetes.pod_writer import PodWriter
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.metadata.queries import run_queries
 from trainflow.testing.contract_engine import ContractEngine, contract_api, contract_engine, lay_out_project, listening
+from trainflow.testing.executor_engine_contract import RankContract
 from trainflow.testing.kubernetes_api.kubelet import PodRun
 from trainflow.testing.kubernetes_api.resources import PODS, QUOTAS, SECRETS
 from trainflow.testing.kubernetes_api.server import PodApiServer
-from trainflow.testing.rank_contract import RankContract
 
 pytestmark = pytest.mark.slow
 

@@ -19,14 +19,20 @@ from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.actions import fleet as actions
 from trainflow.actions.fleet import DrainKind
 from trainflow.errors import InputError
-from trainflow.execution.api_address import ApiAddress
+from trainflow.execution.http_api_client import ApiAddress
 from trainflow.execution.worker_presence import WorkerPresence
 from trainflow.insight.fleet import Fleet
 from trainflow.insight.fleet import fleet as insight
 from trainflow.insight.snapshot import EngineSnapshot, dag_snapshots
 from trainflow.insight.why import explain
-from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER
-from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
+from trainflow.messages.http_protocol import (
+    PREFIX,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    WORKER_OPERATION,
+    WorkerHeartbeat,
+    WorkerOrders,
+)
 from trainflow.metadata.models import ServiceTable
 from trainflow.metadata.queries import service_queries
 from trainflow.metadata.queries.living_queries import ExecutorState

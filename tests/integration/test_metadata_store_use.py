@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from tests.integration.execution_requests import DEFERRAL, O
 from tests.support.control_plane import ControlPlane
-from trainflow.insight.metrics.attempt_counters import AttemptCounters
+from trainflow.insight.metrics.metrics import AttemptCounters
 from trainflow.insight.runs.runs import store_totals
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.queries import trigger_queries

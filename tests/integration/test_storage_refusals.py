@@ -21,12 +21,11 @@ from tests.support.refusing_server import (
     RefusingServer,
     refusing_server,
 )
-from trainflow.storage.errors import CheckpointFailures
-from trainflow.storage.obstore.buckets import Buckets
+from trainflow.storage.errors import CheckpointFailures, RefusalReason, reason_of
+from trainflow.storage.obstore.account import Buckets
 from trainflow.storage.obstore.driver import ObstoreDriver
 from trainflow.storage.obstore.urls import path_of
 from trainflow.storage.reachability import check_reachable
-from trainflow.storage.reasons import RefusalReason, reason_of
 from trainflow.testing.processes import DEADLINE_SECONDS
 
 SECRET = "c2VjcmV0IG9mIG1pbmU="

@@ -16,8 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sample_files import described_file
-from trainflow.samples.rows.order import Window, permutation
-from trainflow.samples.rows.shares import RankRows, rows_of_step, share
+from trainflow.samples.rows.order import RankRows, Window, permutation, rows_of_step, share
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import SampleFile, partition_of
 from trainflow.storage.urls import open_storage

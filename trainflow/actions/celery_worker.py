@@ -21,14 +21,14 @@ from trainflow.actions.execute_workload import read_workload
 from trainflow.bootstrap import version
 from trainflow.clock import Clock
 from trainflow.errors import InputError, TrainflowError
-from trainflow.execution.api_address import ApiAddress
 from trainflow.execution.code_bundles import code_of
+from trainflow.execution.http_api_client import ApiAddress
 from trainflow.execution.worker_presence import WorkerPresence
 from trainflow.executors.celery import TASK, celery_app, celery_options, is_redis
-from trainflow.executors.worker_home import worker_home
+from trainflow.executors.worker import worker_home
 from trainflow.executors.worker_thread import WorkerThread
-from trainflow.messages.worker_api import WorkerHeartbeat, WorkerOrders
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
+from trainflow.messages.http_protocol import WorkerHeartbeat, WorkerOrders
 from trainflow.observability.processes import started_at
 from trainflow.settings.environment import forget_secrets
 from trainflow.settings.executors import ExecutorEntry, executor_entries

@@ -19,8 +19,7 @@ from trainflow.errors import EngineError, InputError
 from trainflow.execution.code_bundles import code_of
 from trainflow.execution.http_api_client import HttpApiClient, client_of
 from trainflow.executors.handed_attempt import WorkloadEnd
-from trainflow.executors.worker import Worker
-from trainflow.executors.worker_home import worker_home
+from trainflow.executors.worker import Worker, worker_home
 from trainflow.messages.workload import RANK_HOST_VARIABLE, RANK_VARIABLE, RAY_VARIABLE, ExecuteTask, RayPlacement
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import HOME_VARIABLE, project_at

@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 
 from trainflow.bounds import check_text
 from trainflow.errors import InputError
+from trainflow.identifiers import did_you_mean
 from trainflow.metadata.queries import dag_queries, drain_queries, fleet_queries, living_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind
 from trainflow.metadata.queries.living_queries import WORKER, details_of, executors_of
-from trainflow.near_names import did_you_mean
 from trainflow.workspace.workspace import Workspace
 
 __all__ = ["DrainDone", "DrainKind", "drain", "undrain"]

@@ -89,7 +89,7 @@ def check_executors(project: Project, settings: Settings) -> None:
     from trainflow.settings.executors import executor_entries
 
     if any(not entry.is_local for entry in executor_entries(settings).values()):
-        from trainflow.executors.options import check_options
+        from trainflow.executors.plugins import check_options
 
         check_options(project, settings)
 

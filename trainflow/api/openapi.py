@@ -17,10 +17,12 @@ from trainflow.messages.http_protocol import (
     PROTOCOL,
     PROTOCOL_HEADER,
     TOKEN_HEADER,
+    WORKER_OPERATION,
     HttpProblem,
     Operation,
+    WorkerHeartbeat,
+    WorkerOrders,
 )
-from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
 
 _SCHEMA = "#/components/schemas/{name}"
 _PROBLEMS = {

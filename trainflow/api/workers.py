@@ -14,14 +14,21 @@ from starlette.routing import Route
 from trainflow.api.execution import ExecutionApplication, HttpRefusal, body_of, decoded
 from trainflow.api.known_tokens import bearer
 from trainflow.clock import Clock
-from trainflow.messages.http_protocol import PROTOCOL_HEADER, Operation, protocol_problem
-from trainflow.messages.worker_api import MOST_BYTES, WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
+from trainflow.messages.http_protocol import (
+    HEARTBEAT_BYTES,
+    PROTOCOL_HEADER,
+    WORKER_OPERATION,
+    Operation,
+    WorkerHeartbeat,
+    WorkerOrders,
+    protocol_problem,
+)
 from trainflow.metadata.database import Database
 from trainflow.metadata.worker_presence import note_worker
 
 log = logging.getLogger(__name__)
 
-OPERATION = Operation(WORKER_OPERATION, WorkerHeartbeat, "Say that a worker lives; what it is told.", MOST_BYTES)
+OPERATION = Operation(WORKER_OPERATION, WorkerHeartbeat, "Say that a worker lives; what it is told.", HEARTBEAT_BYTES)
 _DECODER = msgspec.json.Decoder(WorkerHeartbeat)
 
 

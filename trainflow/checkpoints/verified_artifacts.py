@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
-from trainflow.checkpoints.ledger.entry_format import encode_entry
+from trainflow.checkpoints.ledger.entry_files import encode_entry
 from trainflow.checkpoints.transfers import SMALL_BYTES, digest_file, digest_of, fetch_files
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import ArtifactCorrupt, StoreFailure

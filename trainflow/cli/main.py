@@ -11,14 +11,11 @@ import typer
 
 from trainflow import __version__
 from trainflow.cli.commands import (
-    api_server,
     audit,
-    celery,
     checkpoints,
     dags,
     db,
     engine,
-    execute_workload,
     fleet,
     plan,
     pools,
@@ -33,6 +30,7 @@ from trainflow.cli.commands import (
     tasks,
     tokens,
     ui,
+    workers,
 )
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
@@ -66,15 +64,15 @@ _COMMANDS: dict[str, Callable[..., int | None]] = {
     "scheduler": engine.scheduler,
     "triggerer": engine.triggerer,
     "dag-processor": engine.dag_processor,
-    "api-server": api_server.api_server,
-    "execute-workload": execute_workload.execute_workload,
+    "api-server": engine.api_server,
+    "execute-workload": workers.execute_workload,
     "stop": engine.stop,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
 for _group in (
     checkpoints.checkpoints,
-    celery.celery,
+    workers.celery,
     fleet.fleet,
     samples.samples,
     dags.dags,

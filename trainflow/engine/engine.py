@@ -15,11 +15,9 @@ from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
 from trainflow.deadlines import pause_after
 from trainflow.engine.api_server_process import ApiServerProcess
-from trainflow.engine.change_line import ChangeLine
 from trainflow.engine.channels import channel_dispatchers
 from trainflow.engine.home_upkeep import HomeUpkeep
-from trainflow.engine.scheduler_host import SchedulerHost
-from trainflow.engine.scheduling import Scheduling
+from trainflow.engine.scheduling import ChangeLine, SchedulerHost, Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage, kind_of
 from trainflow.engine.turn_counter import TurnCounter
 from trainflow.executors.configured import ConfiguredExecutors

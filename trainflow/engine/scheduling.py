@@ -1,4 +1,5 @@
-"""The scheduler of a process with what belongs to it: its executor, who hears attempts, who looks after orphans."""
+"""The scheduler of a process with what belongs to it: its executors and what these ask and tell, who hears attempts,
+who looks after orphans, and the line to other schedulers of the database."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from trainflow.clock import Clock
 from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.reactor import Reactor
-from trainflow.messages.workload import AttemptKey, ProcessExit
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata.applied_change import AppliedChange
+from trainflow.metadata.change_notices import MAY_QUEUE, ChangeNotices
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import in_flight, living_queries
@@ -184,3 +186,100 @@ class Scheduling:
     def close(self) -> None:
         """Hear attempts no more."""
         self._supervision.close()
+
+
+class SchedulerHost:
+    """The `ExecutorHost` of an engine. Executors start before its database is there, and ask nothing until it is."""
+
+    def __init__(
+        self,
+        project: Project,
+        settings: Settings,
+        clock: Clock,
+        reactor: Reactor,
+        executors: ConfiguredExecutors,
+        service: Callable[[], ExecutionService],
+    ) -> None:
+        self.project, self.settings, self.clock, self.reactor = project, settings, clock, reactor
+        self._executors, self._service = executors, service
+
+    @property
+    def api(self) -> ExecutionService:
+        """Answers attempts."""
+        return self._service()
+
+    def has_begun(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_begun`."""
+        return self.api.has_begun(key)
+
+    def has_reported(self, key: AttemptKey) -> bool:
+        """See `ExecutorHost.has_reported`."""
+        return self.api.has_reported(key)
+
+    def exited(self, key: AttemptKey, exit: ProcessExit) -> None:
+        """See `ExecutorHost.exited`."""
+        self.api.exited(key, exit)
+
+    def note(self, key: AttemptKey, text: str | None) -> None:
+        """See `ExecutorHost.note`."""
+        self.api.note_queued(key, text)
+
+    def explain(self, key: AttemptKey, cause: str) -> None:
+        """See `ExecutorHost.explain`."""
+        self.api.explain(key, cause)
+
+    def not_taken(self, workload: ExecuteTask, reason: str) -> None:
+        """See `ExecutorHost.not_taken`."""
+        self._executors.not_taken(workload, reason)
+
+    def taken(self, executor: str) -> None:
+        """See `ExecutorHost.taken`."""
+        self._executors.taken(executor)
+
+
+#: how often a scheduler looks for what others over the same database have left to it; where they tell it, it is only
+#: made sure of
+_OTHERS_SECONDS, _TOLD_SECONDS = 0.25, 1.0
+
+
+class ChangeLine:
+    """Hears and tells where the database can do that (PostgreSQL); elsewhere nothing, and others are looked for."""
+
+    def __init__(self, database: Database, reactor: Reactor, *, heard: Callable[[AppliedChange | None], None]) -> None:
+        """`heard`: called with each change that another process made; None: with what is not known."""
+        self._notices = ChangeNotices(database) if ChangeNotices.are_told(database) else None
+        self._reactor = reactor
+        self._heard = heard
+
+    @property
+    def look_seconds(self) -> float:
+        """How often it is looked for what others have left."""
+        return _TOLD_SECONDS if self._notices is not None and self._notices.is_listening else _OTHERS_SECONDS
+
+    def keep(self) -> None:
+        """Listen, where that is not done already. Asked from time to time."""
+        if self._notices is not None and not self._notices.is_listening and self._notices.listen():
+            self._reactor.watch(self._notices.descriptor, self._hear)
+
+    def _hear(self) -> None:
+        assert self._notices is not None
+        heard = self._notices.heard()
+        if heard is None:
+            self._reactor.unwatch(self._notices.descriptor)
+        for change in heard or ():
+            self._heard(change)
+
+    def tell(self, change: AppliedChange) -> None:
+        """Tell all others of a change."""
+        if self._notices is not None:
+            self._notices.tell(change)
+
+    def tell_left(self) -> None:
+        """Tell all others that something waits for them."""
+        self.tell(MAY_QUEUE)
+
+    def close(self) -> None:
+        """Hear nothing more."""
+        if self._notices is not None:
+            self._reactor.unwatch(self._notices.descriptor)
+            self._notices.close()

@@ -1,4 +1,4 @@
-"""The attempt as task code sees it: `context["ti"]`."""
+"""The attempt as task code sees it, `context["ti"]`, and what is kept of its template fields."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import msgspec
 
 from trainflow.authoring.arguments import NOTSET, ArgNotSet
 from trainflow.authoring.context import TaskInstance
+from trainflow.authoring.operator import BaseOperator
 from trainflow.bounds import MOST_NESTING, check_nesting, check_text
 from trainflow.clock import Clock
 from trainflow.errors import (
@@ -51,6 +52,7 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.notice import Notice
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.redacted_output import without_secrets
 from trainflow.observability.redaction import check_no_secrets, may_hold_secrets, presentable, redact, secret_paths
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
@@ -325,3 +327,29 @@ def _refuse_not_finite(value: Any) -> None:
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_scalar)
+
+
+#: characters of a text, and of anything else, as JSON: most of that is an XCom, which is kept as such
+_LONGEST_TEXT, _LONGEST_VALUE = 4_000, 1_000
+
+
+def rendered_fields(task: BaseOperator) -> dict[str, Any]:
+    """The template fields of a task that has rendered them. One that is too long is cut, and is a text then."""
+    attributes = vars(task)
+    given = {field: attributes.get(field) for field in task.template_fields}
+    return {field: _shown(value) for field, value in given.items() if value is not None}
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return presentable(without_secrets(value), _LONGEST_TEXT)
+    if isinstance(value, bool | int | float):
+        return value
+    try:
+        text = without_secrets(msgspec.json.encode(value, enc_hook=str).decode())
+    except Exception as error:
+        # an object of the task's own, which says so itself
+        return f"{type(value).__name__} cannot be written as JSON: {type(error).__name__}"
+    if len(text) > _LONGEST_VALUE:
+        return presentable(text, _LONGEST_VALUE)
+    return redact(msgspec.json.decode(text))

@@ -36,9 +36,8 @@ from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.execution_api_client import ExecutionApiClient, is_refused
 from trainflow.execution.leftover_processes import end_descendants
 from trainflow.execution.programming_errors import explain_error, is_programming_error
-from trainflow.execution.rendered_fields import rendered_fields
 from trainflow.execution.stop_signal import StopSignal, time_limit
-from trainflow.execution.task_instance import RuntimeTaskInstance
+from trainflow.execution.task_instance import RuntimeTaskInstance, rendered_fields
 from trainflow.failpoint import enter, hit
 from trainflow.messages.execution_api import (
     LONGEST_WAIT_SECONDS,

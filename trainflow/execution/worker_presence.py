@@ -13,9 +13,16 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
-from trainflow.execution.api_address import ApiAddress
-from trainflow.messages.http_protocol import INSTALLATION_HEADER, PROTOCOL, PROTOCOL_HEADER, HttpProblem
-from trainflow.messages.worker_api import WORKER_OPERATION, WorkerHeartbeat, WorkerOrders
+from trainflow.execution.http_api_client import ApiAddress
+from trainflow.messages.http_protocol import (
+    INSTALLATION_HEADER,
+    PROTOCOL,
+    PROTOCOL_HEADER,
+    WORKER_OPERATION,
+    HttpProblem,
+    WorkerHeartbeat,
+    WorkerOrders,
+)
 
 log = logging.getLogger(__name__)
 

@@ -24,10 +24,10 @@ import msgspec
 
 from trainflow.errors import EngineError, describe
 from trainflow.executors.executor import ExecutorHost
-from trainflow.executors.options import read_options
+from trainflow.executors.plugins import read_options
 from trainflow.executors.remote import REDELIVER_SECONDS, RemoteExecutor
+from trainflow.identifiers import did_you_mean
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.near_names import did_you_mean
 from trainflow.observability.redaction import redact_text
 from trainflow.settings.executors import ExecutorSettingsError
 

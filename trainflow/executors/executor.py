@@ -10,9 +10,9 @@ from typing import Any, ClassVar, NamedTuple, Protocol, Self
 from trainflow.clock import Clock
 from trainflow.errors import EngineError
 from trainflow.executors.reactor import Reactor
+from trainflow.identifiers import did_you_mean
 from trainflow.messages.execution_api import ExecutionApi
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
-from trainflow.near_names import did_you_mean
 from trainflow.settings.executors import LOCAL, ExecutorSettingsError
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

@@ -1,20 +1,31 @@
-"""Kinds of executors by name: those of the package, and those that other packages register.
+"""Kinds of executors by name, those of the package and those that other packages register, and their options.
 
     [project.entry-points."trainflow.executors"]
     slurm = "my_package.slurm:SlurmExecutor"
 
 makes `type = "slurm"` one that `[executors]` knows. The class inherits `trainflow.executors.executor.Executor`, and is
 made with `from_options`.
+
+What the tables of `[executors]` hold besides `type` and `slots` is read by the kind of executor and checked before a
+run: a name or a value that can never work is a mistake in the settings, not an outage: it is refused where it is read.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from typing import Any, TypeVar
 
-from trainflow.errors import EngineError, describe
+import msgspec
+
+from trainflow.errors import EngineError, SettingsError, describe
 from trainflow.executors.executor import Executor
-from trainflow.near_names import did_you_mean
-from trainflow.settings.executors import ExecutorSettingsError
+from trainflow.identifiers import did_you_mean
+from trainflow.settings.executors import ExecutorEntry, ExecutorSettingsError, executor_entries
+from trainflow.settings.load import EXECUTORS, told, variable_of
+from trainflow.settings.model import Settings
+from trainflow.settings.project import Project
 
 GROUP = "trainflow.executors"
 #: looked up without asking what is installed, which takes longer than all else here
@@ -51,3 +62,53 @@ def _registered() -> dict[str, str]:
     from importlib.metadata import entry_points  # longer than most engines need to be there
 
     return {each.name: each.value for each in entry_points(group=GROUP)}
+
+
+Options = TypeVar("Options", bound=msgspec.Struct)
+
+
+def read_options(name: str, options: Mapping[str, Any], kind: type[Options]) -> Options:
+    """The options of the executor `name` as `kind`. Raises ExecutorSettingsError naming the key that is wrong."""
+    fields = msgspec.structs.fields(kind)
+    known = [field.name for field in fields]
+    for key in options:
+        if key not in known:
+            meant = did_you_mean(key, [*known, "type", "slots"], "known")
+            raise ExecutorSettingsError(f"unknown setting {EXECUTORS}.{name}.{key}{meant}", executor=name, key=key)
+    for field in fields:
+        if field.required and field.name not in options:
+            raise ExecutorSettingsError(f"{EXECUTORS}.{name}.{field.name} is missing", executor=name, key=field.name)
+    try:
+        return msgspec.convert(options, kind)
+    except msgspec.ValidationError as error:
+        sentence = told(error, within=kind)
+        key = sentence.partition(":")[0].partition(".")[0]
+        raise ExecutorSettingsError(f"{EXECUTORS}.{name}.{sentence}", executor=name, key=key) from None
+
+
+def option_problems(entries: Mapping[str, ExecutorEntry]) -> Iterator[ExecutorSettingsError]:
+    """What is wrong with the tables of executors, one problem of each. What is only missing on this host (a package
+    that is not installed) is none."""
+    for entry in entries.values():
+        if entry.is_local:
+            continue
+        try:
+            executor_class(entry.type, executor=entry.name).from_options(entry.name, entry.options)
+        except ExecutorSettingsError as error:
+            yield error
+        except EngineError:
+            continue
+
+
+def check_options(project: Project, settings: Settings, environ: Mapping[str, str] | None = None) -> None:
+    """Raise SettingsError with the file or variable in which an executor's table is wrong."""
+    for problem in told_problems(project, settings, os.environ if environ is None else environ):
+        raise SettingsError(problem)
+
+
+def told_problems(project: Project, settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with the tables of executors, each with its file or variable."""
+    for error in option_problems(executor_entries(settings)):
+        variable = variable_of(environ, EXECUTORS, f"{error.executor}__{error.key}")
+        where = f"environment variable {variable}" if variable else str(project.settings_file)
+        yield f"{where}: {error}"

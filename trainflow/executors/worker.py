@@ -4,39 +4,37 @@ The same pair as on the engine's host: a `LocalExecutor` runs the attempt, whose
 the home is the worker's own, and what is asked there is handed on to the API server. What the attempt asks is answered
 in a thread that no other attempt uses meanwhile: an API server that is away keeps neither another attempt nor a signal
 waiting.
+
+That home is a folder in the temporary folder, which goes when the worker ends. What one that was
+killed has left goes when the next one of its host and user begins.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
+import socket
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from trainflow.clock import Clock
-from trainflow.execution.api_address import ApiAddress
-from trainflow.execution.http_api_client import authorities_of, client_of
+from trainflow.execution.http_api_client import ApiAddress, authorities_of, client_of
 from trainflow.execution.remote_session import RemoteSession
 from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.handed_attempt import HandedAttempt, WorkloadEnd
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Callback, Reactor
-from trainflow.messages.execution_api import (
-    Done,
-    Progress,
-    Refused,
-    Reply,
-    Request,
-    RowsSaved,
-)
+from trainflow.messages.execution_api import Done, Progress, Refused, Reply, Request, RowsSaved
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
-from trainflow.observability.processes import WORKER_VARIABLE
+from trainflow.observability.processes import WORKER_VARIABLE, is_alive, started_at
 from trainflow.settings.home import Home
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import HOME_VARIABLE, Project
@@ -295,3 +293,43 @@ class _ForwardingSocket(ExecutionSocket):
 
     def _respond(self, request: Request, send: Callable[[Reply], None]) -> None:
         self._worker.forward(request, send)
+
+
+_PREFIX = "trainflow_worker_"
+
+
+@contextmanager
+def worker_home() -> Iterator[Path]:
+    """A folder for the process that asks, called after it. Sweeps those of processes that are gone."""
+    folder = Path(tempfile.gettempdir())
+    sweep_worker_homes(folder)
+    pid = os.getpid()
+    # hosts may share a temporary folder, and none can see the processes of another
+    owner = f"{pid}_{started_at(pid):.0f}_{socket.gethostname()}"
+    made = Path(tempfile.mkdtemp(dir=folder, prefix=f"{_PREFIX}{owner}."))
+    try:
+        yield made
+    finally:
+        _remove(made)
+
+
+def sweep_worker_homes(folder: Path) -> None:
+    """Remove the homes in `folder` whose process is gone: those of this host and user. What cannot be removed stays."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # another one that begins was faster
+            if path.lstat().st_uid == os.getuid() and _is_left(path.name):
+                _remove(path)
+
+
+def _is_left(name: str) -> bool:
+    owner, _, _ = name.removeprefix(_PREFIX).rpartition(".")
+    pid, _, rest = owner.partition("_")
+    started, _, host = rest.partition("_")
+    if host != socket.gethostname() or not (pid.isdecimal() and started.isdecimal()):
+        return False
+    return not is_alive(int(pid), float(started))
+
+
+def _remove(folder: Path) -> None:
+    Home(folder).socket_path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)

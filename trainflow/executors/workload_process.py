@@ -20,7 +20,7 @@ import msgspec
 from trainflow.bootstrap import interpreter
 from trainflow.executors.attempt_process import PidWatch
 from trainflow.executors.executor import ExecutorUnavailable
-from trainflow.executors.options import read_options
+from trainflow.executors.plugins import read_options
 from trainflow.executors.remote import REDELIVER_SECONDS, RemoteExecutor
 from trainflow.messages.workload import WORKLOAD_VARIABLE, AttemptKey, ExecuteTask, ProcessExit
 from trainflow.settings.environment import worker_environment

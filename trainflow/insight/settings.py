@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from trainflow.errors import InputError, SettingsError
-from trainflow.executors.options import told_problems
-from trainflow.near_names import did_you_mean
+from trainflow.executors.plugins import told_problems
+from trainflow.identifiers import did_you_mean
 from trainflow.observability.redaction import MASK, redact, redact_text
 from trainflow.settings.environment import PREFIX
 from trainflow.settings.executors import executor_entries, table_type

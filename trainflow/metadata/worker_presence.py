@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
-from trainflow.messages.worker_api import WorkerHeartbeat, WorkerOrders
+from trainflow.messages.http_protocol import WorkerHeartbeat, WorkerOrders
 from trainflow.metadata.queries import drain_queries, service_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind, Drains
 from trainflow.metadata.queries.living_queries import WORKER, ServiceDetails, WorkerState

@@ -1,8 +1,7 @@
 """Runs of chains as events of OpenLineage: a job is a stage, its inputs are the table and the checkpoint before, its
 output is the next checkpoint.
 
-Reading order: `facts` (what is said), `events` (what that is in OpenLineage's words; pure), `transport` (where they
-go).
+Reading order: `events` (what is said, and that in OpenLineage's words; pure), `transport` (where they go).
 
 Invariants
 - An event depends on what is in the database alone: delivered again it is the same, with the same run id.

@@ -18,10 +18,16 @@ from trainflow.messages.notice import XCOM_LATE_DATA
 from trainflow.operators.chain.automatic_rewinds import check_late_data, observe_upstream, rewind_after_upstream
 from trainflow.operators.chain.chain_operator import author_of
 from trainflow.operators.chain.head import Head, head_to_xcom
-from trainflow.operators.chain.init_from import parse_init_from, parse_pin
 from trainflow.operators.chain.notices import note_gate_stop, promotion_notice, push_moved_aliases
 from trainflow.operators.chain.run_conf import CONF_INIT_FROM
-from trainflow.operators.chain.start_weights import adopt_checkpoint, first_start, with_fork_point, with_upstream
+from trainflow.operators.chain.start_weights import (
+    adopt_checkpoint,
+    first_start,
+    parse_init_from,
+    parse_pin,
+    with_fork_point,
+    with_upstream,
+)
 from trainflow.operators.chain.storage_options import (
     checkpoint_options,
     open_chain_store,
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
-    from trainflow.checkpoints.stages.init_from import InitFrom, Pin
+    from trainflow.checkpoints.stages.start_checkpoint import InitFrom, Pin
     from trainflow.storage.store import Store
 
 #: the checkpoint of the upstream that the run was told of, or found: what the stage hands on when it triggers itself
@@ -212,7 +218,7 @@ class CheckpointOperator(BaseOperator):
 
     def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
         from trainflow.checkpoints.stages.dependents import add_dependent
-        from trainflow.checkpoints.stages.init_from import Dependent
+        from trainflow.checkpoints.stages.start_checkpoint import Dependent
 
         if declared is None and pin is None:
             return head

@@ -26,10 +26,10 @@ from trainflow.operators.chain.parent import (
 )
 from trainflow.operators.chain.run_conf import params_of
 from trainflow.operators.chain.storage_options import sample_options
-from trainflow.operators.training.progress_curve import ProgressCurve
 from trainflow.operators.training.save_points import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.training.training_context import (
     ParentCheckpoint,
+    ProgressCurve,
     TrainContext,
     TrainFunction,
     checked_metrics,

@@ -23,6 +23,7 @@ YAML file by `load.load_pipeline_file`, where all of this package is. What comes
 
 Reading order: `model` (every key, unit and default; the sections are in `sections`, `samples_section`, each with what
 it becomes; single values in `fields`), `quantities` (what "1h30m" and "2013-01-01" mean), `yaml_reader`, `overrides`
-(what is laid over and under it), `inheritance` (what a stage takes from the file), `validation`, `stage_cycles` (which
-stages start from which), `references`, `problems` (how wrong input is told), `load` (all of it in order), `compile`.
+(what is laid over and under it), `validation` (what a stage takes from the file, and whether that fits), `stage_cycles`
+(which stages start from which), `references`, `problems` (how wrong input is told), `load` (all of it in order),
+`compile`.
 """

@@ -25,7 +25,7 @@ from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.checkpoints.ledger_changes.promote import Promote, check_alias
 from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly, Policy
 from trainflow.errors import InputError
-from trainflow.operators.chain.init_from import parse_init_from, parse_pin
+from trainflow.operators.chain.start_weights import parse_init_from, parse_pin
 from trainflow.pipeline_spec.fields import (
     Count,
     Duration,

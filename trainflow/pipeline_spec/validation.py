@@ -1,18 +1,22 @@
-"""Values of a document against the model; what pydantic finds, told in the words of the file."""
+"""Values of a document against the model; what pydantic finds, told in the words of the file.
+
+Each stage is checked with what it takes from the keys of the file; one chain is a stage like any other. Values are
+moved and merged; where each was written is remembered, so that what is wrong with it is told there.
+"""
 
 from __future__ import annotations
 
 import json
 import shlex
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from trainflow.pipeline_spec.inheritance import Expanded, expand
-from trainflow.pipeline_spec.model import PipelineFile, PipelineSpec, StageSpec
-from trainflow.pipeline_spec.problems import Location, SpecProblem, dotted, error_of, shown, suggest
+from trainflow.pipeline_spec.model import PIPELINE_KEYS, PipelineFile, PipelineSpec, StageSpec
+from trainflow.pipeline_spec.problems import Location, SourcePlace, SpecProblem, dotted, error_of, shown, suggest
 from trainflow.pipeline_spec.stage_cycles import upstream_problems
 from trainflow.pipeline_spec.yaml_reader import Document
 from trainflow.settings.executors import nodes_problem
@@ -178,3 +182,83 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in get_args(annotation):
         yield from _models_in(argument)
+
+
+#: said by a stage, these replace what the file says of the other
+_EXCLUSIVE = {"function": "command", "command": "function"}
+#: these are taken whole, or not at all
+_WHOLE = ("store",)
+
+
+@dataclass
+class Expanded:
+    """A document in which every stage says everything."""
+
+    document: Document
+    value: Any
+    #: where a value comes from: location here → location in the document
+    origins: dict[Location, Location] = field(default_factory=dict)
+
+    def written(self, location: Location) -> Location:
+        """Where the document says what is at `location`."""
+        for length in range(len(location), 0, -1):
+            origin = self.origins.get(location[:length])
+            if origin is not None:
+                return (*origin, *location[length:])
+        return location
+
+    def place_of(self, location: Location, *, key: bool = False) -> SourcePlace:
+        """The place of a value (or of its key), or of what is nearest around it."""
+        return self.document.place_of(self.written(location), key=key)
+
+
+def expand(document: Document) -> tuple[Expanded, list[SpecProblem]]:
+    """The stages of a document whose value is a mapping; and what is wrong with how it names them."""
+    written: dict[str, Any] = document.value
+    shared = {key: value for key, value in written.items() if key not in PIPELINE_KEYS}
+    pipeline = {key: value for key, value in written.items() if key in PIPELINE_KEYS and key not in ("stage", "stages")}
+    if "stages" not in written:
+        name = written.get("stage", "main")
+        expanded = Expanded(document, {**pipeline, "stages": {name: shared}})
+        expanded.origins[("stages", name)] = ()
+        return expanded, []
+    problems = _misplaced(document, written)
+    stages = written["stages"]
+    if not isinstance(stages, dict) or not stages:
+        place = document.place_of(("stages",))
+        problems.append(
+            SpecProblem(place, f"stages: expected a section with a key for each stage; got {shown(stages)}")
+        )
+        stages = {}
+    expanded = Expanded(document, {**pipeline, "stages": {}})
+    for name, own in stages.items():
+        at = ("stages", name)
+        merged = _merge(shared, {} if own is None else own, (), at, expanded.origins)
+        expanded.value["stages"][name] = merged
+    return expanded, problems
+
+
+def _misplaced(document: Document, written: dict[str, Any]) -> list[SpecProblem]:
+    return [
+        SpecProblem(document.place_of((key,), key=True), f"{key!r} belongs to one stage: {instead}")
+        for key, instead in (
+            ("stage", "with 'stages', each is named by its key"),
+            ("init_from", "write it into that stage, stages.NAME.init_from"),
+        )
+        if key in written
+    ]
+
+
+def _merge(below: Any, above: Any, inherited: Location, at: Location, origins: dict[Location, Location]) -> Any:
+    """`above` with what it does not say taken from `below`, which is at `inherited` in the document."""
+    if not isinstance(above, dict) or not isinstance(below, dict):
+        return above
+    merged = {}
+    for key, value in below.items():
+        if key not in above and _EXCLUSIVE.get(key) not in above:
+            merged[key] = value
+            origins[(*at, key)] = (*inherited, key)
+    for key, value in above.items():
+        under = None if key in _WHOLE else below.get(key)
+        merged[key] = _merge(under, value, (*inherited, key), (*at, key), origins)
+    return merged

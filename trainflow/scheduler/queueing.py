@@ -10,13 +10,12 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from trainflow.humanize import agreeing, counted
-from trainflow.identifiers import new_attempt_id
+from trainflow.identifiers import did_you_mean, new_attempt_id
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate
-from trainflow.near_names import did_you_mean
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.executors import ExecutorEntry
 from trainflow.settings.project import Project

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from trainflow.errors import InputError
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 from trainflow.settings.executors import ExecutorEntry, executor_entries, nodes_problem
 from trainflow.settings.load import load_settings
 from trainflow.settings.pod_template import read_template

@@ -21,8 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from trainflow.errors import InputError, SettingsError
-from trainflow.identifiers import check_name
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import check_name, did_you_mean
 
 if TYPE_CHECKING:
     from trainflow.settings.model import Settings

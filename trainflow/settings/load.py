@@ -13,7 +13,7 @@ from typing import Any, get_args
 import msgspec
 
 from trainflow.errors import InputError, SettingsError
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 from trainflow.settings import openlineage, telemetry
 from trainflow.settings.environment import PREFIX
 from trainflow.settings.executors import default_problem, executor_entries, table_problems, table_type

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 from trainflow.protocols import credentials_problem, slash_problem
 from trainflow.settings.openlineage import OpenLineageSettings
 from trainflow.settings.telemetry import TelemetrySettings

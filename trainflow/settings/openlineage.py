@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 from trainflow.settings.units import Seconds
 
 DEFAULT_ENDPOINT = "api/v1/lineage"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 
 #: name of the container that runs the attempt
 CONTAINER = "trainflow"

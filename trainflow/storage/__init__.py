@@ -5,8 +5,8 @@ exclusively), `local` (by `exclusive`, also on a disk in the network), `sftp` (a
 `sftp_connection`), `object_store` (a store that asks for fewer requests is waited for, a bounded time, as `retries`
 says; `local_copies` have it asked less) over a `driver`: that of the package `obstore`, or `fsspec_driver`;
 `counted_driver` (its requests, counted), `range_reader` (a file read piece by piece). `drivers` (which one, which kinds
-of store can fence, and the probe, which `probe_notes` saves), `urls` (a URL and its options become a store),
-`reachability`, `errors` (what a driver raises becomes one of our exceptions, by `reasons`, with every secret masked).
+of store can fence, and the probe), `urls` (a URL and its options become a store), `reachability` (asked before anything
+is begun), `errors` (what a driver raises becomes one of our exceptions, with every secret masked).
 
 Invariants:
 

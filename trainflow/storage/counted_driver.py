@@ -9,7 +9,7 @@ from typing import IO, Any, TypeVar, cast
 
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
 from trainflow.storage.driver import Driver, FolderListing, Retry
-from trainflow.storage.reasons import error_kind
+from trainflow.storage.errors import error_kind
 from trainflow.storage.store import StoreFile
 
 T = TypeVar("T")

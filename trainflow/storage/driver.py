@@ -1,7 +1,7 @@
 """The contract of a driver: what a kind of object store is asked, a request each where its service has one.
 
 A path is `bucket/key`, without the protocol. A driver raises FileNotFoundError, FileExistsError, PermissionError,
-ConnectionError, TimeoutError and OSError with what its service said, or what its library raises: `reasons` reads both.
+ConnectionError, TimeoutError and OSError with what its service said, or what its library raises: `errors` reads both.
 It keeps no listing and no content.
 """
 

@@ -20,9 +20,15 @@ from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
 from trainflow.storage.driver import Driver, bucket_of
 from trainflow.storage.drivers import protocol_of
-from trainflow.storage.errors import CheckpointFailures, Failures, is_missing_bucket
+from trainflow.storage.errors import (
+    CheckpointFailures,
+    Failures,
+    is_missing_bucket,
+    is_not_implemented,
+    is_throttled,
+    is_transient,
+)
 from trainflow.storage.local_copies import LocalCopies
-from trainflow.storage.reasons import is_not_implemented, is_throttled, is_transient
 from trainflow.storage.retries import retried
 from trainflow.storage.store import REQUESTS_AT_ONCE, SEAL, FilePage, Store, StoreFile
 

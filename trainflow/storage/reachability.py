@@ -1,26 +1,41 @@
-"""Whether a store can be used at all, found out before anything is begun: one request, answered within seconds.
+"""Whether a store can be used, found out before anything is begun: one request, answered within seconds.
 
 A driver's own patience is for work that is under way: S3 tries a dead endpoint for twenty seconds, Azure waits for a
 minute without a word. Here each is asked once, for one name below the place, and what it refuses is told at once. A
 store that asks for fewer requests is there, and so are a bucket that is empty and a folder that nothing is in yet.
+
+Whether it creates exclusively is noted on this machine, so that it is tried once a day and not by every chain that
+begins there. Only what was found well is noted. Without the notes, which lie in the home, a store is tried again.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from trainflow.errors import TrainflowError
+from trainflow.identifiers import canonical_json
+from trainflow.observability.redaction import redact
 from trainflow.storage.drivers import (
     PROTOCOLS_ON_THIS_MACHINE,
     SFTP_PROTOCOLS,
+    endpoint_of,
     load_driver,
     open_driver,
+    probe,
     protocol_of,
 )
-from trainflow.storage.errors import Failures
-from trainflow.storage.reasons import RefusalReason, reason_of
+from trainflow.storage.errors import Failures, RefusalReason, reason_of
+from trainflow.storage.exclusive import replace_whole
+from trainflow.storage.store import Store
 
 #: how many times longer a store may take to answer on a machine that is busy
 _MOST_SLOWNESS = 5.0
@@ -89,3 +104,44 @@ def _ask(url: str, options: Mapping[str, Any], seconds: float) -> None:
 def _bucket(url: str) -> str:
     """The bucket or container in a URL; `container@account` of Azure's long form is the container."""
     return url.rpartition("://")[2].split("/", 1)[0].split("@", 1)[0]
+
+
+#: how long a note holds
+NOTE_AGE = timedelta(days=1)
+#: variables by which an account or an endpoint is chosen without an option
+_ENVIRONMENT = (
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_ROLE_ARN"),
+    *("STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_CLIENT_ID"),
+)
+
+
+class _Note(msgspec.Struct, frozen=True):
+    at: datetime
+
+
+def identity_of(url: str, options: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> str:
+    """Which store it is, and who asks: a digest of the URL, the endpoint and the account. No secret goes into it."""
+    account = {name: environ[name] for name in _ENVIRONMENT if name in environ}
+    facts = [url, endpoint_of(options), redact(dict(options)), account]
+    return hashlib.sha256(canonical_json(facts)).hexdigest()[:40]
+
+
+def probe_once_a_day(store: Store, identity: str, notes: Path, now: datetime) -> None:
+    """Try a store in the network, unless a note in the folder `notes` is of today; one on this machine each time: that
+    costs nothing. Raises as `probe`."""
+    note = notes / f"{identity}.json"
+    if store.remote and _is_recent(note, now):
+        return
+    probe(store)
+    if store.remote:
+        with suppress(OSError):  # then the next chain tries it again
+            notes.mkdir(parents=True, exist_ok=True)
+            replace_whole(note, msgspec.json.encode(_Note(now)))
+
+
+def _is_recent(note: Path, now: datetime) -> bool:
+    try:
+        at = msgspec.json.decode(note.read_bytes(), type=_Note).at
+    except (OSError, msgspec.MsgspecError):
+        return False
+    return at.tzinfo is not None and timedelta(0) <= now - at < NOTE_AGE

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from trainflow.storage.reasons import is_throttled, is_transient
+from trainflow.storage.errors import is_throttled, is_transient
 
 log = logging.getLogger(__name__)
 

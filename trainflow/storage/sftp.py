@@ -25,10 +25,9 @@ import asyncssh
 
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive, TrainflowError
 from trainflow.observability.store_requests import REQUESTS
-from trainflow.storage.errors import CheckpointFailures, Failures
+from trainflow.storage.errors import CheckpointFailures, Failures, error_kind
 from trainflow.storage.exclusive import is_temporary, temporary_name
 from trainflow.storage.local import CHUNK_BYTES
-from trainflow.storage.reasons import error_kind
 from trainflow.storage.sftp_connection import LOST, SFTPConnection, connection_to
 from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoreFile
 

@@ -17,7 +17,7 @@ import asyncssh
 from fsspec.asyn import get_loop, sync
 
 from trainflow.errors import InputError
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 
 T = TypeVar("T")
 #: a server that says nothing for three times as long is lost

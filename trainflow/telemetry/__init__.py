@@ -1,7 +1,7 @@
 """Runs as traces of OpenTelemetry: run → attempt → wait, commit.
 
-Reading order: `trace_context` (ids, and how one trace goes from process to process), `otlp` (what is told of a run, and
-what that is in OTLP's words; pure), `exporter` (where it goes).
+Reading order: `trace_context` (ids, and how one trace goes from process to process), `otlp` (what is told of a run,
+what that is in OTLP's words, and where it goes).
 
 Invariants
 - A trace is told once its run has ended, from what is in the database: again, it has the same ids. An attempt is told

@@ -27,8 +27,7 @@ from trainflow.executors.kubernetes.pod import ATTEMPT, OWNER, RANK, owner_of
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.project import Project
 from trainflow.testing.contract_engine import ContractEngine, contract_api, lay_out_project, listening
-from trainflow.testing.executor_engine_contract import ExecutorEngineContract
-from trainflow.testing.rank_contract import RankContract
+from trainflow.testing.executor_engine_contract import ExecutorEngineContract, RankContract
 
 _ARGUMENTS = "TRAINFLOW_KUBERNETES_CONTRACT"
 

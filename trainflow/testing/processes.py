@@ -1,10 +1,12 @@
-"""Find the processes of a command under test, whatever their parent is by now, and wait for conditions."""
+"""Find the processes of a command under test, whatever their parent is by now, wait for conditions, and hold ports
+while their server is away."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from enum import StrEnum
@@ -114,3 +116,18 @@ def wait_for(condition: Callable[[], _T | None], what: str | Callable[[], str]) 
         if time.monotonic() > deadline:
             raise TimeoutError(f"waited {DEADLINE_SECONDS:g} s for {what if isinstance(what, str) else what()}")
         time.sleep(_PAUSE_SECONDS)
+
+
+class HeldPort:
+    """A free port of this host, held until `release`: no other process is given it, and what connects is refused
+    unless a server listens there. The server has to set SO_REUSEADDR, as those of the standard library do."""
+
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind((host, 0))
+        self.number: int = self._socket.getsockname()[1]
+
+    def release(self) -> None:
+        """Give it back."""
+        self._socket.close()

@@ -26,7 +26,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 from trainflow.observability.processes import ProcessEntry, descendants, is_alive, process_table
-from trainflow.testing.ports import HeldPort
+from trainflow.testing.processes import HeldPort
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _MESSAGES = {

@@ -4,9 +4,8 @@ are the source, and an outage of MLflow never delays training.
     outbox row ── payload ──▶ client (a thread of the engine) ══ frames ══▶ deliverer (a process) ──▶ mirror ──▶ MLflow
 
 Reading order: `deliveries` (what is said), `names` and `mlflow_fields` (what that is in MLflow's words; pure),
-`descriptions` (what the page of a run says), `mlflow_runs` (the calls about runs), `logged_models` (checkpoints as
-MLflow's logged models), `mlflow_models` (promotions), `deliverer` (the process; `local_store_init` makes its store),
-`delivery_client` (the engine's end of it), `ui`.
+`mlflow_runs` (the calls about runs), `mlflow_models` (logged models and promotions), `deliverer` (the process;
+`local_store_init` makes its store), `delivery_client` (the engine's end of it), `ui`.
 
 How it looks in MLflow: experiment = pipeline; a parent run a chain, found by its tag `trainflow.run_key`, with one
 metric curve over the watermark; a child run a DagRun, with params, metrics, one dataset (the split), tags, a
@@ -17,7 +16,7 @@ A chain is a registered model too; a promotion is a version of it and the alias 
 Invariants:
 - A delivery is self-contained and idempotent: again, late, after another one, after a kill between any two calls, after
   the metadata database was lost: one MLflow run a DagRun, no point twice, no param written twice, heads never go back.
-- Only `mlflow_runs`, `logged_models`, `mlflow_models`, `local_store_init` and the process of `deliverer` import MLflow.
+- Only `mlflow_runs`, `mlflow_models`, `local_store_init` and the process of `deliverer` import MLflow.
   The deliverer never sees the metadata database.
 - A failure is an answer with a reason, never an exception in the engine.
 - What user code logs through MLFLOW_RUN_ID stays: our metrics have prefixes, params that exist are left alone.

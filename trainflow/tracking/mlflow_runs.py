@@ -20,10 +20,8 @@ from mlflow.tracking.client import MlflowClient
 
 from trainflow.tracking import mlflow_fields
 from trainflow.tracking.deliveries import Delivery, Demoted, Promoted, RunFinished, RunStarted, TrackedChain, TrackedRun
-from trainflow.tracking.descriptions import chain_description
-from trainflow.tracking.logged_models import LoggedModels
-from trainflow.tracking.mlflow_fields import Point, Tags
-from trainflow.tracking.mlflow_models import Registry
+from trainflow.tracking.mlflow_fields import Point, Tags, chain_description
+from trainflow.tracking.mlflow_models import LoggedModels, Registry
 from trainflow.tracking.names import DELIVERED, RUN_KEY, chain_key, iso, milliseconds, run_key
 
 T = TypeVar("T")

@@ -136,7 +136,7 @@ def pipeline_path(name: str) -> Path:
     named = [file for file in (folder.iterdir() if folder.is_dir() else ()) if _is_named(file, name)]
     if len(named) == 1:
         return named[0].resolve()
-    from trainflow.near_names import did_you_mean
+    from trainflow.identifiers import did_you_mean
 
     known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder))
     raise InputError(f"there is no pipeline file '{name}'{did_you_mean(name, known)}")

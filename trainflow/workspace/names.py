@@ -104,7 +104,7 @@ def run_named(connection: Connection, project: Project, dag: str, run: str) -> R
 
 def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
     """Raise NotFound, with near matches, for the first task that is not there."""
-    from trainflow.near_names import did_you_mean
+    from trainflow.identifiers import did_you_mean
 
     for name in names:
         if name not in known:

@@ -160,7 +160,7 @@ class OpenedPipeline(NamedTuple):
 
     def _unknown(self, of_stage: list[PipelineChain], stage: str | None, branch: str | None) -> str:
         from trainflow.checkpoints.ledger_changes.prune import chains_of
-        from trainflow.near_names import did_you_mean
+        from trainflow.identifiers import did_you_mean
 
         stages = list(dict.fromkeys(chain.document.stage for chain in self.chains))
         if stage is not None and stage not in stages:

@@ -11,8 +11,7 @@ import pytest
 from openlineage.client import event_v2, facet_v2
 from openlineage.client.serde import Serde
 
-from trainflow.openlineage.events import dataset_name, event_of, run_uuid
-from trainflow.openlineage.facts import (
+from trainflow.openlineage.events import (
     LineageChain,
     LineageCheckpoint,
     LineageRun,
@@ -20,6 +19,9 @@ from trainflow.openlineage.facts import (
     ListedPartition,
     RunBegan,
     RunEnded,
+    dataset_name,
+    event_of,
+    run_uuid,
 )
 
 AT = datetime(2026, 1, 1, 12, 30, tzinfo=UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.storage.errors import CheckpointFailures
+from trainflow.storage.errors import CheckpointFailures, RefusalReason, is_throttled, reason_of
 from trainflow.storage.obstore.answers import (
     NoAnswer,
     RefusedCredentials,
@@ -13,7 +13,6 @@ from trainflow.storage.obstore.answers import (
     StoreRefusal,
     answer_of,
 )
-from trainflow.storage.reasons import RefusalReason, is_throttled, reason_of
 
 URL = "https://me.blob.core.windows.net/c/x?sv=2024&sig=s3cr3t%3D"
 

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from trainflow.telemetry.exporter import protobuf_of
-from trainflow.telemetry.otlp import RunTrace, TracedAttempt, request_of
+from trainflow.telemetry.otlp import RunTrace, TracedAttempt, protobuf_of, request_of
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 

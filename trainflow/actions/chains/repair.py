@@ -1,7 +1,8 @@
-"""Have the holes of a chain trained that have arrived: what that comes to, and how it is begun.
+"""Have the holes of a chain trained that have arrived, or go on with a ledger of which a part is lost for good: what
+that comes to, and how it is begun.
 
-Runs of the chain's own DAG do it, told by their conf, so a kill, a retry and the fence mean what they always mean. A
-run that is under way takes it on: it, or the one it triggers, repairs first and triggers an ordinary run then.
+Runs of the chain's own DAG train them, told by their conf, so a kill, a retry and the fence mean what they always mean.
+A run that is under way takes it on: it, or the one it triggers, repairs first and triggers an ordinary run then.
 Otherwise a new run is queued.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
@@ -18,7 +19,8 @@ from trainflow.actions.chains.regrid import plan_regrid, regrid
 from trainflow.actions.first_runs import Begin, create_run, tell_heads
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.ancestors import line_from_head, past_runs
-from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Loss
+from trainflow.checkpoints.ledger_changes.accept_loss import Damage, damage_of, put_right
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import InputError
 from trainflow.insight.chains.plan import PlannedSplit, planned_split
@@ -26,7 +28,7 @@ from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.metadata.queries import dag_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
-from trainflow.samples.grid_change import what_changed
+from trainflow.samples.grid import what_changed
 from trainflow.samples.partitions import distance, label
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.next_split import TableView
@@ -191,3 +193,81 @@ class RepairFeed(ProgressFeed):
         view = super().look(connection, now)
         unfinished = run_queries.unfinished_of(connection, self.dag_id)
         return msgspec.structs.replace(view, finished=not any(run.conf.get(CONF_REPAIR) for run in unfinished))
+
+
+class LostCheckpoint(msgspec.Struct, frozen=True):
+    """A checkpoint whose entry is lost. `evidence`: how it is known."""
+
+    id: str
+    evidence: str
+
+
+class LossDone(msgspec.Struct, frozen=True, kw_only=True):
+    """What was put right and accepted, or would be. `whole`: nothing is missing; `restored`, `untied`: numbers of
+    entries; `recovered`: ids of checkpoints that are committed again; `first`, `last`: of the entries that are lost,
+    None: none; `head_id`, `watermark`: after it; `entry`: the number of the one that accepts it, None: not done, or not
+    needed."""
+
+    chain: str
+    whole: bool
+    restored: list[int]
+    recovered: list[str]
+    first: int | None
+    last: int | None
+    untied: list[int]
+    lost: list[LostCheckpoint]
+    head_id: str | None
+    watermark: datetime | None
+    entry: int | None
+
+
+class LossPlan(NamedTuple):
+    """What is wrong with the ledger of a chain; `damage`: None where nothing is missing."""
+
+    chain: PipelineChain
+    damage: Damage | None
+
+    @property
+    def head(self) -> Checkpoint | None:
+        """What the chain goes on from; None: it begins anew."""
+        if self.damage is None:
+            return self.chain.ledger().state().head
+        return self.damage.recovered[-1] if self.damage.recovered else self.damage.state.head
+
+    def outcome(self, entry: Loss | None) -> LossDone:
+        """What people and programs are told of it. `entry`: the one that accepts the loss."""
+        damage, head = self.damage, self.head
+        first = None if damage is None or not damage.is_lossy else damage.state.sequence + 1
+        return LossDone(
+            chain=str(self.chain.key),
+            whole=damage is None,
+            restored=[copy.entry.sequence for copy in damage.restored] if damage else [],
+            recovered=[each.id for each in damage.recovered] if damage else [],
+            first=first,
+            last=None if first is None or damage is None else max(first, damage.newest.sequence),
+            untied=damage.untied if damage else [],
+            lost=[LostCheckpoint(name, what) for name, what in damage.lost.items()] if damage else [],
+            head_id=head.id if head else None,
+            watermark=head.watermark if head else None,
+            entry=entry.sequence if entry else None,
+        )
+
+
+def plan_accept_loss(chain: PipelineChain) -> LossPlan:
+    """Look at what is left of the ledger. Raises StoreFailure."""
+    return LossPlan(chain, damage_of(chain.ledger()))
+
+
+def accept_loss(plan: LossPlan, *, who: Author, now: datetime, reason: str = "") -> LossDone:
+    """Put right what can be, and record what is lost. Raises InputError while a run of the chain has not ended,
+    ChainMoved, StoreFailure."""
+    chain, damage = plan
+    if damage is None:
+        return plan.outcome(None)
+    runs = chain.workspace.active_runs(chain.dag_id)
+    if runs:
+        raise InputError(
+            f"run {runs[0]} of {chain.dag_id} has not ended: nothing was changed; end it with 'trainflow runs cancel "
+            f"{chain.dag_id} {runs[0]}', or wait for it"
+        )
+    return plan.outcome(put_right(chain.ledger(), damage, by=chain.by(who), now=now, reason=reason))

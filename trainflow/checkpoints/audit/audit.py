@@ -1,30 +1,31 @@
 """Audit: prove what a chain was trained on, from the raw entries alone.
 
 Takes none of the fold's shortcuts: every entry is read as plain JSON, the digest chain is computed again, the line is
-found by walking from the head back through the parents, and its partitions are laid out in time. What is wrong is
-reported, not raised.
+found by walking from the head back through the parents, and its partitions are laid out in time. Entries and
+checkpoints that something else knows of are missed. What is wrong is reported, not raised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
 
 from trainflow.checkpoints.audit.raw_chain import RawChain, replay
-from trainflow.checkpoints.audit.raw_ledger import RawCheckpoint, RawEntry, RawGrid, RawPiece, read_raw
-from trainflow.checkpoints.audit.raw_loss_evidence import missing, read_loss_evidence
+from trainflow.checkpoints.audit.raw_ledger import RawCheckpoint, RawEntry, RawGrid, RawLedger, RawPiece, read_raw
 from trainflow.checkpoints.audit.timeline import Interval, by_time, gaps_between, overlapping, uncovered
+from trainflow.checkpoints.ledger import missing_entries, snapshots
 from trainflow.checkpoints.ledger.entries import Artifacts, Prune
+from trainflow.checkpoints.ledger.entry_files import batches
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.ledger_reading import batches
+from trainflow.checkpoints.ledger.missing_checkpoints import sentence, traces, unrecorded
+from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
 from trainflow.checkpoints.verified_artifacts import verify_many
-from trainflow.errors import CheckpointError
+from trainflow.errors import CheckpointError, LedgerCorrupt
 from trainflow.humanize import agreeing, counted
-from trainflow.samples.grid import Grid, grid_of
-from trainflow.samples.grid_change import grid_change, what_changed
+from trainflow.samples.grid import Grid, grid_change, grid_of, what_changed
 from trainflow.samples.partitions import Partitioning, end_of, is_boundary, label, length_label
 from trainflow.samples.spec import Samples
 
@@ -316,3 +317,56 @@ def _last_grid(line: Sequence[RawCheckpoint], chain: RawChain) -> Grid | None:
 
 def _grid(raw: RawGrid | None) -> Grid | None:
     return None if raw is None else Grid(raw.path, raw.start, raw.length_seconds, raw.length_months, raw.zone)
+
+
+@dataclass
+class LossEvidence:
+    """Taken before the entries are read."""
+
+    mark: NewestEntry
+    beside: list[EntryEvidence]
+    #: number and digest of the entry that a snapshot ends with, by its path
+    snapshots: Mapping[str, tuple[int, str]]
+    #: of checkpoints, by id
+    traces: Mapping[str, str]
+    problems: list[str]
+
+
+def read_loss_evidence(ledger: Ledger) -> LossEvidence:
+    """What lies beside the ledger. Raises StoreFailure."""
+    store, chain = ledger.store, ledger.chain
+    found, problems = {}, []
+    try:
+        found = traces(ledger)
+    except LedgerCorrupt as error:
+        problems.append(f"a chain that goes on from this one cannot be read: {error}")
+    mark = missing_entries.read_newest_entry(store, chain)
+    return LossEvidence(
+        mark, missing_entries.entry_evidence(store, chain), snapshots.snapshot_digests(store, chain), found, problems
+    )
+
+
+def missing(known: LossEvidence, raw: RawLedger, committed: Collection[str]) -> list[str]:
+    """A sentence about each. `committed` are the checkpoints of the entries that are there."""
+    problems = list(known.problems)
+    newest = max(known.beside, key=lambda each: each.sequence)
+    last = max(raw.digests, default=0)
+    if newest.sequence > last:
+        lost = range(last + 1, newest.sequence + 1)
+        are = agreeing(len(lost), "is", "are")
+        problems.append(
+            f"{missing_entries.entries_named(lost)} {are} missing: {newest.what} knows of entry {newest.sequence}"
+        )
+    problems += _others(known, raw)
+    gone = unrecorded(known.traces, committed)
+    return [*problems, f"{sentence(gone)}: its entries are missing"] if gone else problems
+
+
+def _others(known: LossEvidence, raw: RawLedger) -> Iterator[str]:
+    """Entries that are not what was remembered of them, and that nothing else is said about."""
+    store, chain = raw.ledger.store, raw.ledger.chain
+    said = {**known.snapshots, chain.mark: (known.mark.sequence, known.mark.digest)}
+    for path, (number, digest) in said.items():
+        place, found = store.uri(chain.entry(number)), raw.digests.get(number, digest)
+        if found != digest and not any(place in problem for problem in raw.problems):
+            yield f"{place} is not the entry that was written: {store.uri(path)} says {digest}, found {found}"

@@ -9,7 +9,7 @@ from itertools import dropwhile, islice
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss, Rewind
-from trainflow.checkpoints.ledger.entry_format import decode_entry
+from trainflow.checkpoints.ledger.entry_files import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import ensure_utc

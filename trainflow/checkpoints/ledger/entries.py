@@ -205,7 +205,7 @@ class Checkpoint(Entry, frozen=True, kw_only=True, tag="checkpoint"):
     #: the number of its entry in a ledger that was lost, of which it is known by the copy beside its files; 0: it is
     #: not
     recovered: int = 0
-    #: what people call it (`numbers`); 0 in entries from before checkpoints had one
+    #: what people call it (`state.numbered`); 0 in entries from before checkpoints had one
     number: int = 0
 
 

@@ -26,7 +26,6 @@ from trainflow.checkpoints.ledger.entries import (
     SplitSummary,
     Stop,
 )
-from trainflow.checkpoints.ledger.numbers import last_number, numbered
 from trainflow.checkpoints.ledger.rules import refuses
 from trainflow.checkpoints.ledger.state import (
     ChainState,
@@ -36,6 +35,8 @@ from trainflow.checkpoints.ledger.state import (
     LineHole,
     PageSource,
     Stretch,
+    last_number,
+    numbered,
 )
 from trainflow.errors import LedgerCorrupt
 

@@ -15,9 +15,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import missing_entries, snapshots
 from trainflow.checkpoints.ledger.chain_listing import ChainListing, list_chain
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Rewind
-from trainflow.checkpoints.ledger.entry_format import decode_entry, encode_entry
-from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal, restored_aliases
-from trainflow.checkpoints.ledger.ledger_reading import (
+from trainflow.checkpoints.ledger.entry_files import (
     FIRST_BATCH,
     LARGEST_BATCH,
     NEWS_BATCH,
@@ -25,12 +23,14 @@ from trainflow.checkpoints.ledger.ledger_reading import (
     StorePages,
     batches,
     checked_entries,
+    decode_entry,
+    encode_entry,
     listed_batches,
     read_entries,
 )
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal, restored_aliases
 from trainflow.checkpoints.ledger.missing_entries import NewestEntry
-from trainflow.checkpoints.ledger.numbers import with_numbers
-from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, with_numbers
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact_text

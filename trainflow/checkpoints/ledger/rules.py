@@ -26,10 +26,8 @@ from trainflow.checkpoints.ledger.entries import (
     Stop,
     TrainedPartition,
 )
-from trainflow.checkpoints.ledger.numbers import number_problem
-from trainflow.checkpoints.ledger.state import ChainState, KeptCheckpoints, without
-from trainflow.samples.grid import Grid
-from trainflow.samples.grid_change import GridChange, grid_change, what_changed
+from trainflow.checkpoints.ledger.state import ChainState, KeptCheckpoints, number_problem, without
+from trainflow.samples.grid import Grid, GridChange, grid_change, what_changed
 from trainflow.samples.partitions import label
 
 

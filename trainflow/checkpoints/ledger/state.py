@@ -5,11 +5,20 @@ the lines of older ones are in pages that are read only by who asks for them. Wh
 
 Which are in pages depends on the entries alone, never on who reads them when: so a fold that begins at a snapshot and
 one that begins at the first entry come to the same state.
+
+Numbers of checkpoints, what people call them, are a function of the ledger alone:
+
+- The first checkpoint of a chain is number 1, each one that is committed later has the next number.
+- Nothing takes a number back: not a rewind, whose undone checkpoints keep theirs, nor a prune.
+- A branch counts on from the checkpoint it was forked from, so along its line each number is there once.
+- What a lost ledger may have numbered is left out, except for checkpoints that are committed again: they keep theirs.
+
+So a number means one checkpoint of a chain for ever, and grows along every line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Protocol
@@ -25,6 +34,8 @@ from trainflow.checkpoints.ledger.entries import (
     Fork,
     HoleFilled,
     HoleRecord,
+    LedgerEntry,
+    Loss,
     Regrid,
     Stop,
 )
@@ -40,7 +51,7 @@ class CheckpointSummary(msgspec.Struct, frozen=True, array_like=True, gc=False):
     parent_id: str | None
     watermark: datetime
     run_id: str
-    #: what people call it (`numbers`)
+    #: what people call it (`numbered`)
     number: int
     #: how many checkpoints the line has from the root up to it
     place: int
@@ -116,7 +127,7 @@ class ChainState(msgspec.Struct, frozen=True):
     start: Fork | Adoption | None = None
     #: checkpoints of entries that are lost for good, as persons accepted; their files are left alone
     lost: list[str] = []
-    #: the highest number that a checkpoint has or had (`numbers`)
+    #: the highest number that a checkpoint has or had (`numbered`)
     last_number: int = 0
     #: rewinds so far: training a split again is told from training it the first time
     generation: int = 0
@@ -306,3 +317,37 @@ def _short(data: bytes) -> str:
 
 
 _DECODER = msgspec.json.Decoder(list[CheckpointSummary])
+
+
+def numbered(checkpoint: Checkpoint, last: int) -> Checkpoint:
+    """The checkpoint with its number, where its entry does not say it; `last` is the highest number before it."""
+    return checkpoint if checkpoint.number else msgspec.structs.replace(checkpoint, number=last + 1)
+
+
+def last_number(last: int, entry: LedgerEntry) -> int:
+    """The highest number in a chain after `entry`, when it was `last` before it."""
+    match entry:
+        case Checkpoint(number=number):
+            return max(last, number or last + 1)
+        case Fork(number=number):
+            return number
+        case Loss():
+            return last + entry.last - entry.first + 1
+        case _:
+            return last
+
+
+def with_numbers(entries: Iterable[LedgerEntry], last: int = 0) -> Iterator[LedgerEntry]:
+    """The entries that follow where the highest number is `last`, with the numbers of their checkpoints."""
+    for entry in entries:
+        yield numbered(entry, last) if isinstance(entry, Checkpoint) else entry
+        last = last_number(last, entry)
+
+
+def number_problem(checkpoint: Checkpoint, head: int, last: int) -> str | None:
+    """Why a checkpoint cannot have its number behind a head of number `head`, where `last` is the highest; None when it
+    can."""
+    first = head + 1 if checkpoint.recovered else last + 1
+    if checkpoint.number == 0 or first <= checkpoint.number <= last + 1:
+        return None
+    return f"it calls itself checkpoint {checkpoint.number}, checkpoint {last + 1} is due"

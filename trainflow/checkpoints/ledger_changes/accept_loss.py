@@ -23,10 +23,9 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import missing_entries
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Loss
-from trainflow.checkpoints.ledger.entry_format import decode_entry, encode_entry
+from trainflow.checkpoints.ledger.entry_files import StorePages, decode_entry, encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.ledger_reading import StorePages
 from trainflow.checkpoints.ledger.missing_checkpoints import named_in, traces, unrecorded
 from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
 from trainflow.checkpoints.ledger.state import ChainState

@@ -143,7 +143,7 @@ def undrain(kind: str = _KIND, name: str = _NAME, as_json: bool = JSON_OPTION) -
 def _kind(said: str) -> DrainKind:
     from trainflow.actions.fleet import DrainKind
     from trainflow.errors import InputError
-    from trainflow.near_names import did_you_mean
+    from trainflow.identifiers import did_you_mean
 
     kinds = [each.value for each in DrainKind]
     if said not in kinds:

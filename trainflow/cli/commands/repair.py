@@ -18,9 +18,8 @@ from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, open_pi
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from trainflow.actions.chains.accept_loss import LossDone, LossPlan
     from trainflow.actions.chains.regrid import RegridDone, RegridPlan
-    from trainflow.actions.chains.repair import RepairPlan
+    from trainflow.actions.chains.repair import LossDone, LossPlan, RepairPlan
     from trainflow.checkpoints.ledger.entries import Checkpoint
     from trainflow.checkpoints.ledger_changes.accept_loss import Damage
     from trainflow.workspace.pipelines import PipelineChain
@@ -158,7 +157,7 @@ def _nothing(chain: PipelineChain, plan: RepairPlan) -> str:
 def _accept_loss(chain: PipelineChain, now: datetime, *, yes: bool, reason: str, as_json: bool) -> int:
     """Show what is lost; with `yes` put right what can be, and accept the rest. Raises InputError while a run of the
     chain has not ended."""
-    from trainflow.actions.chains.accept_loss import accept_loss, plan_accept_loss
+    from trainflow.actions.chains.repair import accept_loss, plan_accept_loss
 
     plan = plan_accept_loss(chain)
     done = accept_loss(plan, who=person(), now=now, reason=reason) if yes else plan.outcome(None)

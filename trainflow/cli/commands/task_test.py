@@ -66,7 +66,7 @@ def find_task(dag: str, task_id: str, overrides: dict[str, str]) -> tuple[Projec
 def _search(project: Project, dag_id: str, overrides: dict[str, str]) -> Any:
     """The DAG of this id, among the files that mention it, likely ones first."""
     from trainflow.dag_processor.files import pipeline_files
-    from trainflow.near_names import did_you_mean
+    from trainflow.identifiers import did_you_mean
     from trainflow.settings.load import load_settings
 
     files = pipeline_files(project.root / load_settings(project).dag_processor.folder)

@@ -7,9 +7,9 @@ Invariants: the name of a pod is a function of its attempt, so that two schedule
 Nothing is counted here. A cluster that refuses for now (a quota, 429, 5xx, no connection) fails no task. A pod is
 deleted when its attempt is over in the database; its log has gone to the API server before its process ends.
 
-Reading order: `options`, `pod` (what is sent), `pod_summary` (what is seen of a pod), `judgement` (what that means: the
-table of states), `pod_attempt` (the same for all pods of an attempt), `credentials` and `cluster` (HTTP), `pod_writer`
-and `pod_watch` (a thread each), `executor`.
+Reading order: `options`, `pod` (what is sent), `judgement` (what is seen of a pod, and what that means: the table of
+states), `pod_attempt` (the same for all pods of an attempt), `credentials` and `cluster` (HTTP), `pod_writer` and
+`pod_watch` (a thread each), `executor`.
 
 Lightkube reads the configuration and authenticates; requests are plain HTTP over its connections. The official client
 would do too, but takes three times as long to import and 20 MiB, for models of each kind of object that are not needed

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from trainflow.executors.kubernetes.judgement import (
     HOPELESS,
     AttemptFacts,
+    PodSummary,
     PodVerdict,
     Step,
     cause_of,
@@ -22,7 +23,6 @@ from trainflow.executors.kubernetes.judgement import (
 )
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import PodPlace
-from trainflow.executors.kubernetes.pod_summary import PodSummary
 from trainflow.messages.workload import ExecuteTask, ProcessExit
 
 #: seconds that the first rank has to say itself that another one is gone, which the cluster may show before

@@ -4,8 +4,8 @@ Jobs are submitted, looked at and stopped over Ray's Jobs API, plain HTTP; Ray i
 decides nothing about an attempt that has begun and lives: its heartbeats do. It tells early that one is dead, why one
 waits, and that one was never begun.
 
-Reading order: `options`, `jobs_client` (the calls), `job_request` (what a job is told), `judgement` (the rule: what the
-state of a job means), `jobs_thread` (who calls), `executor`.
+Reading order: `options`, `jobs_client` (the calls), `job_request` (what a job is told), `jobs_thread` (who calls),
+`executor` (with the rule: what the state of a job means).
 
 A change breaks this when what claims an attempt is in anything that Ray lists, when an attempt fails because Ray was
 away or has forgotten its job, or when the engine's loop waits for Ray.

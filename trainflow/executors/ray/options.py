@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from trainflow.executors.options import read_options
+from trainflow.executors.plugins import read_options
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.executor_config import RayResources
 from trainflow.settings.executors import ExecutorSettingsError

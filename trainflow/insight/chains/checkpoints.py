@@ -13,14 +13,13 @@ import msgspec
 
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
-from trainflow.checkpoints.ledger.entry_format import decode_entry
+from trainflow.checkpoints.ledger.entry_files import decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.numbers import last_number, with_numbers
-from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, last_number, with_numbers
 from trainflow.checkpoints.stages.dependents import declared_dependents, still_needed
 from trainflow.checkpoints.verified_artifacts import download, verify_many
 from trainflow.errors import InputError, LedgerCorrupt, NotFound
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import PipelineChain
 

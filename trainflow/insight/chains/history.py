@@ -28,7 +28,7 @@ from trainflow.checkpoints.ledger.entries import (
     Stop,
 )
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.numbers import last_number, numbered
+from trainflow.checkpoints.ledger.state import last_number, numbered
 from trainflow.errors import LedgerCorrupt
 from trainflow.humanize import counted
 from trainflow.samples.partitions import label

@@ -13,9 +13,9 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import InputError, NotFound, PipelineFileError
+from trainflow.identifiers import did_you_mean
 from trainflow.messages.parsed_file import ChainAccess
 from trainflow.metadata.queries import status_queries
-from trainflow.near_names import did_you_mean
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.workspace.locate import project_files
 from trainflow.workspace.pipeline_file import dags_named_in

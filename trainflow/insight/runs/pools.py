@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import Row
 
 from trainflow.errors import NotFound
+from trainflow.identifiers import did_you_mean
 from trainflow.metadata.queries import pool_queries
 from trainflow.metadata.queries.pool_queries import PoolUse
-from trainflow.near_names import did_you_mean
 from trainflow.workspace.workspace import Workspace
 
 #: slots of a pool without a limit

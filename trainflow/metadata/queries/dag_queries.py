@@ -10,10 +10,10 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
 from trainflow.errors import DagNotFound
+from trainflow.identifiers import did_you_mean
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
 from trainflow.metadata.bound_parameters import bound_columns, bound_values
 from trainflow.metadata.models import DagTable, DagVersionTable, ImportProblemTable
-from trainflow.near_names import did_you_mean
 from trainflow.serialization.document import DagDocument, decode, version_of
 
 DAG = DagTable.table

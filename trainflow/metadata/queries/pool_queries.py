@@ -9,11 +9,11 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from trainflow.bounds import LARGEST_INTEGER, check_text
 from trainflow.errors import InputError, NotFound
+from trainflow.identifiers import did_you_mean
 from trainflow.metadata.models import PoolTable
 from trainflow.metadata.queries import in_flight
 from trainflow.metadata.queries.task_queries import TASK
 from trainflow.metadata.schema import DEFAULT_POOL
-from trainflow.near_names import did_you_mean
 
 POOL = PoolTable.table
 

@@ -11,9 +11,9 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from trainflow.bounds import check_text
 from trainflow.errors import InputError, NotFound
+from trainflow.identifiers import did_you_mean
 from trainflow.metadata.api_models import ApiTokenTable
 from trainflow.metadata.attempt_credentials import digest
-from trainflow.near_names import did_you_mean
 
 TOKEN = ApiTokenTable.table
 #: so that scanners for secrets find one in a repository

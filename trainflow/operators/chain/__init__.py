@@ -1,7 +1,7 @@
 """Parts that the tasks of one run of a chain share: from which head it goes on, and what it tells.
 
 Reading order: `head` (what the checkpoint task hands to the others), `chain_operator` (the way from there into ledger
-and split), `storage_options`, `init_from` and `start_weights` (where a stage's weights come from, adopted ones
+and split), `storage_options`, `start_weights` (where a stage's weights come from, adopted ones
 included), `parent` (their files), `automatic_rewinds` (what a run takes back before it begins), `run_conf`, `notices`
 (what people are told).
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
+    from trainflow.checkpoints.stages.start_checkpoint import UpstreamCheckpoint
     from trainflow.samples.splits.split import Split
 
 
@@ -122,7 +122,7 @@ def fetch_committed(
 
 
 def _known(ledger: Ledger, entry: tuple[int, str] | None) -> Checkpoint | None:
-    from trainflow.checkpoints.ledger.ledger_reading import read_checkpoint
+    from trainflow.checkpoints.ledger.entry_files import read_checkpoint
 
     return read_checkpoint(ledger.store, ledger.chain, *entry) if entry is not None and entry[1] else None
 

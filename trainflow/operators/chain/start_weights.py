@@ -1,24 +1,30 @@
 """Where the weights of a chain's next run come from: the checkpoint of an upstream, a fork point, or adopted files.
 
-The rule is that of `trainflow.checkpoints.stages.start_checkpoint`, asked of two ledgers.
+What a pipeline or the conf of a run says of it is read here; the rule is that of
+`trainflow.checkpoints.stages.start_checkpoint`, asked of two ledgers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 
-from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.stages.start_checkpoint import (
+    At,
+    InitFrom,
+    Pin,
     StartFromOwn,
     StartRefused,
+    UpstreamCheckpoint,
     WaitForUpstream,
     choose_for,
     read_upstream_chain,
 )
-from trainflow.errors import CheckpointError, CheckpointNotFound, FailException
+from trainflow.errors import CheckpointError, CheckpointNotFound, FailException, InputError
 from trainflow.humanize import counted
 from trainflow.observability.redaction import redact_text
 from trainflow.operators.chain.chain_operator import author_of
@@ -30,9 +36,9 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import Fork
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
-    from trainflow.checkpoints.stages.init_from import InitFrom, Pin
     from trainflow.operators.chain.head import Head
     from trainflow.samples.spec import Samples
+
 
 #: before every partition
 _NEVER = datetime.min.replace(tzinfo=UTC)
@@ -73,7 +79,7 @@ def with_upstream(head: Head, init: InitFrom, ledger: Ledger, pin: Pin | None, s
 def first_start(ledger: Ledger, init: InitFrom) -> Pin | None:
     """The checkpoint that a stage which starts once began with, and begins with again where it was rewound to nothing;
     None: it never began."""
-    from trainflow.checkpoints.stages.init_from import Pin
+    from trainflow.checkpoints.stages.start_checkpoint import Pin
 
     origins = [each for each in ledger.state().origins if each.chain == init.chain]
     return Pin(init.chain, origins[-1].checkpoint_id) if origins else None
@@ -116,3 +122,77 @@ def adopt_checkpoint(ledger: Ledger, spec: Adopt, ti: TaskInstance) -> None:
     if others:
         shown = ", ".join(others[:_SHOWN]) + (", …" if len(others) > _SHOWN else "")
         ti.log.warning("adopt.files %r leaves out %s of it: %s", spec.files, counted(len(others), "file"), shown)
+
+
+KEYS = ("pipeline", "stage", "branch", "at", "once", "feedback", "through", "alias")
+
+
+def parse_init_from(value: Any, own: ChainKey) -> InitFrom:
+    """What a pipeline says. Text names a chain, or one checkpoint of it (`pipeline/stage/branch@checkpoint`; stage and
+    branch may be left out: `main`), from which the first run starts, and so does what a CheckpointOperator or
+    CommitCheckpointOperator hands over. A mapping has the keys `KEYS`, of which `stage` (or `pipeline`) is needed;
+    pipeline and branch are else those of the stage itself (of another pipeline: branch `main`), and `at` is
+    `same_watermark`, or with `once` `latest`.
+
+    Raises InputError for anything else, and for the stage itself.
+    """
+    if isinstance(value, Mapping) and "number" not in value:
+        init = _declared(value, own)
+    else:
+        init = _once(value if isinstance(value, Pin) else parse_pin(value))
+    if init.chain == own:
+        raise InputError(f"init_from names {own} itself: a chain goes on from its own head without being told")
+    return init
+
+
+def parse_pin(value: Any) -> Pin:
+    """Which checkpoint a run's conf names: `pipeline/stage/branch@checkpoint` (without `@`: the head), or what a
+    CheckpointOperator or CommitCheckpointOperator hands over. Raises InputError for anything else."""
+    if isinstance(value, str) and value:
+        path, _, named = value.partition("@")
+        parts = path.split("/")
+        if len(parts) <= 3 and all(parts):
+            return Pin(_chain(*parts), named or None)
+    elif isinstance(value, Mapping) and "pipeline" in value:
+        names = {name: value[name] for name in ("pipeline", "stage", "branch") if name in value}
+        checkpoint_id = value.get("id")
+        return Pin(_chain(**names), checkpoint_id, value.get("number") if checkpoint_id else None)
+    raise InputError(
+        f"init_from={value!r} names no checkpoint: write 'pipeline/stage/branch' or "
+        "'pipeline/stage/branch@checkpoint', or give the output of a CheckpointOperator or CommitCheckpointOperator"
+    )
+
+
+def _once(pin: Pin) -> InitFrom:
+    return InitFrom(pin.chain, "latest", once=True, checkpoint_id=pin.id)
+
+
+def _declared(value: Mapping[str, Any], own: ChainKey) -> InitFrom:
+    unknown = [str(key) for key in value if key not in KEYS]
+    if unknown or not {"stage", "pipeline"} & set(value):
+        wrong = f"unknown: {', '.join(unknown)}" if unknown else "it names no stage"
+        raise InputError(f"init_from={dict(value)!r} ({wrong}): its keys are {', '.join(KEYS)}")
+    pipeline = value.get("pipeline") or own.pipeline
+    stage = value.get("stage") or "main"
+    once = bool(value.get("once", False))
+    at: At = value.get("at") or ("latest" if once else "same_watermark")
+    if at not in get_args(At):
+        raise InputError(f"init_from.at={at!r}: it is one of {', '.join(get_args(At))}")
+    if once and at == "same_watermark":
+        raise InputError("init_from: 'once' starts from the newest checkpoint: at is latest or promoted")
+    branch = value.get("branch") or (own.branch if pipeline == own.pipeline else "main")
+    return InitFrom(
+        _chain(pipeline, stage, branch),
+        at,
+        once=once,
+        feedback=bool(value.get("feedback", False)),
+        through=tuple(_chain(pipeline, each, branch) for each in value.get("through") or ()),
+        alias=value.get("alias"),
+    )
+
+
+def _chain(*names: Any, **named: Any) -> ChainKey:
+    try:
+        return msgspec.convert({**dict(zip(("pipeline", "stage", "branch"), names, strict=False)), **named}, ChainKey)
+    except (InputError, msgspec.ValidationError) as error:
+        raise InputError(f"init_from: {error}") from None

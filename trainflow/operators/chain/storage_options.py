@@ -17,7 +17,7 @@ import msgspec
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 from trainflow.storage.drivers import check_no_credentials, protocol_of
-from trainflow.storage.probe_notes import identity_of, probe_once_a_day
+from trainflow.storage.reachability import identity_of, probe_once_a_day
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 

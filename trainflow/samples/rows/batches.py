@@ -1,7 +1,7 @@
 """Reading a split as Arrow record batches: a few windows in memory, a position that resumes exactly, ranks that share.
 
 The stream of rows is `order.windows`, epoch after epoch; a batch is `batch_size` rows of it, wherever windows and
-epochs begin and end, and at the end of the stream what is left (`shares` deals the rows out to ranks). A position is
+epochs begin and end, and at the end of the stream what is left (`order` deals the rows out to ranks). A position is
 the number of rows that all ranks together have read, so it means the same to one rank as to eight.
 """
 
@@ -12,9 +12,8 @@ from dataclasses import replace
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.samples.rows.order import Window, windows
+from trainflow.samples.rows.order import RankRows, Window, rows_of_step, share, windows
 from trainflow.samples.rows.reading import ReadAhead, Source
-from trainflow.samples.rows.shares import RankRows, rows_of_step, share
 from trainflow.samples.splits.split_content import SplitContent
 
 

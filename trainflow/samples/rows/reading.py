@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Any
 
 from trainflow.errors import SamplesRefused, SampleUnreadable
-from trainflow.near_names import did_you_mean
+from trainflow.identifiers import did_you_mean
 from trainflow.samples.columns.path_columns import value_as
 from trainflow.samples.files.file_binding import open_bound, raise_if_changed, raise_if_written_over
 from trainflow.samples.files.parquet_file import OpenFile, unreadable_file

@@ -10,9 +10,9 @@ What it is not: containers share the files, the network and the user of this mac
 are not mounted and probes are not run; controllers (of Deployments, Jobs) do not exist. It reads and writes JSON and
 YAML: what is sent as protobuf (`kubectl create namespace NAME`, unlike `kubectl create -f`) gets 415.
 
-Reading order: `status` (errors), `resources`, `schemas`, `selectors`, `versioned_objects` (versions and changes),
+Reading order: `status` (errors), `resources`, `versioned_objects` (versions and changes),
 `admission` (what is checked and filled in when an object is made), `strategic_merge`, `kubelet` and `container` (pods
-as processes), `pod_status`, `pod_logs`, `faults`, `watch`, `tables`, `requests` (what is asked), `exec_stream`,
+as processes), `pod_status`, `faults`, `watch`, `requests` (what is asked), `exec_stream`,
 `discovery`, `server`.
 
 A change breaks this when an object is taken that a cluster would refuse, or when a pod's process outlives the server.

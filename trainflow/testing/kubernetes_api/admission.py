@@ -8,8 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from trainflow.testing.kubernetes_api.resources import NAMESPACES, PODS, QUOTAS, SECRETS, Resource
-from trainflow.testing.kubernetes_api.schemas import unknown_and_wrong
+from trainflow.testing.kubernetes_api.resources import NAMESPACES, PODS, QUOTAS, SECRETS, Resource, unknown_and_wrong
 from trainflow.testing.kubernetes_api.status import ApiStatus, bad_request, forbidden, invalid, not_found
 from trainflow.testing.kubernetes_api.versioned_objects import Object, VersionedObjects
 

@@ -9,17 +9,28 @@ from typing import Any, NamedTuple
 import yaml
 
 from trainflow.clock import Clock
-from trainflow.testing.kubernetes_api import admission, pod_logs
-from trainflow.testing.kubernetes_api.discovery import discovered
+from trainflow.testing.kubernetes_api import admission, kubelet
+from trainflow.testing.kubernetes_api.discovery import discovered, table
 from trainflow.testing.kubernetes_api.faults import Faults
 from trainflow.testing.kubernetes_api.kubelet import Kubelet
-from trainflow.testing.kubernetes_api.resources import NAMESPACES, PODS, RESOURCES, RequestTarget, Resource, target_of
-from trainflow.testing.kubernetes_api.schemas import schema_of
-from trainflow.testing.kubernetes_api.selectors import Selector, field_selector, label_selector
+from trainflow.testing.kubernetes_api.resources import (
+    NAMESPACES,
+    PODS,
+    RESOURCES,
+    RequestTarget,
+    Resource,
+    schema_of,
+    target_of,
+)
 from trainflow.testing.kubernetes_api.status import ApiStatus, bad_request, conflict, forbidden
 from trainflow.testing.kubernetes_api.strategic_merge import json_merge, strategic_merge
-from trainflow.testing.kubernetes_api.tables import table
-from trainflow.testing.kubernetes_api.versioned_objects import Object, VersionedObjects
+from trainflow.testing.kubernetes_api.versioned_objects import (
+    Object,
+    Selector,
+    VersionedObjects,
+    field_selector,
+    label_selector,
+)
 from trainflow.testing.kubernetes_api.watch import WatchRequest, events
 
 #: rules of a Role: `apiGroups`, `resources`, `verbs`
@@ -123,7 +134,7 @@ class ObjectApi:
             return self._verbs[verb](request, target)
         if target.resource == PODS and target.subresource == "log" and verb == "get":
             run = self._kubelet.run_named(target.namespace, target.name or "")
-            stream = pod_logs.stream(self._store, run, request.query, self._ended)
+            stream = kubelet.stream(self._store, run, request.query, self._ended)
             return Response(200, stream=stream, kind="text/plain")
         if target.subresource == "status" and verb in ("get", "patch", "update"):
             return self._verbs[verb](request, target)

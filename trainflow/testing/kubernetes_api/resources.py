@@ -1,8 +1,13 @@
-"""Kinds of objects that the server keeps, and where they are found in its URLs."""
+"""Kinds of objects that the server keeps, where they are found in its URLs, their published schemas, and what is wrong
+with an object by these: strictly, as with `fieldValidation=Strict`."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple
 
 
 class Resource(NamedTuple):
@@ -77,3 +82,91 @@ def target_of(path: str) -> RequestTarget | None:
         if (resource.group, resource.version, resource.plural) == (group, version, rest[0]):
             return RequestTarget(resource, namespace, *rest[1:])
     return None
+
+
+#: version of the schemas, and what the server says of itself
+VERSION = "1.37.0"
+_PACKAGE = "kubernetes_validate"
+_REF = "#/$defs/"
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "object": (dict,),
+    "array": (list,),
+    "null": (type(None),),
+}
+
+
+@cache
+def definitions() -> dict[str, dict[str, Any]]:
+    """All schemas by name, as kubernetes-validate brings them. Raises ModuleNotFoundError without that package."""
+    folder = files(_PACKAGE).joinpath("kubernetes-json-schema", f"v{VERSION}-local-strict")
+    found: dict[str, dict[str, Any]] = json.loads(folder.joinpath("_definitions.json").read_text())["$defs"]
+    return found
+
+
+@cache
+def schema_of(resource: Resource) -> dict[str, Any]:
+    """The schema of a kind of objects."""
+    wanted = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+    for schema in definitions().values():
+        if wanted in schema.get("x-kubernetes-group-version-kind", ()):
+            return schema
+    raise LookupError(f"no schema of {resource.kind}")
+
+
+def unknown_and_wrong(resource: Resource, item: Mapping[str, Any]) -> list[str]:
+    """What is wrong with an object, as the server says it: `unknown field "spec.nope"`."""
+    return list(_problems(schema_of(resource), item, ""))
+
+
+def _problems(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[str]:
+    if "$ref" in schema:
+        schema = definitions()[schema["$ref"].removeprefix(_REF)]
+    if "oneOf" in schema:
+        if not any(_has_type(choice, value) for choice in schema["oneOf"]):
+            yield f'field "{path}" is of type {type(value).__name__}'
+        return
+    if not _has_type(schema, value):
+        yield f'field "{path}" must be of type {_named(schema)}, and is {json.dumps(value)[:60]}'
+    elif value is None:
+        return
+    elif "enum" in schema and value not in schema["enum"]:
+        yield f'field "{path}" must be one of {schema["enum"]}'
+    elif isinstance(value, dict):
+        yield from _problems_of_fields(schema, value, path)
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _problems(schema.get("items", {}), each, f"{path}[{index}]")
+
+
+def _problems_of_fields(schema: Mapping[str, Any], value: Mapping[str, Any], path: str) -> Iterator[str]:
+    known, others = schema.get("properties", {}), schema.get("additionalProperties", True)
+    prefix = f"{path}." if path else ""
+    for name, each in value.items():
+        if name in known:
+            yield from _problems(known[name], each, f"{prefix}{name}")
+        elif others is False:
+            yield f'unknown field "{prefix}{name}"'
+        elif isinstance(others, dict):
+            yield from _problems(others, each, f"{prefix}{name}")
+    for name in schema.get("required", ()):
+        if name not in value:
+            yield f'field "{prefix}{name}" is required'
+
+
+def _has_type(schema: Mapping[str, Any], value: Any) -> bool:
+    types = schema.get("type")
+    if types is None:
+        return True
+    names = [types] if isinstance(types, str) else types
+    if isinstance(value, bool):
+        return "boolean" in names
+    return isinstance(value, tuple(each for name in names for each in _TYPES[name]))
+
+
+def _named(schema: Mapping[str, Any]) -> str:
+    types = schema["type"]
+    return " or ".join(name for name in ([types] if isinstance(types, str) else types) if name != "null")

@@ -21,7 +21,7 @@ from trainflow.testing.kubernetes_api.requests import CutConnection, ObjectApi, 
 from trainflow.testing.kubernetes_api.resources import NAMESPACES, PODS
 from trainflow.testing.kubernetes_api.status import ApiStatus
 from trainflow.testing.kubernetes_api.versioned_objects import Object, VersionedObjects
-from trainflow.testing.ports import HeldPort
+from trainflow.testing.processes import HeldPort
 
 
 class PodApiServer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trainflow.testing.kubernetes_api.schemas import definitions
+from trainflow.testing.kubernetes_api.resources import definitions
 
 _REF = "#/$defs/"
 

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from trainflow.testing.kubernetes_api.faults import Faults
 from trainflow.testing.kubernetes_api.resources import Resource
-from trainflow.testing.kubernetes_api.selectors import Selector
 from trainflow.testing.kubernetes_api.status import ApiStatus
-from trainflow.testing.kubernetes_api.versioned_objects import Change, Object, VersionedObjects
+from trainflow.testing.kubernetes_api.versioned_objects import Change, Object, Selector, VersionedObjects
 
 Event = dict[str, Any]
 

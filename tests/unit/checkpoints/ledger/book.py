@@ -15,10 +15,9 @@ from trainflow.checkpoints.ledger.entries import (
     LedgerEntry,
     Skip,
 )
-from trainflow.checkpoints.ledger.entry_format import encode_entry
+from trainflow.checkpoints.ledger.entry_files import encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
-from trainflow.checkpoints.ledger.numbers import numbered
-from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page, decode_page
+from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page, decode_page, numbered
 from trainflow.identifiers import digest
 from trainflow.testing.chains import day, split_of
 

@@ -17,7 +17,7 @@ from trainflow.checkpoints.ledger.entries import (
     Prune,
     Rewind,
 )
-from trainflow.checkpoints.ledger.entry_format import KINDS, decode_entry, encode_entry
+from trainflow.checkpoints.ledger.entry_files import KINDS, decode_entry, encode_entry
 from trainflow.errors import InputError, LedgerCorrupt
 from trainflow.testing.chains import day, resealed, split_of
 

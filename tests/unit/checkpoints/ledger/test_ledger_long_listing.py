@@ -11,7 +11,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger import state as chain_state
 from trainflow.checkpoints.ledger.entries import Checkpoint
-from trainflow.checkpoints.ledger.entry_format import encode_entry
+from trainflow.checkpoints.ledger.entry_files import encode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger.missing_entries import write_newest_entry

@@ -15,8 +15,8 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
+from trainflow.checkpoints.ledger.entry_files import StorePages
 from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.ledger_reading import StorePages
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune

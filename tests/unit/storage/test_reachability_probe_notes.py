@@ -9,7 +9,7 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.errors import StoreFailure, StoreNotExclusive
-from trainflow.storage.probe_notes import AGE, identity_of, probe_once_a_day
+from trainflow.storage.reachability import NOTE_AGE, identity_of, probe_once_a_day
 from trainflow.testing.faulty_store import FaultyStore
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,9 +28,9 @@ def asked(notes: Path, now: datetime, identity: str = "a", *, remote: bool = Tru
 
 def test_store_is_tried_once_a_day_and_another_one_for_itself(tmp_path: Path) -> None:
     assert asked(tmp_path, NOW) == 4
-    assert asked(tmp_path, NOW + AGE - timedelta(seconds=1)) == 0
+    assert asked(tmp_path, NOW + NOTE_AGE - timedelta(seconds=1)) == 0
     assert asked(tmp_path, NOW, "b") == 4
-    assert asked(tmp_path, NOW + AGE) == 4
+    assert asked(tmp_path, NOW + NOTE_AGE) == 4
     assert asked(tmp_path / "a new home", NOW) == 4
 
 

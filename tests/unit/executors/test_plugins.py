@@ -9,7 +9,7 @@ import pytest
 from trainflow.actions.start import request_training
 from trainflow.errors import SettingsError
 from trainflow.executors.celery import broker_problem
-from trainflow.executors.options import check_options
+from trainflow.executors.plugins import check_options
 from trainflow.insight.settings import problems
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.samples.rows.shares import rows_of_step, share
+from trainflow.samples.rows.order import rows_of_step, share
 
 
 @pytest.mark.parametrize(

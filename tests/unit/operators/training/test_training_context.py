@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.operators.training.progress_curve import MOST_POINTS, ProgressCurve
+from trainflow.operators.training.training_context import MOST_POINTS, ProgressCurve
 
 
 @pytest.mark.parametrize("reports", [1, 2, MOST_POINTS, MOST_POINTS + 1, 10 * MOST_POINTS + 7])

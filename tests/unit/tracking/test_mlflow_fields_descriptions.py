@@ -16,7 +16,7 @@ from trainflow.tracking.deliveries import (
     TrackedRun,
     TrackedSplit,
 )
-from trainflow.tracking.descriptions import DESCRIPTION, attempts_summary, chain_description, run_description
+from trainflow.tracking.mlflow_fields import DESCRIPTION, attempts_summary, chain_description, run_description
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 RUN = TrackedRun(

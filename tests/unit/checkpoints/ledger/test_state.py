@@ -19,7 +19,7 @@ from trainflow.checkpoints.ledger.entries import (
     Prune,
     Rewind,
 )
-from trainflow.checkpoints.ledger.numbers import last_number, with_numbers
+from trainflow.checkpoints.ledger.state import last_number, with_numbers
 from trainflow.testing.chains import day
 
 Add = Callable[[Book], None]

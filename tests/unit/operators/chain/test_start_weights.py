@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.stages.init_from import InitFrom, Pin
+from trainflow.checkpoints.stages.start_checkpoint import InitFrom, Pin
 from trainflow.errors import InputError
-from trainflow.operators.chain.init_from import parse_init_from, parse_pin
+from trainflow.operators.chain.start_weights import parse_init_from, parse_pin
 
 OWN = ChainKey("model", "tuned", "main")
 COMMITTED = {"pipeline": "p", "stage": "s", "branch": "b", "id": "1", "number": 7, "watermark": "x", "uri": "x"}

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.testing.kubernetes_api.resources import PODS, RESOURCES
-from trainflow.testing.kubernetes_api.schemas import VERSION, schema_of, unknown_and_wrong
+from trainflow.testing.kubernetes_api.resources import PODS, RESOURCES, VERSION, schema_of, unknown_and_wrong
 
 pytest.importorskip("kubernetes_validate")
 

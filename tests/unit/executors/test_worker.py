@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.executors.worker_home import sweep_worker_homes, worker_home
+from trainflow.executors.worker import sweep_worker_homes, worker_home
 from trainflow.observability.processes import started_at
 from trainflow.settings.home import Home
 
 KILLED = """
 import os, signal
-from trainflow.executors.worker_home import worker_home
+from trainflow.executors.worker import worker_home
 from trainflow.settings.home import Home
 with worker_home() as home:
     (home / "logs").mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 
-from trainflow.execution.api_address import _MOST_KEPT, ApiAddress
+from trainflow.execution.http_api_client import _MOST_KEPT, ApiAddress
 
 
 class Connection(http.client.HTTPConnection):

@@ -16,8 +16,7 @@ from trainflow.errors import (
     StoreMissing,
 )
 from trainflow.observability.redaction import redact_text
-from trainflow.storage.errors import CheckpointFailures, SampleFailures
-from trainflow.storage.reasons import RefusalReason, reason_of
+from trainflow.storage.errors import CheckpointFailures, RefusalReason, SampleFailures, reason_of
 
 
 class ClientError(Exception):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from trainflow.authoring.operator import BaseOperator
-from trainflow.execution.rendered_fields import rendered_fields
+from trainflow.execution.task_instance import rendered_fields
 from trainflow.observability.redacted_output import hide_values
 
 
