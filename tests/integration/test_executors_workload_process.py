@@ -317,6 +317,7 @@ def test_secrets_of_control_plane_and_of_attempt_are_not_where_code_of_users_run
     [
         ([], {WORKLOAD_VARIABLE: ""}, "no workload: give it as the argument, with --file, or in TRAINFLOW_WORKLOAD"),
         (["{"], {}, "the workload is no JSON of a task to execute"),
+        (['{"type": "execute_task"}'], {}, "none that this version of trainflow understands (Object missing required"),
         (["--file", "/nowhere"], {}, "/nowhere cannot be read"),
     ],
 )

@@ -34,6 +34,11 @@ def read_workload(text: str | bytes) -> ExecuteTask:
     secret."""
     try:
         workload = msgspec.json.decode(text, type=ExecuteTask)
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f"the workload is none that this version of trainflow understands ({error}): install the version of the "
+            "scheduler on this worker"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InputError("the workload is no JSON of a task to execute") from None
     if not workload.api_url or not workload.claim_secret:

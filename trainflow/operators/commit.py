@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from trainflow.authoring.context import Context
+from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.commit.gates import Gate, gate_of
 from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, LedgerCorrupt, describe
 from trainflow.observability.redaction import presentable
-from trainflow.operators.chain.chain_operator import SplitOperator, author_of, superseded_by
+from trainflow.operators.chain.chain_operator import SplitOperator, author_of, restart_or_fail, superseded_by
 from trainflow.operators.chain.notices import note_gate_stop, note_split_given_up, promotion_notice, push_moved_aliases
 from trainflow.operators.chain.parent import clear_run_scratch
 from trainflow.operators.training.training_context import metrics_from_xcom
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.commit.commit import Done
     from trainflow.checkpoints.commit.commit_decision import CommitRequest, NamedMetric
-    from trainflow.checkpoints.ledger.entries import Checkpoint, SupersededAttempt
+    from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint, SupersededAttempt
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.stages.start_checkpoint import Dependent
     from trainflow.checkpoints.upkeep.retention import Policy
@@ -91,6 +92,7 @@ class CommitCheckpointOperator(SplitOperator):
     ) -> None:
         super().__init__(task_id=task_id, checkpoint=checkpoint, split=split, storage_options=storage_options, **kwargs)
         self.trained = trained
+        self._trained_by: str | None = trained.operator.task_id if isinstance(trained, XComArg) else None
         self.evaluated = evaluated
         #: once rendered, a task that had nothing to score is like none
         self._has_evaluator = evaluated is not None
@@ -189,7 +191,6 @@ class CommitCheckpointOperator(SplitOperator):
 
     def _request(self, head: Head, split: Split, ti: TaskInstance) -> CommitRequest:
         from trainflow.checkpoints.commit.commit_decision import CommitRequest, summary_of
-        from trainflow.checkpoints.ledger.entries import Artifacts
 
         trained = self._trained()
         self._check_that_it_is_of(head, split, trained)
@@ -197,7 +198,7 @@ class CommitCheckpointOperator(SplitOperator):
             chain=head.chain,
             parent_id=head.id,
             split=summary_of(split),
-            artifacts=msgspec.convert(trained["artifacts"], Artifacts),
+            artifacts=self._artifacts(trained),
             by=author_of(ti),
             metrics=metrics_from_xcom(trained.get("metrics")),
             evaluation=None if self.evaluated is None else metrics_from_xcom(self.evaluated),
@@ -214,6 +215,15 @@ class CommitCheckpointOperator(SplitOperator):
             grid=grid_of_xcom(self.split),
             superseded=self._superseded(trained, ti),
         )
+
+    def _artifacts(self, trained: Mapping[str, Any]) -> Artifacts:
+        from trainflow.checkpoints.ledger.entries import Artifacts
+
+        try:
+            return msgspec.convert(trained["artifacts"], Artifacts)
+        except msgspec.ValidationError as error:
+            why = f"what was trained was handed over by another version of trainflow, and cannot be read ({error})"
+            raise restart_or_fail(why, self._trained_by) from None
 
     @staticmethod
     def _superseded(trained: Mapping[str, Any], ti: TaskInstance) -> tuple[SupersededAttempt, ...]:

@@ -13,7 +13,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import SupersededAttempt
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
-from trainflow.errors import FailException, InputError, LedgerCorrupt, SkipException
+from trainflow.errors import FailException, InputError, LedgerCorrupt, RestartException, SkipException
 from trainflow.messages.execution_api import EarlierAttempt
 from trainflow.operators import (
     CheckpointOperator,
@@ -311,3 +311,28 @@ def test_commit_names_attempts_whose_place_others_took(lab: Any, pipeline: Any) 
         SupersededAttempt("lost-1", "train", "lost", "gpu7"),
         SupersededAttempt("lost-2", "commit"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("reader", "maker", "change"),
+    [
+        ("samples", "checkpoint", lambda value: value.pop("number")),
+        ("train", "samples", lambda value: value.update(format="trainflow.split/2")),
+        ("train", "samples", lambda value: value["split"].pop("partitions")),
+        ("commit", "train", lambda value: value["artifacts"].pop("files")),
+    ],
+)
+def test_task_handed_what_another_version_made_has_it_made_again(
+    lab: Any, pipeline: Any, reader: str, maker: str, change: Any
+) -> None:
+    lab.write_day(0)
+    build = pipeline()
+    for task_id in TASKS[: TASKS.index(reader)]:
+        lab.run(build, task_id)
+    [value] = [value for key, value in lab.xcoms.items() if maker in key and "return_value" in key]
+    change(value)
+
+    with pytest.raises(RestartException, match="by another version of trainflow, and cannot be read") as caught:
+        lab.run(build, reader)
+
+    assert caught.value.task_id == maker

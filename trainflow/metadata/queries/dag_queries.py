@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
-from trainflow.errors import DagNotFound
+from trainflow.errors import DagNotFound, StateError
 from trainflow.identifiers import did_you_mean
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
 from trainflow.metadata.bound_parameters import bound_columns, bound_values
@@ -274,7 +274,14 @@ class Versions:
     def get(self, connection: Connection, version_id: int) -> tuple[DagDocument, DagSource]:
         """Document and source of a version."""
         if version_id not in self._documents:
-            self._documents[version_id] = decode(connection.execute(_DOCUMENT, {"version": version_id}).scalar_one())
+            text = connection.execute(_DOCUMENT, {"version": version_id}).scalar_one()
+            try:
+                self._documents[version_id] = decode(text)
+            except msgspec.MsgspecError as error:
+                raise StateError(
+                    f"version {version_id} of its DAG was written by another version of trainflow, and cannot be read "
+                    f"({error}): start the pipeline again, it goes on from its last checkpoint"
+                ) from None
         if version_id not in self._sources:
             source = connection.execute(_SOURCE, {"version": version_id}).scalar_one()
             self._sources[version_id] = msgspec.convert(source, DagSource)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import ChangedFile, FailException, RestartException, SampleChanged, SampleError
-from trainflow.operators.chain.head import Head, head_from_xcom
+from trainflow.operators.chain.head import Head, HeadOfOtherVersion, head_from_xcom
 from trainflow.operators.chain.storage_options import (
     checkpoint_options,
     foreign_options,
@@ -64,11 +64,17 @@ class ChainOperator(BaseOperator):
         self.storage_options = storage_options if storage_options is not None else _options_of(checkpoint)
         #: where the keys are written that a refusal may be about, by key; of a pipeline file
         self.written_at: dict[str, str] = {}
+        #: what makes the head; None: it was given as it is
+        self._head_made_by: str | None = checkpoint.operator.task_id if _is_xcom(checkpoint) else None
         self._adopt: Adopt | None = getattr(checkpoint.operator, "adopt", None) if _is_xcom(checkpoint) else None
 
     def head(self) -> Head:
-        """The head that was handed over. Raises FailException for anything else."""
-        return head_from_xcom(self.checkpoint, self.task_id)
+        """The head that was handed over. Raises FailException for anything else, and RestartException for one of
+        another version of trainflow."""
+        try:
+            return head_from_xcom(self.checkpoint, self.task_id)
+        except HeadOfOtherVersion as error:
+            raise restart_or_fail(str(error), self._head_made_by) from None
 
     def place_of(self, key: str, ti: TaskInstance) -> str:
         """Where a person has written this key: file and line of a pipeline file; of a pipeline in Python file and
@@ -116,15 +122,19 @@ class SplitOperator(ChainOperator):
         self._made_by: str | None = split.operator.task_id if _is_xcom(split) else None
 
     def load_split(self, ti: TaskInstance) -> Split:
-        """The split that was handed over, ready to be read. Raises FailException when none was."""
-        from trainflow.samples.splits.split_xcom import split_from_xcom
+        """The split that was handed over, ready to be read. Raises FailException when none was, and RestartException
+        for one of another version of trainflow."""
+        from trainflow.samples.splits.split_xcom import SplitOfOtherVersion, split_from_xcom
 
         if not isinstance(self.split, dict):
             raise FailException(
                 f"task {self.task_id!r}: 'split' is {self.split!r}, not what a DataCheckerOperator hands over: "
                 "give it the output of that task"
             )
-        split = split_from_xcom(self.split, self.store_options(ti), ti.project_root)
+        try:
+            split = split_from_xcom(self.split, self.store_options(ti), ti.project_root)
+        except SplitOfOtherVersion as error:
+            raise restart_or_fail(str(error), self._made_by) from None
         return split.reached_by(root=ti.project_root, storage_options=sample_options(self._sample_options, ti.settings))
 
     @contextmanager
@@ -160,6 +170,11 @@ class SplitOperator(ChainOperator):
         if self._made_by is None:
             return error
         return RestartException(f"the samples changed while the run was at work: {error}", task_id=self._made_by)
+
+
+def restart_or_fail(why: str, made_by: str | None) -> Exception:
+    """What a task raises that cannot read what it was handed: the task that made it runs again, where one did."""
+    return FailException(why) if made_by is None else RestartException(why, task_id=made_by)
 
 
 def _is_xcom(value: Any) -> TypeGuard[XComArg]:

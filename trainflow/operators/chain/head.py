@@ -17,6 +17,10 @@ from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Hole
 
 
+class HeadOfOtherVersion(Exception):
+    """A head that another version of trainflow handed over, and that this one cannot read."""
+
+
 class Head(msgspec.Struct, frozen=True):
     """The head of a chain when the run began. While nothing is committed, `id`, `watermark` and `uri` are None, and
     `number` and `entry` are 0."""
@@ -104,10 +108,15 @@ def head_to_xcom(head: Head) -> dict[str, Any]:
 
 
 def head_from_xcom(value: Any, task_id: str) -> Head:
-    """The inverse. Raises FailException for what no CheckpointOperator pushed."""
+    """The inverse. Raises FailException for what no CheckpointOperator pushed, HeadOfOtherVersion for what one of
+    another version did."""
     try:
         return msgspec.convert(value, Head)
     except msgspec.ValidationError as error:
+        if isinstance(value, dict) and {"pipeline", "stage", "branch"} <= value.keys():
+            raise HeadOfOtherVersion(
+                f"the head was handed over by another version of trainflow, and cannot be read ({error})"
+            ) from None
         raise FailException(
             f"task {task_id!r}: 'checkpoint' is not what a CheckpointOperator hands over ({error}): "
             "give it the output of that task"

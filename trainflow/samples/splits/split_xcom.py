@@ -35,10 +35,15 @@ LAG_SECONDS = "lag_seconds"
 _AT = "handed_over_at"
 _GRID = "grid"
 _REPAIR = "repair"
-_FORMAT = "trainflow.split/1"
+_ANY_FORMAT = "trainflow.split/"
+_FORMAT = f"{_ANY_FORMAT}1"
 _HEADER = b"trainflow.split"
 _OF_PARTITION = ("partition_start", "partition_fingerprint", "partition_hint")
 _OF_FILE = ("path", "size_bytes", "rows", "fingerprint", "row_groups", "path_columns", "hint")
+
+
+class SplitOfOtherVersion(SampleUnreadable):
+    """A split that another version of trainflow handed over, and that this one cannot read."""
 
 
 def split_to_xcom(
@@ -68,26 +73,43 @@ def split_from_xcom(
     root: Path | None = None,
 ) -> Split:
     """The split that `split_to_xcom` handed over. `storage_options` and `root` are for the manifest; give the split's
-    own with `Split.reached_by`. Raises SampleUnreadable when the manifest is gone or is not what was handed over."""
-    if value.get("format") != _FORMAT:
+    own with `Split.reached_by`. Raises SampleUnreadable when the manifest is gone or is not what was handed over, and
+    SplitOfOtherVersion."""
+    found = value.get("format")
+    if found != _FORMAT:
+        if str(found).startswith(_ANY_FORMAT):
+            raise _of_other_version("the split in the XCom", f"its format is {found!r}, here it is {_FORMAT!r}")
         raise SampleUnreadable(
-            f"this is no split: expected format {_FORMAT!r}, found {value.get('format')!r}; "
+            f"this is no split: expected format {_FORMAT!r}, found {found!r}; "
             "give the output of the task that checks the samples"
         )
     if "split" in value:
-        split, where = msgspec.convert(value["split"], Split), "the split in the XCom"
+        split, where = _converted(value["split"]), "the split in the XCom"
     else:
         uri = str(value["uri"])
         where = f"the manifest {redact_text(uri, texts_of(storage_options or {}))}"
         data = open_storage(uri, storage_options or {}, root).read(uri)
         split = _from_parquet(data, where)
     found = _document(split)
+    if found != value["document"] and "split" in value and digest(canonical_json(value["split"])) == value["document"]:
+        raise _of_other_version(where, "it has other fields")
     if found != value["document"]:
         raise SampleUnreadable(
             f"{where} is not what was handed over: expected {value['document']}, found {found}; "
             "clear the task that made the split"
         )
     return split
+
+
+def _converted(value: Any) -> Split:
+    try:
+        return msgspec.convert(value, Split)
+    except msgspec.ValidationError as error:
+        raise _of_other_version("the split in the XCom", str(error)) from None
+
+
+def _of_other_version(where: str, how: str) -> SplitOfOtherVersion:
+    return SplitOfOtherVersion(f"{where} was handed over by another version of trainflow, and cannot be read ({how})")
 
 
 def with_context(
@@ -167,7 +189,10 @@ def _from_parquet(data: bytes, where: str) -> Split:
 
     try:
         table = pq.read_table(pa.BufferReader(data))
-        header = msgspec.json.decode((table.schema.metadata or {})[_HEADER], type=Split)
+        fields = msgspec.json.decode((table.schema.metadata or {})[_HEADER], type=dict[str, Any])
+        if unknown := fields.keys() - set(Split.__struct_fields__):
+            raise _of_other_version(where, f"it has {', '.join(sorted(unknown))}")
+        header = _converted(fields)
         rows = list(zip(*(table.column(name).to_pylist() for name in (*_OF_PARTITION, *_OF_FILE)), strict=True))
     except (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError) as error:
         said = f"{where} cannot be read ({error}); clear the task that made the split"

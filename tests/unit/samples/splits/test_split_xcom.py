@@ -12,6 +12,7 @@ from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Hole, SampleFile, partition_of
 from trainflow.samples.splits.split_xcom import (
     INLINE_BYTES,
+    SplitOfOtherVersion,
     grid_of_xcom,
     is_repair,
     seconds_since,
@@ -84,6 +85,19 @@ def test_inline_split_that_was_changed(tmp_path: Path) -> None:
     value = split_to_xcom(split_of(2), spill_url=str(tmp_path))
     value["split"]["end"] = "2024-01-09T00:00:00Z"
     with pytest.raises(SampleUnreadable, match="the split in the XCom is not what was handed over"):
+        split_from_xcom(value)
+
+
+@pytest.mark.parametrize("days", [2, 1000])
+def test_split_with_fields_of_another_version_is_told_from_one_that_was_changed(tmp_path: Path, days: int) -> None:
+    class NewerSplit(Split, frozen=True):
+        sampled: float = 0.5
+
+    split = split_of(days)
+    newer = NewerSplit(**{name: getattr(split, name) for name in Split.__struct_fields__}, sampled=0.25)
+    value = split_to_xcom(newer, spill_url=str(tmp_path))
+
+    with pytest.raises(SplitOfOtherVersion, match="by another version of trainflow, and cannot be read"):
         split_from_xcom(value)
 
 
