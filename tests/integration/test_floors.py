@@ -60,3 +60,18 @@ def test_processes_of_a_worker_elsewhere_load_no_database_library() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert result.stdout.split() == []
+
+
+def test_server_of_attempts_loads_nothing_of_pages_and_no_command_line() -> None:
+    """It is there all the time, on each host of the control plane: what people ask is loaded when they ask."""
+    absent = ("click", "multiprocessing", "jinja2", "pydantic", "trainflow.api.web_server", "trainflow.insight")
+    code = f"""
+import sys
+import trainflow.api.execution_server, trainflow.api.main
+print(*[name for name in {absent} if name in sys.modules])
+import uvicorn.main
+print(uvicorn.main.run.__name__)
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert result.stdout.splitlines() == ["", "run"]

@@ -1,39 +1,30 @@
-"""What stands where on the port of the API server: what attempts ask, and what people and programs do."""
+"""What attempts, workers and load balancers ask of the API server; what all its answers have in common."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
-from importlib import metadata
 from typing import Any
 
 import msgspec
 from sqlalchemy.exc import DBAPIError
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainflow.api.execution import ExecutionApplication
 from trainflow.api.forwarded import within
-from trainflow.api.gate import with_headers
-from trainflow.api.openapi import openapi_document
 from trainflow.api.presence import Presence
-from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, AIRFLOWS
-from trainflow.api.rest.all_endpoints import PREFIX as REST_PREFIX
-from trainflow.api.rest.application import RestApplication, problem_response
-from trainflow.api.rest.problems import Problem, problem_of
+from trainflow.api.rest.problems import problem_of, problem_response
 from trainflow.api.workers import WorkerApplication
 from trainflow.errors import TrainflowError
-from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
+from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 
 #: asked by load balancers, which know nothing
 HEALTH_PATHS = frozenset({"/health", "/ready"})
-#: the format that it asks for
-_PROMETHEUS = "text/plain; version=0.0.4"
 
 
 def is_for_attempts(path: str, root_path: str) -> bool:
@@ -49,16 +40,16 @@ def attempts_application(
     server = uuid.uuid4().hex
 
     async def health(_request: Request) -> Response:
-        return _json({"status": "ok", "server": server, "installation": presence.installation})
+        return json_response({"status": "ok", "server": server, "installation": presence.installation})
 
     async def ready(_request: Request) -> Response:
         found = presence.readiness
         if found.ready:
-            return _json({"status": "ready"})
-        return _json({"status": "not ready", "reason": found.reason}, 503)
+            return json_response({"status": "ready"})
+        return json_response({"status": "not ready", "reason": found.reason}, 503)
 
     routes = [Route("/health", health), Route("/ready", ready), *execution.routes(PREFIX), workers.route(PREFIX)]
-    application = _application(routes, _no_operation)
+    application = guarded_application(routes, _no_operation)
 
     async def below_prefix(scope: Scope, receive: Receive, send: Send) -> None:
         scope = within(scope, root_path)
@@ -69,40 +60,8 @@ def attempts_application(
     return below_prefix
 
 
-def web_application(
-    rest: RestApplication,
-    *,
-    installation: Callable[[], str] = lambda: "",
-    metrics: Callable[[], str] = lambda: "",
-    pages: Mapping[str, ASGIApp] | None = None,
-) -> Starlette:
-    """What people and programs ask. `installation`: the control plane, `metrics`: the text that Prometheus is given,
-    both waited for by a thread. `pages`: for people, by path. Who may ask is decided before, by `gate`."""
-
-    async def version(_request: Request) -> Response:
-        protocol = {"newest": PROTOCOL, "oldest": OLDEST_PROTOCOL}
-        said = {"version": metadata.version("trainflow"), "execution_protocol": protocol}
-        return _json({**said, "installation": await run_in_threadpool(installation)})
-
-    async def document(_request: Request) -> Response:
-        content = await run_in_threadpool(openapi_document, metadata.version("trainflow"))
-        return Response(content, media_type="application/json")
-
-    async def for_prometheus(_request: Request) -> Response:
-        return Response(await run_in_threadpool(metrics), media_type=_PROMETHEUS)
-
-    routes: list[BaseRoute] = [
-        Route("/version", version),
-        Route("/metrics", for_prometheus),
-        Route("/openapi.json", document),
-        *rest.routes(REST_PREFIX),
-        *rest.routes(AIRFLOW_PREFIX, AIRFLOWS),
-        *(Route(path, app) for path, app in (pages or {}).items()),
-    ]
-    return _application(routes, _nothing_there)
-
-
-def _application(routes: list[Any], refused: Any) -> Starlette:
+def guarded_application(routes: list[Any], refused: Any) -> Starlette:
+    """An application whose errors are told. `refused`: answers where there is no such path, or not by this method."""
     # a database that is away is no fault of this server: its log has no traceback of each request meanwhile
     kinds: Any = {HTTPException: refused, TrainflowError: _told, DBAPIError: _told, Exception: _broken}
     made = Starlette(routes=routes, exception_handlers=kinds)
@@ -111,7 +70,8 @@ def _application(routes: list[Any], refused: Any) -> Starlette:
     return made
 
 
-def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """An answer of this server, which says so."""
     # an answer without this header is not ours, but that of a proxy: a worker goes on asking
     given = {PROTOCOL_HEADER: str(PROTOCOL), **(headers or {})}
     return Response(msgspec.json.encode(body), status, given, media_type="application/json")
@@ -121,16 +81,7 @@ async def _no_operation(_request: Request, error: Exception) -> Response:
     """An attempt asks for what there is not, or not by this method."""
     assert isinstance(error, HTTPException)
     problem = HttpProblem(error.detail.replace(" ", ""), error.detail)
-    return _json(problem, error.status_code, dict(error.headers or {}))
-
-
-async def _nothing_there(_request: Request, error: Exception) -> Response:
-    """No such path, or not by this method."""
-    assert isinstance(error, HTTPException)
-    name, headers = error.detail.replace(" ", ""), dict(error.headers or {})
-    what_to_do = "/openapi.json lists every path and its methods"
-    problem = Problem(title=name, status=error.status_code, detail=error.detail, what_to_do=what_to_do)
-    return problem_response(problem, headers)
+    return json_response(problem, error.status_code, dict(error.headers or {}))
 
 
 async def _told(request: Request, error: Exception) -> Response:
@@ -141,4 +92,32 @@ async def _told(request: Request, error: Exception) -> Response:
 
 async def _broken(_request: Request, _error: Exception) -> Response:
     """A fault of this server: its log has the traceback."""
-    return _json(HttpProblem("InternalError", "the request could not be answered: see the log of the server"), 500)
+    problem = HttpProblem("InternalError", "the request could not be answered: see the log of the server")
+    return json_response(problem, 500)
+
+
+_HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    # scripts and styles of this server alone, none inside of a page
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+}
+
+
+def with_headers(send: Send) -> Send:
+    """Sends an answer with what browsers are told of every one."""
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    return sending

@@ -12,7 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from trainflow.api.uvicorn_parts import H11Protocol
 
 #: seconds within which a request has to be complete up to its body, from the connection or from its first byte
 HEAD_SECONDS = 20.0

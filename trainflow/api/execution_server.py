@@ -31,9 +31,6 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
-#: how long a request waits for a database that is away, before its worker is told to come again
-PATIENCE_SECONDS = 2.0
-
 
 class ExecutionServer:
     """Answers attempts over HTTP. `sends_logs`: no engine of this home sends the logs that attempts on other hosts hand
@@ -44,14 +41,14 @@ class ExecutionServer:
         project: Project,
         settings: Settings,
         clock: Clock,
+        database: Database,
         *,
         web_server: Path,
         sends_logs: bool = False,
         **tls: Any,
     ) -> None:
         """`web_server`: the socket of that one."""
-        self._database = Database.of(project.home, settings)
-        self._database.patience_seconds = PATIENCE_SECONDS
+        self._database = database
         self._line = SchedulerLine(project.home.socket_path)
         service = ExecutionService(
             self._database,

@@ -11,15 +11,15 @@ from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlencode, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from trainflow.api.application import with_headers
 from trainflow.api.authentication import Access, Caller
 from trainflow.api.forwarded import RequestOrigin, TrustedProxies, within
 from trainflow.api.known_tokens import bearer
-from trainflow.api.rest.application import problem_response
-from trainflow.api.rest.problems import RequestRefused, problem_of
+from trainflow.api.rest.problems import RequestRefused, problem_of, problem_response
 from trainflow.metadata.queries.token_queries import Role
 from trainflow.pages.idempotency import REPEATED
 from trainflow.settings.api_address import is_loopback
@@ -30,18 +30,6 @@ log = logging.getLogger(__name__)
 #: where a browser keeps its token
 COOKIE = "trainflow_token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    # scripts and styles of this server alone, none inside of a page
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
-        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-}
 
 
 class AccessGate:
@@ -202,16 +190,3 @@ def _cookie(headers: Headers) -> str | None:
         return None
     found = cookies.get(COOKIE)
     return None if found is None else found.value or None
-
-
-def with_headers(send: Send) -> Send:
-    """Sends an answer with what browsers are told of every one."""
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = MutableHeaders(scope=message)
-            for name, value in _HEADERS.items():
-                headers.setdefault(name, value)
-        await send(message)
-
-    return sending

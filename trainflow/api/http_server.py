@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import uvicorn
+from trainflow.api.uvicorn_parts import Config, Server
 
 #: how long requests that are being answered may take when the server ends
 _LAST_SECONDS = 5
@@ -17,7 +17,7 @@ _LAST_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
 
 
-class HttpServer(uvicorn.Server):
+class HttpServer(Server):
     """Waits for the end without looking ten times a second whether it has come. One that has an `idle_seconds` ends by
     itself when it had no connection for so long."""
 
@@ -67,8 +67,8 @@ class HttpServer(uvicorn.Server):
                 self._loop.call_soon_threadsafe(self._end.set)
 
 
-def _configuration(application: Any, connections: Any, **tls: Any) -> uvicorn.Config:
-    config = uvicorn.Config(
+def _configuration(application: Any, connections: Any, **tls: Any) -> Config:
+    config = Config(
         application,
         loop="asyncio",
         http=connections,

@@ -64,6 +64,15 @@ class Presence:
                 )
                 log.warning("the lease of this API server cannot be renewed: %s", error)
 
+    def rehearse(self) -> None:
+        """Ask what will be asked, and take it back: what is made of the statements is there before this process is
+        forked, and in memory once."""
+        with self._database.transaction() as connection:
+            self._renew_and_look(connection)
+            self._renew_and_look(connection)
+            connection.rollback()
+        self._service_id = None
+
     def look(self) -> None:
         """Renew the lease, and look once."""
         self.readiness = self._database.write(self._renew_and_look)

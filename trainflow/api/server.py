@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainflow.api.connections import share_processor
 from trainflow.api.execution_server import ExecutionServer
 from trainflow.api.server_processes import ProcessSpec, ServerProcesses
-from trainflow.api.web_server import WebServer
 from trainflow.bootstrap import freeze_imports
 from trainflow.clock import Clock
 from trainflow.errors import SettingsError
@@ -29,10 +28,15 @@ from trainflow.settings.home import Home
 from trainflow.settings.model import ApiSettings, Settings
 from trainflow.settings.project import Project
 
+if TYPE_CHECKING:
+    from trainflow.api.web_server import WebServer
+
 log = logging.getLogger(__name__)
 
 #: the web server ends when it was asked nothing for so long: what it had read is not kept in memory for ever
 _IDLE_SECONDS = 600.0
+#: how long a request waits for a database that is away, before who asks is told to come again
+PATIENCE_SECONDS = 2.0
 #: connections that wait to be taken, also while the web server is started
 _WAITING = 1024
 
@@ -66,6 +70,7 @@ class ApiServer:
             self._project,
             self._settings,
             self._clock,
+            self.database,
             web_server=self._web_path,
             sends_logs=self._sends_logs,
             **self._tls,
@@ -73,23 +78,33 @@ class ApiServer:
 
     @cached_property
     def web(self) -> WebServer:
-        """The one of people and programs."""
-        return WebServer(self._project, self._settings, self._clock, idle_seconds=_IDLE_SECONDS)
+        """The one of people and programs. Imported where it runs: nothing else here needs what it needs."""
+        from trainflow.api.web_server import WebServer
 
-    def ensure_schema(self) -> None:
-        """Have the database be there as this version needs it. Raises what the database raises."""
+        return WebServer(self._project, self._settings, self._clock, self.database, idle_seconds=_IDLE_SECONDS)
+
+    @cached_property
+    def database(self) -> Database:
+        """The metadata database of both: each process opens connections of its own."""
         database = Database.of(self._project.home, self._settings)
+        database.patience_seconds = PATIENCE_SECONDS
+        return database
+
+    def prepare(self) -> None:
+        """Have the database be there as this version needs it, and have ready what answers attempts: what is made of it
+        and of its statements before this process is forked is in memory once. It has no thread and no connection then.
+        Raises what the database raises."""
         try:
-            schema.ensure_schema(database)
+            schema.ensure_schema(self.database)
+            self.execution.presence.rehearse()
         finally:
-            database.close()
+            self.database.close()
 
     def run(self, ready: Callable[[], object] = lambda: None, *, parent: int | None = None) -> None:
         """Answer until SIGINT or SIGTERM, or until the process `parent` ends; `ready` is called when they are taken.
         To be called by a process without threads."""
         try:
-            self.ensure_schema()
-            self.make_both()
+            self.prepare()
             freeze_imports()
             specs = (
                 ProcessSpec("API server", self._run_execution),
@@ -98,11 +113,6 @@ class ApiServer:
             ServerProcesses(specs, parent).run(ready)
         finally:
             self.close()
-
-    def make_both(self) -> None:
-        """Make what the processes run before they are forked: routes and the types that are looked through for them are
-        in memory once. Nothing of it has a thread or a connection before it runs."""
-        _ = self.execution, self.web
 
     def close(self) -> None:
         """Give the sockets back."""

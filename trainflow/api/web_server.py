@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from trainflow.api.application import web_application
 from trainflow.api.authentication import Access
 from trainflow.api.connections import allow_many_connections
 from trainflow.api.gate import AccessGate
@@ -13,6 +12,7 @@ from trainflow.api.http_server import HttpServer
 from trainflow.api.rest.all_endpoints import ENDPOINTS
 from trainflow.api.rest.application import RestApplication
 from trainflow.api.routed_connection import WebConnection
+from trainflow.api.web_application import web_application
 from trainflow.clock import Clock
 from trainflow.insight.metrics.metrics import Metrics
 from trainflow.metadata.database import Database
@@ -22,18 +22,19 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.workspace.workspace import Workspace
 
-#: how long a request waits for a database that is away
-_PATIENCE_SECONDS = 2.0
-
 
 class WebServer:
     """Answers what was passed on. `idle_seconds`: ends by itself when it was asked nothing for so long."""
 
     def __init__(
-        self, project: Project, settings: Settings, clock: Clock, *, idle_seconds: float | None = None
+        self,
+        project: Project,
+        settings: Settings,
+        clock: Clock,
+        database: Database,
+        *,
+        idle_seconds: float | None = None,
     ) -> None:
-        database = Database.of(project.home, settings)
-        database.patience_seconds = _PATIENCE_SECONDS
         self.workspace = Workspace(project, settings, database)
         self.pages = LazyPages(self.workspace, clock)
         self._rest = RestApplication(self.workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)

@@ -235,7 +235,7 @@ def contract_api(project: Project, listener: socket.socket) -> Iterator[None]:
 @contextmanager
 def api_in_thread(server: ApiServer) -> Iterator[None]:
     """Have an API server answer while the block lasts: its two processes are threads here."""
-    server.ensure_schema()
+    server.prepare()
     try:
         with _in_thread(server.web, server.web_listener), _in_thread(server.execution, server.listener):
             try:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from trainflow.api.authentication import Caller
 from trainflow.api.rest.endpoints import JSON, AnswerParts, ApiCall, Endpoint, Polled
-from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of
+from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of, problem_response
 from trainflow.api.rest.reading import read_body, read_query
 from trainflow.api.rest.writes import Writes
 from trainflow.clock import Clock
@@ -208,9 +208,3 @@ def _problem_response(endpoint: Endpoint, error: Exception) -> Response:
 
 def _said(problem: Problem) -> tuple[int, str]:
     return problem.status, problem.detail
-
-
-def problem_response(problem: Problem, headers: dict[str, str]) -> Response:
-    """A problem as an answer."""
-    given = {"cache-control": "no-store", **headers}
-    return Response(msgspec.json.encode(problem), problem.status, given, MEDIA)

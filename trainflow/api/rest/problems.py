@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import msgspec
+from starlette.responses import Response
 
 from trainflow import errors
 from trainflow.metadata.transaction_retries import is_outage, is_refusal
@@ -103,3 +104,9 @@ def _said(error: Exception) -> str:
 def not_understood(detail: str) -> RequestRefused:
     """A request of which a part is not of its type."""
     return RequestRefused(422, "NotUnderstood", detail, "/openapi.json says what every part of a request may be")
+
+
+def problem_response(problem: Problem, headers: dict[str, str]) -> Response:
+    """A problem as an answer."""
+    given = {"cache-control": "no-store", **headers}
+    return Response(msgspec.json.encode(problem), problem.status, given, MEDIA)
