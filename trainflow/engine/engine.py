@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -156,7 +157,10 @@ class Engine:
         self._heartbeat()
         if self._scheduling is not None:
             self._scheduling.on_left = self._line.tell_left
-            self._upkeep = HomeUpkeep(self.project, self.settings, self.database, self.reactor, self.clock)
+            self._upkeep = HomeUpkeep(
+                self.project, self.settings, self.database, self.reactor, self.clock,
+                may_delete_runs=partial(service_queries.is_first_scheduler, own=self.service_id, leases=self._leases),
+            )  # fmt: skip
             self._upkeep.begin()
             if not self.database.is_sqlite:
                 self._look_for_others()

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Collection, Iterator
+import socket
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
@@ -101,8 +104,17 @@ class HomeUpkeep:
     """Looks after a home, by the timers of its engine."""
 
     def __init__(
-        self, project: Project, settings: Settings, database: Database, reactor: Reactor, clock: Clock
+        self,
+        project: Project,
+        settings: Settings,
+        database: Database,
+        reactor: Reactor,
+        clock: Clock,
+        *,
+        may_delete_runs: Callable[[Connection], bool],
     ) -> None:
+        """`may_delete_runs`: whether it is this engine that deletes runs of the database."""
+        self._may_delete_runs = may_delete_runs
         self._project = project
         self._settings = settings
         self._database = database
@@ -120,6 +132,22 @@ class HomeUpkeep:
             self._log_uploads.begin()
         self._sweep_leftovers()
         self._limit_logs()
+        if (days := self._settings.database.keep_runs_days) is not None:
+            self._delete_runs(timedelta(days=days))
+
+    def _delete_runs(self, keep: timedelta) -> None:
+        from trainflow.engine.run_cleanup import RunCleanup
+
+        cleanup = RunCleanup(
+            self._project.home,
+            self._database,
+            self._reactor,
+            self._clock,
+            keep=keep,
+            owner=f"scheduler on {socket.gethostname()}",
+            may_delete_runs=self._may_delete_runs,
+        )
+        cleanup.begin()
 
     def _sweep_leftovers(self) -> None:
         sweep_home(self._project.home, self._database, self._clock.now())

@@ -114,6 +114,9 @@ class DatabaseSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     #: SQLAlchemy URL; the default is SQLite in the home
     url: str | None = None
+    #: how many days after their end runs are deleted by the schedulers, and logs of no run by each engine, as by
+    #: `trainflow db clean`; without it they stay
+    keep_runs_days: Count | None = None
 
     def __post_init__(self) -> None:
         if self.url is not None and (problem := _database_url_problem(self.url)) is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, select
+from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, or_, select
 
-from trainflow.metadata.models import AttemptTable, DagRunTable, OutboxTable, TaskInstanceTable
+from trainflow.metadata.models import AttemptTable, DagRunTable, DagTable, OutboxTable, TaskInstanceTable
+from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.states import RUN_FINISHED, DagRunState
 
 RUN = DagRunTable.table
+DAG = DagTable.table
 TASK = TaskInstanceTable.table
 ATTEMPT = AttemptTable.table
 OUTBOX = OutboxTable.table
@@ -40,7 +42,10 @@ _NEWEST = (
     .subquery("newest")
 )
 _HAS_ENDED = (RUN.c.state.in_(sorted(RUN_FINISHED)), RUN.c.ended_at < bindparam("before"))
-_IS_AWAITED = exists().where(OUTBOX.c.dag_run_id == RUN.c.id, OUTBOX.c.delivered_at.is_(None)).label("is_awaited")
+#: the index of the outbox begins with the channel
+_CHANNELS = [channel.value for channel in OutboxChannel]
+_UNDELIVERED = (OUTBOX.c.channel.in_(_CHANNELS), OUTBOX.c.delivered_at.is_(None))
+_IS_AWAITED = exists().where(OUTBOX.c.dag_run_id == RUN.c.id, *_UNDELIVERED).label("is_awaited")
 _ENDED_BEFORE = (
     select(RUN.c.id, RUN.c.dag_id, RUN.c.ended_at, _IS_AWAITED)
     .join(_NEWEST, _NEWEST.c.dag_id == RUN.c.dag_id)
@@ -51,6 +56,54 @@ _ENDED_BEFORE = (
     )
     .order_by(RUN.c.id)
 )
+
+
+def dag_ids(connection: Connection) -> list[str]:
+    """The DAGs that may have runs."""
+    return list(connection.execute(select(DAG.c.dag_id).order_by(DAG.c.dag_id)).scalars())
+
+
+class NeededRuns(NamedTuple):
+    """The runs of a DAG that stay, however long ago they ended: those numbered after `up_to`, and `success`."""
+
+    dag_id: str
+    up_to: int
+    success: int
+
+
+def needed_of(connection: Connection, dag_id: str) -> NeededRuns | None:
+    """See `ended_before`; None: it has had no run."""
+    newest, success = connection.execute(_NEEDED_OF, {"dag": dag_id}).one()
+    return None if newest is None else NeededRuns(dag_id, newest - KEPT_RUNS, -1 if success is None else success)
+
+
+_NEEDED_OF = select(func.max(RUN.c.number), func.max(case((RUN.c.state == DagRunState.SUCCESS, RUN.c.number)))).where(
+    RUN.c.dag_id == bindparam("dag")
+)
+
+
+def ended_of(
+    connection: Connection, needed: NeededRuns, before: datetime, after: Row[Any] | None, most: int
+) -> list[Row[Any]]:
+    """Like `ended_before` of one DAG, in the order of their ends: at most so many, behind the one of the last call."""
+    position = (None, 0) if after is None else (after.ended_at, after.number)
+    values = {**needed._asdict(), "before": before, "most": most, "at": position[0], "number": position[1]}
+    return list(connection.execute(_ENDED_OF if after is None else _ENDED_OF_BEHIND, values))
+
+
+_ENDED_OF = (
+    select(RUN.c.id, RUN.c.ended_at, RUN.c.number, _IS_AWAITED)
+    .where(
+        RUN.c.dag_id == bindparam("dag_id"),
+        *_HAS_ENDED,
+        RUN.c.number <= bindparam("up_to"),
+        RUN.c.number != bindparam("success"),
+    )
+    .order_by(RUN.c.ended_at, RUN.c.number)
+    .limit(bindparam("most"))
+)
+_AT = bindparam("at", type_=RUN.c.ended_at.type)
+_ENDED_OF_BEHIND = _ENDED_OF.where(RUN.c.ended_at >= _AT, or_(RUN.c.ended_at > _AT, RUN.c.number > bindparam("number")))
 
 
 def delete_ended(connection: Connection, ids: Sequence[int], before: datetime) -> list[int]:

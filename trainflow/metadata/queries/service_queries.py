@@ -22,7 +22,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from trainflow.bootstrap import version
 from trainflow.metadata.models import InstallationTable, ServiceTable
-from trainflow.metadata.queries.living_queries import WORKER, ExecutorState, ServiceDetails
+from trainflow.metadata.queries.living_queries import WORKER, ExecutorState, ServiceDetails, not_stopped
 from trainflow.observability import processes
 
 SERVICE = ServiceTable.table
@@ -155,6 +155,13 @@ class Leases:
                     silent += min(now - before.looked_at, self._longest_gap)
             self._seen[row.id] = _ObservedLease(row.heartbeats, silent, now)
         return {number for number, each in self._seen.items() if each.silent_seconds >= self._dead_after}
+
+
+def is_first_scheduler(connection: Connection, own: int, leases: Leases) -> bool:
+    """Whether this part began first of the schedulers that live: what one of them does for all is for it to do."""
+    services = not_stopped(connection)
+    silent = leases.silent(services)
+    return own == min((each.id for each in services if each.executors is not None and each.id not in silent), default=0)
 
 
 def installation(connection: Connection) -> str:
