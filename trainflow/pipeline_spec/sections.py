@@ -50,7 +50,7 @@ _Task = TypeVar("_Task", "TrainSection", "AfterCommitSection")
 class Section(BaseModel):
     """A part of a pipeline file: no key it does not know, no type it would have to guess."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class TaskSection(Section):
