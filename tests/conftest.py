@@ -3,6 +3,7 @@ project."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import os
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 
 import hypothesis
@@ -87,6 +89,19 @@ MOST_WORKERS = 8
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-store", action="store_true", help="also tests of further object stores")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Each worker is to import every test module. In a fresh checkout all of them have to be compiled first, for longer
+    than anything else takes: each worker begins with a share of its own, and finds the others' done."""
+    number = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    if not number or session.config.args_source is not pytest.Config.ArgsSource.TESTPATHS:
+        return
+    modules = sorted((REPOSITORY / "tests").rglob("test_*.py"))
+    for path in modules[int(number) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]:
+        # what is wrong with one is said when it is collected
+        with contextlib.suppress(Exception, pytest.skip.Exception):
+            import_module(".".join(path.relative_to(REPOSITORY).with_suffix("").parts))
 
 
 @pytest.hookimpl(trylast=True)

@@ -86,7 +86,7 @@ def test_attempt_that_is_cut_off_while_another_commits_changes_nothing_and_both_
         first = training(project)["attempts"][0]["attempt_id"]
         network.cut(first)
         wait_for(lambda: held(project) == 2, lambda: running.output + project.engine_log())
-        said = project.run("why", FILE).output
+        said = project.ask("why", FILE).output
         assert "is training" in said
         assert "after an attempt that ended early: its worker was not heard for 4 s" in said
         # it trains on to its end, as far from the other one as from the API server
@@ -109,7 +109,7 @@ def test_attempt_that_is_cut_off_while_another_commits_changes_nothing_and_both_
         checkpoint = project.checkpoints(NAME)[0]
         assert checkpoint.id == counts["attempt_id"]
         assert checkpoint.superseded == [SupersededAttempt(first, "train", "lost", lost["hostname"])]
-        assert f"after train {first} (lost) on {lost['hostname']}" in project.run("checkpoints", "ledger", FILE).output
+        assert f"after train {first} (lost) on {lost['hostname']}" in project.ask("checkpoints", "ledger", FILE).output
 
 
 def ready(port: int) -> bool:
@@ -128,5 +128,5 @@ def held(project: LiveProject) -> int:
 
 def training(project: LiveProject) -> dict[str, Any]:
     """What `trainflow tasks show` says of the training of the first run."""
-    facts: dict[str, Any] = json.loads(project.run("tasks", "show", NAME, "1", "train", "--json").output)
+    facts: dict[str, Any] = json.loads(project.ask("tasks", "show", NAME, "1", "train", "--json").output)
     return facts

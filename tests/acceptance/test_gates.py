@@ -93,7 +93,7 @@ def test_chain_that_gate_stopped(project: Callable[[str], LiveProject], receiver
     assert "a gate stopped the chain: auc >= 0.6: it is 0.5; 'trainflow resume pipelines/tiny.yaml'" in why
     assert "stopped by a gate" in tiny.ask("status", FILE).output
 
-    assert tiny.run("resume", FILE, "--accept", "--skip").code == 2
+    assert tiny.ask("resume", FILE, "--accept", "--skip").code == 2
     ended = tiny.run("resume", FILE, "--accept", "--reason", "a holiday")
 
     assert ended.code == 0, ended.output
@@ -117,7 +117,7 @@ def test_chain_that_gate_stopped(project: Callable[[str], LiveProject], receiver
     ]
     assert SECRET not in "".join(path.read_text() for path in (tiny.root / ".trainflow/logs").rglob("*.log"))
     audited(tiny)
-    ended = tiny.run("resume", FILE, "--skip")
+    ended = tiny.ask("resume", FILE, "--skip")
     assert (ended.code, "is stopped by a gate" in ended.output) == (2, True)
 
 

@@ -57,7 +57,7 @@ def assert_every_row_once(project: LiveProject, days: int) -> None:
 def test_repair_that_is_killed_fills_each_hole_once(late: LiveProject) -> None:
     assert late.start(FILE).code == 0
     assert [len(entry.split.partitions) for entry in late.checkpoints(NAME)] == [3, 2]
-    assert "no partition of the 2 that tiny/main/main stepped over" in late.run("repair", NAME).output
+    assert "no partition of the 2 that tiny/main/main stepped over" in late.ask("repair", NAME).output
     publish(late, 3)
     publish(late, 5)
     shown = json.loads(late.ask("repair", NAME, "--dry-run", "--json").output)

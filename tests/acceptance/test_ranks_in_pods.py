@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from tests.acceptance.ranked_project import (
     FILE,
     PIPELINE,
+    ROWS,
     assert_trained,
     attempts,
     begun,
@@ -21,7 +23,7 @@ from tests.acceptance.ranked_project import (
     lay_out_ranked,
     outcomes,
 )
-from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
+from tests.support.live_project import WITHOUT_MLFLOW, LiveProject, Running
 from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from trainflow.testing.kubernetes_api.kubelet import PodRun
@@ -33,6 +35,8 @@ pytestmark = pytest.mark.slow
 
 #: the ranks are in pods, all other tasks on the engine's host
 IN_PODS = PIPELINE.replace("nodes: 3,", "nodes: 3, executor: cluster,")
+#: rank 0 waits to be told to stop, at whichever step an attempt begins
+HOLDS = ("hold-0-0", "hold-0-1", "hold-0-2")
 
 
 @pytest.fixture
@@ -54,8 +58,10 @@ def ranked(projects: Callable[..., LiveProject], cluster: tuple[PodApiServer, Pa
 
 
 def rank_pod(cluster: PodApiServer, rank: int) -> PodRun:
-    """What runs the pod of a rank."""
-    (pod,) = (each for each in cluster.pods() if each["metadata"]["labels"]["trainflow/rank"] == str(rank))
+    """What runs the pod of a rank; those of attempts before may be about to go."""
+    there = [pod for pod in cluster.pods() if "deletionTimestamp" not in pod["metadata"]]
+    running = [pod for pod in there if pod["status"]["phase"] == "Running"]
+    (pod,) = (each for each in running if each["metadata"]["labels"]["trainflow/rank"] == str(rank))
     return cluster.kubelet.run_of(pod)
 
 
@@ -65,9 +71,21 @@ def agent_pid(run: PodRun) -> int:
     return process.pid
 
 
-def holds(project: LiveProject) -> bool:
-    """Whether all ranks have begun, and rank 0 waits to be told to stop."""
-    return not list((project.root / "disturbances").glob("hold*")) and len(project.journal()) == 3
+def wait_until_held(project: LiveProject, running: Running, *, attempt: int, last: bool) -> None:
+    """Wait until all ranks of this attempt, counted from 1, have begun, and rank 0 waits to be told to stop. The next
+    attempt is held as well unless this is the `last` one."""
+    disturbances = project.root / "disturbances"
+
+    def held() -> bool:
+        assert not running.ended, running.output
+        return len(project.journal()) == 3 * attempt and len(list(disturbances.glob("hold*"))) < len(HOLDS)
+
+    wait_for(held, lambda: f"a rank that holds:\n{running.output}")
+    if last:
+        for left in disturbances.glob("hold*"):
+            left.unlink()
+    else:
+        disturb(project, *HOLDS)
 
 
 def nothing_is_left(cluster: PodApiServer) -> None:
@@ -95,42 +113,55 @@ def test_ranks_in_pods_killed_at_each_step_train_each_row_once(
     assert made == {"0", "1", "2"}
 
 
-@pytest.mark.parametrize(("rank", "outcome"), [(0, "lost"), (1, "part_lost"), (2, "part_lost")])
 def test_pod_of_any_rank_that_is_killed_ends_attempt_and_next_goes_on(
-    ranked: LiveProject, cluster: tuple[PodApiServer, Path], rank: int, outcome: str
+    ranked: LiveProject, cluster: tuple[PodApiServer, Path]
 ) -> None:
-    disturb(ranked, "hold-0-1")
+    disturb(ranked, *HOLDS)
     running = ranked.begin_start(FILE)
-    wait_for(lambda: holds(ranked), "a rank that holds")
-    rank_pod(cluster[0], rank).kill("OOMKilled" if rank == 2 else None)
+    for rank in range(3):
+        wait_until_held(ranked, running, attempt=rank + 1, last=rank == 2)
+        rank_pod(cluster[0], rank).kill("OOMKilled" if rank == 2 else None)
     ended = running.wait()
     assert ended.code == 0, ended.output
-    assert outcomes(ranked) == [outcome, "success"]
-    if rank == 2:
-        cause = "; rank 2 of 3: its container was killed because memory ran out (OOMKilled: pod trainflow-"
-        assert cause in (attempts(ranked)[0][1] or "")
+    assert outcomes(ranked) == ["lost", "part_lost", "part_lost", "success"]
+    cause = "; rank 2 of 3: its container was killed because memory ran out (OOMKilled: pod trainflow-"
+    assert cause in (attempts(ranked)[2][1] or "")
     assert_trained(ranked)
-    # the second attempt goes on from the newest save that was kept: of the step before, of none where it was killed
-    # with the save in its hands, or of this one where the first rank got to it while the others ended it
-    first, second = begun(ranked)[:3], begun(ranked)[3:]
-    assert first == [(0, 3)] * 3
-    assert second in ([(rows, 3)] * 3 for rows in (0, 15, 30))
+    # each goes on from the newest save that was kept: of the step before, of none where it was killed with the save in
+    # its hands, or of this one where the first rank got to it while the others ended it
+    rows = [begun(ranked)[3 * attempt] for attempt in range(4)]
+    assert begun(ranked) == [each for each in rows for _ in range(3)]
+    assert rows[0] == (0, 3)
+    assert all(after in {before, (before[0] + 15, 3), (ROWS, 3)} for before, after in pairwise(rows))
 
 
-@pytest.mark.parametrize("rank", [0, 2])
 def test_pod_of_any_rank_whose_node_is_drained_has_first_rank_save(
-    ranked: LiveProject, cluster: tuple[PodApiServer, Path], rank: int
+    ranked: LiveProject, cluster: tuple[PodApiServer, Path]
 ) -> None:
-    disturb(ranked, "hold-0-1")
+    disturb(ranked, *HOLDS)
     running = ranked.begin_start(FILE)
-    wait_for(lambda: holds(ranked), "a rank that holds")
-    os.kill(agent_pid(rank_pod(cluster[0], rank)), signal.SIGTERM)
+    for attempt, rank in enumerate((0, 2), 1):
+        wait_until_held(ranked, running, attempt=attempt, last=attempt == 2)
+        assert_no_secret_of_ranks_is_where_code_of_users_runs(ranked, cluster[0])
+        os.kill(agent_pid(rank_pod(cluster[0], rank)), signal.SIGTERM)
     ended = running.wait()
     assert ended.code == 0, ended.output
-    assert outcomes(ranked) == ["preempted", "success"]
+    assert outcomes(ranked) == ["preempted", "preempted", "success"]
     assert_trained(ranked)
     # what was gathered at the step in which it was told is in the save
-    assert begun(ranked) == [(0, 3)] * 3 + [(30, 3)] * 3
+    assert begun(ranked) == [(0, 3)] * 3 + [(15, 3)] * 3 + [(30, 3)] * 3
+
+
+def assert_no_secret_of_ranks_is_where_code_of_users_runs(ranked: LiveProject, cluster: PodApiServer) -> None:
+    """While the ranks run."""
+    pods: list[dict[str, Any]] = cluster.pods()
+    assert "tfclaim_" not in str(pods)
+    pids = [int(words[4]) for words in ranked.journal()[-3:]] + [
+        agent_pid(rank_pod(cluster, rank)) for rank in range(3)
+    ]
+    for pid in pids:
+        for name in ("environ", "cmdline"):
+            assert b"tfclaim_" not in Path(f"/proc/{pid}/{name}").read_bytes()
 
 
 def test_rank_in_pod_that_fails_is_named(ranked: LiveProject, cluster: tuple[PodApiServer, Path]) -> None:
@@ -144,19 +175,3 @@ def test_rank_in_pod_that_fails_is_named(ranked: LiveProject, cluster: tuple[Pod
     assert_trained(ranked)
     assert begun(ranked) == [(0, 3)] * 3 + [(0, 2)] * 2
     nothing_is_left(cluster[0])
-
-
-def test_no_secret_of_ranks_is_where_code_of_users_runs(
-    ranked: LiveProject, cluster: tuple[PodApiServer, Path]
-) -> None:
-    disturb(ranked, "hold-0-1")
-    running = ranked.begin_start(FILE)
-    wait_for(lambda: holds(ranked), "a rank that holds")
-    pods: list[dict[str, Any]] = cluster[0].pods()
-    assert "tfclaim_" not in str(pods)
-    pids = [int(words[4]) for words in ranked.journal()] + [agent_pid(rank_pod(cluster[0], rank)) for rank in range(3)]
-    for pid in pids:
-        for name in ("environ", "cmdline"):
-            assert b"tfclaim_" not in Path(f"/proc/{pid}/{name}").read_bytes()
-    running.control_c()
-    running.wait()

@@ -39,7 +39,7 @@ def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject
         ("--rewind=1", "To go back, 'trainflow checkpoints rewind "),
         ("--no-start", "There is nothing to record"),
     ):
-        refused = project.run("resume", FILE, option)
+        refused = project.ask("resume", FILE, option)
         told = " ".join(refused.output.split())
         assert refused.code == 2
         assert "tiny/main/main is stopped by its samples: 2024-01-02T00:00Z to 2024-01-04T00:00Z is missing" in told
@@ -53,7 +53,7 @@ def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject
     ended = project.run("resume", FILE, "--skip")
     assert ended.code == 0, ended.output
     assert "2024-01-06T00:00Z to 2024-01-07T00:00Z is left out: it is not good" in ended.output
-    refused = project.run("resume", FILE, "--skip")
+    refused = project.ask("resume", FILE, "--skip")
     assert (refused.code, "is stopped by a gate or by its samples" in " ".join(refused.output.split())) == (2, True)
 
     skips = [entry for entry in project.ledger(NAME).entries() if isinstance(entry, Skip)]

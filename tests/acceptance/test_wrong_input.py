@@ -115,7 +115,7 @@ def test_arguments_unknown_or_not_settable_are_wrong_input(quick: LiveProject) -
         ended = quick.start(*arguments)
         assert (ended.code, bool(re.search(message, ended.output))) == (2, True), ended
     # what was wrong is the command, not the file
-    assert "never started" in quick.run("why", FILE).output
+    assert "never started" in quick.ask("why", FILE).output
     quick.write("configs/trainflow.toml", "[engine]\nlost_atempts = 3\n")
     ended = quick.start(FILE)
     assert ended.code == 2, ended.output
