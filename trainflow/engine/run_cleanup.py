@@ -156,8 +156,8 @@ def old_logs(paths: Iterable[Path], before: datetime) -> list[OldLog]:
 def logs_of_no_run(
     logs: Collection[OldLog], database: Database, going: Collection[int] = frozenset()
 ) -> Iterator[OldLog]:
-    """Choose those of these logs that are of no run, or of one of `going`: another host of the same database has deleted the
-    run, or it is another database now."""
+    """Choose those of these logs that are of no run, or of one of `going`: another host of the same database has
+    deleted the run, or it is another database now."""
     for some in in_parts(logs):
         attempts = {_attempt_of(each.path) for each in some}
         runs = database.read(partial(cleanup_queries.runs_of_attempts, attempt_ids=attempts))
