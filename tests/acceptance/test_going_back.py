@@ -126,3 +126,16 @@ def test_replay_in_circle_of_stages_ends(tmp_path: Path) -> None:
     for stage in ("first", "second"):
         assert contents(project, stage) == contents(undisturbed, stage)
     assert_each_row(project, "second", [2, 2, 2, 2])
+
+
+def test_start_goes_on_after_cleared_run_whose_successor_has_ended(tmp_path: Path) -> None:
+    project = tiny_project(tmp_path / "tiny", days=DAYS, pipeline=ONE_A_RUN)
+    assert project.start(FILE).code == 0
+    assert project.ask("checkpoints", "rewind", NAME, "--to", "2").code == 0
+    assert project.ask("runs", "clear", NAME, "3").code == 0
+
+    ended = project.start(FILE, "--plain")
+
+    assert ended.code == 0, ended.output
+    assert "tiny: run 3 ended and triggered no other: going on with a new one" in ended.output
+    assert [entry.split.start.day for entry in line(project, "main")] == [1, 2, 3, 4]

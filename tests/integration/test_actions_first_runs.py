@@ -254,6 +254,9 @@ def test_start_following_cleared_run_says_where_the_ledger_is(home: Home) -> Non
     assert (view.watermark, view.trained, view.head_uri) == (day(3), 3, uri)
     # nothing was committed while it was followed
     assert (view.runs, view.rows) == (0, 0)
+    # what it triggered has ended long ago: only another start goes on
+    assert base.breaks_off is not None
+    assert base.breaks_off.number == 1
 
 
 def _handed_over(made: Checkpoint) -> dict[str, dict[str, Any]]:

@@ -127,7 +127,8 @@ def test_task_is_marked_and_what_waits_for_it_goes_on(rest: RestApi) -> None:
     busy = rest.patch("/dags/d/dagRuns/r2/taskInstances/a", {"new_state": "success"}, 409)
     assert "it can be marked as failed, or waited for" in busy["detail"]
     rest.patch("/dags/d/dagRuns/r2/taskInstances/a", {"new_state": "failed", "note": "hangs"})
-    assert rest.get("/dags/d/dagRuns/r2/taskInstances/a")["state"] == "failed"
+    failed = rest.get("/dags/d/dagRuns/r2/taskInstances/a")
+    assert (failed["state"], failed["problem"]) == ("failed", "marked as failed by hand: hangs")
 
 
 def test_task_that_works_on_a_chain_is_never_marked_as_done(rest: RestApi) -> None:

@@ -118,7 +118,9 @@ def begin_or_follow(
         for each in documents
         if each.dag_id in roots or (each.chain and each.chain.init_from)
     ]
+    itself = {document.dag_id for document in documents if document.dag_id in _triggered_by(document)}
     for feed in found:
+        feed.continues_itself = feed.dag_id in itself
         if feed.dag_id in begins:
             feed.joins(connection, begins[feed.dag_id])
         else:
@@ -210,8 +212,12 @@ def key_of(chain: ChainDocument) -> ChainKey:
 
 def _triggers(document: DagDocument) -> set[str]:
     """The other DAGs that a DAG triggers."""
+    return _triggered_by(document) - {document.dag_id}
+
+
+def _triggered_by(document: DagDocument) -> set[str]:
     named = {task.template_fields.get("trigger_dag_id") for task in document.tasks}
-    return {dag_id for dag_id in named if isinstance(dag_id, str) and dag_id != document.dag_id}
+    return {dag_id for dag_id in named if isinstance(dag_id, str)}
 
 
 def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:

@@ -126,8 +126,10 @@ def _move(connection: Connection, row: Row[Any], state: TaskInstanceState, now: 
     attempt_queries.end_of_tasks(connection, [row.id], outcome="marked", now=now)
     leaving = [each for each, targets in TASK_MOVES.items() if state in targets]
     words = {} if note is None else {"note": note}
+    by_hand = f"marked as failed by hand{f': {note}' if note else ''}"
+    problem = by_hand if state == _T.FAILED else None
     moved = task_queries.move_all(
-        connection, [row.id], leaving=leaving, to=state, ended_at=now, retry_at=None, problem=None, **words
+        connection, [row.id], leaving=leaving, to=state, ended_at=now, retry_at=None, problem=problem, **words
     )
     if not moved:
         raise LostTransition(f"task '{row.task_id}' is {row.state}: it is not marked as {state}")

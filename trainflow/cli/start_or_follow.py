@@ -48,10 +48,12 @@ def train(
                 raise
             typer.echo(f"an engine is alive (pid {other.pid}): following it")
             code = _as_follower(request, plain=plain, ready=ready)
+        ready = None  # it was said, and its number may be another file's now
     return code
 
 
-def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> int:
+def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> int | None:
+    """The exit code; None when a chain that may go on has no run that does."""
     from trainflow.actions.start import train_as_engine
     from trainflow.clock import SystemClock
     from trainflow.observability.standard_streams import outlive_readers
@@ -74,11 +76,21 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
         return EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:
         say_where_chains_stand(feeds, request.stored, request.workspace, request.overrides)
-    return code
+    return None if code == 0 and _goes_on(request, feeds) else code
+
+
+def _goes_on(request: TrainingRequest, feeds: list[ProgressFeed]) -> bool:
+    """Whether what was begun by `trainflow start` has to be begun again, since it ended before it was caught up."""
+    broken = [each for each in feeds if each.breaks_off] if request.begin is None else []
+    for each in broken:
+        run = each.breaks_off.number if each.breaks_off else 0
+        typer.echo(f"{each.dag_id}: run {run} ended and triggered no other: going on with a new one")
+    return bool(broken)
 
 
 def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) -> int | None:
-    """The exit code; None when the engine was about to end and has not taken up what was begun here."""
+    """The exit code; None when the engine was about to end and has not taken up what was begun here, or when a chain
+    that may go on has no run that does."""
     from trainflow.actions.start import train_through_engine
     from trainflow.cli.live.session import follow, say_ready
     from trainflow.clock import SystemClock
@@ -94,7 +106,8 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
                 if at is None:
                     typer.echo("the engine serves no pages: 'trainflow ui --open' does, beside it")
             say_ready(ready)
-            return follow(client, feeds, plain=plain)
+            code = follow(client, feeds, plain=plain)
+            return None if code == 0 and _goes_on(request, feeds) else code
     except KeyboardInterrupt:
         typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
         return EXIT_INTERRUPTED

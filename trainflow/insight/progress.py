@@ -111,6 +111,8 @@ class ProgressFeed:
         self.outdated = outdated
         #: what this home remembers of the chain, and its ledger does not
         self.loss: str | None = None
+        #: runs of this DAG trigger it again until it is caught up
+        self.continues_itself = False
         self.chain = chain
         self._runs = FollowedRuns(dag_id, root_id, roots=roots, followed=followed)
         self.started_at = now
@@ -133,6 +135,15 @@ class ProgressFeed:
     def joined(self) -> bool:
         """Whether it was under way before it was followed here."""
         return self._joined
+
+    @property
+    def breaks_off(self) -> RunLine | None:
+        """The run that committed and triggered no other although the chain may go on: one that was cleared when its
+        successor had ended, or whose trigger was marked as skipped by hand. None: the last one said why it ends."""
+        last = self.last_run
+        if not self.continues_itself or last is None or last.dag_id != self.dag_id or last.checkpoint is None:
+            return None
+        return last if last.state == DagRunState.SUCCESS else None
 
     def begins_after(self, dag_run_id: int) -> None:
         """Leave out what came before: the root's runs up to this one."""
