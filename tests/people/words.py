@@ -25,7 +25,7 @@ _INTERNAL = (
 #: a refusal says what to do by one of these: a command, an option, a file to look at, or what is allowed
 _ADVICE = re.compile(
     r"trainflow [a-z]|--[a-z]|\.ya?ml|\.toml|\.log|allowed|choose|use |first\b|wait|again|instead|look at"
-    r"|there (is|are)|nothing|already|only|did you mean|missing|cannot be|correct|give|set "
+    r"|there (is|are)|nothing|already|only|did you mean|missing|cannot be|its newest|[Cc]lear|decide|correct|give|set "
 )
 
 

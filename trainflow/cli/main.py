@@ -93,7 +93,12 @@ def _version(wanted: bool) -> None:
 
 
 #: a folder that cannot be written, a broken disk: no mistake of ours, so a sentence says more than a traceback
-_OF_THE_MACHINE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
+_OF_THE_MACHINE = {
+    errno.EACCES: "have access to it given",
+    errno.EPERM: "have access to it given",
+    errno.EROFS: "mount its disk to be written, or set TRAINFLOW_HOME to a folder on another one",
+    errno.EIO: "its disk or network is broken: look into the log of the system",
+}
 
 
 @app.callback()
@@ -127,13 +132,40 @@ def run(arguments: list[str]) -> int:
         ran_out = exhausted_resource(error)
         if isinstance(error, OSError) and (ran_out or error.errno in _OF_THE_MACHINE):
             where = f"{error.filename}: " if error.filename else ""
-            return _complain(f"{where}{ran_out or error.strerror}", EXIT_FAILED)
+            return _complain(f"{where}{ran_out or _of_the_machine(error)}", EXIT_FAILED)
         if ran_out is not None:
             return _complain(ran_out, EXIT_FAILED)
         if type(error).__name__ == "OperationalError" and type(error).__module__.startswith("sqlalchemy"):
             return _complain(f"the metadata database cannot be used: {getattr(error, 'orig', error)}", EXIT_FAILED)
         raise
     return code if isinstance(code, int) else 0
+
+
+def _of_the_machine(error: OSError) -> str:
+    """What the machine refuses, and what to do about it."""
+    whose = _owner_of_another(error.filename) if error.errno in (errno.EACCES, errno.EPERM) else None
+    if whose is not None:
+        what = f"it belongs to {whose}: run this as that user, or set TRAINFLOW_HOME to a folder of your own"
+    else:
+        what = _OF_THE_MACHINE[error.errno or errno.EIO]
+    return f"{error.strerror}; {what}"
+
+
+def _owner_of_another(path: object) -> str | None:
+    """Who owns a file, or the nearest folder above it that can be seen; None: this user, or it is not known."""
+    from contextlib import suppress
+    from pathlib import Path
+
+    found = Path(os.fsdecode(path)) if isinstance(path, str | bytes) else None
+    for each in (found, *found.absolute().parents) if found else ():
+        with suppress(OSError):
+            uid = each.stat().st_uid
+            with suppress(ImportError, KeyError):
+                import pwd
+
+                return None if uid == os.getuid() else f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+            return None if uid == os.getuid() else f"uid {uid}"
+    return None
 
 
 def _complain(message: str, code: int) -> int:

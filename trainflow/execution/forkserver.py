@@ -31,7 +31,7 @@ from trainflow.bootstrap import freeze_imports
 from trainflow.execution import prefork
 from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles, import_reader
-from trainflow.execution.leftover_processes import BROKEN, CleanEnds, exit_process
+from trainflow.execution.leftover_processes import CleanEnds, exit_process
 from trainflow.execution.parse import parse
 from trainflow.execution.task_runner import Prepared, prepare, run_attempt
 from trainflow.execution.thread_watch import ThreadWatch
@@ -52,7 +52,7 @@ from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
 from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time, signal_all
 from trainflow.observability.processes import WORKER_VARIABLE, ProcessEntry, descendants, process_table
-from trainflow.observability.resource_exhaustion import exit_code_of
+from trainflow.observability.resource_exhaustion import BROKEN, exit_code_of
 from trainflow.settings.executors import local_executor
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at

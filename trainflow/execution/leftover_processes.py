@@ -23,8 +23,6 @@ from trainflow.observability.processes import ProcessEntry, descendants, process
 
 log = logging.getLogger("trainflow.task")
 
-#: exit code of a process that broke outside of the task's own code
-BROKEN = 70
 #: the form of what is said to `clean`: the pid
 CLEAN = struct.Struct("=q")
 #: ends by itself when the process that started it does, and cleans up behind it what is shared by then

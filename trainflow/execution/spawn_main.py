@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 
 from trainflow.execution.dag_files import DagFiles
-from trainflow.execution.leftover_processes import BROKEN, exit_process
+from trainflow.execution.leftover_processes import exit_process
 from trainflow.execution.task_runner import prepare, run_attempt
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
-from trainflow.observability.resource_exhaustion import exit_code_of
+from trainflow.observability.resource_exhaustion import BROKEN, exit_code_of
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 

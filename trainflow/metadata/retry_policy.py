@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from trainflow.messages.workload import ProcessExit
-from trainflow.observability.resource_exhaustion import meaning_of_exit_code
+from trainflow.observability.resource_exhaustion import BROKEN, meaning_of_exit_code
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -164,6 +164,13 @@ def judge_exit(exit: ProcessExit) -> ExitJudgement:
     ran_out = meaning_of_exit_code(exit.code)
     if ran_out is not None:
         return ExitJudgement(lost=True, message=f"the process could not go on: {ran_out}")
+    if exit.code == BROKEN:
+        return ExitJudgement(
+            lost=False,
+            message="the process broke outside of the task's own function, as one does whose code closes files that it "
+            "did not open, or replaces functions of others: see the log",
+            stopped=exit.stopped,
+        )
     return ExitJudgement(
         lost=False,
         message=f"the process ended with exit code {exit.code} without reporting an outcome: "

@@ -12,6 +12,8 @@ _SAYS = {
     errno.ENFILE: "this machine has as many files open as it may: raise its limit (fs.file-max), or run less on it",
     errno.ENOMEM: _MEMORY,
 }
+#: exit code of a process that broke outside of the task's own code
+BROKEN = 70
 #: exit codes of a process that ended because something ran out, outside of a task's own code
 _CODES = {errno.ENOMEM: 71, errno.EMFILE: 72, errno.ENFILE: 73, errno.ENOSPC: 74, errno.EDQUOT: 75}
 _SAID_BY_CODE = {code: _SAYS[number] for number, code in _CODES.items()}

@@ -34,7 +34,8 @@ def lay_out(directory: Path, name: str) -> list[Path]:
     except OSError as error:
         for file in written:
             file.unlink()
-        raise ProjectError(f"cannot lay out a project in {directory}: {error}") from error
+        why = f"{error.strerror or error}; name a folder that you may write to"
+        raise ProjectError(f"cannot lay out a project in {directory}: {why}") from error
     return sorted(files)
 
 

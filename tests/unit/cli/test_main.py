@@ -56,7 +56,8 @@ def test_damaged_database_is_one_sentence(damaged, cli, arguments) -> None:
         (MemoryError(), "memory ran out: train on smaller splits"),
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x"), "/data/x: the disk is full: make room on it"),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/data/x"), "/data/x: this process has as many files open"),
-        (OSError(errno.EACCES, os.strerror(errno.EACCES), "/data/x"), "/data/x: Permission denied"),
+        (OSError(errno.EACCES, os.strerror(errno.EACCES), "/data/x"), "/data/x: Permission denied; have access to it"),
+        (OSError(errno.EROFS, os.strerror(errno.EROFS), "/data/x"), "/data/x: Read-only file system; mount its disk"),
     ],
 )
 def test_main_out_of_resources_is_one_sentence(folder, capsys, monkeypatch, error, says) -> None:
@@ -68,6 +69,17 @@ def test_main_out_of_resources_is_one_sentence(folder, capsys, monkeypatch, erro
     err = capsys.readouterr().err
     assert err.startswith(f"error: {says}")
     assert err.count("\n") == 1
+
+
+def test_main_refused_in_a_folder_of_another_says_whose_it_is(tmp_path, capsys, monkeypatch) -> None:
+    def fails(*_, **__):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "not" / "seen"))
+
+    monkeypatch.setattr(main, "app", fails)
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    assert main.run(["status"]) == 1
+    advice = "run this as that user, or set TRAINFLOW_HOME to a folder of your own"
+    assert f"(uid {tmp_path.stat().st_uid}): {advice}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("depth", [300, 100_000])

@@ -158,7 +158,7 @@ def test_delay_is_never_negative(delay: float, multiplier: float, longest: float
     [
         (ProcessExit(code=0), False, "exit code 0 without reporting an outcome"),
         (ProcessExit(code=1), False, "exit code 1 without"),
-        (ProcessExit(code=70), False, "exit code 70 without"),
+        (ProcessExit(code=70), False, "broke outside of the task's own function"),
         # what ran out outside of the task's own code is none of its faults
         (ProcessExit(code=exit_code_of(MemoryError(), 70)), True, "could not go on: memory ran out"),
         (ProcessExit(code=exit_code_of(OSError(errno.ENOSPC, "x"), 70)), True, "could not go on: the disk is full"),

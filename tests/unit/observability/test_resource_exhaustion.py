@@ -7,9 +7,12 @@ import os
 
 import pytest
 
-from trainflow.observability.resource_exhaustion import exhausted_resource, exit_code_of, meaning_of_exit_code
-
-BROKEN = 70
+from trainflow.observability.resource_exhaustion import (
+    BROKEN,
+    exhausted_resource,
+    exit_code_of,
+    meaning_of_exit_code,
+)
 
 
 def caused(by: BaseException) -> BaseException:

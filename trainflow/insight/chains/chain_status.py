@@ -188,7 +188,10 @@ def ready_after(
     starts = [start for start in islice(inventory.later(shift(samples, first, -1)), most + 1) if start >= first]
     more = len(starts) > most
     states = inventory.states(starts[:most])
-    ready = [state.start for state in states if state.presence is Readiness.READY]
+    there = [state for state in states if state.presence is Readiness.READY]
+    while there and not there[-1].files and not more:
+        there.pop()  # empty, and nothing after it: it is in the split of what will come
+    ready = [state.start for state in there]
     if more:
         seconds = lag_behind(samples, watermark, inventory.is_ready, inventory.now).seconds
     else:

@@ -189,10 +189,11 @@ def decide(
         if isinstance(found, SampleError):
             raise found
         if isinstance(found, CaughtUp) and building.taken:
-            found = msgspec.structs.replace(found, wait_for=found.wait_for or cursor)
+            found = msgspec.structs.replace(_after_empty(found, building), wait_for=found.wait_for or cursor)
         return _with_holes(found, building, bounds) if isinstance(found, CaughtUp) and found.bounded else found
     if not building.has_files:
-        return CaughtUp(watermark, "the end of the samples (samples.end) is reached", finished=True)
+        end_reached = CaughtUp(watermark, "the end of the samples (samples.end) is reached", finished=True)
+        return _after_empty(end_reached, building)
     return SplitFound(building.split())
 
 
@@ -246,6 +247,16 @@ def _unfinished(samples: Samples, state: PartitionState, error: SampleDamaged, n
         f"at {label(give_up_at)} if nothing changes until then (ready.unfinished)"
     )
     return Waiting(state.start, reason, give_up_at, state.listing)
+
+
+def _after_empty(found: CaughtUp, building: SplitBuilder) -> CaughtUp:
+    """Say that the last partitions hold no row: they are not trained although they are there."""
+    if not building.taken or found.bounded:
+        return found
+    first, count = building.taken[0].start, len(building.taken)
+    empty = f"{label(first)} is" if count == 1 else f"the {count} partitions from {label(first)} on are"
+    files = f"a marker and no file that matches {building.samples.files}"
+    return msgspec.structs.replace(found, reason=f"{found.reason}; {empty} empty ({files}): no row to train on")
 
 
 def _with_holes(found: CaughtUp, building: SplitBuilder, bounds: Sequence[datetime]) -> CaughtUp:

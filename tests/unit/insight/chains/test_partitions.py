@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -52,3 +53,18 @@ def test_so_many_beyond_head_are_counted(tmp_path: Path, most: int, found: tuple
     ready, more, days = found
     beyond = ready_after(samples, day(1), open_inventory(samples, tmp_path, NOW), most)
     assert beyond == ReadyPartitions(ready, more, days * 86_400.0)
+
+
+def test_empty_partitions_at_the_end_are_not_behind(tmp_path: Path) -> None:
+    """Nothing trains them before something comes after them."""
+    samples = Samples(path="t/{start:%Y%m%d}/", length_seconds=86_400, start=day(0), end=day(5))
+    for number, name in ((0, ""), (1, "part.parquet"), (2, ""), (3, "")):
+        folder = tmp_path / f"t/{day(number):%Y%m%d}"
+        folder.mkdir(parents=True)
+        for each in filter(None, (name, "_SUCCESS")):
+            (folder / each).touch()
+            os.utime(folder / each, (0, 0))
+
+    inventory = open_inventory(samples, tmp_path, NOW)
+    assert ready_after(samples, day(0), inventory).ready == 2
+    assert ready_after(samples, day(2), inventory).ready == 0

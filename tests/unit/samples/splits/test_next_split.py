@@ -332,6 +332,22 @@ def test_next_split_after_empty_partition_waits_for_next() -> None:
     assert finished.finished
 
 
+@pytest.mark.parametrize(
+    ("days", "watermark", "end", "said"),
+    [
+        ("Re", 1, 2, "2024-01-02T00:00Z is empty (a marker and no file that matches *.parquet): no row to train on"),
+        ("eee", None, 3, "; the 3 partitions from 2024-01-01T00:00Z on are empty (a marker and no file"),
+        ("Ree", 1, None, "; the 2 partitions from 2024-01-02T00:00Z on are empty (a marker and no file"),
+    ],
+)
+def test_next_split_after_nothing_but_empty_partitions_says_so(
+    days: str, watermark: int | None, end: int | None, said: str
+) -> None:
+    found = ask(days, watermark, end=end)
+    assert isinstance(found, CaughtUp)
+    assert said in found.reason
+
+
 def test_empty_partition_before_bound_is_stepped_over_with_holes() -> None:
     found = ask(".e.R", bounds=(3,), gaps=SKIP)
     assert isinstance(found, CaughtUp)
