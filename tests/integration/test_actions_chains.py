@@ -32,7 +32,7 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.stages.dependents import add_dependent
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.clock import SystemClock
 from trainflow.errors import ChainMoved, ChainStopped, InputError
 from trainflow.storage.local import LocalStore

@@ -14,7 +14,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.checkpoints.stages.dependents import add_dependent
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.testing.chains import ChainWriter, attempt_id
 
 LONG_AGO = datetime(2014, 1, 1, tzinfo=UTC).timestamp()

@@ -13,7 +13,7 @@ from tests.support.http_servers import serving_application
 from tests.support.local_object_stores import LocalS3, moto_application
 from trainflow.errors import StoreMissing
 from trainflow.storage.object_store import ObjectStore
-from trainflow.storage.obstore.account import Buckets
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.driver import ObstoreDriver
 from trainflow.storage.obstore.urls import path_of
 from trainflow.storage.store import Store

@@ -22,7 +22,7 @@ from tests.support.refusing_server import (
     refusing_server,
 )
 from trainflow.storage.errors import CheckpointFailures, RefusalReason, reason_of
-from trainflow.storage.obstore.account import Buckets
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.driver import ObstoreDriver
 from trainflow.storage.obstore.urls import path_of
 from trainflow.storage.reachability import check_reachable

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.upkeep.retention import Policy
 from trainflow.messages.workload import ParseResult
 

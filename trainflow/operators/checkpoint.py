@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
-    from trainflow.checkpoints.stages.start_checkpoint import InitFrom, Pin
+    from trainflow.checkpoints.stages.init_from import InitFrom, Pin
     from trainflow.storage.store import Store
 
 #: the checkpoint of the upstream that the run was told of, or found: what the stage hands on when it triggers itself
@@ -218,7 +218,7 @@ class CheckpointOperator(BaseOperator):
 
     def _with_base(self, head: Head, declared: InitFrom | None, pin: Pin | None, ledger: Ledger) -> Head:
         from trainflow.checkpoints.stages.dependents import add_dependent
-        from trainflow.checkpoints.stages.start_checkpoint import Dependent
+        from trainflow.checkpoints.stages.init_from import Dependent
 
         if declared is None and pin is None:
             return head

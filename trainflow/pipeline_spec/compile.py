@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.identifiers import chain_dag_id
 from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED

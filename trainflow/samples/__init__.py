@@ -17,7 +17,7 @@ A change breaks this when it lets the time of asking move a boundary while all p
 reads what lies before the watermark in proportion to its number, when it changes an order that positions were saved in
 (`rows.order.SHUFFLE_ROWS`, the hashes), or when a message can show a storage option.
 
-Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid` (time and paths) · `table`
+Reading order: `spec` (what a person says) · `partitions`, `pattern`, `grid`, `grid_change` (time and paths) · `table`
 (what is there, ready and good) · `files` (one file: whole, read, the same) · `columns` (one type for each) · `splits`
 (the decision, and what is handed from task to task) · `rows` (in order, for training) · `throughput` (how fast, how far
 behind).

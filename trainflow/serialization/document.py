@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt
-from trainflow.checkpoints.stages.start_checkpoint import InitFrom
+from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.states import TriggerRule

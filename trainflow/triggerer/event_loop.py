@@ -41,7 +41,8 @@ from trainflow.observability.redaction import presentable
 from trainflow.param_schema import check_json
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
-from trainflow.triggerer.crash_causes import LOOP_SLOT, TRIGGER_ID, NotedThreads, RunningNote, note_steps
+from trainflow.triggerer.crash_causes import LOOP_SLOT, RunningNote
+from trainflow.triggerer.noted_steps import TRIGGER_ID, NotedThreads, note_steps
 
 log = logging.getLogger(__name__)
 

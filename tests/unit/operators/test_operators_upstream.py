@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.stages.dependents import declared_dependents
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import CheckpointNotFound, FailException, SkipException
 from trainflow.insight.chains.next_run import next_run_of

@@ -12,7 +12,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.checkpoints.ledger_changes.promote import Promote
-from trainflow.checkpoints.stages.start_checkpoint import InitFrom
+from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.checkpoints.upkeep.retention import KeepBest, KeepDaily, KeepEvery, KeepLatest, KeepWeekly
 from trainflow.errors import PipelineFileError
 from trainflow.execution import dag_files

@@ -11,7 +11,7 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.stages.start_checkpoint import InitFrom
+from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.errors import PipelineFileError
 from trainflow.execution import dag_files
 from trainflow.messages.workload import DagSource

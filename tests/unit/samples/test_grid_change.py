@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from trainflow.samples.grid import Grid, grid_change, sentence_about
+from trainflow.samples.grid import Grid
+from trainflow.samples.grid_change import grid_change, sentence_about
 from trainflow.samples.splits.split_content import Hole
 
 START = datetime(2024, 1, 1, tzinfo=UTC)

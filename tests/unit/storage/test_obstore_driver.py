@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from trainflow.storage import driver as storage_driver
-from trainflow.storage.obstore.account import Buckets
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.driver import ObstoreDriver
 
 

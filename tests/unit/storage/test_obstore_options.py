@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from trainflow.errors import InputError
-from trainflow.storage.obstore.account import OptionNotMapped
 from trainflow.storage.obstore.azure import azure_buckets
 from trainflow.storage.obstore.gcs import gcs_buckets
+from trainflow.storage.obstore.option_words import OptionNotMapped
 from trainflow.storage.obstore.s3 import s3_buckets
 from trainflow.storage.obstore.urls import buckets_of, path_of
 

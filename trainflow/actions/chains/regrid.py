@@ -17,7 +17,8 @@ from trainflow.checkpoints.ledger_changes.regrid import RegridComparison, compar
 from trainflow.checkpoints.ledger_changes.regrid import regrid as record
 from trainflow.checkpoints.upkeep.changed_samples import comparable
 from trainflow.errors import InputError
-from trainflow.samples.grid import Grid, GridChange, grid_of
+from trainflow.samples.grid import Grid, grid_of
+from trainflow.samples.grid_change import GridChange
 from trainflow.samples.partitions import label, length_label
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.split_content import Hole

@@ -28,7 +28,7 @@ from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.metadata.queries import dag_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
-from trainflow.samples.grid import what_changed
+from trainflow.samples.grid_change import what_changed
 from trainflow.samples.partitions import distance, label
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.next_split import TableView

@@ -25,7 +25,8 @@ from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEn
 from trainflow.checkpoints.verified_artifacts import verify_many
 from trainflow.errors import CheckpointError, LedgerCorrupt
 from trainflow.humanize import agreeing, counted
-from trainflow.samples.grid import Grid, grid_change, grid_of, what_changed
+from trainflow.samples.grid import Grid, grid_of
+from trainflow.samples.grid_change import grid_change, what_changed
 from trainflow.samples.partitions import Partitioning, end_of, is_boundary, label, length_label
 from trainflow.samples.spec import Samples
 

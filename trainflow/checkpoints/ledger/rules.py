@@ -27,7 +27,8 @@ from trainflow.checkpoints.ledger.entries import (
     TrainedPartition,
 )
 from trainflow.checkpoints.ledger.state import ChainState, KeptCheckpoints, number_problem, without
-from trainflow.samples.grid import Grid, GridChange, grid_change, what_changed
+from trainflow.samples.grid import Grid
+from trainflow.samples.grid_change import GridChange, grid_change, what_changed
 from trainflow.samples.partitions import label
 
 

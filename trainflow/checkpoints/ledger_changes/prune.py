@@ -12,7 +12,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import declared_dependents, references, still_needed
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.upkeep.shared_files import delete_artifacts, delete_freed, shared_files

@@ -20,7 +20,8 @@ from trainflow.checkpoints.ledger_changes.rewind import raise_if_moved
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError
 from trainflow.humanize import counted
-from trainflow.samples.grid import Grid, GridChange, sentence_about
+from trainflow.samples.grid import Grid
+from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.partitions import label
 
 #: so many of the newest trained partitions are compared where a table has moved

@@ -16,7 +16,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.errors import InputError
 from trainflow.storage.store import Store, StoreFile
 

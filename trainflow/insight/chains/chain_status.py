@@ -20,7 +20,8 @@ from trainflow.errors import PipelineFileError, TrainflowError
 from trainflow.insight.chains.next_run import next_run_of
 from trainflow.insight.snapshot import DagSnapshot
 from trainflow.messages.parsed_file import ChainAccess
-from trainflow.samples.grid import grid_of, sentence_about
+from trainflow.samples.grid import grid_of
+from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.repair import arrived, merged

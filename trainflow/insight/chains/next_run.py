@@ -18,8 +18,8 @@ from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger_changes.import_external import find
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.checkpoints.ledger_changes.rewind import skip
+from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.checkpoints.stages.start_checkpoint import (
-    InitFrom,
     StartFromOwn,
     StartRefused,
     WaitForUpstream,

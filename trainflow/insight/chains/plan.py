@@ -14,7 +14,8 @@ from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import SampleError
 from trainflow.insight.chains.next_run import NextRun, adopting, next_run_of
-from trainflow.samples.grid import GridChange, grid_of, sentence_about
+from trainflow.samples.grid import grid_of
+from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.next_split import CaughtUp, SplitFound, TableView, decide
 from trainflow.samples.splits.repair import arrived

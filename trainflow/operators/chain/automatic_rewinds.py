@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.ledger.entries import UpstreamSeen
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
-    from trainflow.checkpoints.stages.start_checkpoint import InitFrom
+    from trainflow.checkpoints.stages.init_from import InitFrom
     from trainflow.checkpoints.upkeep.changed_samples import Replay, ReplayRefused, Republication
     from trainflow.messages.notice import Notice
     from trainflow.samples.spec import Samples

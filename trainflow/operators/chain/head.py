@@ -11,7 +11,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef, HoleRecord, UpstreamSeen
-from trainflow.checkpoints.stages.start_checkpoint import UpstreamCheckpoint
+from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
 from trainflow.errors import FailException
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Hole

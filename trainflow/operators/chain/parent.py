@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
     from trainflow.checkpoints.ledger.ledger import Ledger
-    from trainflow.checkpoints.stages.start_checkpoint import UpstreamCheckpoint
+    from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
     from trainflow.samples.splits.split import Split
 
 

@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.stages.init_from import At, InitFrom, Pin, UpstreamCheckpoint
 from trainflow.checkpoints.stages.start_checkpoint import (
-    At,
-    InitFrom,
-    Pin,
     StartFromOwn,
     StartRefused,
-    UpstreamCheckpoint,
     WaitForUpstream,
     choose_for,
     read_upstream_chain,
@@ -79,7 +76,7 @@ def with_upstream(head: Head, init: InitFrom, ledger: Ledger, pin: Pin | None, s
 def first_start(ledger: Ledger, init: InitFrom) -> Pin | None:
     """The checkpoint that a stage which starts once began with, and begins with again where it was rewound to nothing;
     None: it never began."""
-    from trainflow.checkpoints.stages.start_checkpoint import Pin
+    from trainflow.checkpoints.stages.init_from import Pin
 
     origins = [each for each in ledger.state().origins if each.chain == init.chain]
     return Pin(init.chain, origins[-1].checkpoint_id) if origins else None

@@ -2,8 +2,8 @@
 
 Reading order: `driver` (the requests, threads and forks), `answers` (what obstore raises becomes an error of Python),
 `urls` (a URL and fsspec's options in the words of obstore, by `s3`, `gcs` and `azure`; an option that there is no word
-for is `OptionNotMapped`, and fsspec's driver is taken), `account` (options taken one by one, and how buckets are
-opened), `aws_profiles` (credentials), `runtime` (threads and forks).
+for is `OptionNotMapped`, and fsspec's driver is taken), `option_words`, `aws_profiles` (credentials), `buckets` (how
+those of one account are opened), `runtime` (threads and forks).
 
 Invariants:
 

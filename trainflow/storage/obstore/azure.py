@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.storage.obstore.account import Buckets, OptionNotMapped, Words
+from trainflow.storage.obstore.buckets import Buckets
+from trainflow.storage.obstore.option_words import OptionNotMapped, Words
 from trainflow.storage.obstore.s3 import client_options
 
 _FAST = (

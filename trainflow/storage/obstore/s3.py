@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.storage.obstore.account import Buckets, OptionNotMapped, Words
 from trainflow.storage.obstore.answers import StoreRefusal
 from trainflow.storage.obstore.aws_profiles import Profile, credentials
+from trainflow.storage.obstore.buckets import Buckets
+from trainflow.storage.obstore.option_words import OptionNotMapped, Words
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 #: the longest that one request may take: a part of a large file on a slow line

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from trainflow.storage.obstore.account import Buckets
 from trainflow.storage.obstore.azure import azure_buckets
+from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.gcs import gcs_buckets
 from trainflow.storage.obstore.s3 import s3_buckets
 

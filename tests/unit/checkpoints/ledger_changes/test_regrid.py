@@ -27,7 +27,8 @@ from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.checkpoints.ledger_changes.regrid import compare, refuse_change, regrid
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, InputError
-from trainflow.samples.grid import EARLIER, Grid
+from trainflow.samples.grid import Grid
+from trainflow.samples.grid_change import EARLIER
 from trainflow.samples.spec import Samples
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day, fingerprint_of, split_of

@@ -13,10 +13,9 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.ledger_changes.rewind import skip
+from trainflow.checkpoints.stages.init_from import InitFrom, Pin
 from trainflow.checkpoints.stages.start_checkpoint import (
     MOST,
-    InitFrom,
-    Pin,
     StartDecision,
     StartFrom,
     StartFromOwn,

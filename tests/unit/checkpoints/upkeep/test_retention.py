@@ -23,7 +23,7 @@ from trainflow.checkpoints.stages.dependents import (
     remove_dependent,
     still_needed,
 )
-from trainflow.checkpoints.stages.start_checkpoint import Dependent
+from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.checkpoints.upkeep.retention import (
     KeepAll,
     KeepBest,

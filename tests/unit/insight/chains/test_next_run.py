@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.stages.start_checkpoint import InitFrom
+from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.insight.chains.next_run import NextRun, next_run_of
 from trainflow.samples.spec import Samples
 from trainflow.serialization.document import ChainDocument

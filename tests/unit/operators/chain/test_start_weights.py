@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.stages.start_checkpoint import InitFrom, Pin
+from trainflow.checkpoints.stages.init_from import InitFrom, Pin
 from trainflow.errors import InputError
 from trainflow.operators.chain.start_weights import parse_init_from, parse_pin
 

@@ -1,12 +1,9 @@
-"""An account at a service, by the options that are written for fsspec: these are taken one by one, what is left over is
-what obstore has no word for; and how its buckets are opened, and what their service does in one request."""
+"""Options that are written for fsspec, taken one by one: what is left over is what obstore has no word for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
-
-from trainflow.storage.obstore.answers import StoreRefusal
+from collections.abc import Mapping
+from typing import Any
 
 #: of every file system of fsspec: how it keeps listings and itself, which obstore does not
 OPTIONS_OF_FSSPEC = frozenset(
@@ -63,41 +60,3 @@ class Words:
         for name, value in self._left.items():
             if value is not None:
                 raise OptionNotMapped(f"{self._where}{name}")
-
-
-#: hosts of the services themselves
-_SERVICES = (".amazonaws.com", ".blob.core.windows.net", "storage.googleapis.com")
-_SCHEMES = {"S3Store": "s3", "GCSStore": "gs", "AzureStore": "az"}
-
-
-class Buckets(NamedTuple):
-    """How the buckets of one account are opened, in the words of obstore. `kind` names its class of store."""
-
-    kind: str
-    config: dict[str, Any]
-    client: dict[str, Any]
-    credentials: Callable[[], Any] | None = None
-    tries: int | None = None
-    #: the configuration of one bucket, on top
-    of_bucket: Callable[[str], dict[str, Any]] = lambda bucket: {}
-    #: the service begins a listing anywhere
-    starts_after: bool = True
-    #: an upload in parts begins with a request of its own
-    begins_uploads: bool = True
-    #: the service gives the end of a file without being told how long it is
-    gives_ends: bool = True
-    #: how many names a listing shows, and a deletion takes, in one request
-    page_names: int = 1000
-    deleted_names: int = 1000
-    #: a bucket that is not there may be in another region
-    region_of: Callable[[str, StoreRefusal], str] | None = None
-
-    def label(self, bucket: str) -> str:
-        """Which bucket that is, for counts of its requests: by the scheme of the service, or its own endpoint."""
-        endpoint = str(self.config.get("endpoint") or "").rstrip("/")
-        own = endpoint and not any(host in endpoint for host in _SERVICES)
-        return f"{endpoint}/{bucket}" if own else f"{_SCHEMES[self.kind]}://{bucket}"
-
-    def deletes(self, names: int) -> int:
-        """How many requests the deletion of so many files takes."""
-        return names if self.config.get("disable_bulk_delete") else -(-names // self.deleted_names)
