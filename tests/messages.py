@@ -46,7 +46,7 @@ def _is_help(node: ast.AST) -> bool:
 @cache
 def root_command() -> Any:
     """The command `trainflow`, as it is parsed."""
-    return typer.main.get_command(main.app)
+    return typer.main.get_command(main.application())
 
 
 def wrong_with(command: str) -> str | None:

@@ -57,7 +57,7 @@ A stage under `stages:` may have each key of the file except `pipeline`, `branch
 
 def reference() -> str:
     """The whole page."""
-    root = typer.main.get_command(main.app)
+    root = typer.main.get_command(main.application())
     commands = "".join(_command(path, command) for path, command in commands_of(root))
     settings = "".join(_setting(line) for line in settings_in_force(_nowhere(), {}))
     keys = "".join(_keys(json_schema()))

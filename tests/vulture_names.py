@@ -7,6 +7,11 @@ _.__getattr__
 _.__dir__
 _.__init_subclass__
 
+# cli.main, by the words of a command line
+_.standalone
+_.scheduler
+_.api_server
+
 # logging.Formatter
 _.converter
 _.default_time_format

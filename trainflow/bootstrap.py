@@ -9,7 +9,8 @@
 3. With the lock of the home in hand, and before the engine is imported, the forkserver is started and is asked to read
    the pipeline file (`engine.startup`): two interpreters import side by side. If it breaks, the engine starts
    another one.
-4. The engine is imported and becomes what the command asked for.
+4. The engine is imported and becomes what the command asked for. SQLAlchemy imports `importlib.metadata` for dialects
+   of others: it is not loaded until one is asked for (`load_when_used`), which leaves out thirty modules.
 
 The forkserver (`execution.forkserver`) imports what every attempt needs, rehearses one (`execution.prefork`), and
 takes all of it out of the garbage collector's hands (`freeze_imports`): its children share those pages.
@@ -23,6 +24,9 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 
 def version() -> str:
@@ -43,6 +47,25 @@ def importing() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def load_when_used(*names: str) -> None:
+    """Let modules be imported without being loaded: each is loaded once something of it is asked for. Not with
+    `importlib.util.LazyLoader`, whose modules are loaded by the next `import` of them already."""
+    for name in names:
+        if name not in sys.modules:
+            sys.modules[name] = module = _Unloaded(name)
+            package, _, own = name.rpartition(".")
+            if package:
+                setattr(import_module(package), own, module)
+
+
+class _Unloaded(ModuleType):
+    def __getattr__(self, attribute: str) -> Any:
+        name = self.__name__
+        if sys.modules.get(name) is self:
+            del sys.modules[name]
+        return getattr(import_module(name), attribute)
 
 
 def freeze_imports() -> None:

@@ -77,7 +77,7 @@ def _parse_here(request: bytes, _path: Path, _seconds: float) -> bytes:
 
 
 def _help() -> dict[str, str]:
-    commands = commands_of(typer.main.get_command(main.app))
+    commands = commands_of(typer.main.get_command(main.application()))
     return {name: command.help for name, command in commands if any(each.name == "as_json" for each in command.params)}
 
 

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 @functools.cache
 def _commands() -> Any:
     """The commands as Typer makes them, once: that takes longer than most of them."""
-    return typer.main.get_command(main.app)
+    return typer.main.get_command(main.application())
 
 
 def run_command(*arguments: str) -> int:
     """The exit code of a command line; what it prints goes where this process prints."""
-    with mock.patch.object(main, "app", _commands()):
+    commands = _commands()
+    with mock.patch.object(main, "application", return_value=commands):
         return main.run(list(arguments))
 
 

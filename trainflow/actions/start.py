@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainflow.bootstrap import importing, interpreter
+from trainflow.bootstrap import importing, interpreter, load_when_used
 from trainflow.errors import InputError
 from trainflow.workspace.workspace import Workspace, open_workspace
 
@@ -110,6 +110,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         stack.enter_context(engine_lock(project.home))
         early = stack.enter_context(early_start(project, settings, request.path, request.overrides))
         stores = stack.enter_context(StoreCheck(project, settings, request.path, request.overrides))
+        load_when_used("importlib.metadata")
         with importing():
             from trainflow.actions.first_runs import begin, places_of
             from trainflow.engine.engine import Engine

@@ -5,85 +5,80 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import typer
 
 from trainflow import __version__
-from trainflow.cli.commands import (
-    audit,
-    checkpoints,
-    dags,
-    db,
-    engine,
-    fleet,
-    plan,
-    pools,
-    project,
-    repair,
-    report,
-    resume,
-    runs,
-    samples,
-    start,
-    status,
-    tasks,
-    tokens,
-    ui,
-    workers,
-)
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
 
-app = typer.Typer(
-    name="trainflow",
-    help="Train models that never stop being trained: checkpoints and samples, chained.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    # plain help: drawing it with Rich costs 0.3 s
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-_COMMANDS: dict[str, Callable[..., int | None]] = {
-    "start": start.start,
-    "resume": resume.resume,
-    "repair": repair.repair,
-    "regrid": repair.regrid,
-    "status": status.status,
-    "why": status.why,
-    "plan": plan.plan,
-    "audit": audit.audit,
-    "report": report.report,
-    "schema": project.schema,
-    "mlflow": engine.mlflow,
-    "ui": ui.ui,
-    "init": project.init,
-    "standalone": engine.standalone,
-    "scheduler": engine.scheduler,
-    "triggerer": engine.triggerer,
-    "dag-processor": engine.dag_processor,
-    "api-server": engine.api_server,
-    "execute-workload": workers.execute_workload,
-    "stop": engine.stop,
+#: what a word runs, in the order of the help: a module of `cli.commands`, and the function or the group in it
+_COMMANDS = {
+    "start": "start.start",
+    "resume": "resume.resume",
+    "repair": "repair.repair",
+    "regrid": "repair.regrid",
+    "status": "status.status",
+    "why": "status.why",
+    "plan": "plan.plan",
+    "audit": "audit.audit",
+    "report": "report.report",
+    "schema": "project.schema",
+    "mlflow": "engine.mlflow",
+    "ui": "ui.ui",
+    "init": "project.init",
+    "standalone": "engine.standalone",
+    "scheduler": "engine.scheduler",
+    "triggerer": "engine.triggerer",
+    "dag-processor": "engine.dag_processor",
+    "api-server": "engine.api_server",
+    "execute-workload": "workers.execute_workload",
+    "stop": "engine.stop",
 }
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
-for _group in (
-    checkpoints.checkpoints,
-    workers.celery,
-    fleet.fleet,
-    samples.samples,
-    dags.dags,
-    runs.runs,
-    tasks.tasks,
-    pools.pools,
-    tokens.tokens,
-    project.config,
-    db.db,
-):
-    app.add_typer(_group)
+_GROUPS = {
+    "checkpoints": "checkpoints.checkpoints",
+    "celery": "workers.celery",
+    "fleet": "fleet.fleet",
+    "samples": "samples.samples",
+    "dags": "dags.dags",
+    "runs": "runs.runs",
+    "tasks": "tasks.tasks",
+    "pools": "pools.pools",
+    "tokens": "tokens.tokens",
+    "config": "project.config",
+    "db": "db.db",
+}
+
+
+def application(word: str | None = None) -> typer.Typer:
+    """The command line with what `word` runs alone: to import and build the others takes as long as all else before it.
+    With all of them where it names none."""
+    app = typer.Typer(
+        name="trainflow",
+        help="Train models that never stop being trained: checkpoints and samples, chained.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        # plain help: drawing it with Rich costs 0.3 s
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    everything = word not in _COMMANDS and word not in _GROUPS
+    for name, place in _COMMANDS.items():
+        if everything or name == word:
+            app.command(name)(_found(place))
+    for name, place in _GROUPS.items():
+        if everything or name == word:
+            app.add_typer(_found(place))
+    return app
+
+
+def _found(place: str) -> Any:
+    module, _, name = place.partition(".")
+    return getattr(import_module(f"trainflow.cli.commands.{module}"), name)
 
 
 def _version(wanted: bool) -> None:
@@ -101,7 +96,6 @@ _OF_THE_MACHINE = {
 }
 
 
-@app.callback()
 def _options(
     version: bool = typer.Option(False, "--version", help="Print the version.", callback=_version, is_eager=True),
 ) -> None:
@@ -116,7 +110,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line."""
     try:
-        code = app(arguments, standalone_mode=False, color=_color())
+        code = application(next(iter(arguments), None))(arguments, standalone_mode=False, color=_color())
     except InputError as error:
         return _complain(str(error), EXIT_WRONG_INPUT)
     except TrainflowError as error:

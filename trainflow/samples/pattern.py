@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from string import Formatter
+from typing import NamedTuple
 
 from trainflow.errors import InputError
 from trainflow.protocols import slash_problem
@@ -64,8 +64,7 @@ _SUFFIX = re.compile(r"\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}")
 _GLOB = re.compile(r"[*?\[\]]")
 
 
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """One part of the path between slashes: as a strftime format and as a regular expression."""
 
     format: str
@@ -80,8 +79,7 @@ class Segment:
         return None if match is None else tuple(int(part) if part.isdigit() else part for part in match.groups())
 
 
-@dataclass(frozen=True)
-class PathPattern:
+class PathPattern(NamedTuple):
     """A path with a time pattern. Made by `path_pattern`."""
 
     text: str

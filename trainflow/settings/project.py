@@ -7,8 +7,8 @@ project, and the home is made there.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from trainflow.errors import ProjectError
 from trainflow.settings.home import Home
@@ -17,8 +17,7 @@ MARKER = Path("configs") / "trainflow.toml"
 HOME_VARIABLE = "TRAINFLOW_HOME"
 
 
-@dataclass(frozen=True)
-class Project:
+class Project(NamedTuple):
     """A project's root and its home."""
 
     root: Path

@@ -17,7 +17,6 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -73,8 +72,7 @@ class CrashCause(Enum):
     KILLED = "killed"
 
 
-@dataclass(frozen=True)
-class End:
+class End(NamedTuple):
     """One end of an event loop."""
 
     cause: CrashCause

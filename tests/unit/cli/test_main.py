@@ -64,7 +64,7 @@ def test_main_out_of_resources_is_one_sentence(folder, capsys, monkeypatch, erro
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(main, "app", fails)
+    monkeypatch.setattr(main, "application", lambda _: fails)
     assert main.run(["status"]) == 1
     err = capsys.readouterr().err
     assert err.startswith(f"error: {says}")
@@ -101,7 +101,8 @@ def test_conf_that_is_no_json_value_is_wrong_input(plane, cli, value) -> None:
 
 def test_help_pays_for_nothing_it_does_not_use() -> None:
     heavy = "sqlalchemy pyarrow mlflow jinja2 yaml fsspec pydantic asyncio rich random msgspec".split()  # noqa: SIM905
-    script = f"import sys, trainflow.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    show = f"print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, trainflow.cli.main; trainflow.cli.main.application(); {show}"
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 

@@ -113,7 +113,7 @@ def _commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any
 
 
 def test_help_summary_of_each_command_fits_one_line() -> None:
-    root = typer.main.get_command(main.app)
+    root = typer.main.get_command(main.application())
     lines = {name: command.get_short_help_str(58) for name, command in _commands(root)}
     assert len(lines) > 40
     assert {name: line for name, line in lines.items() if line.endswith("...") or not line} == {}
@@ -121,7 +121,7 @@ def test_help_summary_of_each_command_fits_one_line() -> None:
 
 def test_help_names_every_value() -> None:
     """`<str>` says nothing about what is to be written there."""
-    root = typer.main.get_command(main.app)
+    root = typer.main.get_command(main.application())
     nameless = [
         (name, option.opts[0])
         for name, command in _commands(root)
