@@ -12,6 +12,9 @@ _.standalone
 _.scheduler
 _.api_server
 
+# parameters of a statement, by `_asdict`
+_.up_to
+
 # logging.Formatter
 _.converter
 _.default_time_format

@@ -75,7 +75,7 @@ def test_main_refused_in_a_folder_of_another_says_whose_it_is(tmp_path, capsys, 
     def fails(*_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "not" / "seen"))
 
-    monkeypatch.setattr(main, "app", fails)
+    monkeypatch.setattr(main, "application", lambda _: fails)
     monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
     assert main.run(["status"]) == 1
     advice = "run this as that user, or set TRAINFLOW_HOME to a folder of your own"
