@@ -129,7 +129,8 @@ class RemoteCheckpoint:
 
     def download(self, folder: Path | str) -> Path:
         """Copy all files into a folder that is empty or not there yet, each with the digest that was committed: all of
-        them, or nothing. Raises InputError, ArtifactCorrupt, ApiRefused, ServerUnreachable."""
+        them, or nothing. A file whose connection is cut off is gone on with where it was. Raises InputError,
+        ArtifactCorrupt, ApiRefused, ServerUnreachable."""
         target = Path(folder).absolute()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise InputError(f"{target} is not empty: name a folder that is, or that is not there yet")
@@ -149,12 +150,13 @@ class RemoteCheckpoint:
     def _fetch(self, file: FileInfo, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         place = f"{_chain_path(self.chain)}/checkpoints/{self.id}/files/{quote(file.path)}"
-        digest = hashlib.sha256()
-        with self._client._open("GET", place) as answer, path.open("wb") as copy:
-            while chunk := answer.read(_CHUNK):
+        digest, received = hashlib.sha256(), 0
+        with path.open("wb") as copy:
+            for chunk in self._client._download(place, f'"{file.sha256}"', file.size):
                 digest.update(chunk)
                 copy.write(chunk)
-        if f"sha256:{digest.hexdigest()}" != file.sha256:
+                received += len(chunk)
+        if received != file.size or f"sha256:{digest.hexdigest()}" != file.sha256:
             which = f"{file.path} of checkpoint {self.number} ({self.id})"
             raise ArtifactCorrupt(f"{which} is not what was committed", location=place)
 
@@ -269,6 +271,30 @@ class Client:
                     raise ServerUnreachable(f"{self.url} cannot be reached: {error}") from error
             time.sleep(_PAUSE_SECONDS * 2**number)
         raise AssertionError("unreachable")
+
+    def _download(self, path: str, etag: str, size: int) -> Iterator[bytes]:
+        """The content of a file of `size` bytes that never changes. Where a connection is cut off, the rest is asked
+        for: as long as more comes, and four times where nothing does."""
+        position, tries = 0, 0
+        while True:
+            rest = {"Range": f"bytes={position}-", "If-Range": etag} if position else {}
+            before = position
+            with self._open("GET", path, headers={"Accept": "*/*", **rest}) as answer:
+                if position and answer.status != 206:
+                    raise ArtifactCorrupt("the file has changed while it was downloaded", location=path)
+                try:
+                    while chunk := answer.read1(_CHUNK):
+                        position += len(chunk)
+                        yield chunk
+                    cut: Exception = http.client.IncompleteRead(b"", size - position)
+                except (OSError, http.client.HTTPException) as error:
+                    cut = error
+            if position >= size:
+                return
+            tries = 1 if position > before else tries + 1
+            if tries == _TRIES:
+                raise ServerUnreachable(f"{self.url}{path} is cut off after {position:,} bytes: {cut}") from cut
+            time.sleep(_PAUSE_SECONDS * 2**tries)
 
     def _convert(self, value: Any, type_: type[T]) -> T:
         return msgspec.convert(value, type_)

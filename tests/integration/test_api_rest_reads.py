@@ -215,6 +215,25 @@ def test_checkpoints_are_shown_with_lineage_and_files(rest: RestApi) -> None:
     assert (compared["common"], len(compared["only_b"])) == (4, 2)
 
 
+def test_part_of_a_file_is_sent(rest: RestApi) -> None:
+    path = f"{CHAIN}/checkpoints/head/files/model.bin"
+    whole = rest.ask("GET", path)
+    assert (whole.status, whole.body, whole.headers["accept-ranges"]) == (200, b"weights", "bytes")
+    tag = whole.headers["etag"]
+    part = rest.ask("GET", path, Range="bytes=2-4", **{"If-Range": tag})
+    assert (part.status, part.body) == (206, b"igh")
+    assert (part.headers["content-range"], part.headers["content-length"]) == ("bytes 2-4/7", "3")
+    assert rest.ask("GET", path, Range="bytes=-2").body == b"ts"
+    # of another content nothing is sent that could be put behind what is there
+    assert rest.ask("GET", path, Range="bytes=2-", **{"If-Range": '"other"'}).body == b"weights"
+    assert rest.ask("GET", path, Range="bytes=0-1,3-4").status == 200
+    beyond = rest.ask("GET", path, Range="bytes=7-")
+    assert (beyond.status, beyond.headers["content-range"], beyond.body["title"]) == (416, "bytes */7", "NoSuchRange")
+    assert rest.ask("GET", path, Range="bytes=2-", **{"If-None-Match": tag}).status == 304
+    head = rest.ask("HEAD", path, Range="bytes=2-4")
+    assert (head.status, head.headers["content-length"]) == (200, "7")
+
+
 @pytest.mark.parametrize(
     "name", ["../../../configs/trainflow.toml", "%2e%2e/secret", "/etc/passwd", "parts/../model.bin"]
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -74,6 +77,73 @@ def test_download_that_is_not_what_was_committed_leaves_nothing(client: Client, 
     with pytest.raises(ArtifactCorrupt, match="is not what was committed"):
         found.download(tmp_path / "out")
     assert not [each for each in tmp_path.iterdir() if each.name.startswith((".out", "out"))]
+
+
+class CuttingProxy:
+    """Hands requests on, and lets of each answer to a download only `most` bytes of the body pass; `ranges`: what was
+    asked for."""
+
+    def __init__(self, url: str, most: int) -> None:
+        self._upstream = url.removeprefix("http://")
+        self._most = most
+        self.ranges: list[str | None] = []
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                connection = http.client.HTTPConnection(proxy._upstream)
+                connection.request("GET", self.path, headers=dict(self.headers))
+                answer = connection.getresponse()
+                body = answer.read()
+                connection.close()
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    self.send_header(name, value)
+                self.end_headers()
+                if "/files/" in self.path:
+                    proxy.ranges.append(self.headers["Range"])
+                    body = body[: proxy._most]
+                self.wfile.write(body)
+                self.close_connection = True
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+
+    def __enter__(self) -> CuttingProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+def test_download_that_is_cut_off_goes_on_where_it_was(
+    rest: RestApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainflow.client._PAUSE_SECONDS", 0.0)
+    with CuttingProxy(rest.api.url, most=2) as proxy:
+        folder = Client(proxy.url).checkpoint("flights").download(tmp_path / "out")
+    assert (folder / "model.bin").read_bytes() == b"weights"
+    assert (folder / "parts" / "a.txt").read_bytes() == b"one"
+    assert proxy.ranges == [None, "bytes=2-", "bytes=4-", "bytes=6-", None, "bytes=2-"]
+
+
+def test_download_of_which_nothing_more_comes_is_given_up(
+    rest: RestApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainflow.client._PAUSE_SECONDS", 0.0)
+    with CuttingProxy(rest.api.url, most=0) as proxy:
+        found = Client(proxy.url).checkpoint("flights")
+        with pytest.raises(ServerUnreachable, match="is cut off after 0 bytes"):
+            found.download(tmp_path / "out")
+    assert len(proxy.ranges) == 4
+    assert list(tmp_path.glob("*out*")) == []
 
 
 def test_open_checkpoint_follows_its_alias(client: Client, rest: RestApi, tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
+from sqlalchemy import select, update
 
 from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from trainflow.metadata.models import AttemptTable
 from trainflow.metadata.queries import run_queries
 from trainflow.settings.model import ApiSettings, Settings
 from trainflow.states import DagRunState
@@ -109,16 +111,37 @@ def test_file_that_has_not_changed_is_not_sent_again(api: RunningApi) -> None:
 
 
 def test_log_outside_of_the_home_is_not_shown(api: RunningApi, plane: ControlPlane) -> None:
-    from sqlalchemy import update
-
-    from trainflow.metadata.models import AttemptTable
-
     (work,) = plane.tick()
     plane.play(work)
     with plane.database.transaction() as connection:
         connection.execute(update(AttemptTable.table).values(log_name="../../../../../../../../etc/passwd"))
     assert api.ask("GET", f"{RUN}/tasks/a", **HTML).status == 404
     assert api.ask("GET", f"{RUN}/tasks/a/log").status == 404
+
+
+def test_part_of_a_log_is_sent_and_of_one_that_has_ended_only_of_the_same(api: RunningApi, plane: ControlPlane) -> None:
+    (work,) = plane.tick()
+    with plane.database.reading() as connection:
+        (log_name,) = connection.execute(select(AttemptTable.table.c.log_name)).scalars()
+    log = plane.project.home.logs / log_name
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.with_name(f"{log.name}.1").write_bytes(b"first\n")
+    log.write_bytes(b"second\n")
+    running = api.ask("GET", f"{RUN}/tasks/a/log")
+    assert (running.body, running.headers["accept-ranges"], "etag" in running.headers) == (
+        b"first\nsecond\n",
+        "bytes",
+        False,
+    )
+    part = api.ask("GET", f"{RUN}/tasks/a/log", Range="bytes=4-8")
+    assert (part.status, part.body, part.headers["content-range"]) == (206, b"t\nsec", "bytes 4-8/13")
+    plane.play(work)
+    tag = api.ask("GET", f"{RUN}/tasks/a/log").headers["etag"]
+    rest = api.ask("GET", f"{RUN}/tasks/a/log", Range="bytes=6-", If_Range=tag)
+    assert (rest.status, rest.body) == (206, b"second\n")
+    log.write_bytes(b"second\nthird\n")
+    assert api.ask("GET", f"{RUN}/tasks/a/log", Range="bytes=6-", If_Range=tag).body == b"first\nsecond\nthird\n"
+    assert api.ask("GET", f"{RUN}/tasks/a/log", Range="bytes=99-").status == 416
 
 
 class TestWithToken:

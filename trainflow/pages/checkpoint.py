@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import parse_condition
-from trainflow.checkpoints.ledger.entries import Artifacts
 from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.errors import InputError, NotFound
-from trainflow.insight.chains.checkpoints import checkpoint_detail
+from trainflow.insight.chains.checkpoints import checkpoint_detail, checkpoint_file
 from trainflow.insight.chains.history import ChainHistory, CheckpointEvent
 from trainflow.insight.chains.lineage import lineage
 from trainflow.pages.curves import Chart, Measured, chart
+from trainflow.pages.downloads import download
 from trainflow.pages.site import Answer, OpenedChain, Site, key_of
 
 #: rows of a page of checkpoints
@@ -177,17 +177,7 @@ def file(site: Site, request: Request) -> Response:
     event = _event(opened.history(), request.path_params["which"], key)
     if event.pruned:
         raise NotFound(f"the files of checkpoint {event.number} of {key} were pruned")
-    artifacts: Artifacts = checkpoint_detail(opened.chain, event.id).checkpoint.artifacts
-    wanted = request.path_params["path"]
-    found = next((each for each in artifacts.files if each.path == wanted), None)
-    if found is None:
-        raise NotFound(f"checkpoint {event.number} of {key} has no file {wanted}")
-    store, place = opened.ledger.store, artifacts.place(found)
-
-    name = wanted.rpartition("/")[2].encode("ascii", "replace").decode().replace('"', "_")
-    headers = {
-        "Content-Disposition": f'attachment; filename="{name}"',
-        "Content-Length": str(found.size),
-        "X-Checksum-Sha256": found.sha256.removeprefix("sha256:"),
-    }
-    return StreamingResponse(store.chunks(place), headers=headers, media_type="application/octet-stream")
+    found = checkpoint_file(opened.chain, event.id, request.path_params["path"])
+    name = found.name.rpartition("/")[2]
+    checksum = {"x-checksum-sha256": found.digest.removeprefix("sha256:")}
+    return download(request, name, found.size, f'"{found.digest}"', found.read, headers=checksum)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from trainflow.actions.marking import possible_marks
 from trainflow.errors import InputError
-from trainflow.insight.runs.logs import LogSource, log_source
+from trainflow.insight.runs.logs import WholeLog, log_source
 from trainflow.insight.runs.runs import RunDetail, list_runs, run_detail, run_row
 from trainflow.insight.runs.tasks import TaskDetail, TaskSummary, attempt_log, has_ended, task_detail
 from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import redact
+from trainflow.pages.downloads import download
 from trainflow.pages.gantt import AttemptSpan, gantt
 from trainflow.pages.graph import graph
 from trainflow.pages.log_text import log_markup
@@ -209,8 +210,11 @@ def log(site: Site, request: Request) -> Response:
     source = log_source(site.workspace, chosen)
     position = request.query_params.get("position")
     if position is None:
-        headers = {"Content-Disposition": f'attachment; filename="{chosen.attempt_id}.log"'}
-        return StreamingResponse(_all_of(source), headers=headers, media_type="text/plain; charset=utf-8")
+        # in this order: a log that has ended when it is measured is the same for ever
+        ended, whole = has_ended(site.workspace, chosen), WholeLog(source)
+        etag = f'"{chosen.attempt_id}.{whole.size}"' if ended else None
+        name = f"{chosen.attempt_id}.log"
+        return download(request, name, whole.size, etag, whole.read, media="text/plain; charset=utf-8")
     if not position.isdecimal() or len(position) > 15:
         raise InputError(f"position={position} is no number of bytes")
     # in this order: what was written before the attempt ended is read then
@@ -218,11 +222,3 @@ def log(site: Site, request: Request) -> Response:
     found = source.read(int(position), _LOG_BYTES)
     part = _part(found.data, found.position - len(found.data), cut=False, ended=ended)
     return Response(msgspec.json.encode(part), media_type="application/json", headers={"Cache-Control": "no-store"})
-
-
-def _all_of(source: LogSource) -> Iterator[bytes]:
-    for each in (*source.rotated(), source):
-        position = 0
-        while (found := each.read(position)).data:
-            position = found.position
-            yield found.data

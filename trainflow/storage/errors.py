@@ -327,6 +327,11 @@ def error_kind(error: BaseException) -> str | None:
     return None if is_answer and reason is not RefusalReason.BUCKET_MISSING else reason.name.lower()
 
 
+def ends_before(error: Exception) -> bool:
+    """Whether a file ends before the range that was asked of it begins."""
+    return "416" in set(_codes(error)) or "InvalidRange" in set(_codes(error))
+
+
 def is_not_implemented(error: BaseException) -> bool:
     """Whether the store does not know what it was asked to do."""
     return any({"501", "NotImplemented"} & set(_codes(each)) for each in chain_of(error))

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from trainflow.errors import InputError
 from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of, parts_of
-from trainflow.storage.errors import is_missing_bucket
+from trainflow.storage.errors import ends_before, is_missing_bucket
 from trainflow.storage.obstore.option_words import OPTIONS_OF_FSSPEC
 from trainflow.storage.store import TIMES, StoreFile
 
@@ -89,7 +89,12 @@ class FsspecDriver(Driver):
         return bytes(self.filesystem.cat_file(path, **self._whole))
 
     def read_range(self, path: str, start: int, end: int) -> bytes:
-        return bytes(self.filesystem.cat_file(path, start=start, end=end))
+        try:
+            return bytes(self.filesystem.cat_file(path, start=start, end=end))
+        except Exception as error:
+            if ends_before(error):
+                return b""
+            raise
 
     def read_many(self, paths: Sequence[str]) -> list[bytes | Exception]:
         answers = self.filesystem.cat(list(paths), on_error="return", **self._whole)

@@ -19,6 +19,9 @@ import msgspec
 
 from trainflow.errors import StoreFailure
 
+#: so much of a file is asked for at a time where a part of it is read
+PART_BYTES = 1 << 20
+
 #: the version of a file whose storage has no mark of its content: nanoseconds since the epoch, one or several
 TIMES = "time:"
 #: the note of a store that knows no modes: a file beside the folder, whose name no attempt has
@@ -140,6 +143,12 @@ class Store(Storage):
     @abstractmethod
     def chunks(self, path: str) -> Iterator[bytes]:
         """The content in pieces, for files that do not fit in memory. Raises FileNotFoundError."""
+
+    def part(self, path: str, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from `start` up to `end` in pieces; fewer where the file ends before. Raises FileNotFoundError."""
+        while start < end and (piece := self.read_range(path, start, min(end, start + PART_BYTES))):
+            start += len(piece)
+            yield piece
 
     @abstractmethod
     def files(self, folder: str) -> list[StoreFile]:

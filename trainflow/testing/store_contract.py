@@ -34,6 +34,9 @@ class StoreContract:
         assert store.read("a/b/c.json") == b"content"
         assert store.exists("a/b/c.json")
         assert b"".join(store.chunks("a/b/c.json")) == b"content"
+        assert b"".join(store.part("a/b/c.json", 2, 5)) == b"nte"
+        assert b"".join(store.part("a/b/c.json", 5, 99)) == b"nt"
+        assert b"".join(store.part("a/b/c.json", 7, 9)) == b""
 
     def test_an_empty_file_is_a_file(self, store: Store) -> None:
         store.create_exclusive("empty", b"")

@@ -15,11 +15,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from trainflow.api.authentication import Caller
-from trainflow.api.rest.endpoints import JSON, AnswerParts, ApiCall, Endpoint, Polled
+from trainflow.api.rest.endpoints import JSON, AnswerFile, ApiCall, Endpoint, Polled
 from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of, problem_response
 from trainflow.api.rest.reading import read_body, read_query
 from trainflow.api.rest.writes import Writes
 from trainflow.clock import Clock
+from trainflow.messages.byte_ranges import file_part
 from trainflow.messages.http_protocol import is_named
 from trainflow.workspace.workspace import Workspace
 
@@ -107,24 +108,29 @@ class RestApplication:
         found = await self.in_thread(lambda: _read(endpoint, call))
         if isinstance(found, bytes):
             return _with_etag(request, found)
-        return await self._streamed(found, request)
+        return self._sent(found, request) if isinstance(found, AnswerFile) else await self._streamed(found)
 
-    async def _streamed(self, found: Polled | AnswerParts, request: Request) -> Response:
-        headers = {}
-        if isinstance(found, AnswerParts):
-            if found.size is not None:
-                headers["content-length"] = str(found.size)
-            if found.name is not None:
-                headers["content-disposition"] = f'attachment; filename="{found.name}"'
-            if found.etag is not None:
-                headers["etag"] = found.etag
-                if is_named(found.etag, request.headers.get("if-none-match")):
-                    return Response(status_code=304, headers={"etag": found.etag})
-            return StreamingResponse(self._counted(self._parts(found.parts)), 200, headers, found.media)
+    def _sent(self, found: AnswerFile, request: Request) -> Response:
+        part = file_part(found.size, found.etag, request.headers, method=request.method)
+        if part.status == 304:
+            return Response(status_code=304, headers=part.headers)
+        if part.status == 416:
+            raise RequestRefused(
+                416,
+                "NoSuchRange",
+                f"{found.name} has {found.size:,} bytes",
+                "ask for bytes before its end, or without Range",
+                **part.headers,
+            )
+        headers = {**part.headers, "content-disposition": f'attachment; filename="{found.name}"'}
+        parts = self._parts(found.read(part.start, part.end))
+        return StreamingResponse(self._counted(parts), part.status, headers, found.media)
+
+    async def _streamed(self, found: Polled) -> Response:
         if self._streams >= MOST_STREAMS:
             raise _busy(f"{self._streams} answers are under way")
         first = await self.in_thread(found.look)
-        return StreamingResponse(self._counted(self._looks(found, first)), 200, headers, found.media)
+        return StreamingResponse(self._counted(self._looks(found, first)), 200, {}, found.media)
 
     async def _counted(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         self._streams += 1
@@ -168,10 +174,10 @@ def _chosen(endpoint: Endpoint, accepted: str) -> str:
     return next((each for each in wanted if each in endpoint.media), endpoint.media[0])
 
 
-def _read(endpoint: Endpoint, call: ApiCall[Any, Any]) -> bytes | Polled | AnswerParts:
+def _read(endpoint: Endpoint, call: ApiCall[Any, Any]) -> bytes | Polled | AnswerFile:
     """The answer; a value is encoded here, in the thread."""
     found = endpoint.handler(call)
-    return found if isinstance(found, Polled | AnswerParts) else msgspec.json.encode(found)
+    return found if isinstance(found, Polled | AnswerFile) else msgspec.json.encode(found)
 
 
 def _with_etag(request: Request, content: bytes) -> Response:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from trainflow.api.rest.chains import CHAIN, chain_of
-from trainflow.api.rest.endpoints import BYTES, AnswerParts, ApiCall, EndpointGroup, NoQuery
+from trainflow.api.rest.endpoints import BYTES, AnswerFile, ApiCall, EndpointGroup, NoQuery
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import ArtifactFile
 from trainflow.insight.chains.checkpoints import (
@@ -88,12 +88,17 @@ def list_files(call: ApiCall[NoQuery, None]) -> CheckpointFiles:
     )
 
 
-@checkpoints.get(f"{_CHECKPOINT}/files/{{file:path}}", media=(BYTES,))
+@checkpoints.get(
+    f"{_CHECKPOINT}/files/{{file:path}}", media=(BYTES,), statuses={416: "the file ends before the range begins"}
+)
 def download_file(call: ApiCall[NoQuery, None]) -> bytes:
-    """Download a file of a checkpoint. `etag` is its digest, as the ledger has it."""
+    """Download a file of a checkpoint, or a part of it.
+
+    `ETag` is its digest, as the ledger has it: a download that was cut off goes on with `Range` and `If-Range`.
+    """
     found = checkpoint_file(chain_of(call).chain, call.path["checkpoint"], call.path["file"])
     name = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in posixpath.basename(found.name))
-    return AnswerParts(BYTES, found.parts, found.size, name, f'"{found.digest}"')  # type: ignore[return-value]
+    return AnswerFile(BYTES, found.size, found.read, name, f'"{found.digest}"')  # type: ignore[return-value]
 
 
 class CompareQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

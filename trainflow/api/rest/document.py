@@ -85,7 +85,8 @@ def _query_parameters(query: dict[str, Any]) -> list[dict[str, Any]]:
 def _headers(endpoint: Endpoint) -> list[dict[str, Any]]:
     if not endpoint.writes:
         schema = {"type": "string", "maxLength": 200}
-        return [{"name": "If-None-Match", "in": "header", "required": False, "schema": schema}]
+        names = ["If-None-Match", *(("Range", "If-Range") if 416 in endpoint.statuses else ())]
+        return [{"name": name, "in": "header", "required": False, "schema": schema} for name in names]
     return [
         {
             "name": "Idempotency-Key",
@@ -104,14 +105,16 @@ def _request_body(endpoint: Endpoint, schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _responses(endpoint: Endpoint, answer: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:
-    statuses = {**OF_ALL, **(OF_WRITES if endpoint.writes else {})}
+    statuses = {**OF_ALL, **(OF_WRITES if endpoint.writes else {}), **endpoint.statuses}
     told = {"schema": problem, "example": example_of(Problem)}
     problems = {str(status): {"description": meaning, "content": {MEDIA: told}} for status, meaning in statuses.items()}
     if endpoint.answer is None:
         return {"204": {"description": "done"}, **problems}
     shown = {} if endpoint.answer is bytes else {"example": example_of(endpoint.answer)}
     content = {media: {"schema": answer, **(shown if media != BYTES else {})} for media in endpoint.media}
-    unchanged = {} if endpoint.writes else {"304": {"description": "it is what If-None-Match names"}}
+    unchanged: dict[str, Any] = {} if endpoint.writes else {"304": {"description": "it is what If-None-Match names"}}
+    if 416 in endpoint.statuses:
+        unchanged["206"] = {"description": "the part that Range asks for", "content": content}
     return {str(endpoint.success): {"description": "done", "content": content}, **unchanged, **problems}
 
 

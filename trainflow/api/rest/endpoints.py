@@ -39,15 +39,15 @@ class Polled(NamedTuple):
     interval: float
 
 
-class AnswerParts(NamedTuple):
-    """Parts of an answer that are there. `size`: of all, in bytes, where it is known; `name`: of the file that a
-    browser makes of it."""
+class AnswerFile(NamedTuple):
+    """A file as an answer: `size` in bytes, `read` its content from one byte up to another, in pieces; `name`: of the
+    file that a browser makes of it."""
 
     media: str
-    parts: Iterator[bytes]
-    size: int | None = None
-    name: str | None = None
-    etag: str | None = None
+    size: int
+    read: Callable[[int, int], Iterator[bytes]]
+    name: str
+    etag: str
 
 
 class NoQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

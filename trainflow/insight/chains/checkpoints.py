@@ -20,6 +20,7 @@ from trainflow.checkpoints.stages.dependents import declared_dependents, still_n
 from trainflow.checkpoints.verified_artifacts import download, verify_many
 from trainflow.errors import InputError, LedgerCorrupt, NotFound
 from trainflow.identifiers import did_you_mean
+from trainflow.storage.store import Store
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import PipelineChain
 
@@ -118,12 +119,19 @@ def checkpoint_detail(chain: PipelineChain, which: str) -> CheckpointDetail:
 
 
 class CheckpointFile(NamedTuple):
-    """A file of a checkpoint: its `size` in bytes, its digest as it was committed, and its content in pieces."""
+    """A file of a checkpoint: its `size` in bytes, its digest as it was committed, and where it is."""
 
     name: str
     size: int
     digest: str
-    parts: Iterator[bytes]
+    store: Store
+    place: str
+
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        """Content from `start` up to `end`, in pieces. Raises StoreFailure."""
+        if (start, end) == (0, self.size):
+            return self.store.chunks(self.place)
+        return self.store.part(self.place, start, end)
 
 
 def checkpoint_file(chain: PipelineChain, which: str, name: str) -> CheckpointFile:
@@ -133,8 +141,7 @@ def checkpoint_file(chain: PipelineChain, which: str, name: str) -> CheckpointFi
     checkpoint = checkpoint_named(ledger, which)
     for file in checkpoint.artifacts.files:
         if file.path == name:
-            parts = ledger.store.chunks(checkpoint.artifacts.place(file))
-            return CheckpointFile(file.path, file.size, file.sha256, parts)
+            return CheckpointFile(file.path, file.size, file.sha256, ledger.store, checkpoint.artifacts.place(file))
     hint = did_you_mean(name, [file.path for file in checkpoint.artifacts.files])
     raise NotFound(f"checkpoint {checkpoint.number} of {ledger.chain} has no file '{name}'{hint}")
 

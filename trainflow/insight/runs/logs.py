@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +38,10 @@ class LogSource(ABC):
         beginning. Nothing where there is no log yet."""
 
     @abstractmethod
+    def size(self) -> int:
+        """Bytes that it has now; 0: there is no log yet."""
+
+    @abstractmethod
     def rotated(self) -> list[LogSource]:
         """The parts that were rotated away, oldest first."""
 
@@ -62,6 +67,12 @@ class HomeLog(LogSource):
             return LogBytes(b"", position)
         return LogBytes(data, position + len(data))
 
+    def size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def rotated(self) -> list[LogSource]:
         return [HomeLog(path) for path in parts(self._path)[:-1]]
 
@@ -86,6 +97,10 @@ class StoredLog(LogSource):
             data = b""
         return LogBytes(data, position + len(data))
 
+    def size(self) -> int:
+        found = self._store.listing(self._name.rpartition("/")[0], recursive=False) or ()
+        return next((each.size_bytes for each in found if each.path == self._name), 0)
+
     def rotated(self) -> list[LogSource]:
         folder, _, own = self._name.rpartition("/")
         numbers = [
@@ -94,6 +109,27 @@ class StoredLog(LogSource):
             if (number := name.removeprefix(f"{own}.")) != name and number.isdigit()
         ]
         return [StoredLog(self._store, f"{self._name}.{number}") for number in sorted(numbers, reverse=True)]
+
+
+class WholeLog:
+    """A log with the parts that were rotated away, as long as they are when this is made."""
+
+    def __init__(self, source: LogSource) -> None:
+        self._parts = [(each, each.size()) for each in (*source.rotated(), source)]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(size for _, size in self._parts)
+
+    def read(self, start: int, end: int) -> Iterator[bytes]:
+        """The bytes from `start` up to `end`, in pieces; fewer where a part has become shorter meanwhile."""
+        for part, size in self._parts:
+            position, last = max(start, 0), min(end, size)
+            while position < last and (data := part.read(position, min(PART_BYTES, last - position)).data):
+                position += len(data)
+                yield data
+            start, end = start - size, end - size
 
 
 def log_source(workspace: Workspace, log: AttemptLog) -> LogSource:
