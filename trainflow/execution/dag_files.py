@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainflow.authoring.dag import DAG, collecting_dags
+from trainflow.bootstrap import importing
 from trainflow.errors import InputError, PipelineFileError, describe
 from trainflow.messages.workload import DagSource
 from trainflow.settings.project import Project
@@ -42,7 +43,7 @@ def import_reader(path: str) -> bool:
     forked for one: 0.1 s for YAML, which the child and its parent would each take."""
     before = len(sys.modules)
     if path.endswith(YAML_SUFFIXES):
-        with contextlib.suppress(ImportError):  # the child says what is missing
+        with contextlib.suppress(ImportError), importing():  # the child says what is missing
             import trainflow.pipeline_spec.load  # noqa: F401
     return len(sys.modules) > before
 
@@ -151,7 +152,8 @@ class DagFiles:
         if key not in self._loaded:
             self.watch([self._project.absolute(source.path)])
             try:
-                self._loaded[key] = load(source, self._project)
+                with importing():
+                    self._loaded[key] = load(source, self._project)
                 self.watch(list(self._loaded[key].files))
             finally:
                 # what was imported stays imported, also when the file that asked for it failed

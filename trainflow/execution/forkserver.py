@@ -27,7 +27,7 @@ import msgspec
 
 from trainflow import failpoint
 from trainflow.authoring.operator import BaseOperator
-from trainflow.bootstrap import freeze_imports
+from trainflow.bootstrap import freeze_imports, importing
 from trainflow.execution import prefork
 from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles, import_reader
@@ -184,7 +184,7 @@ class Forkserver:
         """Load a file here, so that every later child finds it loaded; a child says what is wrong with it."""
         if self._threaded is None and not self._files.has(source):
             self._drop_spare()
-            with contextlib.suppress(Exception, SystemExit), self._threads.importing():
+            with contextlib.suppress(Exception, SystemExit), self._threads.importing(), importing():
                 loaded = self._files.get(source)
                 if WORKER_VARIABLE in os.environ:
                     for dag in loaded.dags.values():
@@ -234,7 +234,7 @@ class Forkserver:
         if self._threaded is not None or not self._files.has(workload.source):
             return
         before = len(sys.modules)
-        with contextlib.suppress(Exception, SystemExit), self._threads.importing():
+        with contextlib.suppress(Exception, SystemExit), self._threads.importing(), importing():
             import_for(self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id))
         if len(sys.modules) > before:
             # a child that was forked before would have to import it all by itself

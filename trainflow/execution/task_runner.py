@@ -17,6 +17,7 @@ from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import end_forked_copies
 from trainflow.authoring.trigger import describe_trigger
+from trainflow.bootstrap import importing
 from trainflow.clock import Clock, MeasuredClock, SystemClock
 from trainflow.deadlines import TOLERANCE
 from trainflow.errors import (
@@ -271,7 +272,8 @@ class _Attempt:
         """Import what the task imports, where it is waited for that. What is wrong with it the task says itself."""
         with contextlib.suppress(Exception):
             if self._imported is not None:
-                task.warm_up(self._ti.project_root)
+                with importing():
+                    task.warm_up(self._ti.project_root)
                 self._imported()
 
     def _find(self, files: DagFiles) -> BaseOperator:
