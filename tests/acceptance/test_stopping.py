@@ -54,30 +54,35 @@ def beginnings(project: LiveProject) -> list[tuple[str, str]]:
     return [(words[2], words[4]) for words in project.journal() if words[0] == "begins"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_stop_once_ends_in_good_order_and_next_start_goes_on(tiny: LiveProject, number: signal.Signals) -> None:
+def test_stop_once_ends_in_good_order_and_next_start_goes_on(tiny: LiveProject) -> None:
     hold(tiny)
-    running = tiny.begin_start(FILE)
-    attempt = holding(tiny, running)
-    if number is signal.SIGINT:
-        running.control_c()
-    else:
-        running.signal(number)
-    ended = running.wait()
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for times, number in enumerate(signals, 1):
+        running = tiny.begin_start(FILE)
+        attempt = holding(tiny, running, times=times)
+        if number is signal.SIGINT:
+            running.control_c()
+        else:
+            running.signal(number)
+        ended = running.wait()
 
-    assert ended.code == 130, ended.output
-    said = ("stopped in good order", f"{NAME}: nothing is committed yet", f"go on from there: trainflow start {FILE}")
-    assert ended.output.splitlines()[-3:] == list(said), ended.output
-    assert not attempt.alive
-    tiny.wait_until_quiet()
-    assert tiny.committed(NAME) == 0
+        assert ended.code == 130, ended.output
+        said = [
+            "stopped in good order",
+            f"{NAME}: nothing is committed yet",
+            f"go on from there: trainflow start {FILE}",
+        ]
+        assert ended.output.splitlines()[-3:] == said, ended.output
+        assert not attempt.alive
+        tiny.wait_until_quiet()
+        assert tiny.committed(NAME) == 0
 
     release(tiny)
     ended = tiny.start(FILE)
     assert ended.code == 0, ended.output
     assert_trained_exactly_once(tiny, DAYS)
-    # it went on inside the split
-    assert beginnings(tiny)[:2] == [("2024-01-01", "afresh"), ("2024-01-01", "resumes")]
+    # each went on inside the split
+    assert beginnings(tiny)[:4] == [("2024-01-01", "afresh"), *[("2024-01-01", "resumes")] * len(signals)]
 
 
 def test_stop_twice_ends_at_once(tiny: LiveProject) -> None:
