@@ -87,7 +87,8 @@ def ended_of(
 ) -> list[Row[Any]]:
     """Like `ended_before` of one DAG, in the order of their ends: at most so many, behind the one of the last call."""
     position = (None, 0) if after is None else (after.ended_at, after.number)
-    values = {**needed._asdict(), "before": before, "most": most, "at": position[0], "number": position[1]}
+    kept = {"dag_id": needed.dag_id, "up_to": needed.up_to, "success": needed.success}
+    values = {**kept, "before": before, "most": most, "at": position[0], "number": position[1]}
     return list(connection.execute(_ENDED_OF if after is None else _ENDED_OF_BEHIND, values))
 
 
