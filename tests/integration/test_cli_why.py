@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
+import msgspec
 import pytest
+from sqlalchemy import Connection
 
 from tests.integration.cli_home import NOW, YAML, Home, commit, publish
+from trainflow.actions.first_runs import create_run
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.clock import SystemClock
 from trainflow.errors import ChainStopped
+from trainflow.insight.chains.overview import chains_overview
+from trainflow.messages.execution_api import XComItem
 from trainflow.messages.workload import ParseProblem
-from trainflow.metadata.queries import dag_queries, pool_queries
+from trainflow.metadata.models import DagRunTable
+from trainflow.metadata.queries import dag_queries, pool_queries, xcom_queries
+from trainflow.settings.load import load_settings
 from trainflow.states import DagRunState
+from trainflow.workspace.workspace import Workspace
+
+RUN = DagRunTable.table
 
 
 @pytest.fixture
@@ -156,3 +167,32 @@ def test_status_of_deleted_file_does_not_tell_what_was_wrong_with_it(home: Home)
 
     said = home.run("status")[1]
     assert ("no file defines it" in said, "days.yaml:2: no" in said) == (True, False)
+
+
+def test_ledger_that_lost_its_end_is_told_by_why_status_and_chains(home: Home) -> None:
+    commit(home, 1, "first")
+    run = home.start_run()
+    ended = {"state": DagRunState.SUCCESS, "ended_at": NOW}
+    handed = {"pipeline": "days", "stage": "main", "branch": "main", "number": 1}
+    with home.database.transaction() as connection:
+        connection.execute(RUN.update().where(RUN.c.id == run).values(**ended))
+        for number, item in ((1, handed), (2, handed | {"number": 3}), (3, None), (4, handed | {"number": 2})):
+            key = run if number == 1 else _another_run(connection, number, ended)
+            if item is not None:
+                value = XComItem("return_value", msgspec.Raw(msgspec.json.encode(item)))
+                xcom_queries.put(connection, key, "commit", -1, [value], NOW)
+
+    told = "run 2 of this home committed checkpoint 3"
+    assert told in home.why()[1]
+    [line] = home.json("status")["pipelines"]
+    assert line["lost_end"].startswith(told)
+    assert "knows none after 1" in line["lost_end"]
+    assert told in " ".join(home.run("status")[1].split())
+    [chain] = chains_overview(Workspace(home.project, load_settings(home.project), home.database), NOW)
+    assert chain.lost_end == line["lost_end"]
+
+
+def _another_run(connection: Connection, number: int, ended: dict[str, Any]) -> int:
+    made = create_run(connection, "days", {}, NOW)
+    connection.execute(RUN.update().where(RUN.c.id == made).values(**ended))
+    return made

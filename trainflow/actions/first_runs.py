@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.chains.lost_ledger_end import describe_loss, newest_committed
+from trainflow.insight.chains.lost_ledger_end import describe_loss, key_of, last_committed
 from trainflow.insight.progress import HeadSeen, ProgressFeed
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries
@@ -55,15 +55,17 @@ def begin(workspace: Workspace, stored_path: str, now: datetime) -> list[Progres
 def tell_losses(feeds: Iterable[ProgressFeed], workspace: Workspace) -> None:
     """Ask the ledgers of chains that were committed to from here whether they still know it: one that lost its end with
     all of the store looks whole by itself."""
+    feeds = [feed for feed in feeds if feed.chain is not None]
+    with workspace.database.reading() as connection:
+        versions = Versions()
+        dags = {feed.dag_id: dag_queries.get(connection, feed.dag_id) for feed in feeds}
+        documents = {dag_id: versions.get(connection, dag.version_id)[0] for dag_id, dag in dags.items()}
+        committed = last_committed(connection, documents)
     for feed in feeds:
-        chain = feed.chain
-        if chain is None:
-            continue
-        with workspace.database.reading() as connection:
-            found = newest_committed(connection, feed.dag_id, key_of(chain))
-        if found is not None:
+        found = committed.get(feed.dag_id)
+        if found is not None and feed.chain is not None:
             with suppress(TrainflowError):  # the run says what is wrong with its store
-                ledger = _ledger(chain, workspace)
+                ledger = _ledger(feed.chain, workspace)
                 feed.loss = describe_loss(found, ledger.state().last_number, ledger.store.url)
         if feed.loss is not None:
             log.warning("%s: %s", feed.dag_id, feed.loss)
@@ -203,11 +205,6 @@ def _ledger(chain: ChainDocument, workspace: Workspace) -> Ledger:
     url = store_url(chain.store or None, workspace.settings)
     store = open_chain_store(url, given=None, settings=workspace.settings, root=workspace.project.root)
     return Ledger(store, key_of(chain))
-
-
-def key_of(chain: ChainDocument) -> ChainKey:
-    """The name of a chain."""
-    return ChainKey(chain.pipeline, chain.stage, chain.branch)
 
 
 def _triggers(document: DagDocument) -> set[str]:

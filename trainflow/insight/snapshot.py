@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Any, NamedTuple, Self
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from trainflow.engine.lock import running_engine
+from trainflow.insight.chains.lost_ledger_end import RememberedCheckpoint, last_committed
 from trainflow.insight.refusals import is_dead_here, refusals, with_queues
 from trainflow.metadata.queries import drain_queries, living_queries, status_queries
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
@@ -108,6 +109,8 @@ class DagSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: LastFailure | None = None
     undelivered: int = 0
     chain: ChainDocument | None = None
+    #: what was committed from here, as far as the newest runs know
+    committed: RememberedCheckpoint | None = None
 
 
 def engine_state(
@@ -159,8 +162,9 @@ def dag_snapshots(
     """The DAGs of a file, the DAG of an id, or all there are."""
     around = _Around(refusals(connection, settings, now), with_queues(settings), drain_queries.listing(connection))
     rows = status_queries.dags(connection, path=path, dag_id=dag_id)
-    found = _Found.of(connection, [row.dag_id for row in rows])
-    return [_dag_snapshot(connection, row, engine, around, found) for row in rows]
+    documents = {row.dag_id: decode(row.document) for row in rows}
+    found = _Found.of(connection, documents)
+    return [_dag_snapshot(connection, row, documents[row.dag_id], engine, around, found) for row in rows]
 
 
 class _Found(NamedTuple):
@@ -172,10 +176,12 @@ class _Found(NamedTuple):
     failures: dict[str, FailedAttempt]
     undelivered: dict[str, int]
     tasks: dict[int, list[ShownTask]]
+    committed: dict[str, RememberedCheckpoint]
 
     @classmethod
-    def of(cls, connection: ReadingConnection, dag_ids: Sequence[str]) -> Self:
+    def of(cls, connection: ReadingConnection, documents: Mapping[str, DagDocument]) -> Self:
         """Ask for it."""
+        dag_ids = list(documents)
         runs = status_queries.shown_runs(connection, dag_ids)
         queued = {run.dag_id: run for run in reversed(runs) if run.state == DagRunState.QUEUED}
         last = {run.dag_id: run for run in runs if run.state in RUN_FINISHED}
@@ -192,13 +198,19 @@ class _Found(NamedTuple):
             status_queries.last_failures(connection),
             status_queries.undelivered_by_dag(connection),
             status_queries.tasks_of(connection, [run.id for run in shown]),
+            last_committed(connection, documents),
         )
 
 
 def _dag_snapshot(
-    connection: ReadingConnection, row: Any, engine: EngineSnapshot, around: _Around, found: _Found
+    connection: ReadingConnection,
+    row: Any,
+    document: DagDocument,
+    engine: EngineSnapshot,
+    around: _Around,
+    found: _Found,
 ) -> DagSnapshot:
-    document, dag_id = decode(row.document), row.dag_id
+    dag_id = row.dag_id
     failure = found.failures.get(dag_id)
 
     def shown(run: Any) -> RunSnapshot | None:
@@ -220,6 +232,7 @@ def _dag_snapshot(
         else LastFailure(failure.run_id, failure.task_id, failure.ended_at, failure.problem),
         undelivered=found.undelivered.get(dag_id, 0),
         chain=document.chain,
+        committed=found.committed.get(dag_id),
     )
 
 

@@ -63,7 +63,9 @@ def _behind(snapshot: DagSnapshot) -> str:
 
 
 def _of_samples(snapshot: DagSnapshot, status: ChainStatus) -> Iterator[str]:
-    """What else is to be known of the chain's samples, whatever goes on."""
+    """What else is to be known of the chain and its samples, whatever goes on."""
+    if status.lost_end is not None:
+        yield status.lost_end
     if status.never_catches_up:
         yield f"at this rate it never catches up: it is {_days(status.lag_seconds)} behind"
     if status.republished:

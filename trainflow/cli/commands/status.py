@@ -43,17 +43,18 @@ def status(
     problem, paused, drained, missing_since, import_problem, run: {run_id, number, state, started_at, task_id,
     task_state, progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure:
     {run_id, task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
-    holes_arrived, republished, stopped, samples_changed, waits, misnamed, metric, metric_trend, lag_trend}]}. lag:
-    partitions that are ready beyond the head (null: not known); lag_is_more: at least so many. lag_seconds: from the
-    watermark to the end of the newest ready partition; never_catches_up: samples arrive faster than they are trained
-    on. holes: partitions stepped over and not trained since, holes_arrived: those of them that are there now.
-    republished: starts of partitions that have other content now than was trained. refused: what MLflow does not
-    take; it is not tried again. stopped: what gates have against the checkpoint that they refused (empty: the chain
-    is not stopped). samples_changed: how the samples differ from what the chain was trained on, so that nothing is
-    trained (null: they do not). waits: why a stage has nothing to start from yet (null: it has, or it starts from no
-    other stage). misnamed: what stopped it are nothing but names of metrics that do not exist. metric_trend: values
-    of one metric of the newest checkpoints, oldest first; lag_trend: for how many seconds what each was trained on
-    had ended when it was committed.
+    holes_arrived, republished, stopped, samples_changed, lost_end, waits, misnamed, metric, metric_trend,
+    lag_trend}]}. lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many.
+    lag_seconds: from the watermark to the end of the newest ready partition; never_catches_up: samples arrive faster
+    than they are trained on. holes: partitions stepped over and not trained since, holes_arrived: those of them that
+    are there now. republished: starts of partitions that have other content now than was trained. refused: what
+    MLflow does not take; it is not tried again. stopped: what gates have against the checkpoint that they refused
+    (empty: the chain is not stopped). samples_changed: how the samples differ from what the chain was trained on, so
+    that nothing is trained (null: they do not). lost_end: what was committed from here and the ledger knows nothing
+    of. waits: why a stage has nothing to start from yet (null: it has, or it starts from no other stage). misnamed:
+    what stopped it are nothing but names of metrics that do not exist. metric_trend: values of one metric of the
+    newest checkpoints, oldest first; lag_trend: for how many seconds what each was trained on had ended when it was
+    committed.
     """
     with importing():
         from trainflow.clock import SystemClock
@@ -169,6 +170,8 @@ def _remarks(line: PipelineStatus) -> list[str]:
     found = [f"its file cannot be read: {_cut(line.import_problem)}"] if line.import_problem else []
     if line.problem:
         found.append(f"chain or samples cannot be read: {_cut(line.problem)}")
+    if line.lost_end:
+        found.append(line.lost_end)
     if line.samples_changed:
         found.append(_cut(line.samples_changed))
     if line.stopped:

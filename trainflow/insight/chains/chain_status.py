@@ -17,6 +17,7 @@ from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import PipelineFileError, TrainflowError
+from trainflow.insight.chains.lost_ledger_end import RememberedCheckpoint, describe_loss
 from trainflow.insight.chains.next_run import next_run_of
 from trainflow.insight.snapshot import DagSnapshot
 from trainflow.messages.parsed_file import ChainAccess
@@ -71,6 +72,8 @@ class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
     misnamed: bool = False
     #: the samples are not those that the chain was trained on, and what to do about that
     samples_changed: str | None = None
+    #: the ledger knows less than was committed from here: what, and what to do about that
+    lost_end: str | None = None
     #: why there is nothing to start from yet; only of a stage that starts from another one
     waits: str | None = None
     problem: str | None = None
@@ -118,8 +121,15 @@ class ReadyPartitions(msgspec.Struct, frozen=True):
     seconds: float
 
 
-def chain_status_of(ledger: Ledger, samples: Samples | None, root: Path, now: datetime) -> ChainStatus:
-    """Where the chain stands. Never raises for what is wrong with the store or the samples: `problem` says it."""
+def chain_status_of(
+    ledger: Ledger,
+    samples: Samples | None,
+    root: Path,
+    now: datetime,
+    committed: RememberedCheckpoint | None = None,
+) -> ChainStatus:
+    """Where the chain stands. Never raises for what is wrong with the store or the samples: `problem` says it.
+    `committed`: what is known to have been committed."""
     try:
         state = ledger.state()
     except TrainflowError as error:
@@ -130,6 +140,7 @@ def chain_status_of(ledger: Ledger, samples: Samples | None, root: Path, now: da
         watermark=state.watermark,
         stopped=state.stopped.reasons if state.stopped else [],
         misnamed=state.stopped is not None and state.stopped.misnamed,
+        lost_end=describe_loss(committed, state.last_number, ledger.store.url),
         **trend_of(state.recent),
     )
     if samples is None:
@@ -207,7 +218,7 @@ def chain_status_in(workspace: Workspace, snapshot: DagSnapshot, now: datetime) 
     """Where the chain of a DAG stands; None for a DAG without one."""
     if snapshot.chain is None:
         return None
-    return _reached(workspace, snapshot.dag_id, snapshot.chain, snapshot.path, now)
+    return _reached(workspace, snapshot.dag_id, snapshot.chain, snapshot.path, now, committed=snapshot.committed)
 
 
 def chain_statuses_in(
@@ -243,25 +254,31 @@ def _reached(
     now: datetime,
     *,
     head_only: bool = False,
+    committed: RememberedCheckpoint | None = None,
 ) -> ChainStatus:
     """The database keeps no secrets, so the chain is reached with the settings of the project. Where these do not do,
     options that stand in a YAML file are used."""
     chain = PipelineChain(dag_id, document, ChainAccess(), workspace)
-    reached = _chain_status(chain, now, head_only=head_only)
+    reached = _chain_status(chain, now, committed, head_only=head_only)
     if reached.problem is None:
         return reached
     access = chain_access(dag_id, stored, workspace.project)
-    return reached if access is None else _chain_status(chain._replace(access=access), now, head_only=head_only)
+    if access is None:
+        return reached
+    return _chain_status(chain._replace(access=access), now, committed, head_only=head_only)
 
 
-def _chain_status(chain: PipelineChain, now: datetime, *, head_only: bool) -> ChainStatus:
+def _chain_status(
+    chain: PipelineChain, now: datetime, committed: RememberedCheckpoint | None, *, head_only: bool
+) -> ChainStatus:
     try:
         ledger = chain.ledger()
     except TrainflowError as error:
         return ChainStatus(problem=str(error))
     if head_only:
         return chain_status_of(ledger, None, chain.root, now)
-    return with_upstream(chain_status_of(ledger, chain.samples, chain.root, now), chain.document, ledger)
+    status = chain_status_of(ledger, chain.samples, chain.root, now, committed)
+    return with_upstream(status, chain.document, ledger)
 
 
 def chain_access(dag_id: str, stored: str, project: Project) -> ChainAccess | None:

@@ -6,54 +6,64 @@ mounted, another store is configured - looks whole by itself. What was committed
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from sqlalchemy import Connection
+import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.metadata.queries import run_queries, xcom_queries
-from trainflow.states import DagRunState
+from trainflow.metadata.queries import status_queries
+from trainflow.metadata.sql_text import ReadingConnection
+from trainflow.serialization.document import ChainDocument, DagDocument
 
 #: so many of the newest runs are looked at: those that found nothing new committed nothing
 _RUNS = 20
 
 
-class RememberedCheckpoint(NamedTuple):
-    """The newest checkpoint that a run of this home has committed."""
+class RememberedCheckpoint(msgspec.Struct, frozen=True):
+    """The checkpoint of the highest number that runs of this home have committed of late, and by which."""
 
     number: int
     run: int
-    at: datetime
+    at: datetime | None
 
 
-def newest_committed(connection: Connection, dag_id: str, chain: ChainKey) -> RememberedCheckpoint | None:
-    """What the newest runs of a DAG say of a chain; None: they have committed nothing."""
-    for row in run_queries.listing(connection, [dag_id], _RUNS, DagRunState.SUCCESS):
-        number = _committed(xcom_queries.of_run(connection, row.id).values(), chain)
-        if number is not None:
-            return RememberedCheckpoint(number, row.number, row.ended_at)
-    return None
+def last_committed(
+    connection: ReadingConnection, documents: Mapping[str, DagDocument]
+) -> dict[str, RememberedCheckpoint]:
+    """DAG → what its newest runs say of its chain, for those that committed something; one question for all."""
+    chains = {dag_id: key_of(each.chain) for dag_id, each in documents.items() if each.chain is not None}
+    tasks = {task.task_id for each in documents.values() for task in each.tasks if task.role == "commit"}
+    found: dict[str, RememberedCheckpoint] = {}
+    for row in status_queries.newest_results(connection, sorted(chains), sorted(tasks), _RUNS):
+        number = _committed(row.value, chains[row.dag_id])
+        if number is not None and (row.dag_id not in found or number > found[row.dag_id].number):
+            found[row.dag_id] = RememberedCheckpoint(number, row.number, row.ended_at)
+    return found
 
 
 def describe_loss(found: RememberedCheckpoint | None, last_number: int, url: str) -> str | None:
     """A sentence for people where the ledger's highest number is below what was committed from here; else None."""
     if found is None or found.number <= last_number:
         return None
+    when = f" at {found.at:%Y-%m-%dT%H:%MZ}" if found.at is not None else ""
     rest = f"none after {last_number}" if last_number else "no checkpoint at all"
     return (
-        f"run {found.run} of this home committed checkpoint {found.number} at {found.at:%Y-%m-%dT%H:%MZ}, and the "
-        f"ledger in {url} knows {rest}: is it an older copy of the store, another store, or a volume that is not "
-        "mounted? What comes after its head is trained again. If that is not meant: stop (Ctrl-C), put the store back, "
-        "and start again"
+        f"run {found.run} of this home committed checkpoint {found.number}{when}, and the ledger in {url} knows {rest}"
+        ": is it an older copy of the store, another store, or a volume that is not mounted? What comes after its head "
+        "is trained again. If that is not meant: stop the engine ('trainflow stop'), put the store back, start again"
     )
 
 
-def _committed(values: Iterable[Any], chain: ChainKey) -> int | None:
+def key_of(chain: ChainDocument) -> ChainKey:
+    """The name of a chain."""
+    return ChainKey(chain.pipeline, chain.stage, chain.branch)
+
+
+def _committed(value: Any, chain: ChainKey) -> int | None:
     wanted = {"pipeline": chain.pipeline, "stage": chain.stage, "branch": chain.branch}
-    for value in values:
-        if isinstance(value, dict) and wanted.items() <= value.items() and {"id", "uri", "watermark"} <= value.keys():
-            number = value.get("number")
-            return number if isinstance(number, int) else None
-    return None
+    if not (isinstance(value, dict) and wanted.items() <= value.items()):
+        return None
+    number = value.get("number")
+    return number if isinstance(number, int) else None

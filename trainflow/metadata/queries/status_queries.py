@@ -146,6 +146,44 @@ _TASKS = SqlText(
 )
 
 
+class TaskResult(NamedTuple):
+    """What a task of a run returned."""
+
+    dag_id: str
+    number: int
+    ended_at: datetime | None
+    value: Any
+
+
+def newest_results(
+    connection: ReadingConnection, dag_ids: Sequence[str], task_ids: Sequence[str], runs: int
+) -> list[TaskResult]:
+    """What these tasks returned in the newest successful runs of each DAG, at most so many of its runs."""
+    if not (dag_ids and task_ids):
+        return []
+    success = DagRunState.SUCCESS.value
+    return _RESULTS.rows(connection, dags=list(dag_ids), tasks=list(task_ids), success=success, runs=runs)
+
+
+# both are read from the end of an index, whatever the history
+_RESULTS = SqlText(
+    """
+    SELECT run.dag_id, run.number, run.ended_at, xcom.value
+    FROM dag
+        JOIN dag_run AS run ON run.dag_id = dag.dag_id AND run.state = :success AND run.number > (
+            SELECT max(newest.number) FROM dag_run AS newest
+            WHERE newest.dag_id = dag.dag_id AND newest.state = :success
+        ) - :runs
+        JOIN xcom ON xcom.dag_run_id = run.id AND xcom.task_id IN :tasks AND xcom.key = 'return_value'
+    WHERE dag.dag_id IN :dags
+    ORDER BY run.number
+    """,
+    TaskResult,
+    moments=["ended_at"],
+    documents=["value"],
+)
+
+
 class FailedAttempt(NamedTuple):
     """An attempt that failed or was lost."""
 
