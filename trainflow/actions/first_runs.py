@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import manual_run_id
-from trainflow.insight.chains.lost_ledger_end import describe_loss, key_of, last_committed
+from trainflow.insight.chains.lost_ledger_end import committed_by, describe_loss, key_of
 from trainflow.insight.progress import HeadSeen, ProgressFeed
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries
@@ -57,10 +57,7 @@ def tell_losses(feeds: Iterable[ProgressFeed], workspace: Workspace) -> None:
     all of the store looks whole by itself."""
     feeds = [feed for feed in feeds if feed.chain is not None]
     with workspace.database.reading() as connection:
-        versions = Versions()
-        dags = {feed.dag_id: dag_queries.get(connection, feed.dag_id) for feed in feeds}
-        documents = {dag_id: versions.get(connection, dag.version_id)[0] for dag_id, dag in dags.items()}
-        committed = last_committed(connection, documents)
+        committed = committed_by(connection, [feed.dag_id for feed in feeds])
     for feed in feeds:
         found = committed.get(feed.dag_id)
         if found is not None and feed.chain is not None:

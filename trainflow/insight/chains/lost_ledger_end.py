@@ -6,7 +6,7 @@ mounted, another store is configured - looks whole by itself. What was committed
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.metadata.queries import status_queries
 from trainflow.metadata.sql_text import ReadingConnection
-from trainflow.serialization.document import ChainDocument, DagDocument
+from trainflow.serialization.document import ChainDocument, DagDocument, decode
 
 #: so many of the newest runs are looked at: those that found nothing new committed nothing
 _RUNS = 20
@@ -41,6 +41,12 @@ def last_committed(
         if number is not None and (row.dag_id not in found or number > found[row.dag_id].number):
             found[row.dag_id] = RememberedCheckpoint(number, row.number, row.ended_at)
     return found
+
+
+def committed_by(connection: ReadingConnection, dag_ids: Iterable[str]) -> dict[str, RememberedCheckpoint]:
+    """`last_committed` of DAGs as they are now."""
+    rows = [row for dag_id in dag_ids for row in status_queries.dags(connection, dag_id=dag_id)]
+    return last_committed(connection, {row.dag_id: decode(row.document) for row in rows})
 
 
 def describe_loss(found: RememberedCheckpoint | None, last_number: int, url: str) -> str | None:
