@@ -14,13 +14,14 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection
 
-from trainflow.actions.first_runs import Look, chains_to_look_at, create_run, key_of, will_trigger
+from trainflow.actions.first_runs import Look, chains_to_look_at, create_run, will_trigger
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.promote import check_alias
 from trainflow.checkpoints.ledger_changes.promote import promote as record
 from trainflow.engine.mlflow_deliveries import enqueue_promotion, results_by_role
+from trainflow.insight.chains.lost_ledger_end import key_of
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata.queries import dag_queries, notification_queries, run_queries, xcom_queries
 from trainflow.operators.chain.notices import moved_aliases, promotion_notice
