@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -250,6 +250,39 @@ def odd_openings() -> list[str]:
     return found
 
 
+def never_read(names: Iterable[str], *, within: str) -> list[str]:
+    """Those of these names that no module reads as an attribute, but for those whose path begins with `within`: what a
+    person sets or what is stored is to be of use elsewhere."""
+    read = {
+        node.attr
+        for name, module in modules().items()
+        if not name.startswith(within)
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    return sorted(set(names) - read)
+
+
+def ignored_options() -> list[str]:
+    """Parameters of commands that their function does not use: an option that is taken and ignored."""
+    return [
+        f"{name}.{function.name}: {parameter}"
+        for name, module in modules().items()
+        if name.startswith("trainflow.cli.commands.")
+        for function in module.tree.body
+        if isinstance(function, Function) and not function.name.startswith("_")
+        for parameter in unused_parameters(function)
+    ]
+
+
+def unused_parameters(function: Function) -> list[str]:
+    """The parameters of a function that its body does not name."""
+    used = {node.id for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return [each.arg for each in named if each.arg not in used]
+
+
 def _overloaded(node: Function | ast.ClassDef) -> bool:
     return any(ast.unparse(decorator) == "overload" for decorator in node.decorator_list)
 
@@ -265,6 +298,7 @@ def main() -> None:
         "circles with imports for type checkers": [" ".join(group) for group in circles(imports(type_checking=True))],
         "class names twice": repeated_classes(),
         "no docstring": undocumented(),
+        "options that commands ignore": ignored_options(),
         "docstrings that begin with neither a verb nor a noun": odd_openings(),
     }
     for title, found in checks.items():

@@ -16,6 +16,9 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.dialects.mysql.base import MySQLDialect
 
+from tests.integration import cli_days, cli_history
+from tests.integration.cli_days import Days
+from tests.integration.cli_history import History
 from tests.integration.cli_home import Home
 from tests.support.command_line import CommandLine
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
@@ -167,3 +170,21 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         capture_output=True,
     )
     return cert, key
+
+
+@pytest.fixture
+def days(inside: Callable[..., Days]) -> Days:
+    return inside(Days, {"pipelines/days.yaml": cli_days.YAML})
+
+
+@pytest.fixture
+def trained(days: Days) -> Days:
+    """Days 0 to 6 are there, without day 4; two checkpoints: [0, 3) and [3, 7) with a hole."""
+    days.publish(0, 1, 2, 3, 5, 6)
+    days.train(2)
+    return days
+
+
+@pytest.fixture
+def history(inside: Callable[..., History]) -> History:
+    return inside(History, {"pipelines/flights.yaml": cli_history.YAML})

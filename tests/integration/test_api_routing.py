@@ -16,7 +16,7 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.support.api import TOKEN, RunningApi, ask, running_api
-from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from tests.support.control_plane import ControlPlane, control_plane_with_run
 from trainflow.api.http_server import HttpServer
 from trainflow.api.routed_connection import WebConnection
 from trainflow.bootstrap import interpreter
@@ -30,9 +30,7 @@ TRIGGER = b'{"dag_run_id": "by_hand"}'
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
-        plane.add_dag("d", empty_task("a"))
-        plane.add_run("d")
+    with control_plane_with_run(tmp_path) as plane:
         yield plane
 
 

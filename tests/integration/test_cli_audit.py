@@ -3,24 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
-import pytest
-
-from tests.integration.cli_days import PYTHON, YAML, Days
-
-
-@pytest.fixture
-def days(inside: Callable[..., Days]) -> Days:
-    return inside(Days, {"pipelines/days.yaml": YAML})
-
-
-@pytest.fixture
-def trained(days: Days) -> Days:
-    """Days 0 to 6 are there, without day 4; two checkpoints: [0, 3) and [3, 7) with a hole."""
-    days.publish(0, 1, 2, 3, 5, 6)
-    days.train(2)
-    return days
+from tests.integration.cli_days import PYTHON, Days
 
 
 def test_audit_of_sound_chain(trained: Days) -> None:

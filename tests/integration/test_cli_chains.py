@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import pytest
 
@@ -30,19 +29,6 @@ from trainflow.operators import EmptyOperator
 with DAG("plain"):
     EmptyOperator(task_id="nothing")
 """
-
-
-@pytest.fixture
-def days(inside: Callable[..., Days]) -> Days:
-    return inside(Days, {"pipelines/days.yaml": YAML})
-
-
-@pytest.fixture
-def trained(days: Days) -> Days:
-    """Days 0 to 6 are there, without day 4; two checkpoints: [0, 3) and [3, 7) with a hole."""
-    days.publish(0, 1, 2, 3, 5, 6)
-    days.train(2)
-    return days
 
 
 def test_chain_known_only_to_store_is_found(trained: Days) -> None:

@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pytest
-
-from tests.integration.cli_days import NOW, PYTHON, YAML, Days
+from tests.integration.cli_days import NOW, PYTHON, Days
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger_changes.rewind import rewind
-
-
-@pytest.fixture
-def days(inside: Callable[..., Days]) -> Days:
-    return inside(Days, {"pipelines/days.yaml": YAML})
-
-
-@pytest.fixture
-def trained(days: Days) -> Days:
-    """Days 0 to 6 are there, without day 4; two checkpoints: [0, 3) and [3, 7) with a hole."""
-    days.publish(0, 1, 2, 3, 5, 6)
-    days.train(2)
-    return days
 
 
 def test_checkpoints_list_shows_every_checkpoint(trained: Days) -> None:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.integration.cli_history import YAML, History, forked
-
-
-@pytest.fixture
-def history(inside: Callable[..., History]) -> History:
-    return inside(History, {"pipelines/flights.yaml": YAML})
+from tests.integration.cli_history import History, forked
 
 
 def test_compare_two_branches(history: History) -> None:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
 
-from tests.integration.cli_history import YAML, History
+from tests.integration.cli_history import History
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef, Fork
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.testing.chains import ChainWriter, split_of
 from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.workspace import open_workspace
-
-
-@pytest.fixture
-def history(inside: Callable[..., History]) -> History:
-    return inside(History, {"pipelines/flights.yaml": YAML})
 
 
 def of_branch(history: History, branch: str, given: dict[str, str]) -> dict[str, str]:

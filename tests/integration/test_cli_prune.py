@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tests.integration.cli_history import YAML, History
+from tests.integration.cli_history import History
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.ledger.entries import CheckpointRef
@@ -18,11 +17,6 @@ from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.testing.chains import ChainWriter, attempt_id
 
 LONG_AGO = datetime(2014, 1, 1, tzinfo=UTC).timestamp()
-
-
-@pytest.fixture
-def history(inside: Callable[..., History]) -> History:
-    return inside(History, {"pipelines/flights.yaml": YAML})
 
 
 def test_prune_keeps_one_week_of_what_was_trained(history: History) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
-from tests.integration.cli_history import YAML, History
+from tests.integration.cli_history import History
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -15,11 +14,6 @@ from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.testing.chains import ChainWriter
 from trainflow.workspace.workspace import open_workspace
-
-
-@pytest.fixture
-def history(inside: Callable[..., History]) -> History:
-    return inside(History, {"pipelines/flights.yaml": YAML})
 
 
 def test_rewind_to_number(history: History) -> None:

@@ -2,25 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.integration.cli_days import YAML, Days
-
-
-@pytest.fixture
-def days(inside: Callable[..., Days]) -> Days:
-    return inside(Days, {"pipelines/days.yaml": YAML})
-
-
-@pytest.fixture
-def trained(days: Days) -> Days:
-    """Days 0 to 6 are there, without day 4; two checkpoints: [0, 3) and [3, 7) with a hole."""
-    days.publish(0, 1, 2, 3, 5, 6)
-    days.train(2)
-    return days
+from tests.integration.cli_days import Days
 
 
 def test_samples_list_puts_ledger_and_storage_together(trained: Days) -> None:

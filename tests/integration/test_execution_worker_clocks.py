@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
+from tests.support.control_plane import START, ControlPlane, control_plane_with_run
 from trainflow.authoring.dag import DAG
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.sensor import BaseSensorOperator
@@ -31,9 +31,7 @@ MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as plane:
-        plane.add_dag("d", empty_task("a"))
-        plane.add_run("d")
+    with control_plane_with_run(tmp_path) as plane:
         yield plane
 
 

@@ -204,6 +204,15 @@ def control_plane(folder: Path, *, clock: ManualClock | None = None, **more: Any
         plane.close()
 
 
+@contextmanager
+def control_plane_with_run(folder: Path) -> Iterator[ControlPlane]:
+    """A control plane over SQLite in which a run of a DAG `d` with one task `a` is queued."""
+    with control_plane(folder) as plane:
+        plane.add_dag("d", empty_task("a"))
+        plane.add_run("d")
+        yield plane
+
+
 def empty_task(task_id: str, *upstream: str, **more: Any) -> TaskDocument:
     """A task that is never executed."""
     return TaskDocument(task_id=task_id, operator="EmptyOperator", upstream=list(upstream), **more)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests import source_tree, versions
+from trainflow.metadata.api_models import METADATA
+from trainflow.settings.model import Settings
 
 #: a DAG knows its tasks, a task its DAG: only types, and within one package
 _LANGUAGE = "trainflow.authoring."
@@ -80,6 +85,46 @@ def test_test_kits_have_no_dead_code() -> None:
 
     kits = ("trainflow/", "tests/support/", "tests/people/", "tests/storm/")
     assert [line for line in found if line.startswith(kits)] == []
+
+
+def _settings_below(section: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, str]]:
+    for field in msgspec.structs.fields(section):
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):
+            yield from _settings_below(field.type, f"{path}{field.name}.")
+        else:
+            yield field.name, f"{path}{field.name}"
+
+
+def test_settings_are_read_somewhere() -> None:
+    """A key that is accepted and ignored would be a promise that is not kept."""
+    keys = dict(_settings_below(Settings))
+
+    # these have one meaning together, which the section tells
+    told = {"disabled", "traces_endpoint"}
+    assert [keys[name] for name in source_tree.never_read(keys, within="trainflow.settings.") if name not in told] == []
+
+
+def test_columns_of_database_are_read_somewhere() -> None:
+    columns = {column.name for table in METADATA.tables.values() for column in table.columns}
+
+    assert source_tree.never_read(columns, within="trainflow.metadata.models") == []
+
+
+def test_what_no_module_reads_is_found() -> None:
+    assert source_tree.never_read(["slots", "slotz"], within="trainflow.settings.") == ["slotz"]
+
+
+def test_options_of_commands_are_used() -> None:
+    assert source_tree.ignored_options() == []
+
+
+def test_parameter_that_function_does_not_name_is_found() -> None:
+    function = ast.parse(
+        "def command(path, branch=None, *, detach=False):\n    return str(path) if detach else None"
+    ).body[0]
+
+    assert isinstance(function, ast.FunctionDef)
+    assert source_tree.unused_parameters(function) == ["branch"]
 
 
 def test_names_that_vulture_is_told_of_exist() -> None:

@@ -15,15 +15,9 @@ from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, InputError
-from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
 
 NAMES = [name for name, _ in STEPS]
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> ChainWriter:
-    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
 
 
 def fresh(writer: ChainWriter) -> Ledger:

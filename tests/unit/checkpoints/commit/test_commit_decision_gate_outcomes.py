@@ -36,13 +36,7 @@ from trainflow.errors import (
     ChainStopped,
     InputError,
 )
-from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day, split_of
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> ChainWriter:
-    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
 
 
 def test_stop_keeps_all_that_commit_needs(writer: ChainWriter) -> None:

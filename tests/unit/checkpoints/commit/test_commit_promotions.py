@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 
@@ -24,14 +23,7 @@ from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import (
     InputError,
 )
-from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> ChainWriter:
-    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
-
 
 GOOD = Promote("champion", ("auc >= 0.65", "auc > previous"))
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 import pytest
 
 from tests.simulation.memory_store import MemoryStore
+from tests.unit.checkpoints.ledger.book import Book
 from tests.unit.checkpoints.ledger.lost_entries import CHAIN, LAST, Make
 from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger import state as chain_state
@@ -54,3 +55,13 @@ def make(contents: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, request: p
         return store
 
     return without
+
+
+@pytest.fixture
+def book() -> Book:
+    """a [0, 2) → b [2, 5) with day 3 a hole → c [5, 6)"""
+    book = Book()
+    book.add(book.checkpoint("a", 0, 2, metrics={"auc": 0.5}))
+    book.add(book.checkpoint("b", 2, 3, "a", skip=[3], evaluation={"auc": 0.4}))
+    book.add(book.checkpoint("c", 5, 1, "b", evaluation={"auc": 0.6}))
+    return book

@@ -21,11 +21,6 @@ from trainflow.testing.faulty_store import FaultyStore
 LONG = ChainKey("long")
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> ChainWriter:
-    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
-
-
 def fresh(writer: ChainWriter, store: Store | None = None) -> Ledger:
     return Ledger(store or writer.store, writer.chain)
 

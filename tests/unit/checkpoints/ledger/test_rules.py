@@ -25,16 +25,6 @@ from trainflow.errors import LedgerCorrupt
 from trainflow.testing.chains import day, split_of
 
 
-@pytest.fixture
-def book() -> Book:
-    """a [0, 2) → b [2, 5) with day 3 a hole → c [5, 6)"""
-    book = Book()
-    book.add(book.checkpoint("a", 0, 2, metrics={"auc": 0.5}))
-    book.add(book.checkpoint("b", 2, 3, "a", skip=[3], evaluation={"auc": 0.4}))
-    book.add(book.checkpoint("c", 5, 1, "b", evaluation={"auc": 0.6}))
-    return book
-
-
 def _bad_entries() -> list[tuple[str, Callable[[Book], LedgerEntry], str]]:
     return [
         ("number", lambda b: b.checkpoint("d", 6, parent="c", sequence=5), "calls itself number 5, number 4 is due"),

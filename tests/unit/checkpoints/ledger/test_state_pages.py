@@ -16,16 +16,6 @@ from trainflow.checkpoints.ledger.state import PAGE, ChainState
 from trainflow.testing.chains import day
 
 
-@pytest.fixture
-def book() -> Book:
-    """a [0, 2) → b [2, 5) with day 3 a hole → c [5, 6)"""
-    book = Book()
-    book.add(book.checkpoint("a", 0, 2, metrics={"auc": 0.5}))
-    book.add(book.checkpoint("b", 2, 3, "a", skip=[3], evaluation={"auc": 0.4}))
-    book.add(book.checkpoint("c", 5, 1, "b", evaluation={"auc": 0.6}))
-    return book
-
-
 def test_fold_long_chain_keeps_newest_and_pages_rest() -> None:
     book = Book()
     long_line(book, 5 * PAGE)

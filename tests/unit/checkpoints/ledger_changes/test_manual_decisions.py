@@ -35,13 +35,7 @@ from trainflow.errors import (
     CheckpointError,
     InputError,
 )
-from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> ChainWriter:
-    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
 
 
 def test_accepting_commits_it_without_training_and_says_who(writer: ChainWriter) -> None:

@@ -30,18 +30,12 @@ from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, InputErr
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import EARLIER
 from trainflow.samples.spec import Samples
-from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day, fingerprint_of, split_of
 
 DAYS = Grid("d/{start:%Y-%m-%d}/", day(0), 86_400)
 PAIRS = msgspec.structs.replace(DAYS, length_seconds=2 * 86_400)
 ODD_PAIRS = msgspec.structs.replace(PAIRS, start=day(1))
 BY = Author(person="ada@host")
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> ChainWriter:
-    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
 
 
 def to(writer: ChainWriter, grid: Grid, **more: Any) -> Regrid | None:

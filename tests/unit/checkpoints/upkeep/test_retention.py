@@ -35,7 +35,6 @@ from trainflow.checkpoints.upkeep.retention import (
     removable,
 )
 from trainflow.errors import StoreFailure
-from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day, split_of
 from trainflow.testing.faulty_store import FaultyStore
 
@@ -110,11 +109,6 @@ def test_retention_pinned_checkpoints_stay() -> None:
 )
 def test_policies_are_plain_json(policy: Policy) -> None:
     assert msgspec.json.decode(msgspec.json.encode(policy), type=Policy) == policy
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> ChainWriter:
-    return ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch")
 
 
 def attempts(writer: ChainWriter) -> list[str]:
