@@ -20,7 +20,8 @@ from sqlalchemy.exc import DBAPIError
 
 from trainflow.metadata import schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.fast_path import FastResult, Plans
+from trainflow.metadata.fast_path import Plans
+from trainflow.metadata.sql_text import SqlText
 
 _OBSERVE = """
 CREATE TABLE observed (
@@ -100,8 +101,10 @@ class _SimulatedConnection:
         self._driver = driver
         self._plans = plans
 
-    def execute(self, statement: Any, parameters: Any = None) -> FastResult:
-        """See `sqlalchemy.Connection.execute`."""
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """See `sqlalchemy.Connection.execute`; of a `SqlText` the list of its rows."""
+        if isinstance(statement, SqlText):
+            return statement.made(self._driver.execute(*statement.ready("qmark", parameters or {})).fetchall())
         return self._plans.execute(self._driver, statement, parameters)
 
     @contextmanager
