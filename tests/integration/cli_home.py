@@ -9,11 +9,12 @@ import pytest
 from sqlalchemy import update
 
 from tests.support.command_line import CommandLine
+from tests.support.fresh_schema import make_schema
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.clock import SystemClock
 from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
-from trainflow.metadata import run_creation, schema
+from trainflow.metadata import run_creation
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.metadata.queries.task_queries import TASK
@@ -47,7 +48,7 @@ class Home(CommandLine):
         self.project = project
         project.home.create()
         self.database = Database.of(project.home, Settings())
-        schema.ensure_schema(self.database)
+        make_schema(self.database)
 
     def read(self, name: str = "days.yaml") -> None:
         """Have a pipeline file read as the DAG processor does."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from trainflow.metadata import schema
+from tests.support.fresh_schema import empty_schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.fast_path import Plans
 from trainflow.metadata.sql_text import SqlText
@@ -45,17 +45,6 @@ CREATE TRIGGER observe_xcom AFTER INSERT ON xcom BEGIN
     INSERT INTO observed (kind, run, name, new) VALUES ('xcom', new.dag_run_id, new.task_id, new.key);
 END;
 """
-
-
-def _empty_schema() -> bytes:
-    """What every new metadata database is."""
-    database = Database("sqlite://")
-    schema.ensure_schema(database)
-    raw = cast("sqlite3.Connection", database.engine.raw_connection().driver_connection)
-    try:
-        return raw.serialize()
-    finally:
-        database.close()
 
 
 #: more than there are kinds of statements
@@ -152,7 +141,7 @@ class SimulatedDatabase(Database):
         self.raw = sqlite3.connect(
             ":memory:", isolation_level=None, cached_statements=_STATEMENTS, check_same_thread=False
         )
-        self.raw.deserialize(_empty_schema())
+        self.raw.deserialize(empty_schema())
         self.raw.execute("PRAGMA foreign_keys=ON")
         self.raw.executescript(_OBSERVE)
         self.raw.execute("BEGIN")

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from tests.support.fresh_schema import make_schema
 from trainflow.clock import ManualClock
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState, Reply, Start
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
-from trainflow.metadata import run_creation, schema
+from trainflow.metadata import run_creation
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
@@ -84,7 +85,7 @@ class ControlPlane:
             self.settings = msgspec.structs.replace(self.settings, database=DatabaseSettings(url=database_url))
         self.clock = clock
         self.database = Database.of(project.home, self.settings)
-        schema.ensure_schema(self.database)
+        make_schema(self.database)
         self.versions = Versions()
         self.executor = RecordingExecutor()
         self.changes: list[AppliedChange] = []
