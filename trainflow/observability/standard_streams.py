@@ -1,4 +1,5 @@
-"""Standard input, output and error of the command: all three are there, and what cannot be shown ends no engine.
+"""Standard input, output and error of the command: all three are there, what cannot be shown ends no engine, and text
+of users drives no terminal.
 
 A service or a cron job may start the command with closed streams, or in a locale that has no letter for what is said;
 the reader of a pipe may end, and a disk with a log on it may be full.
@@ -29,6 +30,50 @@ def complete_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+    sys.stdout, sys.stderr = _guarded(sys.stdout), _guarded(sys.stderr)
+
+
+class GuardedTerminal(io.TextIOWrapper):
+    """A terminal that shows what is written, with its colours, and does nothing that is written (see
+    `terminal_text`)."""
+
+    def write(self, text: str, /) -> int:
+        """See `io.TextIOWrapper.write`."""
+        # most lines hold nothing but letters
+        if not text.isprintable():
+            from trainflow.observability.terminal_text import colored_text
+
+            super().write(colored_text(text))
+        else:
+            super().write(text)
+        return len(text)
+
+    def drive(self, text: str) -> None:
+        """Write what may drive the terminal: nothing of it is text of users."""
+        super().write(text)
+
+
+def drive(text: str) -> None:
+    """Write what may drive the terminal to standard output: nothing of it is text of users."""
+    if isinstance(sys.stdout, GuardedTerminal):
+        sys.stdout.drive(text)
+    else:
+        sys.stdout.write(text)
+
+
+def unguarded(stream: Any) -> Any:
+    """The same stream for what draws on a terminal itself, and lets no text of users drive it."""
+    if not isinstance(stream, GuardedTerminal):
+        return stream
+    stream.flush()
+    # not closed with the object: the descriptor stays with the guarded one
+    return open(stream.fileno(), "w", encoding=stream.encoding, errors=stream.errors, closefd=False)
+
+
+def _guarded(stream: Any) -> Any:
+    if not isinstance(stream, io.TextIOWrapper) or not stream.isatty():
+        return stream
+    return GuardedTerminal(stream.buffer, stream.encoding, stream.errors, line_buffering=True)
 
 
 def outlive_readers(say: Callable[[str], object]) -> None:
@@ -62,9 +107,11 @@ class _DroppingStream(io.FileIO):
 
 def _outliving(stream: Any, say: Callable[[str], object]) -> Any:
     """The stream; one that a test or a program has put in the place of its own stays."""
-    if not isinstance(stream, io.TextIOWrapper) or (stream is not sys.__stdout__ and stream is not sys.__stderr__):
+    known = isinstance(stream, GuardedTerminal) or stream is sys.__stdout__ or stream is sys.__stderr__
+    if not isinstance(stream, io.TextIOWrapper) or not known:
         return stream
     with contextlib.suppress(OSError):
         stream.flush()
     raw = _DroppingStream(stream.fileno(), say)
-    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)
+    kind = GuardedTerminal if isinstance(stream, GuardedTerminal) else io.TextIOWrapper
+    return kind(io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True)

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 from markupsafe import Markup, escape
 
-#: ESC [ parameters final byte; ESC ] … BEL or ST (titles, links); any other escape of two characters
-_SEQUENCE = re.compile(r"\x1b(?:\[([0-9;:?<=>!]*)([ -/]*[@-~])|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_a-z0-9=>])")
-#: what is left of the controls: a browser shows none of them, and some turn text around
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]")
+from trainflow.observability.terminal_text import CONTROL, SEQUENCE
+
 _COLORS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
 
 
@@ -48,7 +46,7 @@ def log_markup(text: str) -> Markup:
 
 def _pieces(text: str) -> Iterator[Markup]:
     style, position, text = _Style(), 0, _lines(text)
-    for found in _SEQUENCE.finditer(text):
+    for found in SEQUENCE.finditer(text):
         yield _styled(text[position : found.start()], style)
         position = found.end()
         if found[2] == "m":
@@ -65,6 +63,6 @@ def _lines(text: str) -> str:
 
 
 def _styled(text: str, style: _Style) -> Markup:
-    written = escape(_CONTROL.sub("", text))
+    written = escape(CONTROL.sub("", text))
     classes = style.classes
     return Markup('<span class="{}">{}</span>').format(classes, written) if classes and written else written

@@ -13,6 +13,7 @@ from trainflow.cli.arguments import STAGE
 from trainflow.cli.render.output import JSON_OPTION, only_one, print_json, print_rows, sparkline, text
 from trainflow.errors import InputError
 from trainflow.humanize import agreeing, counted, duration, number
+from trainflow.observability.standard_streams import drive
 from trainflow.workspace.locate import open_selection
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def status(
     with open_selection(pipeline) as selection:
         found = insight.status(selection, SystemClock().now())
         while watch:
-            typer.echo(_CLEARED, nl=False)
+            drive(_CLEARED)
             _show(found)
             time.sleep(_WATCH_SECONDS)
             found = insight.status(selection, SystemClock().now())

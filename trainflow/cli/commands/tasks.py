@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import typer
 
 from trainflow.cli.arguments import DAG_ARGUMENT, RUN_ARGUMENT, TASK_ARGUMENT
@@ -69,22 +71,27 @@ def logs(
     ),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until the attempt has ended (Ctrl-C stops)."),
 ) -> None:
-    """Print what an attempt of a task printed and logged."""
+    """Print what an attempt of a task printed and logged.
+
+    A terminal is sent text and colours: nothing that moves its cursor, clears it or changes its title. Into a file or
+    a pipe the log is written as it is.
+    """
     from trainflow.insight.runs.logs import log_source
     from trainflow.insight.runs.tasks import attempt_log, has_ended
 
     with workspace_for(dag) as workspace:
         log = attempt_log(workspace, dag, run, task, attempt)
         source = log_source(workspace, log)
-        rotated = runs.print_rotated(source)
-        position = runs.print_from(source, 0)
-        while follow:
-            # in this order: what was written before the attempt ended has been printed then
-            ended = has_ended(workspace, log)
-            position = runs.print_from(source, position)
-            if ended:
-                break
-            runs.pause()
+        with closing(runs.LogPrinter()) as printer:
+            rotated = printer.print_rotated(source)
+            position = printer.print_from(source, 0)
+            while follow:
+                # in this order: what was written before the attempt ended has been printed then
+                ended = has_ended(workspace, log)
+                position = printer.print_from(source, position)
+                if ended:
+                    break
+                runs.pause()
     if not position and not rotated:
         typer.echo(f"nothing was printed or logged{log.elsewhere}: {source.place}", err=True)
 

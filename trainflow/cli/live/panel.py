@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +24,8 @@ from trainflow.cli.render.output import print_facts, print_table, sparkline
 from trainflow.humanize import counted, duration, number
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
     from trainflow.insight.progress import ProgressView, TaskLine
 
@@ -42,14 +44,27 @@ def display(*, interactive: bool | None = None) -> Display:
     """The display that fits where output goes."""
     if not (_can_redraw() if interactive is None else interactive):
         return LineDisplay()
-    from rich.console import Console
-
-    # what people write (a problem, a metric's name) may look like markup, and is none
-    return Panel(Console(highlight=False, markup=False))
+    return Panel(_console())
 
 
 def _can_redraw() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+def _console() -> Console:
+    """A console that drives the terminal, and lets no text of users do so."""
+    from rich.console import Console
+
+    from trainflow.observability.standard_streams import unguarded
+    from trainflow.observability.terminal_text import plain_text
+
+    class TextConsole(Console):
+        def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=plain_text(segment.text))
+
+    # what people write (a problem, a metric's name) may look like markup, and is none
+    return TextConsole(file=unguarded(sys.stdout), highlight=False, markup=False)
 
 
 class Panel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,13 @@ import typer
 
 from trainflow.cli.render.output import print_facts, print_rows, text
 from trainflow.humanize import duration
+from trainflow.observability.standard_streams import drive
 
 if TYPE_CHECKING:
     from trainflow.insight.runs.logs import LogSource
     from trainflow.insight.runs.runs import RunDetail, RunSummary
     from trainflow.insight.runs.tasks import AttemptSummary, TaskDetail, TaskSummary
+    from trainflow.observability.terminal_text import TerminalLog
 
 
 TASK_COLUMNS = {
@@ -151,22 +154,44 @@ def print_run(run: RunDetail) -> None:
 _FOLLOW_SECONDS = 0.25
 
 
-def print_rotated(source: LogSource) -> bool:
-    """Print the parts of a log that were rotated away, oldest first; returns whether there were any."""
-    older = source.rotated()
-    for each in older:
-        print_from(each, 0)
-    return bool(older)
+class LogPrinter:
+    """Prints a log: to a terminal its text and its colours, elsewhere as it is."""
 
+    def __init__(self) -> None:
+        self._terminal: TerminalLog | None = None
+        if sys.stdout.isatty():
+            from trainflow.observability.terminal_text import TerminalLog
 
-def print_from(source: LogSource, position: int) -> int:
-    """Print what was written after `position` (bytes); returns where it ends now."""
-    sys.stdout.flush()
-    while (part := source.read(position)).data:
-        sys.stdout.buffer.write(part.data)
-        position = part.position
-    sys.stdout.buffer.flush()
-    return position
+            self._terminal = TerminalLog(colors=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb")
+
+    def print_rotated(self, source: LogSource) -> bool:
+        """Print the parts of a log that were rotated away, oldest first; returns whether there were any."""
+        older = source.rotated()
+        for each in older:
+            self.print_from(each, 0)
+        return bool(older)
+
+    def print_from(self, source: LogSource, position: int) -> int:
+        """Print what was written after `position` (bytes); returns where it ends now."""
+        sys.stdout.flush()
+        while (part := source.read(position)).data:
+            self._print(part.data)
+            position = part.position
+        sys.stdout.buffer.flush()
+        return position
+
+    def _print(self, data: bytes) -> None:
+        if self._terminal is None:
+            sys.stdout.buffer.write(data)
+        else:
+            drive(self._terminal.feed(data))
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        """Give the terminal back with no colour of the log's."""
+        if self._terminal is not None:
+            drive(self._terminal.feed(b"", final=True))
+            sys.stdout.flush()
 
 
 def pause() -> None:
