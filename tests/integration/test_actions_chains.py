@@ -26,7 +26,8 @@ from trainflow.actions.chains.regrid import plan_regrid
 from trainflow.actions.chains.repair import plan_repair
 from trainflow.actions.chains.resume import Decision, ResumeRequest, plan_resume, resume
 from trainflow.actions.chains.rewind import plan_rewind, rewind
-from trainflow.actions.start import request_training, train_through_engine
+from trainflow.actions.engine_client import train_through_engine
+from trainflow.actions.start import request_training
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry

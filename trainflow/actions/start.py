@@ -6,20 +6,18 @@ engine.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trainflow.bootstrap import importing, interpreter, load_when_used
+from trainflow.bootstrap import importing, load_when_used
 from trainflow.errors import InputError
 from trainflow.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     import socket
 
-    from trainflow.actions.engine_client import EngineClient
     from trainflow.actions.first_runs import Begin
     from trainflow.clock import Clock
     from trainflow.dag_processor.files import EarlyParse
@@ -54,22 +52,6 @@ class EngineTraining(NamedTuple):
     engine: Engine
     feeds: list[ProgressFeed]
     pages_at: str | None = None
-
-
-class FollowedTraining(NamedTuple):
-    """A client of an engine that runs elsewhere, and what is followed."""
-
-    client: EngineClient
-    feeds: list[ProgressFeed]
-
-
-class DetachedTraining(NamedTuple):
-    """A process that trains in the background; `exit_code`: it has ended already, and `said` what is in the log."""
-
-    pid: int
-    log: Path
-    exit_code: int | None
-    said: str
 
 
 def request_training(
@@ -118,7 +100,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
             from trainflow.observability.logs import configure_logging
 
         configure_logging(settings.logging.level, project.home.engine_log)
-        listener, pages_at = _pages_listener(settings) if request.serves_pages else (_api_listener(settings), None)
+        listener, pages_at = _listener(request)
         engine = Engine(project, settings, clock=clock, prestarted=early.forkserver, api_listener=listener)
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
@@ -130,34 +112,15 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         yield EngineTraining(engine, feeds, pages_at)
 
 
-def _pages_listener(settings: Settings) -> tuple[socket.socket, str]:
-    from trainflow.actions.page import listen_for_pages
+def _listener(request: TrainingRequest) -> tuple[socket.socket | None, str | None]:
+    """Where the API server answers, and where it serves the pages, if that was asked for."""
+    if request.serves_pages:
+        from trainflow.actions.page import listen_for_pages
 
-    return listen_for_pages(settings.api)
+        return listen_for_pages(request.workspace.settings.api)
+    from trainflow.settings.api_address import listen_for_attempts
 
-
-def _api_listener(settings: Settings) -> socket.socket | None:
-    """Where the API server answers, when there are executors that run attempts on other hosts: these reach nothing
-    else. None where another process listens there: it may be one."""
-    from trainflow.settings.api_address import try_to_listen
-    from trainflow.settings.executors import executor_entries
-
-    remote = [entry.name for entry in executor_entries(settings).values() if not entry.is_local]
-    if not remote:
-        return None
-    log = logging.getLogger(__name__)
-    listener, said = try_to_listen(settings.api)
-    if listener is not None or not settings.api.enabled:
-        log.info("API server: %s", said)
-        return listener
-    log.warning(
-        "API server: %s. Attempts of %s are told %s: they wait unless what answers there is an API server of this "
-        "project's database",
-        said,
-        ", ".join(f"'{name}'" for name in remote),
-        settings.api.address,
-    )
-    return None
+    return listen_for_attempts(request.workspace.settings), None
 
 
 def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) -> None:
@@ -172,54 +135,3 @@ def _read(engine: Engine, request: TrainingRequest, ahead: EarlyParse | None) ->
         raise InputError(answers[0].message)
     # the project's other pipelines are read while this one trains
     engine.reactor.call_later(1.0, engine.scan_files)
-
-
-@contextmanager
-def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[FollowedTraining]:
-    """Have the file read, unless it was, and hand it to the engine that is alive. It stays for what is followed while
-    the block lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
-    from trainflow.actions.engine_client import EngineClient
-    from trainflow.serialization.document import decode
-    from trainflow.workspace.pipeline_file import parse
-    from trainflow.workspace.store_check import StoreCheck
-
-    project, settings = request.workspace.project, request.workspace.settings
-    with StoreCheck(project, settings, request.path, request.overrides) as stores:
-        parsed = request.parsed or parse(project, settings, request.path, request.overrides)
-        chains = [decode(each.document).chain for each in parsed.dags]
-        stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
-    with request.workspace, EngineClient(request.workspace, clock) as client:
-        yield FollowedTraining(client, client.begin(request.stored, request.overrides, parsed, request.begin))
-
-
-def train_detached(request: TrainingRequest) -> DetachedTraining:
-    """Start a process that trains in the background, and come back once it trains or has ended already."""
-    import os
-    import subprocess
-
-    home = request.workspace.project.home
-    home.create()
-    log = home.path / "logs" / "start.log"
-    reader, writer = os.pipe()
-    words = ("--plain", "--ready-descriptor", str(writer))
-    options = [word for name, value in request.overrides.items() for word in ("--set", f"{name}={value}")]
-    with log.open("ab") as output:
-        begun_at = output.tell()
-        process = subprocess.Popen(
-            interpreter("trainflow.cli.entry", "start", str(request.path), *words, *options),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=[writer],
-            start_new_session=True,
-        )
-    os.close(writer)
-    # it writes when it trains; nothing comes when it ends before
-    ready = os.read(reader, 1)
-    os.close(reader)
-    if ready:
-        return DetachedTraining(process.pid, log, None, "")
-    exit_code = process.wait()
-    with log.open("rb") as written:
-        written.seek(begun_at)
-        return DetachedTraining(process.pid, log, exit_code, written.read().decode(errors="replace"))

@@ -91,7 +91,7 @@ def _goes_on(request: TrainingRequest, feeds: list[ProgressFeed]) -> bool:
 def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) -> int | None:
     """The exit code; None when the engine was about to end and has not taken up what was begun here, or when a chain
     that may go on has no run that does."""
-    from trainflow.actions.start import train_through_engine
+    from trainflow.actions.engine_client import train_through_engine
     from trainflow.cli.live.session import follow, say_ready
     from trainflow.clock import SystemClock
 
@@ -140,7 +140,7 @@ def say_what_goes_on(feeds: list[ProgressFeed], stored: str) -> None:
 
 def _detached(request: TrainingRequest) -> int:
     """0 once it trains; its own exit code where it has ended already."""
-    from trainflow.actions.start import train_detached
+    from trainflow.actions.detached_start import train_detached
 
     started = train_detached(request)
     if started.exit_code is None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from urllib.parse import urlsplit
 
 import msgspec
 
 from trainflow.errors import InputError, SettingsError
-from trainflow.settings.model import ApiSettings
+from trainflow.settings.executors import executor_entries
+from trainflow.settings.model import ApiSettings, Settings
+
+log = logging.getLogger(__name__)
 
 #: connections that wait to be answered: also while a server that died is started again
 _BACKLOG = 2048
@@ -84,3 +88,23 @@ def try_to_listen(api: ApiSettings) -> tuple[socket.socket | None, str]:
         raise
     except InputError as error:
         return None, f"not started: {error}"
+
+
+def listen_for_attempts(settings: Settings) -> socket.socket | None:
+    """Where the API server answers, when there are executors that run attempts on other hosts: these reach nothing
+    else. None where another process listens there: it may be one."""
+    remote = [entry.name for entry in executor_entries(settings).values() if not entry.is_local]
+    if not remote:
+        return None
+    listener, said = try_to_listen(settings.api)
+    if listener is not None or not settings.api.enabled:
+        log.info("API server: %s", said)
+        return listener
+    log.warning(
+        "API server: %s. Attempts of %s are told %s: they wait unless what answers there is an API server of this "
+        "project's database",
+        said,
+        ", ".join(f"'{name}'" for name in remote),
+        settings.api.address,
+    )
+    return None

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from trainflow.actions import start
-from trainflow.actions.start import DetachedTraining
+from trainflow.actions import detached_start, start
+from trainflow.actions.detached_start import DetachedTraining
 from trainflow.cli.render.output import EXIT_INTERRUPTED
 from trainflow.cli.start_or_follow import _as_engine, _detached
 
@@ -32,6 +32,8 @@ def test_start_interrupted_before_it_began_says_so(
 def test_detached_start_that_ended_says_what_it_said_or_why_it_could_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str, shown: str
 ) -> None:
-    monkeypatch.setattr(start, "train_detached", lambda _request: DetachedTraining(7, Path("start.log"), 2, said))
+    monkeypatch.setattr(
+        detached_start, "train_detached", lambda _request: DetachedTraining(7, Path("start.log"), 2, said)
+    )
     assert _detached(None) == 2  # type: ignore[arg-type]
     assert shown in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 Reading order: `output_checks` (what a trainer left), `artifacts` (its files, taken over), `commit_decision` (what a run
 wants, what gates say of it, and the entry that comes to), `gates` (conditions, and what happens when one is not met),
-`commit` (the named steps, and the fence: is it next on the chain?).
+`fence` (is it next on the chain?), `commit` (the named steps).
 
 Invariants
 - Files are durable and out of the trainer's reach before their entry is created.

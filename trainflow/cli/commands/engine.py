@@ -129,7 +129,7 @@ def stop(
 
     Exit code 0 when no engine is alive (any more), 1 when it still is after --wait.
     """
-    from trainflow.actions.engine_client import tell_to_stop, wait_until_stopped
+    from trainflow.actions.stop import tell_to_stop, wait_until_stopped
     from trainflow.clock import SystemClock
     from trainflow.workspace.workspace import find_project
 
