@@ -14,7 +14,7 @@ by comparing a moment that was written with the time of the day alone:
   knows of the time before by the time of the day alone: a clock that was set back meanwhile gives them all of their
   time again and no more; one that was set forward by as much ends a run at once, and a deferral after one look,
 - what attempts on other hosts say: seconds, never a moment; what they decide goes by the control plane's time, from the
-  claim on (`execution.task_runner.counting_clock`),
+  claim on (`counting_clock`),
 - polling, watchdogs, outages, `execution_timeout`, grace to stop: a monotonic clock alone,
 - kills for want of memory: a counter that was read when the attempt was launched (`observability.oom_kills`),
 - what a task tells the trigger that waits for it (PartitionTrigger): seconds, for it may wait on another host,
@@ -29,11 +29,15 @@ What begins or goes on is early rather than never; what ends something living is
 from __future__ import annotations
 
 import heapq
+import logging
 from collections.abc import Hashable
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
-from trainflow.clock import Clock
+from trainflow.clock import Clock, MeasuredClock
+
+#: an attempt is told in its own log
+log = logging.getLogger("trainflow.task")
 
 #: clocks of hosts that work together differ by less; a clock that was set back by less delays by no more than that
 TOLERANCE = timedelta(minutes=1)
@@ -118,3 +122,15 @@ def pause_after(took: float, least: float) -> float:
     """Seconds until work that `took` so long is done again: `least`, or as many as make it a hundredth of the time, a
     minute at most. How long it took may have had nothing to do with it (a process that was frozen, a slow disk)."""
     return max(least, min(took * 100, LONGEST_PAUSE_SECONDS))
+
+
+def counting_clock(told: datetime | None, own: Clock) -> Clock:
+    """The clock by which an attempt decides (how old samples are, when a wait is over, what it commits): that of the
+    control plane, which has `told` its time. The clock of another host may be wrong by hours. None: it is this one."""
+    if told is None:
+        return own
+    off = (own.now() - told).total_seconds()
+    if abs(off) > TOLERANCE.total_seconds():
+        said = f"{abs(off):,.0f} s {'ahead of' if off > 0 else 'behind'} that of the control plane"
+        log.warning("the clock of this host is %s, which counts for what trainflow decides", said)
+    return MeasuredClock(told, own)

@@ -34,9 +34,9 @@ def started_executor(host: Host) -> Iterator[LocalExecutor]:
 
 
 def results(host: Host) -> dict[str, object]:
-    """Attempt → what it returned, for those that succeeded."""
+    """Task and number of each attempt that succeeded → what it returned."""
     return {
-        outcome.key.attempt_id: msgspec.json.decode(outcome.xcoms[0].value) if outcome.xcoms else None
+        outcome.key.attempt_id.partition("-")[0]: msgspec.json.decode(outcome.xcoms[0].value) if outcome.xcoms else None
         for outcome in host.api.outcomes
         if outcome.state is OutcomeState.SUCCESS
     }

@@ -42,10 +42,10 @@ def vanish(engine: Embedded) -> None:
     assert inner.executor is not None
     executor = inner.executor["local"]
     assert inner._scheduling is not None
-    for worker in executor._workers:  # type: ignore[attr-defined]
-        worker._peer.hang_up()
+    for worker in executor._workers.all:  # type: ignore[attr-defined]
+        worker.close()
         worker._process.wait()
-    executor._workers.clear()  # type: ignore[attr-defined]
+    executor._workers.close()  # type: ignore[attr-defined]
     for key in list(executor.running()):
         executor._forget(key)  # type: ignore[attr-defined]
     inner._scheduling.close()
@@ -214,7 +214,7 @@ def test_start_that_fails_leaves_nothing_behind(project: Project, tmp_path: Path
     with pytest.raises(EngineError, match="newer trainflow"), engine.running():
         pass
     assert engine.executor is not None
-    assert engine.executor["local"]._workers == []  # type: ignore[attr-defined]
+    assert engine.executor["local"]._workers.all == ()  # type: ignore[attr-defined]
 
 
 def test_engine_that_stops_ends_parse_that_hangs(write_project: WriteProject) -> None:

@@ -119,7 +119,8 @@ def test_run_that_is_cleared_between_two_steps_stays(plane: ControlPlane, end_ru
 
 def test_engine_that_is_not_first_deletes_logs_alone(plane: ControlPlane, end_runs: Callable[..., list[Path]]) -> None:
     [known, *_] = end_runs(KEPT_RUNS + 3)
-    unknown = known.parent.parent.parent / "gone" / "a" / f"{known.stem[:-4]}0000.log"
+    attempt = known.name.partition(".")[0]
+    unknown = known.parent.parent / "gone" / f"{attempt[:-4]}0000.r0.a.log"
     unknown.parent.mkdir(parents=True)
     unknown.write_text("of a run that another engine has deleted")
     os.utime(unknown, (START.timestamp(),) * 2)

@@ -126,7 +126,7 @@ def test_worker_with_children_is_replaced_while_they_run(host: Host, executor: L
     (host.project.root / "go").touch()
     host.until(lambda: len(host.exits) == 2)
     assert results(host) == {"says0": "the second", "waits0": "went on"}
-    assert len(executor._workers) == 1
+    assert len(executor._workers.all) == 1
 
 
 def test_attempt_that_has_claimed_itself_is_not_taken_for_hanging(host: Host, executor: LocalExecutor) -> None:
@@ -147,13 +147,13 @@ class TestAfterAnotherEngine:
         host.executor = LocalExecutor()
         host.executor.start(host)
         yield host
-        for worker in host.executor._workers:
+        for worker in host.executor._workers.all:
             worker.kill()
 
     def vanish(self, host: Host) -> None:
         assert isinstance(host.executor, LocalExecutor)
-        for worker in host.executor._workers:
-            worker._peer.hang_up()
+        for worker in host.executor._workers.all:
+            worker.close()
             worker._process.wait()
         host.close()
 

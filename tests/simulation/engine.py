@@ -124,9 +124,9 @@ class SimulatedEngine:
     def api(self) -> ExecutionService:
         return self.service
 
-    def has_begun(self, key: AttemptKey) -> bool:
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
         """See `ExecutorHost.has_begun`."""
-        return self.service.has_begun(key)
+        return self.service.has_begun(key, pid)
 
     def has_reported(self, key: AttemptKey) -> bool:
         """See `ExecutorHost.has_reported`."""

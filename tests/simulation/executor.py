@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.messages.execution_api import Outcome
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.messages.execution_api import Outcome, Started
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, ProcessIdentity
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -16,13 +16,20 @@ if TYPE_CHECKING:
 _UNSEEN = "the process ended while it was not watched"
 
 
+class Claimed(NamedTuple):
+    """A process for which an attempt was claimed, and the answer."""
+
+    process: ProcessIdentity
+    started: Started
+
+
 class Host(Protocol):
     """Where processes run, and their home."""
 
     spooled: dict[AttemptKey, Outcome]
 
-    def launch(self, workload: ExecuteTask) -> Process:
-        """Start a process."""
+    def launch(self, workload: ExecuteTask, claimed: Claimed | None = None) -> Process:
+        """Start a process, or give an attempt to one that has waited."""
         ...
 
     def find(self, pid: int | None) -> Process | None:
@@ -30,11 +37,28 @@ class Host(Protocol):
         ...
 
 
+class WaitingProcesses:
+    """Processes that wait for an attempt, as its engine knows them."""
+
+    def __init__(self, first_pid: int) -> None:
+        self._pid = first_pid
+
+    def one(self) -> ProcessIdentity | None:
+        """One that waits; of three times one there is none."""
+        self._pid += 1
+        return ProcessIdentity(self._pid, float(self._pid)) if self._pid % 3 else None
+
+    def is_gone(self, identity: ProcessIdentity) -> bool:
+        """Whether one that has waited is there no more, unnoticed."""
+        return identity.pid % 4 == 0
+
+
 class SimulatedExecutor(Executor):
     """Starts processes and watches them. What it sees, it sees only when `notice` or `sync` lets it look."""
 
-    def __init__(self, host_of_processes: Host) -> None:
+    def __init__(self, host_of_processes: Host, waiting: WaitingProcesses | None = None) -> None:
         self._processes = host_of_processes
+        self._waiting = waiting
         self._held: dict[AttemptKey, Process | None] = {}
         self._children: set[int] = set()
         #: the next workload never starts, unnoticed
@@ -52,6 +76,18 @@ class SimulatedExecutor(Executor):
         process = self._processes.launch(workload)
         self._children.add(process.work.pid)
         self._held[workload.key] = process
+
+    def waiting_processes(self, workload: ExecuteTask) -> Sequence[ProcessIdentity]:
+        process = self._waiting.one() if self._waiting is not None else None
+        return () if process is None else (process,)
+
+    def queue_claimed(self, workload: ExecuteTask, process: ProcessIdentity, started: Started) -> None:
+        if self.swallows_next or self._waiting is None or self._waiting.is_gone(process):
+            super().queue_claimed(workload, process, started)
+            return
+        launched = self._processes.launch(workload, Claimed(process, started))
+        self._children.add(launched.work.pid)
+        self._held[workload.key] = launched
 
     def sync(self) -> None:
         for key, process in list(self._held.items()):

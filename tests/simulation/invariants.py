@@ -13,6 +13,7 @@ from trainflow.clock import Clock
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Reply, Request, RowsSaved, Start, Started
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.metadata.queries import in_flight
 from trainflow.states import RUN_MOVES, TASK_MOVES, DagRunState, TaskInstanceState
 
 _T = TaskInstanceState
@@ -102,6 +103,10 @@ class Invariants:
     def saw_exit(self, key: AttemptKey, exit: ProcessExit) -> None:
         """See `EntryEvidence`."""
         self.reports.exits[key] = exit
+        if exit.code == 0 and key not in self._claims:
+            row = self._database.read(lambda connection: in_flight.by_key(connection, key))
+            if row is not None and row.state == _T.RUNNING:
+                raise Violation("one claim", f"{key} is claimed for process {row.pid}, and another one was given it")
 
     def _check_error(self, outcome: Outcome) -> None:
         if outcome.state is not OutcomeState.FAILED:

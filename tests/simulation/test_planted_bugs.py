@@ -21,9 +21,9 @@ from trainflow.checkpoints.ledger import fold, ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
-from trainflow.messages.execution_api import OutcomeState
+from trainflow.messages.execution_api import OutcomeState, Start
 from trainflow.messages.workload import AttemptKey, ProcessExit
-from trainflow.metadata import attempt_credentials, attempt_outcomes, run_creation
+from trainflow.metadata import attempt_claims, attempt_credentials, attempt_outcomes, run_creation
 from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import (
     attempt_queries,
@@ -142,6 +142,19 @@ def claim_twice(patch: pytest.MonkeyPatch) -> None:
                 raise
 
     patch.setattr(task_queries.Move, "check", check)
+
+
+def let_any_copy_inherit_the_claim(patch: pytest.MonkeyPatch) -> None:
+    """A second delivery takes the claim from the process that runs the attempt."""
+    patch.setattr(attempt_claims, "_is_claimed_for", lambda _row, _request: True)
+
+
+def claim_for_one_that_is_gone(patch: pytest.MonkeyPatch) -> None:
+    """An attempt that was claimed for a process which is gone is given to one that is not told for which."""
+    patch.setattr(
+        "tests.simulation.worker.claim_of",
+        lambda workload, process, host: Start(workload.key, process.pid, process.process_started, host),
+    )
 
 
 def let_any_copy_claim(patch: pytest.MonkeyPatch) -> None:
@@ -292,6 +305,8 @@ PLANTED = [
     PlantedBug(move_without_a_guard, (F.GIVE_UP,), {"fenced", "success means done"}),
     PlantedBug(schedule_what_has_ended, (), {"legal moves only"}),
     PlantedBug(claim_twice, (F.DELIVER_TWICE,), {"one claim"}),
+    PlantedBug(let_any_copy_inherit_the_claim, (F.DELIVER_TWICE,), {"one claim"}),
+    PlantedBug(claim_for_one_that_is_gone, (), {"one claim"}),
     PlantedBug(let_any_copy_claim, (F.DELIVER_TWICE,), {"one claim"}, REMOTE),
     PlantedBug(move_without_a_guard, (F.MESSAGE_LATE,), {"fenced", "success means done"}, REMOTE),
     PlantedBug(name_successors_at_random, (), {"one successor"}),

@@ -103,7 +103,7 @@ def watch_nothing_that_was_claimed_unheard(patch: pytest.MonkeyPatch) -> None:
 
 def trust_the_clock_of_the_worker(patch: pytest.MonkeyPatch) -> None:
     """An attempt decides by the clock of its host."""
-    patch.setattr(task_runner, "counting_clock", lambda _started, own: own)
+    patch.setattr(task_runner, "counting_clock", lambda _told, own: own)
 
 
 def end_waits_by_the_clock_of_the_worker(patch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ stopped at. In between runs what runs in a real one: the product's task runner a
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,12 @@ from tests.simulation.memory_store import MemoryStore
 from tests.simulation.pipeline import SimulatedFiles
 from trainflow.clock import Clock
 from trainflow.errors import StoreFailure
+from trainflow.execution.attempt_main import claim_of
 from trainflow.execution.execution_api_client import ExecutionApiClient
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.execution.task_runner import conduct
-from trainflow.messages.execution_api import Outcome, Reply, Request, Start
-from trainflow.messages.workload import ExecuteTask
+from trainflow.messages.execution_api import Outcome, Reply, Request, Start, Started
+from trainflow.messages.workload import ExecuteTask, ProcessIdentity
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store, StoreFile
@@ -43,13 +45,16 @@ class SimulatedAttempt:
     workload: ExecuteTask
     pid: int
     process_started: float
-    hostname: str
     world_store: MemoryStore
     environment: AttemptEnvironment
     #: of its host
     clock: Clock
     #: what it meets in the store
     store_fault: StoreFault | None = None
+    #: of the engines, too; or it speaks over a network
+    hostname: str = field(default_factory=socket.gethostname)
+    #: the answer to the claim that was made for this process
+    started: Started | None = None
     #: it was told to stop
     told_to_stop: bool = False
     #: its way to the store
@@ -61,6 +66,11 @@ class SimulatedAttempt:
         return bool(self.workload.api_url)
 
     @property
+    def claim(self) -> Start:
+        """What its process claims the attempt with."""
+        return claim_of(self.workload, ProcessIdentity(self.pid, self.process_started), self.hostname)
+
+    @property
     def token(self) -> str:
         """What its process proves with that it speaks for the attempt."""
         return f"token of process {self.pid}"
@@ -69,17 +79,17 @@ class SimulatedAttempt:
 def fiber_of(work: SimulatedAttempt, stop: StopSignal) -> Fiber:
     """The process: claim, execute, report."""
     around = work.environment
-    claim = Start(work.workload.key, work.pid, work.process_started, work.hostname)
     fiber = Fiber(
         lambda: conduct(
             work.workload,
-            claim,
+            work.claim,
             SimulatedConnection(fiber),
             around.project,
             around.settings,
             around.files,
             stop=stop,
             clock=work.clock,
+            started=work.started,
         ),
         work,
     )

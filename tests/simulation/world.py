@@ -16,7 +16,7 @@ from tests.simulation.chain_check import ChainCheck
 from tests.simulation.clock import HostClock
 from tests.simulation.database import SimulatedCrash, SimulatedDatabase
 from tests.simulation.engine import SETTINGS, SimulatedEngine
-from tests.simulation.executor import SimulatedExecutor
+from tests.simulation.executor import Claimed, SimulatedExecutor, WaitingProcesses
 from tests.simulation.fiber import Fiber
 from tests.simulation.invariants import Invariants
 from tests.simulation.pipeline import SOURCE, SimulatedFiles, pipeline_of
@@ -122,7 +122,8 @@ class World:
 
     def start_engine(self) -> str:
         """A new process of the control plane."""
-        executor = SimulatedExecutor(self)
+        pids = 1_000_000 * (len(self.engines) + 1)
+        executor = SimulatedExecutor(self, None if self.scenario.remote else WaitingProcesses(pids))
         executor.blind, self.blind_next = self.blind_next, False
         engine = SimulatedEngine(
             len(self.engines) + 1,
@@ -149,8 +150,7 @@ class World:
 
     def is_frozen(self, engine: SimulatedEngine) -> bool:
         """Does it stand still?"""
-        until = self._frozen.get(engine.number) if self._frozen else None
-        return until is not None and until > self.clock.monotonic()
+        return bool(self._frozen) and self._frozen.get(engine.number, -1.0) > self.clock.monotonic()
 
     def thaw(self) -> None:
         """All go on."""
@@ -169,16 +169,19 @@ class World:
 
     # -- processes -------------------------------------------------------------------------------------------------
 
-    def launch(self, workload: ExecuteTask) -> Process:
+    def launch(self, workload: ExecuteTask, claimed: Claimed | None = None) -> Process:
         """See `Host`."""
-        pid = len(self.processes) + 100
+        pid = len(self.processes) + 100 if claimed is None else claimed.process.pid
         # workers have the code of the engine
         workload = replace(workload, version="")
         self.invariants.workloads[workload.key] = workload
         store_fault, self.store_fault = self.store_fault, None
         clock = HostClock(self.clock)
         clock.jump(self.workers_are_off)
-        work = SimulatedAttempt(workload, pid, float(pid), "host-of-processes", self.store, self, clock, store_fault)
+        work = SimulatedAttempt(workload, pid, float(pid), self.store, self, clock, store_fault)
+        if claimed is not None:
+            work.started = claimed.started
+            self.invariants.saw_answer(work.claim, claimed.started)
         process = self.processes[pid] = Process(work)
         self._living.append(process)
         return process
@@ -194,7 +197,7 @@ class World:
 
     def find(self, pid: int | None) -> Process | None:
         """See `Host`."""
-        return self.processes.get(pid) if pid is not None else None
+        return self.processes.get(pid or 0)
 
     @property
     def running(self) -> list[Process]:

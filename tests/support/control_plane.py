@@ -14,8 +14,8 @@ from sqlalchemy import Row
 from tests.support.fresh_schema import make_schema
 from trainflow.clock import ManualClock
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState, Reply, Start
-from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
+from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState, Reply, Start, Started
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit, ProcessIdentity
 from trainflow.metadata import run_creation
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
@@ -37,6 +37,10 @@ class RecordingExecutor(Executor):
 
     def __init__(self) -> None:
         self.workloads: list[ExecuteTask] = []
+        #: processes that wait for an attempt
+        self.waiting: list[ProcessIdentity] = []
+        #: what was claimed for them, with what they are told
+        self.claimed: dict[AttemptKey, tuple[ProcessIdentity, Started]] = {}
         self.alive: set[AttemptKey] = set()
         self.terminated: list[AttemptKey] = []
 
@@ -46,6 +50,14 @@ class RecordingExecutor(Executor):
     def queue_workload(self, workload: ExecuteTask) -> None:
         self.workloads.append(workload)
         self.alive.add(workload.key)
+
+    def waiting_processes(self, workload: ExecuteTask) -> Sequence[ProcessIdentity]:
+        return self.waiting
+
+    def queue_claimed(self, workload: ExecuteTask, process: ProcessIdentity, started: Started) -> None:
+        self.waiting.remove(process)
+        self.claimed[workload.key] = process, started
+        self.queue_workload(workload)
 
     def sync(self) -> None:
         return None

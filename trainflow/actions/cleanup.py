@@ -84,5 +84,5 @@ def _by_dag(rows: Collection[Any]) -> list[OldRuns]:
 
 
 def _logs_of_no_run(workspace: Workspace, before: datetime, going: Collection[int] = frozenset()) -> Iterator[OldLog]:
-    logs = old_logs(workspace.project.home.logs.glob("*/*/*/*.log*"), before)
+    logs = old_logs(workspace.project.home.logs.glob("*/**/*.log*"), before)
     return logs_of_no_run(logs, workspace.database, going)

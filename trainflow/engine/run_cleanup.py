@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 
 #: so long after an engine began it looks first, and so long after it has looked again
 FIRST_SECONDS, AGAIN_SECONDS = 10.0, 6 * 3600.0
-#: what one step deletes at most, and how many folders it looks at
-_RUNS_A_STEP, _FOLDERS_A_STEP = 10, 200
+#: what one step deletes at most, and how many logs it looks at
+_RUNS_A_STEP, _FILES_A_STEP = 10, 1_000
 _PAUSE_SECONDS = 0.1
 #: what the event log calls it
 EVENT = "db_clean"
@@ -116,8 +116,8 @@ class RunCleanup:
 
     def _delete_logs(self, before: datetime) -> Iterator[None]:
         gone: list[OldLog] = []
-        for folders in _run_folders(self._home):
-            logs = [each for folder in folders for each in old_logs(folder.glob("*/*.log*"), before)]
+        for files in _log_files(self._home):
+            logs = old_logs(files, before)
             gone += [each for each in logs_of_no_run(logs, self._database) if deleted(each.path)]
             yield
         if gone:
@@ -125,16 +125,9 @@ class RunCleanup:
             log.info("deleted %s of no run (%s) in %s", counted(len(gone), "log"), size, self._home.logs)
 
 
-def _run_folders(home: Home) -> Iterator[list[Path]]:
-    """The folders that logs of runs are in, some at a time."""
-    some: list[Path] = []
-    for folder in (each for each in _folders(home.logs) for each in _folders(each)):
-        some.append(folder)
-        if len(some) == _FOLDERS_A_STEP:
-            yield some
-            some = []
-    if some:
-        yield some
+def _log_files(home: Home) -> Iterator[Collection[Path]]:
+    """Files that may be logs of attempts, some at a time."""
+    yield from in_parts((path for folder in _folders(home.logs) for path in folder.glob("**/*.log*")), _FILES_A_STEP)
 
 
 def _folders(of: Path) -> Iterator[Path]:
@@ -172,13 +165,12 @@ def _attempt_of(path: Path) -> str:
 
 
 def deleted(path: Path) -> bool:
-    """Delete a log, and the folders of its task and its run when they are empty. False where it cannot be: said."""
+    """Delete a log, and the folder of its DAG when it is empty. False where it cannot be: said."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         log.warning("the log %s cannot be deleted: %s", path, error.strerror)
         return False
-    with contextlib.suppress(OSError):  # others are in them
+    with contextlib.suppress(OSError):  # others are in it
         path.parent.rmdir()
-        path.parent.parent.rmdir()
     return True

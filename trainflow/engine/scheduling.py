@@ -208,9 +208,9 @@ class SchedulerHost:
         """Answers attempts."""
         return self._service()
 
-    def has_begun(self, key: AttemptKey) -> bool:
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
         """See `ExecutorHost.has_begun`."""
-        return self.api.has_begun(key)
+        return self.api.has_begun(key, pid)
 
     def has_reported(self, key: AttemptKey) -> bool:
         """See `ExecutorHost.has_reported`."""

@@ -11,48 +11,51 @@ did it are run in interpreters of their own, those of all others are forked from
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import select
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
 from trainflow import failpoint
 from trainflow.authoring.operator import BaseOperator
 from trainflow.bootstrap import freeze_imports, importing
-from trainflow.execution import prefork
+from trainflow.execution.attempt_main import Prepared, prepare, run_attempt
+from trainflow.execution.child_reports import AwaitedImports, ChildReports, ReportKind
 from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles, import_reader
-from trainflow.execution.leftover_processes import CleanEnds, exit_process
+from trainflow.execution.forked_children import ForkedChildren
 from trainflow.execution.parse import parse
-from trainflow.execution.task_runner import Prepared, prepare, run_attempt
+from trainflow.execution.prefork import Rehearsal, import_trusted
+from trainflow.execution.spare_children import KEEP_SECONDS, MOST_SPARES, SpareChildren, wait_for_launch
 from trainflow.execution.thread_watch import ThreadWatch
 from trainflow.messages import frames
 from trainflow.messages.forkserver import (
     ChildEnded,
+    ChildWaits,
     FromWorker,
+    Given,
     Launch,
     Launched,
     Parse,
     ParseStarted,
     Stale,
     Threaded,
+    ToWaiting,
     ToWorker,
+    Unused,
 )
-from trainflow.messages.workload import DagSource, ExecuteTask
+from trainflow.messages.workload import DagSource, ExecuteTask, ProcessIdentity
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging
-from trainflow.observability.process_lifetime import adopt_orphans, die_with_parent, limit_processor_time, signal_all
-from trainflow.observability.processes import WORKER_VARIABLE, ProcessEntry, descendants, process_table
-from trainflow.observability.resource_exhaustion import BROKEN, exit_code_of
+from trainflow.observability.process_lifetime import die_with_parent, limit_processor_time, signal_all
+from trainflow.observability.processes import WORKER_VARIABLE
 from trainflow.settings.executors import local_executor
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
@@ -82,60 +85,56 @@ class Forkserver:
         self._to_load: list[DagSource] = []
         #: tasks whose imports have come to their end in a child; what they import is to be imported here
         self._to_warm_up: list[ExecuteTask] = []
-        self._imports = prefork.ImportReports()
-        self._spare: prefork.SpareChild | None = None
-        self._wants_spare = False
+        self._reports = ChildReports()
+        self._imports = AwaitedImports()
+        self._rehearsal: Rehearsal | None = None
+        self._spares = SpareChildren()
+        self._wants_spares = False
         self._threads = ThreadWatch()
         #: why nothing is forked any more
         self._threaded: Threaded | None = None
-        #: all that were forked and have not ended
-        self._children: set[int] = set()
-        self._clean_ends = CleanEnds()
-        self._child_read, self._child_write = os.pipe()
-        os.set_blocking(self._child_read, False)
-        os.set_blocking(self._child_write, False)
+        self._children = ForkedChildren(self._close_in_child)
 
     def serve(self) -> None:
         """Answer until the executor hangs up. Children go on by themselves then."""
-        adopt_orphans()
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._children.watch()
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.set_wakeup_fd(self._child_write, warn_on_full_buffer=False)
         if not failpoint.active():
-            prefork.rehearse(self._project, self._settings)
+            self._rehearsal = Rehearsal(self._project, self._settings)
+            self._rehearsal.perform_all()
         self._settle()
         self._look_for_threads(None)
         while True:
-            sources: list[socket.socket | int] = [self._control, self._child_read, self._imports.read_end]
+            sources: list[socket.socket | int] = [self._control, self._children.read_end, self._reports.read_end]
             readable, _, _ = select.select(sources, [], [], self._patience())
-            if self._imports.read_end in readable:
-                imported = self._imports.take()
-                self._to_warm_up += imported if self._threaded is None else []
-            if self._child_read in readable:
-                self._reap()
+            # first: what children say of an attempt comes after they were given it
             if self._control in readable and not self._hear():
-                self._drop_spare()
+                self._drop_spares()
                 return
+            if self._reports.read_end in readable:
+                self._take_reports()
+            if self._children.read_end in readable:
+                self._reap()
             if not readable:
                 self._use_the_pause()
 
     def _patience(self) -> float | None:
         """How long to wait for a request: not at all while there is something to prepare."""
-        if self._to_load or self._to_warm_up or self._wants_spare:
+        if self._to_load or self._to_warm_up or self._wants_spares:
             return 0.0
-        return None if self._spare is None else prefork.KEEP_SECONDS
+        return KEEP_SECONDS if len(self._spares) else None
 
     def _use_the_pause(self) -> None:
         """Prepare for what comes: nothing is asked for right now."""
         if self._to_load:
             self._load(self._to_load.pop(0))
-            self._wants_spare = True
+            self._wants_spares = True
         elif self._to_warm_up:
             self._warm_up(self._to_warm_up.pop(0), lambda task: task.warm_up(self._project.root))
-        elif self._wants_spare:
+        elif self._wants_spares:
             self._fork_spare()
         else:
-            self._drop_spare()
+            self._drop_spares()
 
     def _hear(self) -> bool:
         try:
@@ -151,6 +150,8 @@ class Forkserver:
             match request:
                 case Launch():
                     self._launch(request)
+                case Given():
+                    self._given(request)
                 case Parse():
                     self._parse(request)
         return True
@@ -163,27 +164,35 @@ class Forkserver:
             self._say(Stale(str(changed), workload.key))
             return
         self._load(workload.source)
-        if request.warm_up and self._imports.is_news(workload):
-            self._warm_up(workload, prefork.import_trusted)
+        if request.warm_up and not self._imports.knows(workload):
+            self._warm_up(workload, import_trusted)
         if self._threaded is not None:
             self._say(msgspec.structs.replace(self._threaded, key=workload.key))
             return
-        spare, self._spare = self._spare, None
-        if spare is not None and spare.give(workload):
-            pid = spare.pid
-        else:
-            pid = self._fork(lambda: self._run(workload, prepare(self._project, self._settings)))
+        pid = self._spares.give(workload)
+        if pid is None:
+            pid = self._children.fork(lambda: self._run(ToWaiting(workload), prepare(self._project, self._settings)))
         failpoint.hit("worker: forked")
         self._say(Launched(workload.key, pid))
         failpoint.hit("worker: said so")
-        self._wants_spare = True
+        self._wants_spares = True
         if request.warm_up:
-            self._imports.await_from(pid, workload)
+            self._await_imports(pid, workload)
+
+    def _given(self, request: Given) -> None:
+        """The engine has given an attempt to a child that waited."""
+        self._spares.forget(request.pid)
+        self._wants_spares = True
+        if request.warm_up:
+            self._await_imports(request.pid, request.workload)
+        if not self._files.has(request.workload.source):
+            # it is loaded by each child until it is loaded here
+            self._to_load.append(request.workload.source)
 
     def _load(self, source: DagSource) -> None:
         """Load a file here, so that every later child finds it loaded; a child says what is wrong with it."""
         if self._threaded is None and not self._files.has(source):
-            self._drop_spare()
+            self._drop_spares()
             with contextlib.suppress(Exception, SystemExit), self._threads.importing(), importing():
                 loaded = self._files.get(source)
                 if WORKER_VARIABLE in os.environ:
@@ -198,35 +207,69 @@ class Forkserver:
             return
         if (how := self._threads.found()) is not None:
             self._threaded = Threaded(path, how)
-            self._drop_spare()
-            self._wants_spare = False
+            self._drop_spares()
+            self._wants_spares = False
             self._to_warm_up.clear()
             self._say(self._threaded)
 
+    def _take_reports(self) -> None:
+        for kind, process in self._reports.take():
+            match kind:
+                case ReportKind.WAITS:
+                    self._announce(process)
+                case ReportKind.UNUSED:
+                    self._spares.forget(process.pid)
+                    self._say(Unused(process.pid))
+                case ReportKind.STALE:
+                    self._say(Unused(process.pid, str(self._files.changed() or "a file that it has imported")))
+                case ReportKind.IMPORTED:
+                    self._imported(self._imports.imported(process.pid))
+
+    def _await_imports(self, pid: int, workload: ExecuteTask) -> None:
+        self._imported(self._imports.begin(pid, workload, lives=pid in self._children))
+
+    def _imported(self, workload: ExecuteTask | None) -> None:
+        if workload is not None and self._threaded is None:
+            self._to_warm_up.append(workload)
+
+    def _announce(self, process: ProcessIdentity) -> None:
+        line = self._spares.announce(process.pid)
+        if line is not None:
+            with line, contextlib.suppress(OSError):
+                message = frames.pack(msgspec.json.encode(ChildWaits(process)))
+                socket.send_fds(self._control, [message], [line.fileno()])
+
     def _fork_spare(self) -> None:
-        self._wants_spare = False
+        self._wants_spares = len(self._spares) + 1 < MOST_SPARES
         if self._threaded is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        needed = self._spares.needed_end()
 
         def child() -> int:
             ours.close()
             prepared = prepare(self._project, self._settings)
-            workload = prefork.wait_for_workload(theirs)
-            return 0 if workload is None else self._run(workload, prepared)
+            if self._rehearsal is not None:
+                self._rehearsal.perform()
+            self._reports.say(ReportKind.WAITS, prepared.process)
+            launch = wait_for_launch(theirs, needed)
+            if launch is None or self._files.changed() is not None:
+                self._reports.say(ReportKind.UNUSED if launch is None else ReportKind.STALE, prepared.process)
+                return 0
+            return self._run(launch, prepared)
 
         with theirs:
-            self._spare = prefork.SpareChild(self._fork(child), ours)
+            self._spares.add(self._children.fork(child), ours)
 
-    def _run(self, workload: ExecuteTask, prepared: Prepared) -> int:
-        prepared = prepared._replace(imported=self._imports.reporter(workload))
-        return run_attempt(workload, self._project, self._settings, self._files, prepared)
+    def _run(self, launch: ToWaiting, prepared: Prepared) -> int:
+        if not self._imports.knows(launch.workload):
+            imported = partial(self._reports.say, ReportKind.IMPORTED, prepared.process)
+            prepared = prepared._replace(imported=imported)
+        return run_attempt(launch.workload, self._project, self._settings, self._files, prepared, launch.started)
 
-    def _drop_spare(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.drop()
-            self._clean_ends.note(spare.pid)  # it has run nothing
+    def _drop_spares(self) -> None:
+        for pid in self._spares.drop():
+            self._children.note_clean_end(pid)  # it has run nothing
 
     def _warm_up(self, workload: ExecuteTask, import_for: Callable[[BaseOperator], object]) -> None:
         """Import what a task imports. All of it once a child has: a chain that is caught up never gets as far as its
@@ -238,8 +281,8 @@ class Forkserver:
             import_for(self._files.get(workload.source).dags[workload.dag_id].get_task(workload.task_id))
         if len(sys.modules) > before:
             # a child that was forked before would have to import it all by itself
-            self._drop_spare()
-            self._wants_spare = True
+            self._drop_spares()
+            self._wants_spares = True
             self._files.note_imports()
             self._settle()
         self._look_for_threads(workload.source.path)
@@ -264,7 +307,7 @@ class Forkserver:
             answer.close()
             return
         if import_reader(request.request.source.path):
-            self._drop_spare()
+            self._drop_spares()
             self._settle()
         worker = os.getpid()
 
@@ -279,87 +322,38 @@ class Forkserver:
                 return 0 if result.problem is None else _NO_DAG
             return 0
 
-        pid = self._fork(child)
+        pid = self._children.fork(child)
         self._answers[pid] = answer
         if request.load:
             self._read_by[pid] = request.request.source
 
     # -- processes -------------------------------------------------------------------------------------------------
 
-    def _fork(self, work: Callable[[], int]) -> int:
-        pid = os.fork()
-        if pid == 0:
-            self._be_child(work)
-        self._children.add(pid)
-        return pid
-
-    def _be_child(self, work: Callable[[], int]) -> NoReturn:
-        code = BROKEN
-        try:
-            # a group of its own: it can be ended with everything it starts, and terminals do not reach it
-            os.setsid()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self._control.close()
-            os.close(self._child_read)
-            os.close(self._child_write)
-            if self._spare is not None:
-                self._spare.close()
-            # of files that are to be read after this: their end must not wait for this child's
-            for descriptor in self._descriptors:
-                os.close(descriptor)
-            for answer in self._answers.values():
-                answer.close()
-            # exit handlers of what the parent imported are the parent's; the child runs those it adds itself
-            atexit._clear()
-            _reseed()
-            code = work()
-        except BaseException as error:
-            code = exit_code_of(error, BROKEN)
-            traceback.print_exc()
-        finally:
-            exit_process(code, self._clean_ends.write_end)
+    def _close_in_child(self) -> None:
+        self._control.close()
+        self._spares.close_in_child()
+        # of files that are to be read after this: their end must not wait for this child's
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+        for answer in self._answers.values():
+            answer.close()
 
     def _reap(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._child_read, 4096):
-                pass
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid not in self._children:
-                continue  # it had lost its parent
-            self._children.discard(pid)
+        for pid, code, number in self._children.ended():
+            # what it has said before is told before its end
+            self._take_reports()
             self._imports.forget(pid)
-            if self._spare is not None and self._spare.pid == pid:
-                spare, self._spare = self._spare, None
-                spare.close()
-            code = os.waitstatus_to_exitcode(status)
+            self._spares.forget(pid)
             source = self._read_by.pop(pid, None)
             if source is not None and code == 0:
                 self._to_load.append(source)
-            left = self._orphans_of(pid)
+            left = self._children.left_by(pid)
             if pid in self._answers:
                 # a file that was read: nothing of it is worth a grace
                 signal_all(left, signal.SIGKILL)
-            pids = [entry.pid for entry in left]
-            ended = ChildEnded(pid, code if code >= 0 else None, -code if code < 0 else None, pids)
+            ended = ChildEnded(pid, code, number, [entry.pid for entry in left])
             self._say_about_file(ended)
             self._say(ended)
-
-    def _orphans_of(self, pid: int) -> list[ProcessEntry]:
-        """What lost its parent with this child. Such processes become children of this one, and what has not ended in
-        good order has not ended them; those of living attempts are adopted by these."""
-        if self._clean_ends.forget(pid, self._children):
-            return []
-        table = process_table()
-        known = self._children
-        adopted = {each.pid for each in table.values() if each.parent == os.getpid() and each.pid not in known}
-        return [*(table[each] for each in adopted), *descendants(adopted, table)]
 
     def _say_about_file(self, ended: ChildEnded) -> None:
         answer = self._answers.pop(ended.pid, None)
@@ -373,13 +367,6 @@ class Forkserver:
         # the executor is gone: its end is seen at the next read
         with contextlib.suppress(OSError):
             frames.send(self._control, msgspec.json.encode(message))
-
-
-def _reseed() -> None:
-    """Two children of one process must not draw the same numbers; Python's own generator sees to that itself."""
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and "numpy.random" in sys.modules:
-        numpy.random.seed()
 
 
 def main() -> None:

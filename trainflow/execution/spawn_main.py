@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
+from trainflow.execution.attempt_main import prepare, run_attempt
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.leftover_processes import exit_process
-from trainflow.execution.task_runner import prepare, run_attempt
 from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging

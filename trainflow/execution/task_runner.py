@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import sys
 import traceback
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 
 from trainflow.authoring import templates  # noqa: F401 - rendered with in every attempt: imported once
 from trainflow.authoring.context import build_context, current_context
@@ -18,8 +16,8 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import end_forked_copies
 from trainflow.authoring.trigger import describe_trigger
 from trainflow.bootstrap import importing
-from trainflow.clock import Clock, MeasuredClock, SystemClock
-from trainflow.deadlines import TOLERANCE
+from trainflow.clock import Clock
+from trainflow.deadlines import counting_clock
 from trainflow.errors import (
     EngineError,
     FailException,
@@ -35,7 +33,6 @@ from trainflow.errors import (
 )
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.execution_api_client import ExecutionApiClient, is_refused
-from trainflow.execution.leftover_processes import end_descendants
 from trainflow.execution.programming_errors import explain_error, is_programming_error
 from trainflow.execution.stop_signal import StopSignal, time_limit
 from trainflow.execution.task_instance import RuntimeTaskInstance, rendered_fields
@@ -47,13 +44,11 @@ from trainflow.messages.execution_api import (
     Failed,
     Outcome,
     OutcomeState,
+    Reply,
     Start,
     Started,
 )
 from trainflow.messages.workload import ExecuteTask
-from trainflow.observability.logs import redirect_output
-from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans, die_with_parent
-from trainflow.observability.processes import WORKER_VARIABLE, carry_mark, started_at
 from trainflow.observability.redacted_output import hide_values, without_secrets
 from trainflow.observability.redaction import presentable, secret_values
 from trainflow.observability.resource_exhaustion import exhausted_resource
@@ -73,60 +68,6 @@ _MESSAGE_CHARACTERS, _TRACEBACK_CHARACTERS = 4_000, 64_000
 FOR_GOOD = (FailException, LedgerCorrupt, SampleCheckFailed, SampleGap, SamplesRefused)
 
 
-class Prepared(NamedTuple):
-    """What an attempt needs whatever its task is."""
-
-    stop: StopSignal
-    clock: Clock
-    connection: ExecutionApiClient
-    #: of this process: its number, when it started, its host
-    identity: tuple[int, float, str]
-    #: told once what the task imports has been imported; None: nothing waits for that
-    imported: Callable[[], object] | None = None
-
-
-def prepare(project: Project, settings: Settings) -> Prepared:
-    """Make this process one that runs an attempt, as far as that can be done before it is known which."""
-    if WORKER_VARIABLE in os.environ:
-        die_with_parent(os.getppid())
-    stop, clock = StopSignal(settings.engine.stop_grace_seconds), SystemClock()
-    stop.install()
-    adopt_orphans()
-    connection = ExecutionApiClient(
-        project.home, outage_seconds=settings.executor.outage_seconds, clock=clock, sleep=stop.sleep
-    )
-    connection.open()
-    pid = os.getpid()
-    return Prepared(stop, clock, connection, (pid, started_at(pid), socket.gethostname()))
-
-
-def run_attempt(
-    workload: ExecuteTask, project: Project, settings: Settings, files: DagFiles, prepared: Prepared
-) -> int:
-    """Run one attempt in this process, from claim to report. Returns the exit code.
-
-    The process that made this one has configured its logging, to stderr.
-    """
-    carry_mark(workload.key.attempt_id)
-    if workload.traceparent:
-        # what it traces itself, and programs that it starts, hang under its span
-        os.environ["TRACEPARENT"] = workload.traceparent
-        os.environ.pop("TRACESTATE", None)
-    redirect_output(workload.log_path)
-    return conduct(
-        workload,
-        Start(workload.key, *prepared.identity),
-        prepared.connection,
-        project,
-        settings,
-        files,
-        stop=prepared.stop,
-        clock=prepared.clock,
-        clean_up=lambda: end_descendants(min(GRACE_SECONDS, settings.engine.stop_grace_seconds)),
-        imported=prepared.imported,
-    )
-
-
 def conduct(
     workload: ExecuteTask,
     claim: Start,
@@ -139,22 +80,22 @@ def conduct(
     clock: Clock,
     clean_up: Callable[[], object] = lambda: None,
     imported: Callable[[], object] | None = None,
+    started: Started | None = None,
 ) -> int:
     """Claim an attempt over `connection`, execute it, report how it ended (`imported`: see `Prepared`). Its exit code.
 
     `clean_up` ends what the task has started; only a process that runs nothing else may end all its children.
+    `started`: the answer to a claim that was made for this process; None: it claims the attempt.
     """
-    try:
-        # not interrupted: once the claim is sent, only its answer says whether there is an attempt to give back
-        started = connection.request(claim)
-    except (TaskTerminated, EngineError):
-        return FAILED_EXIT_CODE
-    if not isinstance(started, Started):
-        # a second delivery of an attempt that another process holds, or of one that is not waited for any more
-        return 0
+    if started is None:
+        reply = _answer_to(claim, connection)
+        if not isinstance(reply, Started):
+            # a second delivery of an attempt that another process holds, or of one that is not waited for any more
+            return FAILED_EXIT_CODE if reply is None else 0
+        started = reply
     enter("attempt")
     hit("attempt: claimed")
-    host_clock, clock = clock, counting_clock(started, clock)
+    host_clock, clock = clock, counting_clock(started.control_plane_time, clock)
     ti = RuntimeTaskInstance(
         workload,
         started,
@@ -174,30 +115,25 @@ def conduct(
     clean_up()
     ti.flush_progress()
     hit("attempt: before the report")
-    reply = connection.report_outcome(outcome)
+    answer = connection.report_outcome(outcome)
     hit("attempt: after the report")
-    if is_refused(reply):
+    if is_refused(answer):
         log.warning("the outcome (%s) was refused: the attempt is stale and changed nothing", outcome.state)
-    not_kept = isinstance(reply, Failed)
-    if isinstance(reply, Failed):
-        log.error("the attempt fails: %s", reply.message)
+    not_kept = isinstance(answer, Failed)
+    if isinstance(answer, Failed):
+        log.error("the attempt fails: %s", answer.message)
     connection.close()
     sys.stdout.flush()
     sys.stderr.flush()
     return FAILED_EXIT_CODE if not_kept or outcome.state is OutcomeState.FAILED else 0
 
 
-def counting_clock(started: Started, own: Clock) -> Clock:
-    """The clock by which an attempt decides (how old samples are, when a wait is over, what it commits): that of the
-    control plane. The clock of another host may be wrong by hours."""
-    told = started.control_plane_time
-    if told is None:
-        return own
-    off = (own.now() - told).total_seconds()
-    if abs(off) > TOLERANCE.total_seconds():
-        said = f"{abs(off):,.0f} s {'ahead of' if off > 0 else 'behind'} that of the control plane"
-        log.warning("the clock of this host is %s, which counts for what trainflow decides", said)
-    return MeasuredClock(told, own)
+def _answer_to(claim: Start, connection: ExecutionApiClient) -> Reply | None:
+    try:
+        # not interrupted: once the claim is sent, only its answer says whether there is an attempt to give back
+        return connection.request(claim)
+    except (TaskTerminated, EngineError):
+        return None
 
 
 def _shown(text: str, longest: int) -> str:

@@ -17,7 +17,8 @@ from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Timer
 from trainflow.executors.spawn import SpawnedForkserver
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.messages.execution_api import Started
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, ProcessIdentity
 from trainflow.settings.executors import ExecutorEntry, executor_entries
 from trainflow.settings.model import Settings
 
@@ -114,6 +115,19 @@ class ConfiguredExecutors(Executor):
             part.undelivered[workload.key] = workload
         else:
             self._deliver(part, part.executor, workload)
+
+    def waiting_processes(self, workload: ExecuteTask) -> Sequence[ProcessIdentity]:
+        part = self._parts.get(workload.executor)
+        if part is None or part.executor is None or not part.started or part.problem is not None:
+            return ()
+        return part.executor.waiting_processes(workload)
+
+    def queue_claimed(self, workload: ExecuteTask, process: ProcessIdentity, started: Started) -> None:
+        part = self._parts.get(workload.executor)
+        if part is None or part.executor is None or not part.started or part.problem is not None:
+            super().queue_claimed(workload, process, started)
+        else:
+            part.executor.queue_claimed(workload, process, started)
 
     def _deliver(self, part: _ConfiguredExecutor, executor: Executor, workload: ExecuteTask) -> bool:
         try:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+from msgspec.structs import replace
+
 from trainflow.clock import Clock
 from trainflow.errors import EngineError
 from trainflow.executors.reactor import Reactor
 from trainflow.identifiers import did_you_mean
-from trainflow.messages.execution_api import ExecutionApi
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.messages.execution_api import ExecutionApi, Started
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, ProcessIdentity
 from trainflow.settings.executors import LOCAL, ExecutorSettingsError
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -58,8 +60,9 @@ class ExecutorHost(Protocol):
         """Answers attempts of this host."""
         ...
 
-    def has_begun(self, key: AttemptKey) -> bool:
-        """Whether a process has claimed this attempt, or it has ended. Asked when a process takes suspiciously long."""
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
+        """Whether a process (`pid`: this one of this host) has claimed this attempt, or it has ended. Asked when a
+        process takes suspiciously long."""
         ...
 
     def has_reported(self, key: AttemptKey) -> bool:
@@ -132,6 +135,19 @@ class Executor(ABC):
         `host.exited`. Raises ExecutorUnavailable when what would run it is away: the attempt stays queued, and is
         handed over again later.
         """
+
+    def waiting_processes(self, workload: ExecuteTask) -> Sequence[ProcessIdentity]:
+        """Processes of this host that wait for an attempt, and could be given this one now; by default there are none.
+
+        The attempt is claimed for one in the transaction that queues it, which saves a commit, and handed over by
+        `queue_claimed`. Asked, it reserves nothing: the transaction may fail.
+        """
+        return ()
+
+    def queue_claimed(self, workload: ExecuteTask, process: ProcessIdentity, started: Started) -> None:
+        """`queue_workload` for an attempt that was claimed for a process that waited, which is given the answer, too.
+        When that is gone, another one inherits its claim (`ExecuteTask.instead_of`)."""
+        self.queue_workload(replace(workload, instead_of=process))
 
     @abstractmethod
     def sync(self) -> None:

@@ -22,8 +22,13 @@ class FramedSocket:
         *,
         on_message: Callable[[bytes], None],
         on_close: Callable[[], None],
+        takes_descriptors: bool = False,
     ) -> None:
+        """`takes_descriptors`: keep those that come along with what is received (`descriptors`)."""
         connection.setblocking(False)
+        self._takes_descriptors = takes_descriptors
+        #: received and not taken by `on_message`, in order
+        self.descriptors: deque[int] = deque()
         self._reactor = reactor
         self._connection = connection
         self._frames = FrameReader()
@@ -81,7 +86,7 @@ class FramedSocket:
 
     def _readable(self) -> None:
         try:
-            data = self._connection.recv(1 << 18)
+            data = self._receive()
         except BlockingIOError:
             return
         except OSError:
@@ -97,6 +102,13 @@ class FramedSocket:
         except ProtocolError:
             self.close()
 
+    def _receive(self) -> bytes:
+        if not self._takes_descriptors:
+            return self._connection.recv(1 << 18)
+        data, descriptors, _, _ = socket.recv_fds(self._connection, 1 << 18, 16)
+        self.descriptors += descriptors
+        return data
+
     def hang_up(self) -> None:
         """Close without saying so: the owner knows."""
         self._on_close = lambda: None
@@ -108,6 +120,8 @@ class FramedSocket:
             return
         self.closed = True
         self._drop_outgoing()
+        while self.descriptors:
+            os.close(self.descriptors.popleft())
         self._reactor.unwatch(self._connection)
         self._connection.close()
         self._on_close()

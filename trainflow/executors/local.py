@@ -14,19 +14,21 @@ import contextlib
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from datetime import timedelta
 
-from trainflow.errors import DatabaseUnavailable, EngineError
+from msgspec.structs import replace
+
+from trainflow.errors import DatabaseUnavailable
 from trainflow.executors.attempt_process import AttemptProcess, ProcessReaper
 from trainflow.executors.execution_socket import apply_spooled
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.executors.fork_or_spawn import CrashHistory, may_fork
 from trainflow.executors.forkserver_client import ForkserverClient
-from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt, spawn_forkserver
-from trainflow.messages.forkserver import ChildEnded, FromWorker, Launch, Launched, Stale, Threaded
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
+from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt
+from trainflow.executors.warm_workers import WarmWorkers
+from trainflow.messages.execution_api import Started
+from trainflow.messages.forkserver import ChildEnded, FromWorker, Launched, Stale, Threaded, Unused
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, ProcessIdentity
 from trainflow.observability import processes
 from trainflow.observability.oom_kills import OomKills
 from trainflow.observability.process_lifetime import GRACE_SECONDS, signal_all
@@ -47,10 +49,6 @@ class LocalExecutor(Executor):
         self._forks = forks
         self._prestarted = prestarted
         self._held: dict[AttemptKey, AttemptProcess] = {}
-        self._workers: list[ForkserverClient] = []
-        #: whether workers import ahead what tasks will need
-        self._warms_up = True
-        self._crashes = CrashHistory()
         self._ending = False
         self._hurried = False
 
@@ -61,30 +59,52 @@ class LocalExecutor(Executor):
         self._memory = OomKills(host.clock)
         local = local_executor(host.settings)
         as_set = local is None or local.isolation != "spawn"
-        self._fork = as_set if self._forks is None else self._forks
-        if self._fork:
-            self._new_worker()
+        self._workers = WarmWorkers(
+            host,
+            self._memory,
+            forks=as_set if self._forks is None else self._forks,
+            prestarted=self._prestarted,
+            on_message=self._heard,
+            on_death=self._worker_died,
+        )
 
     def queue_workload(self, workload: ExecuteTask) -> None:
         if workload.key not in self._held:
             held = self._held[workload.key] = AttemptProcess(workload, self._memory.look())
             self._launch(workload, held)
 
-    def _launch(self, workload: ExecuteTask, held: AttemptProcess) -> None:
-        if may_fork(workload.source.path, self._crashes, as_set=self._fork, alone=held.alone):
-            seconds = self._host.settings.dag_processor.parse_timeout_seconds
-            held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._no_word(workload.key))
-            held.worker = self._worker
-            held.worker.launch(Launch(workload, self._warms_up))
+    def waiting_processes(self, workload: ExecuteTask) -> Sequence[ProcessIdentity]:
+        return self._workers.waiting_for(workload)
+
+    def queue_claimed(self, workload: ExecuteTask, process: ProcessIdentity, started: Started) -> None:
+        if workload.key in self._held:
+            return
+        otherwise = replace(workload, instead_of=process)
+        held = self._held[workload.key] = AttemptProcess(otherwise, self._memory.look())
+        worker = self._workers.for_attempt(workload)
+        if worker is not None and self._workers.give(worker, workload, process, started):
+            held.worker = worker
+            self._launched(worker, workload.key, process.pid)
         else:
+            self._launch(otherwise, held)
+
+    def _launch(self, workload: ExecuteTask, held: AttemptProcess) -> None:
+        held.worker = worker = self._workers.for_attempt(workload, alone=held.alone)
+        if worker is None:
             self._spawn(workload, held)
+            return
+        seconds = self._host.settings.dag_processor.parse_timeout_seconds
+        held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._no_word(workload.key))
+        pid = self._workers.launch(worker, workload)
+        if pid is not None:
+            self._launched(worker, workload.key, pid)
 
     def sync(self) -> None:
         self._memory.look()
         for key, held in list(self._held.items()):
             if held.watch is None and held.process is not None:
                 self._reap_spawned(key, held)
-            elif held.watch is None and held.pid is not None and not self._child_of_worker(held.pid):
+            elif held.watch is None and held.pid is not None and not self._workers.has_child(held.pid):
                 self._check_orphan(key, held)
 
     def adopt(self, attempts: Sequence[InFlightAttempt]) -> list[AttemptKey]:
@@ -148,73 +168,54 @@ class LocalExecutor(Executor):
             signal_all(self._remains(key, held.pid), signal.SIGKILL)
             # what becomes of it is decided by the next engine, which finds it dead
             self._forget(key)
-        for worker in self._workers:
-            worker.close()
-        self._workers.clear()
+        self._workers.close()
 
     def hurry(self) -> None:
         self._hurried = True
 
-    # -- the warm worker -------------------------------------------------------------------------------------------
-
-    @property
-    def _worker(self) -> ForkserverClient:
-        if not self._workers or self._workers[-1].draining:
-            self._new_worker()
-        return self._workers[-1]
-
-    def _new_worker(self) -> None:
-        spawned, self._prestarted = self._prestarted or spawn_forkserver(self._host.project.root), None
-        self._workers.append(
-            ForkserverClient(
-                self._host.reactor,
-                spawned,
-                self._memory,
-                on_message=self._heard,
-                on_death=self._worker_died,
-            )
-        )
+    # -- warm workers ----------------------------------------------------------------------------------------------
 
     @property
     def warm_process(self) -> ForkserverClient | None:
         """The worker that serves now; the DAG processor borrows it to parse. None when attempts are not forked."""
-        return self._worker if self._fork else None
+        return self._workers.serving
 
     def _heard(self, worker: ForkserverClient, message: FromWorker) -> None:
         match message:
             case Launched(key, pid):
-                worker.children.add(pid)
                 self._launched(worker, key, pid)
+            case Unused(pid, changed):
+                self._unused(worker, pid, changed)
             case ChildEnded(pid, code, number, left):
-                worker.children.discard(pid)
                 self._child_ended(pid, code, number, left)
                 self._retire(worker)
             case Stale(changed, key):
-                log.info("%s has changed: the warm worker is replaced", changed)
-                self._crashes.files_changed()
+                self._workers.stale(worker, changed)
                 self._replace(worker, key)
-            case Threaded(path, how, key):
-                if self._crashes.threads(path):
-                    log.warning(
-                        "%s: %s: its attempts are not forked but run in interpreters of their own "
-                        '(isolation = "spawn" under [executors.local] says it for all pipelines)',
-                        path or "every import",
-                        how,
-                    )
+            case Threaded(key=key):
+                self._workers.threaded(worker, message)
                 self._replace(worker, key)
 
     def _launched(self, worker: ForkserverClient, key: AttemptKey, pid: int) -> None:
         held = self._held.get(key)
         workload = held.workload if held is not None and held.worker is worker else None
-        self._crashes.launched(workload.source.path if workload else None)
+        self._workers.launched(workload)
         if held is None or workload is None:
             return
         held.pid = pid
         self._tell_to_stop(key, held)
 
+    def _unused(self, worker: ForkserverClient, pid: int, changed: str | None) -> None:
+        """A child that waited runs nothing: what it was given at that very moment is launched otherwise."""
+        key = next((key for key, held in self._held.items() if held.worker is worker and held.pid == pid), None)
+        if key is not None:
+            self._held[key].pid = None
+        if changed is not None:
+            self._workers.stale(worker, changed)
+        self._replace(worker, key)
+
     def _replace(self, worker: ForkserverClient, key: AttemptKey | None) -> None:
-        """Launch otherwise what this worker was asked for: it launches nothing any more."""
-        worker.draining = True
+        """Launch otherwise what this worker was asked for, and does not launch."""
         held = self._held.get(key) if key else None
         if held is not None and held.worker is worker and held.workload is not None:
             held.stop_waiting()
@@ -223,9 +224,8 @@ class LocalExecutor(Executor):
 
     def _retire(self, worker: ForkserverClient) -> None:
         """End a worker that was replaced, once it has nothing more to say of children or of launches."""
-        if worker.draining and worker in self._workers and not worker.children and not self._waiting_for(worker):
-            self._workers.remove(worker)
-            worker.close()
+        if not self._waiting_for(worker):
+            self._workers.retire(worker)
 
     def _waiting_for(self, worker: ForkserverClient) -> list[AttemptKey]:
         """Attempts that it was asked to launch and has not, in the order in which it was asked."""
@@ -241,7 +241,7 @@ class LocalExecutor(Executor):
             if held.worker in self._workers:
                 log.error("the warm worker did not launch attempt %s in time: it is replaced", key.attempt_id)
                 held.worker.kill()
-        elif held.told is None and not self._host.has_begun(key):
+        elif held.told is None and not self._host.has_begun(key, held.pid):
             log.error(
                 "attempt %s (pid %d) hangs since it was forked: it is run again in an interpreter of its own",
                 key.attempt_id,
@@ -251,40 +251,23 @@ class LocalExecutor(Executor):
             held.kill()
 
     def _worker_died(self, worker: ForkserverClient) -> None:
-        if worker in self._workers:
-            self._workers.remove(worker)
+        self._workers.forget(worker)
         if self._ending:
             return
         unlaunched = self._waiting_for(worker)
-        if not worker.was_killed_from_outside():
-            # it may have been importing ahead what kills it
-            self._warms_up = False
-            self._crashes.died(at=self._first_file(unlaunched))
-        if self._crashes.hopeless:
-            raise EngineError(
-                "the warm worker dies again and again before it launches anything: run "
-                f"'{sys.executable} -m trainflow.execution.forkserver --check {self._host.project.root}' to see why, "
-                'or set isolation = "spawn" under [executors.local]'
-            )
-        log.warning("the warm worker ended unexpectedly: a new one is started")
+        # it goes through files one after the other: the first one it did not get through
+        self._workers.crashed(worker, at=self._held[unlaunched[0]].workload if unlaunched else None)
         for key, held in list(self._held.items()):
             if key in unlaunched:
                 self._finish(key, ProcessExit(reason="its warm worker ended before the attempt was launched"))
             elif held.pid in worker.children:
                 # the child goes on; from now on it is watched from here
                 self._watch_orphan(key, held)
-        if not self._workers or self._workers[-1].draining:
-            self._new_worker()
-
-    def _first_file(self, unlaunched: list[AttemptKey]) -> str | None:
-        """What a worker was at: it goes through files one after the other, so the first one it did not get through."""
-        workload = self._held[unlaunched[0]].workload if unlaunched else None
-        return workload.source.path if workload is not None else None
+        self._workers.start_missing()
 
     # -- fresh interpreters ----------------------------------------------------------------------------------------
 
     def _spawn(self, workload: ExecuteTask, held: AttemptProcess) -> None:
-        held.worker = None
         try:
             held.process = spawn_attempt(workload)
         except OSError as error:
@@ -325,9 +308,6 @@ class LocalExecutor(Executor):
     def _orphan_ended(self, key: AttemptKey) -> None:
         self._apply_spooled(key)
         self._end_remains(key, self._held[key], ProcessExit(reason=_UNSEEN))
-
-    def _child_of_worker(self, pid: int) -> bool:
-        return any(pid in worker.children for worker in self._workers)
 
     def _apply_spooled(self, key: AttemptKey) -> bool:
         return apply_spooled(self._host.project.home, self._host.api, key)

@@ -161,7 +161,7 @@ class Worker:
 
         attempt.in_order(ask)
 
-    def has_begun(self, key: AttemptKey) -> bool:
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
         """See `ExecutorHost.has_begun`."""
         attempt = self._attempts.get(key)
         return attempt is None or attempt.begun
@@ -258,9 +258,9 @@ class _Host:
         self.executor = executor
         self._worker = worker
 
-    def has_begun(self, key: AttemptKey) -> bool:
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
         """See `ExecutorHost.has_begun`."""
-        return self._worker.has_begun(key)
+        return self._worker.has_begun(key, pid)
 
     def has_reported(self, key: AttemptKey) -> bool:
         """See `ExecutorHost.has_reported`."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from trainflow.messages.notice import Notice
-from trainflow.messages.workload import AttemptKey, ProcessExit
+from trainflow.messages.workload import AttemptKey, ProcessExit, ProcessIdentity
 from trainflow.observability.store_requests import StoreUse
 
 
@@ -134,12 +134,16 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
 
 
 class Start(msgspec.Struct, frozen=True, tag="start"):
-    """Claim the attempt: queued → running. `process_started` tells this process from a later one with its pid."""
+    """Claim the attempt: queued → running. `process_started` tells this process from a later one with its pid.
+
+    `instead_of`: a process of this host for which the attempt was claimed, and which was never given it.
+    """
 
     key: AttemptKey
     pid: int
     process_started: float
     hostname: str
+    instead_of: ProcessIdentity | None = None
 
 
 class GetXCom(msgspec.Struct, frozen=True, tag="get_xcom"):

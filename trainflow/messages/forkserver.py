@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile, ParseResult
+from trainflow.messages.execution_api import Started
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ParseFile, ParseResult, ProcessIdentity
 
 
 class Launch(msgspec.Struct, frozen=True, tag="launch"):
@@ -15,6 +16,21 @@ class Launch(msgspec.Struct, frozen=True, tag="launch"):
     warm_up: bool = True
 
 
+class Given(msgspec.Struct, frozen=True, tag="given"):
+    """A child that waited was given this attempt. `warm_up`: see `Launch`."""
+
+    workload: ExecuteTask
+    pid: int
+    warm_up: bool = True
+
+
+class ToWaiting(msgspec.Struct, frozen=True):
+    """What a child that waits is given. `started`: the answer to its claim, where the attempt was claimed for it."""
+
+    workload: ExecuteTask
+    started: Started | None = None
+
+
 class Parse(msgspec.Struct, frozen=True, tag="parse"):
     """Fork a child that imports this file; what becomes of it is said on the descriptor sent along (`FromParser`).
 
@@ -23,6 +39,20 @@ class Parse(msgspec.Struct, frozen=True, tag="parse"):
 
     request: ParseFile
     load: bool = False
+
+
+class ChildWaits(msgspec.Struct, frozen=True, tag="child_waits"):
+    """A child was forked ahead, and waits for an attempt: `ToWaiting` on the descriptor that comes along."""
+
+    process: ProcessIdentity
+
+
+class Unused(msgspec.Struct, frozen=True, tag="unused"):
+    """A child that waited ends, and runs nothing, whatever it was given. `changed`: because this file, which it has
+    imported, is another one on disk since."""
+
+    pid: int
+    changed: str | None = None
 
 
 class Launched(msgspec.Struct, frozen=True, tag="launched"):
@@ -72,8 +102,8 @@ class ParseStarted(msgspec.Struct, frozen=True, tag="reading"):
     pid: int
 
 
-ToWorker = Launch | Parse
-FromWorker = Launched | Stale | Threaded | ChildEnded
+ToWorker = Launch | Given | Parse
+FromWorker = ChildWaits | Unused | Launched | Stale | Threaded | ChildEnded
 #: about one file, in this order: the child says that it begins and what came out; the worker says how the child ended.
 #: A line that ends before that was lost with the worker
 FromParser = ParseStarted | ParseResult | ChildEnded

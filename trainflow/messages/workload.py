@@ -34,6 +34,13 @@ class AttemptKey(msgspec.Struct, frozen=True):
     deferral_number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)] = 0
 
 
+class ProcessIdentity(msgspec.Struct, frozen=True):
+    """One process of a host. `process_started` tells it from a later one with its pid."""
+
+    pid: int
+    process_started: float
+
+
 class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     """Run one attempt of one task instance."""
 
@@ -72,6 +79,9 @@ class ExecuteTask(msgspec.Struct, frozen=True, tag="execute_task"):
     nodes: int = 1
     #: descriptors that its process is started with: connections to the other ranks, where those are on other hosts
     rank_sockets: list[int] = msgspec.field(default_factory=list)
+    #: the process for which the attempt was claimed as it was queued, and which is not given it: the one that is
+    #: inherits the claim
+    instead_of: ProcessIdentity | None = None
 
 
 class RayPlacement(msgspec.Struct, frozen=True):

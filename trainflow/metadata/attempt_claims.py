@@ -42,20 +42,27 @@ def claim(connection: Connection, request: Start, now: datetime) -> Reply:
     row, run = asked(), asked_run()
     if row is None or run is None:
         return STALE
-    # on the hosts of a fleet the same number and the same second are found twice
-    process = (row.pid, row.process_started, row.hostname)
-    same_process = process == (request.pid, request.process_started, request.hostname)
     is_first = row.started_at is None
-    if not (row.state == _T.RUNNING and same_process):
+    if row.state == _T.RUNNING and _is_claimed_for(row, request):
+        is_first = row.started_at == attempt_queries.started_at(connection, request.key.attempt_id)
+        in_flight.note_process(connection, request.key, request.pid, request.process_started)
+    else:
         taken.check()
         _note(connection, row, request, now)
-    else:
-        is_first = row.started_at == attempt_queries.started_at(connection, request.key.attempt_id)
     began = None if row.next_method is None else attempt_queries.started_at(connection, request.key.attempt_id)
     elapsed = max((now - began).total_seconds(), 0.0) if began is not None else 0.0
     is_first = is_first and row.cleared_at is None
     earlier = [] if is_first else attempt_queries.begun_before(connection, row.id, request.key.attempt_id)
     return _started(row, run, handed(), now, elapsed, is_first=is_first, earlier=earlier)
+
+
+def _is_claimed_for(row: Row[Any], request: Start) -> bool:
+    """Whether the attempt was claimed by this very process, or for one whose claim it inherits."""
+    # on the hosts of a fleet the same number and the same second are found twice
+    process, other = (row.pid, row.process_started, row.hostname), request.instead_of
+    if process == (request.pid, request.process_started, request.hostname):
+        return True
+    return other is not None and process == (other.pid, other.process_started, request.hostname)
 
 
 class _NotFresh(Exception):

@@ -325,10 +325,13 @@ class ExecutionService:
         self._on_change(change)
         return Done()
 
-    def has_begun(self, key: AttemptKey) -> bool:
-        """Whether the attempt is more than handed out: claimed by a process, ended, or replaced by another one."""
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
+        """Whether the attempt is more than handed out: claimed by a process (`pid`: by this one), ended, or replaced by
+        another one."""
         row = self._database.read(lambda connection: in_flight.by_key(connection, key))
-        return row is None or row.state != _T.QUEUED
+        if row is None or row.state != _T.RUNNING:
+            return row is None or row.state != _T.QUEUED
+        return pid is None or row.pid == pid
 
     def note_queued(self, key: AttemptKey, text: str | None) -> None:
         """Say what an attempt waits for that was handed over, and that no process has claimed."""

@@ -59,12 +59,21 @@ def configure_logging(level: str, file: Path | None = None) -> logging.Handler:
     return handler
 
 
+def _opened_log(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    try:
+        # its folder is there, but for the first attempt of a DAG
+        return os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return os.open(path, flags, 0o600)
+
+
 def redirect_output(path: str) -> None:
     """Have what this process prints and logs go to a file. One that cannot be made (a full disk, one that became
     read-only) is told, and is no reason not to train."""
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = _opened_log(path)
     except OSError as error:
         log.error("the log %s cannot be written: %s; what this attempt prints is lost", path, error.strerror)
         descriptor = os.open(os.devnull, os.O_WRONLY)

@@ -7,14 +7,16 @@ import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from typing import NamedTuple
 
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from trainflow.errors import LostTransition
 from trainflow.executors.executor import Executor
-from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata import attempt_credentials
+from trainflow.messages.execution_api import Reply, Start, Started
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessIdentity
+from trainflow.metadata import attempt_claims, attempt_credentials
 from trainflow.metadata.queries import attempt_queries, dag_queries, in_flight, pool_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
@@ -35,6 +37,32 @@ log = logging.getLogger(__name__)
 _T = TaskInstanceState
 
 
+class _Queued(NamedTuple):
+    """What was queued. `move`: to be checked after the commit. `process`: one that waits, for which it was claimed;
+    `claimed` gives the answer to that after the commit."""
+
+    workload: ExecuteTask
+    move: task_queries.Move | None = None
+    process: ProcessIdentity | None = None
+    claimed: Callable[[], Reply | None] | None = None
+
+    @property
+    def for_any(self) -> ExecuteTask:
+        """The workload for another process than the one that it was claimed for."""
+        return replace(self.workload, instead_of=self.process) if self.process is not None else self.workload
+
+    def answer(self) -> Started | None:
+        """What the process is told for which it was claimed; None: it has to ask for itself."""
+        try:
+            reply = self.claimed() if self.claimed is not None else None
+        except Exception:
+            log.warning(
+                "attempt %s: it cannot be told beforehand what to do", self.workload.key.attempt_id, exc_info=True
+            )
+            return None
+        return reply if isinstance(reply, Started) else None
+
+
 class TaskQueue:
     """What one scheduler queues for its executors."""
 
@@ -49,7 +77,7 @@ class TaskQueue:
         self._hostname = socket.gethostname()
         self._executors = executor_entries(settings)
         #: what was queued and is not handed over: whether it was is known once its transaction is committed
-        self._handover: list[tuple[ExecuteTask, task_queries.Move | None]] = []
+        self._handover: list[_Queued] = []
         #: slots that were free the last time: how many tasks are worth looking at
         self._free = 0
         #: what a transaction queued of which it is not known whether it counts
@@ -81,7 +109,7 @@ class TaskQueue:
 
     def start_over(self) -> None:
         """A transaction lost against another one, and nothing of it has happened; or all of it has, unheard of."""
-        self._unsure += [workload for workload, _ in self._handover]
+        self._unsure += [queued.for_any for queued in self._handover]
         self._handover = []
 
     def forget(self) -> None:
@@ -92,7 +120,7 @@ class TaskQueue:
         """Queue what may be queued; each run by itself."""
         if self._unsure:
             held = {row.attempt_id for row in in_flight.in_flight_of_services(connection, [self._service_id])}
-            self._handover = [(workload, None) for workload in self._unsure if workload.key.attempt_id in held]
+            self._handover = [_Queued(workload) for workload in self._unsure if workload.key.attempt_id in held]
         refused: dict[int, str] = {}
         full_runs = set(without_runs)
         # asked together: the lock of the pools, and what other schedulers have queued before it was had, and, as if as
@@ -204,7 +232,20 @@ class TaskQueue:
             )
         if self.is_remote(executor):
             workload = self._for_another_host(connection, workload, candidate.version_id)
-        self._handover.append((workload, move))
+        self._handover.append(self._claimed(connection, _Queued(workload, move), candidate, now))
+
+    def _claimed(self, connection: Connection, queued: _Queued, candidate: Candidate, now: datetime) -> _Queued:
+        """Claim what was queued for a process that waits for it: the same transaction, and none of its own later. Only
+        where nothing has to be looked at for that: a task that has had no attempt before."""
+        if candidate.attempt_id is not None:
+            return queued
+        taken = [other.process for other in self._handover]
+        waiting = self._executor.waiting_processes(queued.workload)
+        process = next((each for each in waiting if each not in taken), None)
+        if process is None:
+            return queued
+        claim = Start(queued.workload.key, process.pid, process.process_started, self._hostname)
+        return queued._replace(process=process, claimed=attempt_claims.begin_fresh(connection, claim, now))
 
     def _for_another_host(self, connection: Connection, workload: ExecuteTask, version_id: int) -> ExecuteTask:
         """Add what a worker needs that has no engine: where to claim it and with what, its code, and which version."""
@@ -216,12 +257,17 @@ class TaskQueue:
     def hand_over(self, _now: datetime) -> None:
         """Hand over what was queued."""
         handover, self._handover, self._unsure = self._handover, [], []
-        for workload, move in handover:
+        for queued in handover:
+            workload = queued.workload
             try:
-                if move is not None:
+                if queued.move is not None:
                     # its row was locked: it is there. Asked after the commit, it costs no question of its own
-                    move.check()
-                self._executor.queue_workload(workload)
+                    queued.move.check()
+                started = queued.answer()
+                if started is not None and queued.process is not None:
+                    self._executor.queue_claimed(workload, queued.process, started)
+                else:
+                    self._executor.queue_workload(queued.for_any)
             except LostTransition as lost:
                 log.error("%s", lost)
             except Exception as error:

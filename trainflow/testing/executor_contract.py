@@ -37,7 +37,7 @@ from trainflow.messages.execution_api import (
     Start,
     Started,
 )
-from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit, ProcessIdentity
 from trainflow.observability import processes
 from trainflow.settings.model import EngineSettings, ExecutorSettings, Settings
 from trainflow.settings.project import MARKER, Project, project_at
@@ -58,6 +58,8 @@ class Api:
         """See `ExecutionApi`."""
         match request:
             case Start(key):
+                if self._is_claimed_for(request.instead_of, key):
+                    self.claims[key] = request
                 if self.claims.setdefault(key, request) != request:
                     self.refused.append(key)
                     return Refused("another process has it")
@@ -68,6 +70,10 @@ class Api:
                 self.on_outcome()
                 return Done()
         return Failed("InputError", "this is only a test")
+
+    def _is_claimed_for(self, process: ProcessIdentity | None, key: AttemptKey) -> bool:
+        claim = self.claims.get(key)
+        return claim is not None and process == ProcessIdentity(claim.pid, claim.process_started)
 
 
 class Host:
@@ -88,7 +94,7 @@ class Host:
         self.supervision = ExecutionSocket(self.reactor, self.api, project.home.socket_path)
         self.executor: Executor | None = None
 
-    def has_begun(self, key: AttemptKey) -> bool:
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
         """See `ExecutorHost.has_begun`."""
         return key in self.api.claims
 
@@ -138,8 +144,9 @@ def lay_out(folder: Path) -> Project:
 
 
 def workload(host: Host, task_id: str, number: int = 0, *, path: str = PIPELINE) -> ExecuteTask:
-    """An attempt of one of the tasks above."""
-    key = AttemptKey(f"{task_id}{number}", 0)
+    """An attempt of one of the tasks above. No other process of this host has one of the same id: what is left of an
+    attempt is looked for by that, and ended."""
+    key = AttemptKey(f"{task_id}{number}-{os.getpid()}", 0)
     home = host.project.home
     return ExecuteTask(
         key=key,

@@ -49,7 +49,7 @@ class _Host:
     def wake(self) -> None:
         pass
 
-    def has_begun(self, key: AttemptKey) -> bool:
+    def has_begun(self, key: AttemptKey, pid: int | None = None) -> bool:
         return key in self.begun
 
     def has_reported(self, key: AttemptKey) -> bool:

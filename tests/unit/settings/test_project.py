@@ -6,11 +6,13 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from trainflow.errors import ProjectError, SettingsError
+from trainflow.identifiers import new_attempt_id
 from trainflow.settings import home
 from trainflow.settings.home import Home
 from trainflow.settings.project import Project, current_project, find_root, project_at, project_of
@@ -91,8 +93,14 @@ def test_socket_is_where_process_with_another_tmpdir_looks_for_it(
 
 def test_logs_of_any_run_id_are_files_below_home(tmp_path: Path) -> None:
     path = Home(tmp_path).attempt_log("d", "manual__2026-01-01T00:00:00+00:00/../..", "t", "a1")
-    assert path.resolve().is_relative_to(tmp_path)
-    assert path.name == "a1.log"
+    assert path.resolve() == tmp_path.resolve() / "logs" / "d" / "a1.manual__2026-01-01T000000+0000_.._...t.log"
+
+
+def test_logs_of_longest_names_are_files_that_file_systems_allow(tmp_path: Path) -> None:
+    path = Home(tmp_path).attempt_log("d" * 250, "r" * 250, "t" * 250, new_attempt_id(datetime(2026, 1, 1, tzinfo=UTC)))
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert path.exists()
 
 
 def test_home_unwritable_is_told_with_advice(tmp_path: Path) -> None:

@@ -117,6 +117,18 @@ _HEARTBEAT = (
 )
 
 
+def note_process(connection: Connection, key: AttemptKey, pid: int, process_started: float) -> None:
+    """Say in which process of its host a running attempt is."""
+    connection.execute(_PROCESS, {**parameters_of(key), "b_pid": pid, "b_started": process_started})
+
+
+_PROCESS = (
+    update(TASK)
+    .where(*OF_ATTEMPT, in_states({TaskInstanceState.RUNNING}))
+    .values(pid=bindparam("b_pid"), process_started=bindparam("b_started"))
+)
+
+
 def note_queued(connection: Connection, key: AttemptKey, note: str | None) -> None:
     """Say what an attempt waits for that is queued."""
     connection.execute(_NOTE_QUEUED, parameters_of(key) | {"b_note": note})

@@ -1,0 +1,56 @@
+"""What children of a warm process say to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from trainflow.execution.child_reports import AwaitedImports, ChildReport, ChildReports, ReportKind
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessIdentity
+
+
+def workload(task_id: str = "train") -> ExecuteTask:
+    key, source = AttemptKey(f"attempt of {task_id}"), DagSource("pipelines/a.py")
+    return ExecuteTask(key, 0, "run", "dag", task_id, -1, source, "/", "/", "/dev/null")
+
+
+def test_reports_come_in_the_order_in_which_they_were_said() -> None:
+    reports, one, other = ChildReports(), ProcessIdentity(17, 123456789.0), ProcessIdentity(18, 0.0)
+    said = [
+        ChildReport(ReportKind.WAITS, one),
+        ChildReport(ReportKind.IMPORTED, other),
+        ChildReport(ReportKind.UNUSED, one),
+        ChildReport(ReportKind.STALE, other),
+    ]
+    for kind, process in said:
+        reports.say(kind, process)
+    assert reports.take() == said
+    assert reports.take() == []
+
+
+def test_awaited_imports_are_a_task_once_its_child_has_said_so() -> None:
+    imports, train = AwaitedImports(), workload()
+    assert imports.begin(17, train) is None
+    assert imports.imported(17) == train
+    assert imports.knows(train)
+    # what is known is neither waited for nor said again
+    assert imports.begin(18, train) is None
+    assert imports.imported(18) is None
+
+
+def test_awaited_imports_said_before_it_is_known_what_the_child_runs_count_then() -> None:
+    imports, train = AwaitedImports(), workload()
+    assert imports.imported(17) is None
+    # by then it may have ended
+    imports.forget(17)
+    assert imports.begin(17, train, lives=False) == train
+    assert imports.begin(17, train) is None
+
+
+@pytest.mark.parametrize("ended", ["before it is known what it runs", "afterwards"])
+def test_awaited_imports_of_child_that_ended_without_a_word_are_not_known(ended: str) -> None:
+    imports, train = AwaitedImports(), workload()
+    assert imports.begin(17, train, lives=ended == "afterwards") is None
+    imports.forget(17)
+    assert not imports.knows(train)
+    assert imports.begin(18, train) is None
+    assert imports.imported(18) == train

@@ -1,0 +1,170 @@
+"""The warm workers of an executor: the one that serves, and those that were replaced and still have children.
+
+Also what is known of them: which pipeline files they may load, and whether they import ahead.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from trainflow.errors import EngineError
+from trainflow.executors.executor import ExecutorHost
+from trainflow.executors.fork_or_spawn import CrashHistory, may_fork
+from trainflow.executors.forkserver_client import ForkserverClient
+from trainflow.executors.spawn import SpawnedForkserver, spawn_forkserver
+from trainflow.messages.execution_api import Started
+from trainflow.messages.forkserver import FromWorker, Launch, Threaded, ToWaiting
+from trainflow.messages.workload import ExecuteTask, ProcessIdentity
+from trainflow.observability.oom_kills import OomKills
+
+log = logging.getLogger(__name__)
+
+
+class WarmWorkers:
+    """Starts workers, and asks the one that serves."""
+
+    def __init__(
+        self,
+        host: ExecutorHost,
+        memory: OomKills,
+        *,
+        forks: bool,
+        prestarted: SpawnedForkserver | None,
+        on_message: Callable[[ForkserverClient, FromWorker], None],
+        on_death: Callable[[ForkserverClient], None],
+    ) -> None:
+        """`forks`: whether attempts are forked; without that there is no worker. `prestarted`: one that is already
+        importing."""
+        self._host = host
+        self._memory = memory
+        self._forks = forks
+        self._prestarted = prestarted
+        self._on_message, self._on_death = on_message, on_death
+        self._workers: list[ForkserverClient] = []
+        #: whether workers import ahead what tasks will need
+        self._warms_up = True
+        self._crashes = CrashHistory()
+        self.start_missing()
+
+    def __contains__(self, worker: ForkserverClient) -> bool:
+        return worker in self._workers
+
+    @property
+    def all(self) -> tuple[ForkserverClient, ...]:
+        """Every one that was started and has not ended."""
+        return tuple(self._workers)
+
+    @property
+    def serving(self) -> ForkserverClient | None:
+        """The worker that serves now; None when attempts are not forked."""
+        self.start_missing()
+        return self._workers[-1] if self._forks else None
+
+    def start_missing(self) -> None:
+        """Start a worker where none serves that should."""
+        if self._forks and self._is_missing:
+            self._start()
+
+    @property
+    def _is_missing(self) -> bool:
+        return not self._workers or self._workers[-1].draining
+
+    def _start(self) -> None:
+        spawned, self._prestarted = self._prestarted or spawn_forkserver(self._host.project.root), None
+        self._workers.append(
+            ForkserverClient(
+                self._host.reactor,
+                spawned,
+                self._memory,
+                on_message=self._on_message,
+                on_death=self._on_death,
+            )
+        )
+
+    # -- attempts --------------------------------------------------------------------------------------------------
+
+    def for_attempt(self, workload: ExecuteTask, *, alone: bool = False) -> ForkserverClient | None:
+        """The worker that forks this attempt (`alone`: see `may_fork`); None: it is not forked."""
+        if may_fork(workload.source.path, self._crashes, as_set=self._forks, alone=alone):
+            return self.serving
+        return None
+
+    def waiting_for(self, workload: ExecuteTask) -> Sequence[ProcessIdentity]:
+        """Children that this attempt can be given to."""
+        worker = self.for_attempt(workload) if not self._is_missing else None
+        return worker.waiting_for(workload) if worker is not None else ()
+
+    def give(
+        self, worker: ForkserverClient, workload: ExecuteTask, process: ProcessIdentity, started: Started | None = None
+    ) -> bool:
+        """Give an attempt to a child that waits, with the answer to its claim, if it has one. False when it is gone."""
+        return worker.give(process, ToWaiting(workload, started), warm_up=self._warms_up)
+
+    def launch(self, worker: ForkserverClient, workload: ExecuteTask) -> int | None:
+        """Have an attempt run by a child. Returns the pid of one that has waited; None: the worker will say."""
+        for process in worker.waiting_for(workload)[:1]:
+            if self.give(worker, workload, process):
+                return process.pid
+        worker.launch(Launch(workload, self._warms_up))
+        return None
+
+    def launched(self, workload: ExecuteTask | None) -> None:
+        """A worker got so far as to launch this attempt (None: one that is not known any more)."""
+        self._crashes.launched(workload.source.path if workload is not None else None)
+
+    def has_child(self, pid: int) -> bool:
+        """Whether the process is a child of one of them."""
+        return any(pid in worker.children for worker in self._workers)
+
+    # -- what becomes of them --------------------------------------------------------------------------------------
+
+    def stale(self, worker: ForkserverClient, changed: str) -> None:
+        """A file that this worker has imported is another one on disk."""
+        log.info("%s has changed: the warm worker is replaced", changed)
+        self._crashes.files_changed()
+        worker.draining = True
+
+    def threaded(self, worker: ForkserverClient, message: Threaded) -> None:
+        """What this worker has imported has started threads."""
+        worker.draining = True
+        if self._crashes.threads(message.path):
+            log.warning(
+                "%s: %s: its attempts are not forked but run in interpreters of their own "
+                '(isolation = "spawn" under [executors.local] says it for all pipelines)',
+                message.path or "every import",
+                message.how,
+            )
+
+    def retire(self, worker: ForkserverClient) -> None:
+        """End a worker that was replaced and has no children."""
+        if worker.draining and worker in self._workers and not worker.children:
+            self._workers.remove(worker)
+            worker.close()
+
+    def forget(self, worker: ForkserverClient) -> None:
+        """A worker has ended."""
+        if worker in self._workers:
+            self._workers.remove(worker)
+
+    def crashed(self, worker: ForkserverClient, at: ExecuteTask | None) -> None:
+        """A worker has ended that was to serve, while it was at this attempt. Raises EngineError when the next one
+        would do no better."""
+        if not worker.was_killed_from_outside():
+            # it may have been importing ahead what kills it
+            self._warms_up = False
+            self._crashes.died(at=at.source.path if at is not None else None)
+        if self._crashes.hopeless:
+            raise EngineError(
+                "the warm worker dies again and again before it launches anything: run "
+                f"'{sys.executable} -m trainflow.execution.forkserver --check {self._host.project.root}' to see why, "
+                'or set isolation = "spawn" under [executors.local]'
+            )
+        log.warning("the warm worker ended unexpectedly: a new one is started")
+
+    def close(self) -> None:
+        """End all of them; children that are left go on by themselves."""
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
