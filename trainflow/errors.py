@@ -70,10 +70,18 @@ class TrainflowError(Exception):
     """Base of every error trainflow raises on purpose."""
 
 
+def message_of(error: BaseException) -> str:
+    """`str(error)`, also of an exception of the user's whose own `__str__` fails."""
+    try:
+        return str(error)
+    except Exception as failed:
+        return f"(its message cannot be shown: {type(failed).__name__} in __str__)"
+
+
 def describe(error: BaseException) -> str:
     """What an exception says, in one text: the name of its class and its message. Errors of this package say all there
     is to say in their messages, and are told without the name."""
-    name, message = type(error).__name__, str(error)
+    name, message = type(error).__name__, message_of(error)
     if type(error).__module__.partition(".")[0] == "trainflow" and message:
         return message
     return f"{name}: {message}" if message else name

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 
-from trainflow.errors import InputError, TemplateError, describe
+from trainflow.errors import InputError, TemplateError, describe, message_of
 
 _PACKAGE = Path(__file__).parents[1]
 _MISTAKES = (NameError, AttributeError, TypeError)
@@ -31,7 +31,7 @@ def is_programming_error(error: BaseException, root: Path) -> bool:
         )
     if isinstance(error, InputError):
         return _place(error, root)[0] is not None
-    return isinstance(error, _MISTAKES) and "NoneType" not in str(error)
+    return isinstance(error, _MISTAKES) and "NoneType" not in message_of(error)
 
 
 def explain_error(error: BaseException, root: Path) -> str:
@@ -76,7 +76,7 @@ def _asked_for(error: BaseException, frame: FrameType) -> tuple[str | None, Iter
         return error.name, [*frame.f_locals, *frame.f_globals, *dir(builtins)]
     if isinstance(error, AttributeError):
         return error.name, _attributes(error.obj)
-    unexpected = _UNEXPECTED.search(str(error))
+    unexpected = _UNEXPECTED.search(message_of(error))
     if unexpected is None:
         return None, ()
     function = frame.f_locals.get(unexpected["function"]) or frame.f_globals.get(unexpected["function"])

@@ -228,6 +228,9 @@ class TrainOperator(SplitOperator):
             enter_tracking_run(ti)
         metrics = function(training)
         ti.release_stop()
+        if training.unread is not None:
+            ti.log.warning("%s", training.unread)
+            ti.set_note(training.unread)
         return checked_metrics(metrics, f"the training function {function_reference.reference_of(function)}")
 
     def resolved_function(self, root: Path) -> TrainFunction:

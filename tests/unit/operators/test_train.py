@@ -194,6 +194,29 @@ def test_train_after_kill_resumes_and_after_clear_does_not(lab: Any, training: A
     assert found[-1] is None
 
 
+@pytest.mark.parametrize(
+    ("most", "epochs", "said"),
+    [
+        (1, 1, "has read 3 of the 10 rows of ctx.batches"),
+        (1, 2, "has read 3 of the 10"),
+        (4, 2, ""),
+        (4, 1, ""),
+        (0, 1, ""),
+    ],
+)
+def test_train_that_reads_a_part_of_its_rows_says_so(
+    lab: Any, training: Any, most: int, epochs: int, said: str
+) -> None:
+    def train(ctx: TrainContext) -> None:
+        for _, _batch in zip(range(most), ctx.batches(batch_size=3, epochs=epochs), strict=False):
+            pass
+        write(ctx)
+
+    lab.run(training(train), "train")
+    assert bool(lab.ti.notes) == bool(said)
+    assert said in "".join(lab.ti.notes)
+
+
 def saving(ctx: TrainContext) -> dict[str, float]:
     ctx.save({"row": 3}, lambda folder: (folder / "w").write_text("weights"), every=0)
     write(ctx)

@@ -52,6 +52,8 @@ def main() -> int:
         metrics = checked_metrics(
             ends_forked_copies(function)(training), f"the training function {reference_of(function)}"
         )
+        if training.unread is not None:
+            training.logger.warning("%s", training.unread)
         replace_whole(Path(task.metrics), json.dumps(metrics).encode())
         return 0
     except BaseException as error:

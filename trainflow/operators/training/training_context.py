@@ -99,6 +99,8 @@ class TrainContext(_TaskContext):
     _saves: SavePoints | OtherRankSaves | NoSaves = field(default_factory=NoSaves)
     #: told the arguments that decide who reads what
     _reads: Callable[[int, bool, int, int], None] | None = None
+    #: what `batches` has given out
+    _readers: list[Batches] = field(default_factory=list)
 
     def progress(self, done: float, total: float | None = None, unit: str = "rows", **metrics: float) -> None:
         """Say how far it is: `done` (of `total`) in `unit`, with metrics of the moment. Cheap: call it every batch. Of
@@ -135,7 +137,7 @@ class TrainContext(_TaskContext):
         ranks = self.world_size if world_size is None else world_size
         if self._reads is not None:
             self._reads(batch_size, shuffle, epochs, ranks)
-        return self.split.batches(
+        reader = self.split.batches(
             columns,
             batch_size,
             self.seed if shuffle else None,
@@ -143,6 +145,21 @@ class TrainContext(_TaskContext):
             ranks,
             self.saved.position if self.saved is not None else None,
             epochs,
+        )
+        self._readers.append(reader)
+        return reader
+
+    @property
+    def unread(self) -> str | None:
+        """What to say of a function that has ended and has read a part of the rows; None: all, or none in this process
+        (it may read them by other means, or in processes of its own)."""
+        left = min((each.unread_rows for each in self._readers), default=0)
+        rows = self.split.rows
+        if not left or not rows or left >= rows:
+            return None
+        return (
+            f"the training function has read {rows - left} of the {rows} rows of ctx.batches and ended; the whole split "
+            "counts as trained"
         )
 
     def save(
@@ -218,7 +235,10 @@ def _number(name: str, value: Any, who: str) -> float:
 
 
 def _described(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of the user's, as the value is
+        text = "(without a repr)"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 

@@ -63,6 +63,11 @@ class Batches(Iterator[Any]):
         return {**self._stamp, "row": self._read}
 
     @property
+    def unread_rows(self) -> int:
+        """Rows of the split that were not given out yet, in any epoch; those before the position count as read."""
+        return max(0, self._epoch_rows - self._read)
+
+    @property
     def epoch(self) -> int:
         """How often all rows of the split have been read."""
         return self._read // self._epoch_rows if self._epoch_rows else 0
