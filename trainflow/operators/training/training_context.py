@@ -158,8 +158,8 @@ class TrainContext(_TaskContext):
         if not left or not rows or left >= rows:
             return None
         return (
-            f"the training function has read {rows - left} of the {rows} rows of ctx.batches and ended; the whole split "
-            "counts as trained"
+            f"the training function has read {rows - left} of the {rows} rows of ctx.batches and ended; the whole "
+            "split counts as trained"
         )
 
     def save(
