@@ -16,12 +16,17 @@ The forkserver (`execution.forkserver`) imports what every attempt needs, rehear
 takes all of it out of the garbage collector's hands (`freeze_imports`): its children share those pages.
 
 Every other interpreter of ours is started by `interpreter`.
+
+A process imports as it goes. Where the package is installed anew under it, what it imports from then on is of another
+build than what it has: `is_replaced` says so, and `run_again` puts the same command of the new build in its place.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -33,6 +38,46 @@ def version() -> str:
     """The version of this package. Asked here, its top module is not imported for it, which names code for users."""
     found: str = sys.modules["trainflow"].__version__
     return found
+
+
+def _installed() -> tuple[int, int, int] | None:
+    """What an installer changes: of the file of the top module, which comes with every build."""
+    try:
+        found = os.stat(sys.modules["trainflow"].__file__ or "")
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+#: when this process began to import
+_IMPORTED = _installed()
+
+
+def is_replaced() -> bool:
+    """Whether the package was installed anew, or is about to be, since this process began. Costs one call of the
+    system. A checkout that is installed in editable form is looked at by its top module alone."""
+    return _installed() != _IMPORTED
+
+
+def run_again(*, without: str, patience_seconds: float = 60.0) -> None:
+    """Put this very command of the build that is installed now in the place of this process, once that can be imported
+    and has not changed for a second; `without` an option and its value. Comes back when it cannot be, after that
+    long."""
+    import subprocess
+
+    arguments = [*sys.orig_argv[1:]]
+    if without in arguments:
+        at = arguments.index(without)
+        del arguments[at : at + 2]
+    until = time.monotonic() + patience_seconds
+    while time.monotonic() < until:
+        before = _installed()
+        time.sleep(1.0)
+        look = [sys.executable, "-P", "-c", "import trainflow.cli.main, trainflow.engine.engine"]
+        if before is not None and before == _installed() and not subprocess.run(look, capture_output=True).returncode:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.execv(sys.executable, [sys.executable, *arguments])
 
 
 @contextmanager

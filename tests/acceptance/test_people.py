@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import trainflow
 from tests.people.deeds import DEEDS
 from tests.people.planted import SKIPS_AFTER_KILL, TWICE_AFTER_REWIND
 from tests.people.replay import Judge
@@ -37,6 +38,17 @@ def play(folder: Path, *names: str, drawn: int = 0, **options: Any) -> list[str]
 )
 def test_session_finds_planted_bug(tmp_path: Path, planted: str, deeds: tuple[str, ...]) -> None:
     assert "the model has the rows" in "\n".join(play(tmp_path, *deeds, planted=planted, pause=0.05))
+
+
+def test_upgrade_under_what_trains_goes_on_as_the_new_build(tmp_path: Path) -> None:
+    session = Session(tmp_path, "4", days=DAYS, pause=0.05, package=Path(trainflow.__file__).parent)
+    try:
+        assert session.play([BY_NAME["start"], BY_NAME["upgrade at work"]]) == []
+    finally:
+        session.close()
+    (began,) = [ended.output for ended in session.said if ended.words[0] == "start" and "was replaced" in ended.output]
+    assert "it goes on as what is there now" in began
+    assert "outcome     caught up" in began
 
 
 # -- the judge, over the files of a session that went well ------------------------------------------------------------

@@ -325,6 +325,12 @@ def upgrade(session: Session) -> None:
     session.upgrade()
 
 
+def upgrade_at_work(session: Session) -> None:
+    """The same while rows are trained on."""
+    if session.wait_for_work():
+        session.upgrade()
+
+
 DEEDS = [
     Deed("start", start, 12),
     Deed("start and wait", start_and_wait, 1),
@@ -360,5 +366,6 @@ DEEDS = [
     Deed("wait", wait, 6),
     Deed("copy the project", copy_project, 1),
     Deed("full disk", fill_disk, 2),
-    Deed("upgrade", upgrade, 2),
+    Deed("upgrade", upgrade, 1),
+    Deed("upgrade at work", upgrade_at_work, 1),
 ]

@@ -90,7 +90,7 @@ class Session:
         ended = self.run("runs", "list", NAME, "--json")
         return [str(each["number"]) for each in json.loads(ended.output)] if ended.code == 0 else []
 
-    def wait_for_work(self, seconds: float = 3.0) -> bool:
+    def wait_for_work(self, seconds: float = 15.0) -> bool:
         """Wait until an attempt has trained on some rows, saved that, and is not done; False when none does."""
         until = time.monotonic() + seconds
         before = self._written()

@@ -1,12 +1,15 @@
-"""Modules that are imported and not loaded; processes of ours."""
+"""Modules that are imported and not loaded; a package that is installed anew under a process."""
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
+from typing import Any
 
 import pytest
 
+from trainflow import bootstrap
 from trainflow.bootstrap import load_when_used
 
 
@@ -47,3 +50,37 @@ def test_module_in_package_is_loaded_by_either_way(monkeypatch: pytest.MonkeyPat
     from xml import sax
 
     assert sax.make_parser is import_module("xml.sax").make_parser
+
+
+def test_package_that_stays_is_not_replaced() -> None:
+    assert not bootstrap.is_replaced()
+
+
+@pytest.mark.parametrize("found", [None, (1, 2, 3)], ids=["being installed", "installed"])
+def test_package_with_another_top_module_is_replaced(monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
+    monkeypatch.setattr(bootstrap, "_installed", lambda: found)
+    assert bootstrap.is_replaced()
+
+
+class Became(Exception):
+    """This process is another one from now on."""
+
+
+def test_run_again_is_the_same_command_without_what_was_handed_to_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def became(path: str, arguments: list[str]) -> None:
+        raise Became(path, *arguments)
+
+    monkeypatch.setattr(os, "execv", became)
+    monkeypatch.setattr(bootstrap.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(sys, "orig_argv", ["python", "bin/trainflow", "start", "p", "--ready", "7", "--plain"])
+    with pytest.raises(Became) as found:
+        bootstrap.run_again(without="--ready")
+    assert found.value.args == (sys.executable, sys.executable, "bin/trainflow", "start", "p", "--plain")
+
+
+def test_run_again_gives_up_on_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(bootstrap, "_installed", lambda: None)
+    bootstrap.run_again(without="--ready", patience_seconds=0.01)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.cli.render.output import EXIT_INTERRUPTED
+from trainflow.bootstrap import run_again, version
+from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED
 from trainflow.errors import EngineAlreadyRunning
 
 if TYPE_CHECKING:
@@ -74,9 +75,20 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
             raise
         typer.echo("stopped before anything was begun")
         return EXIT_INTERRUPTED
+    if engine.is_replaced and code == EXIT_INTERRUPTED:
+        return as_installed_now()
     if code == EXIT_INTERRUPTED:
         say_where_chains_stand(feeds, request.stored, request.workspace, request.overrides)
     return None if code == 0 and _goes_on(request, feeds) else code
+
+
+def as_installed_now() -> int:
+    """Go on as the same command of the build that has taken the place of this one; the exit code where that cannot
+    be imported."""
+    typer.echo(f"trainflow {version()} was replaced where it is installed: it goes on as what is there now", err=True)
+    run_again(without="--ready-descriptor")
+    typer.echo("error: what is installed now cannot be imported: install it again, and start again", err=True)
+    return EXIT_FAILED
 
 
 def _goes_on(request: TrainingRequest, feeds: list[ProgressFeed]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from trainflow.bootstrap import is_replaced, version
 from trainflow.clock import Clock
 from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
 from trainflow.deadlines import pause_after
@@ -71,7 +72,8 @@ class Engine:
         self.parts = parts
         self.reactor = Reactor(clock)
         self.versions = Versions()
-        self.stop_requested = 0
+        #: how often; whether it was since the package was installed anew
+        self.stop_requested, self.is_replaced = 0, False
         #: called when a file was read: its path, and what is wrong with it
         self.on_parsed: Callable[[Path, ParseProblem | None], None] = lambda _path, _problem: None
         self.dag_processor: DagProcessor | None = None
@@ -184,16 +186,9 @@ class Engine:
 
     def _make_triggerer(self) -> Triggerer:
         return Triggerer(
-            self.database,
-            self.reactor,
-            self.service,
-            clock=self.clock,
-            project=self.project,
-            settings=self.settings,
-            service_id=self.service_id,
-            leases=self._leases,
-            on_change=self._changed,
-        )
+            self.database, self.reactor, self.service, clock=self.clock, project=self.project, settings=self.settings,
+            service_id=self.service_id, leases=self._leases, on_change=self._changed,
+        )  # fmt: skip
 
     def _make_dag_processor(self) -> DagProcessor:
         return DagProcessor(
@@ -224,7 +219,7 @@ class Engine:
 
     def run(self, until: Callable[[], bool]) -> None:
         """Turn until `until` says so, or a stop is asked for."""
-        while not self.stop_requested and not until():
+        while not self._has_to_stop() and not until():
             began, swept, self._swept = self.clock.monotonic(), self._swept, False
             self._turn_counter.begin()
             self.tick()
@@ -236,6 +231,14 @@ class Engine:
                 self.reactor.woken = False
                 self._somebody_wrote()
             self._turn_counter.end()
+
+    def _has_to_stop(self) -> bool:
+        """Whether a stop was asked for, or what this process would import from now on is of another build."""
+        if not self.stop_requested and is_replaced():
+            log.warning("trainflow %s was replaced where it is installed: this engine stops in good order", version())
+            self.is_replaced = True
+            self.request_stop()
+        return self.stop_requested > 0
 
     def tick(self) -> None:
         """Let every part do what it can do now."""

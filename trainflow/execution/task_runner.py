@@ -15,7 +15,7 @@ from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import end_forked_copies
 from trainflow.authoring.trigger import describe_trigger
-from trainflow.bootstrap import importing
+from trainflow.bootstrap import importing, is_replaced
 from trainflow.clock import Clock
 from trainflow.deadlines import counting_clock
 from trainflow.errors import (
@@ -263,6 +263,9 @@ class _Attempt:
                 return self._failed(error, message, retryable=True)
         if isinstance(error, TimeoutError | TaskTimeout):
             self._kill()
+        if is_replaced():  # what it imported last may have been of another build
+            message = _shown(f"trainflow was installed anew meanwhile: {describe(error)}", _MESSAGE_CHARACTERS)
+            return self._ended(OutcomeState.PREEMPTED, problem=AttemptFailure(message, kind=type(error).__name__))
         if is_programming_error(error, self._ti.project_root):
             message = explain_error(error, self._ti.project_root)
             again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors

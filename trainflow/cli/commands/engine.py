@@ -92,6 +92,10 @@ def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = Fa
         _greet(name, engine, project, served_at)
         engine.run(lambda: False)
         typer.echo(f"{name} is stopping", err=True)
+    if engine.is_replaced:
+        from trainflow.cli.start_or_follow import as_installed_now
+
+        return as_installed_now()
     return 0
 
 
