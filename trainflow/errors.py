@@ -82,9 +82,8 @@ def describe(error: BaseException) -> str:
     """What an exception says, in one text: the name of its class and its message. Errors of this package say all there
     is to say in their messages, and are told without the name."""
     name, message = type(error).__name__, message_of(error)
-    if type(error).__module__.partition(".")[0] == "trainflow" and message:
-        return message
-    return f"{name}: {message}" if message else name
+    is_ours = type(error).__module__.partition(".")[0] == "trainflow"
+    return message if is_ours and message else f"{name}: {message}" if message else name
 
 
 # -- input ---------------------------------------------------------------------------------------------------------
@@ -96,10 +95,7 @@ class PipelineFileError(InputError):
     """A pipeline file cannot be read. Attributes: path, line and column (1-based, None when unknown), problem."""
 
     def __init__(self, problem: str, *, path: str, line: int | None = None, column: int | None = None) -> None:
-        self.problem = problem
-        self.path = path
-        self.line = line
-        self.column = column
+        self.problem, self.path, self.line, self.column = problem, path, line, column
         where = path if line is None else f"{path}:{line}" if column is None else f"{path}:{line}:{column}"
         super().__init__(f"{where}: {problem}")
 
@@ -271,9 +267,7 @@ class ChainStopped(CheckpointError):
 
     def __init__(self, message: str, *, reasons: tuple[str, ...], checkpoint_id: str, sequence: int) -> None:
         super().__init__(message)
-        self.reasons = reasons
-        self.checkpoint_id = checkpoint_id
-        self.sequence = sequence
+        self.reasons, self.checkpoint_id, self.sequence = reasons, checkpoint_id, sequence
 
 
 class StoreNotExclusive(CheckpointError):
@@ -391,9 +385,7 @@ class TemplateError(TaskError):
 
     def __init__(self, message: str, *, task_id: str, field: str, expression: str) -> None:
         super().__init__(message)
-        self.task_id = task_id
-        self.field = field
-        self.expression = expression
+        self.task_id, self.field, self.expression = task_id, field, expression
 
 
 class TriggerFailed(TaskError):

@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -66,25 +65,6 @@ def test_files_arrive_with_size_and_digest(store: Store, tmp_path: Path) -> None
     }
     assert verify(store, artifacts) == verify_uploaded(store, artifacts) == []
     assert seal(store, CHAIN, attempt_id(1), folder) == artifacts
-
-
-def test_many_files_are_made_durable_side_by_side_and_listed_by_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = open_store("store", root=tmp_path)
-    folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
-    for number in range(40):
-        (folder / f"{number:02}").write_text(str(number))
-    others = threading.Barrier(2, timeout=30)
-
-    def met(path: Path) -> None:
-        if path.name in ("00", "01"):
-            others.wait()
-
-    monkeypatch.setattr("trainflow.checkpoints.commit.artifacts.fsync_file", met)
-
-    sealed = seal(store, CHAIN, attempt_id(1), folder)
-    assert [file.path for file in sealed.files] == [f"{number:02}" for number in range(40)]
 
 
 def test_fetch_from_local_store_copies_small_and_lends_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
