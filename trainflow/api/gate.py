@@ -7,7 +7,7 @@ Attempts do not pass here: another process answers them, and they prove themselv
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlencode, urlsplit
 
@@ -32,9 +32,14 @@ COOKIE = "trainflow_token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
+#: answers with status, title and message
+RefusePage = Callable[[Scope, Receive, Send, tuple[int, str, str]], Awaitable[None]]
+
+
 class AccessGate:
     """Lets requests through to the application behind it, or says why not. `open_paths`: asked without a token.
-    `login`: the page where a person gives one; a browser that has none is sent there."""
+    `login`: the page where a person gives one; a browser that has none is sent there. `refuse_page`: answers a browser
+    with the page that says why who asks cannot be known now."""
 
     def __init__(
         self,
@@ -43,9 +48,11 @@ class AccessGate:
         api: ApiSettings,
         open_paths: Collection[str] = (),
         login: str | None = None,
+        refuse_page: RefusePage | None = None,
     ) -> None:
         self._app = app
         self._login = login
+        self._refuse_page = refuse_page
         self._access = access
         self._open_paths = frozenset(open_paths)
         self._root_path = api.root_path
@@ -65,7 +72,11 @@ class AccessGate:
             if told[0].status == 401 and self._login is not None and _is_page(scope):
                 await _sent_to(f"{self._root_path}{self._login}", scope)(scope, receive, send)
                 return
-            await problem_response(*told)(scope, receive, send)
+            problem, headers = told
+            if problem.status == 503 and self._refuse_page is not None and _is_page(scope):
+                await self._refuse_page(scope, receive, send, (503, "This cannot be read now", problem.detail))
+                return
+            await problem_response(problem, headers)(scope, receive, send)
             return
         caller = scope.get("trainflow.caller")
         if caller is None or not _is_form(scope, path):

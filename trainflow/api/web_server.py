@@ -45,7 +45,7 @@ class WebServer:
             pages=dict.fromkeys(PATHS, self.pages),
         )
         access = Access(self.workspace, clock, settings.api, self._rest.in_thread)
-        gate = AccessGate(application, access, settings.api, OPEN_PATHS, LOGIN)
+        gate = AccessGate(application, access, settings.api, OPEN_PATHS, LOGIN, self.pages.refuse)
         self._server = HttpServer(gate, WebConnection, idle_seconds=idle_seconds)
 
     def run(self, listener: socket.socket, ready: Callable[[], object] = lambda: None) -> None:

@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 import msgspec
+from sqlalchemy.exc import StatementError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -35,6 +36,7 @@ from trainflow.errors import (
 )
 from trainflow.messages.http_protocol import is_named
 from trainflow.metadata.queries.token_queries import Role
+from trainflow.metadata.transaction_retries import is_outage, is_refusal
 from trainflow.observability.redaction import redact_text
 from trainflow.pages import chain, checkpoint, dag, decisions, fleet, run, waits
 from trainflow.pages.idempotency import FIELD, PLACEHOLDER, with_new_keys
@@ -137,12 +139,13 @@ class PagesApplication:
                 while len(self._kept) > _MOST_KEPT:
                     self._kept.popitem(last=False)
         body = with_new_keys(kept.body)
-        return Response(body, kept.answer.status, {"Cache-Control": "no-cache"}, "text/html")
+        headers = {"Cache-Control": "no-cache", **_later(kept.answer.status)}
+        return Response(body, kept.answer.status, headers, "text/html")
 
     def _made(self, handler: Handler, request: Request, numbers: Mapping[str, int]) -> _Kept:
         try:
             answer = handler(self.site, request)
-        except TrainflowError as error:
+        except Exception as error:
             answer = _problem(error)
         until = self.site.clock.monotonic() + _KEPT_SECONDS
         version = _of(numbers, answer.topics)
@@ -167,9 +170,10 @@ class PagesApplication:
         try:
             response: Response = handler(self.site, request)
             return response
-        except TrainflowError as error:
+        except Exception as error:
             answer = _problem(error)
-            return _json({"error": type(error).__name__, "message": answer.values["message"]}, answer.status)
+            said = {"error": type(error).__name__, "message": answer.values["message"]}
+            return _json(said, answer.status, _later(answer.status))
 
     def _form(self, handler: Handler) -> Any:
         async def endpoint(request: Request) -> Response:
@@ -182,14 +186,15 @@ class PagesApplication:
     def _done(self, handler: Handler, request: Request) -> Response:
         try:
             answer = handler(self.site, request)
-        except TrainflowError as error:
+        except Exception as error:
             answer = _problem(error)
         self._kept.clear()
         self.site.forget_overview()
         if isinstance(answer, str):
             return Response(status_code=303, headers={"Location": base_of(request) + answer})
         body = with_new_keys(self._rendered(answer, request))
-        return Response(body, answer.status, {"Cache-Control": "no-store"}, "text/html")
+        headers = {"Cache-Control": "no-store", **_later(answer.status)}
+        return Response(body, answer.status, headers, "text/html")
 
     async def _login(self, request: Request) -> Response:
         """Have a browser show a token from now on: whether that is known is looked at by who guards the pages."""
@@ -225,6 +230,10 @@ class PagesApplication:
         assert isinstance(error, HTTPException)
         return self._error_page(request, error.status_code, error.detail, f"there is nothing at {request.url.path}")
 
+    def refuse(self, request: Request, status: int, title: str, message: str) -> Response:
+        """The page that says why there is no other one."""
+        return self._error_page(request, status, title, message)
+
     async def _broken(self, request: Request, _error: Exception) -> Response:
         return self._error_page(request, 500, "Internal error", "the page could not be made: see the log of the server")
 
@@ -232,7 +241,7 @@ class PagesApplication:
         if "text/html" not in request.headers.get("accept", ""):
             return _json({"error": title.replace(" ", ""), "message": message}, status)
         answer = Answer("problem.html", {"title": title, "message": message}, (), status)
-        return Response(self._rendered(answer, request), status, media_type="text/html")
+        return Response(self._rendered(answer, request), status, _later(status), "text/html")
 
 
 def _of(numbers: Mapping[str, int], topics: Sequence[str]) -> tuple[int, ...]:
@@ -275,13 +284,29 @@ _PROBLEMS: tuple[tuple[tuple[type[TrainflowError], ...], int, str], ...] = (
 )
 
 
-def _problem(error: TrainflowError) -> Answer:
-    status, title = next((status, title) for kinds, status, title in _PROBLEMS if isinstance(error, kinds))
-    return Answer("problem.html", {"title": title, "message": redact_text(str(error))}, (), status)
+def _problem(error: Exception) -> Answer:
+    """What is wrong, as a page. Raises the error where it is a fault of this server."""
+    message = redact_text(str(error))
+    if isinstance(error, TrainflowError):
+        status, title = next((status, title) for kinds, status, title in _PROBLEMS if isinstance(error, kinds))
+    elif is_outage(error):
+        # a connection that was lost under way: what is asked once more is asked over another one
+        status, title = 503, "This cannot be read now"
+        message = f"the metadata database cannot be used: {redact_text(str(getattr(error, 'orig', error)))}"
+    elif is_refusal(error) and isinstance(error, StatementError):
+        status, title, message = 404, "Not found", "the metadata database has nothing that is called so"
+    else:
+        raise error
+    return Answer("problem.html", {"title": title, "message": message}, (), status)
 
 
-def _json(body: Any, status: int = 200) -> Response:
-    return Response(msgspec.json.encode(body), status, media_type="application/json")
+def _later(status: int) -> dict[str, str]:
+    """When what cannot be answered now may be asked again."""
+    return {"Retry-After": "1"} if status == 503 else {}
+
+
+def _json(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(body), status, headers, "application/json")
 
 
 class _Static:

@@ -38,6 +38,14 @@ class LazyPages:
             made = await run_in_threadpool(self.made)
         await made(scope, receive, send)
 
+    async def refuse(self, scope: Scope, receive: Receive, send: Send, problem: tuple[int, str, str]) -> None:
+        """Answer a browser that asks for a page with why it gets none: status, title, message."""
+        from starlette.requests import Request
+
+        made = await run_in_threadpool(self.made)
+        response = made.refuse(Request(scope, receive), *problem)
+        await response(scope, receive, send)
+
     def made(self) -> PagesApplication:
         """The pages, imported when they are first asked for."""
         with self._lock:
