@@ -127,7 +127,8 @@ class TaskQueue:
         # much were free as the last time, what may be queued
         asked_pools = pool_queries.ask_slots(connection, lock=True)
         asked_held = in_flight.ask_in_flight_tasks(connection)
-        most = self._free * 2 + 16
+        # few: each is locked, which is written down, and most often the first are taken
+        most = self._free + 2
         asked = ask_and_lock_scheduled(connection, limit=most, without_runs=full_runs)
         limits = self._limits(connection, asked_pools(), asked_held(), now)
         while (free := limits.executors.free) > 0:
