@@ -1,8 +1,8 @@
-"""The floor under `databases`: a forked process and two commits for each task on PostgreSQL, and nothing else.
+"""The floor under `databases`: a forked process and a commit for each task on PostgreSQL, and nothing else.
 
 No scheduler decides, no file is loaded, no field rendered, no log kept. What is left is the price of an attempt that
-can be killed (a process) and of a claim and an end that survive a crash of the server (a commit each). DBOS runs its
-steps inside one process, and commits once for each.
+can be killed (a process, forked ahead) and of an end that survives a crash of the server, and claims the next attempt
+(a commit). DBOS runs its steps inside one process, and commits once for each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(url: str) -> None:
     """Print milliseconds a run of four tasks, over an empty database."""
     with psycopg.connect(url.replace("postgresql+psycopg:", "postgresql:")) as connection:
         connection.execute("CREATE TABLE attempt (id bigint PRIMARY KEY, state text)")
-        connection.execute("INSERT INTO attempt VALUES (0, 'queued')")
+        connection.execute("INSERT INTO attempt VALUES (0, 'running')")
         connection.commit()
         gc.collect()
         gc.freeze()
@@ -42,7 +42,7 @@ def main(url: str) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         gc.unfreeze()
     gaps = [(after - before) * 1000 for before, after in pairwise(ends[10:])]
-    show("run of 4 tasks, each a forked process and two commits", gaps, "ms", "the floor")
+    show("run of 4 tasks, each a forked process and a commit", gaps, "ms", "the floor")
 
 
 class _Process(NamedTuple):
@@ -51,7 +51,7 @@ class _Process(NamedTuple):
 
 
 def _fork() -> _Process:
-    """Fork a process ahead; told to go on, it says that it begins, and how it ended."""
+    """Fork a process ahead; told to go on, it says how it ended."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -66,12 +66,8 @@ def _fork() -> _Process:
 def _conduct(connection: psycopg.Connection, attempt: _Process, number: int) -> None:
     attempt.line.send(b"go on")
     attempt.line.recv(8)
-    connection.execute("UPDATE attempt SET state = 'running' WHERE id = %s", (number,))
-    connection.commit()
-    attempt.line.send(b"go on")
-    attempt.line.recv(8)
     connection.execute("UPDATE attempt SET state = 'success' WHERE id = %s", (number,))
-    connection.execute("INSERT INTO attempt VALUES (%s, 'queued')", (number + 1,))
+    connection.execute("INSERT INTO attempt VALUES (%s, 'running')", (number + 1,))
     connection.commit()
     _end(attempt)
 
