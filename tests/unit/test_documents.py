@@ -135,7 +135,7 @@ def test_tour_is_read_in_a_sitting_and_names_a_function_of_each_file() -> None:
     files = [(ROOT / "docs" / target).resolve() for _, target, _ in stops]
 
     assert 10 <= len(stops) <= 14
-    assert sum(path.read_text(encoding="utf-8").count("\n") for path in files) <= 3_200
+    assert sum(path.read_text(encoding="utf-8").count("\n") for path in files) <= 2_550
     assert [title for title, target, said in stops if f"`]({target})" not in said] == []
     looked_at = [(path, name) for path, stop in zip(files, stops, strict=True) for name in _PRIVATE.findall(stop[2])]
     assert looked_at

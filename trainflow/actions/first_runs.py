@@ -23,7 +23,7 @@ from trainflow.insight.progress import HeadSeen, ProgressFeed
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.serialization.document import ChainDocument, DagDocument
+from trainflow.serialization.document import ChainDocument, DagDocument, upstream_first
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.workspace.workspace import Workspace
 
@@ -227,17 +227,3 @@ def places_of(workspace: Workspace, stored_path: str) -> list[str]:
     with workspace.database.reading() as connection:
         documents = documents_of(connection, stored_path)
     return [place for each in documents if each.chain is not None for place in each.chain.places]
-
-
-def upstream_first(documents: list[DagDocument]) -> list[DagDocument]:
-    """Each stage after the one it starts from; what begins a circle comes first."""
-    chains = {key_of(each.chain): each for each in documents if each.chain}
-
-    def depth(document: DagDocument, seen: frozenset[str] = frozenset()) -> int:
-        init = document.chain.init_from if document.chain else None
-        upstream = chains.get(init.chain) if init and not init.feedback else None
-        if upstream is None or upstream.dag_id in seen:
-            return 0
-        return 1 + depth(upstream, seen | {document.dag_id})
-
-    return sorted(documents, key=lambda each: (depth(each), each.dag_id))

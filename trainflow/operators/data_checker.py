@@ -21,7 +21,6 @@ from trainflow.errors import (
     SamplesRefused,
     SkipException,
 )
-from trainflow.humanize import counted
 from trainflow.identifiers import triggered_run_id
 from trainflow.messages.execution_api import TriggeredRun
 from trainflow.observability.redaction import redact_text
@@ -245,6 +244,7 @@ class DataCheckerOperator(ChainOperator):
         return past_runs(line_from_head(ledger, ledger.state()), head.id) if head.id is not None else []
 
     def _hand_over(self, ti: TaskInstance, head: Head, split: Split, *, repair: bool = False) -> dict[str, Any]:
+        from trainflow.samples.splits.split import sentence_about
         from trainflow.samples.splits.split_xcom import split_to_xcom, with_context
 
         store = self.open_store(head, ti)
@@ -296,15 +296,3 @@ class DataCheckerOperator(ChainOperator):
             method_name="execute_complete",
             timeout=self.timeout,
         )
-
-
-def sentence_about(split: Split) -> str:
-    """One sentence about a split, for people."""
-    number = len(split.partitions)
-    stretch = f"{label(split.partitions[0].start)} to {label(split.partitions[-1].end)}"
-    which = (
-        f"partition {label(split.partitions[0].start)}" if number == 1 else f"{counted(number, 'partition')}, {stretch}"
-    )
-    rows = f", {counted(split.rows, 'row')}" if split.rows is not None else ""
-    holes = f", stepping over {counted(len(split.holes), 'hole')}" if split.holes else ""
-    return f"{which}{rows}{holes}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.identifiers import canonical_json, digest
@@ -130,3 +131,18 @@ def decode(data: bytes | str) -> DagDocument:
 def version_of(data: bytes) -> str:
     """The version of a DAG: digest of its canonical bytes."""
     return digest(data)
+
+
+def upstream_first(documents: list[DagDocument]) -> list[DagDocument]:
+    """Each stage after the one it starts from; what begins a circle comes first."""
+    named = [(each.chain, each) for each in documents if each.chain]
+    chains = {ChainKey(chain.pipeline, chain.stage, chain.branch): each for chain, each in named}
+
+    def depth(document: DagDocument, seen: frozenset[str] = frozenset()) -> int:
+        init = document.chain.init_from if document.chain else None
+        upstream = chains.get(init.chain) if init and not init.feedback else None
+        if upstream is None or upstream.dag_id in seen:
+            return 0
+        return 1 + depth(upstream, seen | {document.dag_id})
+
+    return sorted(documents, key=lambda each: (depth(each), each.dag_id))

@@ -10,6 +10,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.errors import SampleUnreadable
+from trainflow.humanize import counted
+from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.split_content import Columns, Hole, SplitContent, SplitPartition
 
@@ -140,3 +142,15 @@ class SplitBuilder:
             length_months=self.samples.length_months,
             columns=self.unified.columns,
         )
+
+
+def sentence_about(split: Split) -> str:
+    """One sentence about a split, for people."""
+    number = len(split.partitions)
+    stretch = f"{label(split.partitions[0].start)} to {label(split.partitions[-1].end)}"
+    which = (
+        f"partition {label(split.partitions[0].start)}" if number == 1 else f"{counted(number, 'partition')}, {stretch}"
+    )
+    rows = f", {counted(split.rows, 'row')}" if split.rows is not None else ""
+    holes = f", stepping over {counted(len(split.holes), 'hole')}" if split.holes else ""
+    return f"{which}{rows}{holes}"
