@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import errno
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +14,8 @@ import msgspec
 
 from trainflow.authoring.context import Context
 from trainflow.bootstrap import interpreter
-from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError
+from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError, describe
+from trainflow.humanize import bytes_text
 from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
 from trainflow.operators.chain.chain_operator import SplitOperator, superseded_by
@@ -140,7 +144,7 @@ class TrainOperator(SplitOperator):
         sealer = OutputSealer(ledger, here, output, ti, artifact_cache(ti), earlier)
         try:
             ended = sealer.ended()
-            with self.bound(split, ti):
+            with self.bound(split, ti), _telling_full_disk(output, head):
                 metrics = self._train(training, saves, ti) if ended is None else ended.metrics
             saves.finish(needed=False)
             artifacts = sealer.seal(ended or sealer.end(metrics))
@@ -287,3 +291,22 @@ def _checked_nodes(nodes: int, task_id: str) -> int:
     if not 1 <= nodes <= MOST_NODES:
         raise InputError(f"task {task_id!r}: nodes: {nodes}: it must be from 1 to {MOST_NODES}")
     return nodes
+
+
+@contextmanager
+def _telling_full_disk(output: Path, head: Head) -> Iterator[None]:
+    """Say of a training that failed since the disk of its output is full which disk that is and what is on it, and give
+    back what it took itself: else the next attempts would find no room either."""
+    try:
+        yield
+    except OSError as error:
+        disk = shutil.disk_usage(output if output.exists() else output.parent)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or disk.free > disk.total // 10:
+            raise  # something else, or another disk
+        left = f"{bytes_text(disk.free)} of {bytes_text(disk.total)} are free on the disk of {output}"
+        shutil.rmtree(output, ignore_errors=True)
+        raise TaskError(
+            f"{describe(error)}. {left}; what this attempt wrote there is deleted, what is committed or saved stays. "
+            f"'trainflow checkpoints sweep {head.chain.pipeline}' deletes what other attempts left, 'trainflow "
+            "checkpoints prune' what the retention does not keep"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import shutil
@@ -192,6 +193,25 @@ def test_train_after_kill_resumes_and_after_clear_does_not(lab: Any, training: A
     assert trained["saves"]
     lab.run(build, "train", cleared_at=lab.clock.now() + timedelta(days=365))
     assert found[-1] is None
+
+
+def test_train_on_full_disk_says_which_and_gives_its_room_back(
+    lab: Any, training: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs: list[Path] = []
+
+    def train(ctx: TrainContext) -> None:
+        write(ctx)
+        outputs.append(ctx.output)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(100, 95, 5))  # type: ignore[attr-defined]
+    with pytest.raises(TaskError, match=r"5 B of 100 B are free on the disk of .*'trainflow checkpoints sweep model'"):
+        lab.run(training(train), "train")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: shutil._ntuple_diskusage(100, 5, 95))  # type: ignore[attr-defined]
+    with pytest.raises(OSError, match="No space left"):  # on another disk
+        lab.run(training(train), "train")
+    assert [output.exists() for output in outputs] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ half of a model would be committed, with a digest that is right.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -321,8 +322,8 @@ def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
         size = source.stat().st_size
         if clone(source, target):
             continue
-        if size <= left or source.stat().st_dev != target.parent.stat().st_dev:
-            shutil.copyfile(source, target)
+        is_here = source.stat().st_dev == target.parent.stat().st_dev
+        if (size <= left or not is_here) and _copied(source, target, or_else=is_here):
             left -= size
         else:
             source.rename(target)
@@ -335,6 +336,18 @@ def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
             status = path.stat()  # afterwards: so it is seen that it was written meanwhile
             os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
             copy.replace(path)
+
+
+def _copied(source: Path, target: Path, *, or_else: bool) -> bool:
+    """Copy a file; with `or_else` False where there is no room for that, and nothing is left then. Raises OSError."""
+    try:
+        shutil.copyfile(source, target)
+    except OSError as error:
+        target.unlink(missing_ok=True)
+        if not or_else or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return False
+    return True
 
 
 def open_somewhere(inodes: Collection[_Inode]) -> set[_Inode]:
