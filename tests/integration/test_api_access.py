@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -16,9 +17,13 @@ from trainflow.api.authentication import MOST_WRONG, WRONG_SECONDS
 from trainflow.api.openapi import openapi_document
 from trainflow.engine.lock import engine_lock
 from trainflow.metadata.queries.token_queries import Role
+from trainflow.pages.application import OTHERS, PAGES
+from trainflow.pages.decisions import FORMS
+from trainflow.pages.lazy import LOGIN, PATHS
 from trainflow.workspace.workspace import Workspace
 
 SECRET = "0123456789abcdef"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 #: the role that each endpoint needs: one that is not here, or is needed by another role, is a failure
 ROLES = {
     "viewer": {
@@ -95,6 +100,60 @@ def test_endpoint_is_answered_for_those_with_its_role_alone(
         answer = _ask(rest, operation, tokens[role])
         assert (answer.status == 403) is (role.rank < needed.rank), (role, answer)
         assert answer.status not in (401, 500)
+
+
+#: what else stands on the port of the web server: who may ask, by method and path; None: everybody
+OTHER_ROLES: dict[tuple[str, str], str | None] = {
+    **dict.fromkeys([("GET", "/version"), ("GET", "/metrics"), ("GET", "/openapi.json"), ("GET", "/events")], "viewer"),
+    **{("GET", path): "viewer" for path, _ in (*PAGES, *OTHERS)},
+    **{
+        ("POST", f"/do/{name}"): "operator"
+        for name in ("resume", "promote", "rewind", "clear", "cancel", "mark", "trigger", "pause")
+    },
+    ("GET", LOGIN): None,
+    ("POST", LOGIN): None,
+    ("GET", "/static/{name}"): None,
+}
+
+
+def _other_routes(rest: RestApi) -> set[tuple[str, str]]:
+    """Every route but those of endpoints; pages stand below routes that take whatever comes."""
+    web = rest.api.server.web
+    of_server = [
+        each for each in web.application.routes if not each.path.startswith("/api/") and each.path not in PATHS
+    ]
+    return {
+        (method, route.path)
+        for route in (*of_server, *web.pages.made().routes)
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
+
+
+def test_every_other_route_has_a_row_too(closed: tuple[RestApi, dict[str, str]]) -> None:
+    assert _other_routes(closed[0]) == set(OTHER_ROLES)
+    assert {name for method, name in OTHER_ROLES if method == "POST" and name != LOGIN} == {
+        f"/do/{name}" for name in FORMS
+    }
+
+
+@pytest.mark.parametrize(("method", "path"), sorted(OTHER_ROLES))
+def test_route_is_answered_for_those_with_its_role_alone(
+    closed: tuple[RestApi, dict[str, str]], method: str, path: str
+) -> None:
+    rest, tokens = closed
+    needed = OTHER_ROLES[method, path]
+    if path == "/events":
+        asked = [None]  # a stream that goes on
+    else:
+        asked = [None, *Role]
+    for role in asked:
+        headers = {} if role is None else {"Authorization": f"Bearer {tokens[role]}"}
+        body = b"" if method == "POST" else None
+        status = rest.api.ask(method, re.sub(r"{\w+(:path)?}", "nothing", path), body, **FORM, **headers).status
+        assert (status == 401) is (needed is not None and role is None), (role, status)
+        assert (status == 403) is (role is not None and needed is not None and role.rank < Role(needed).rank), role
+        assert status != 500
 
 
 def test_token_of_settings_is_the_administrators(closed: tuple[RestApi, dict[str, str]]) -> None:

@@ -33,8 +33,8 @@ from trainflow.settings.project import Project
 
 
 class ExecutionServer:
-    """Answers attempts over HTTP. `sends_logs`: no engine of this home sends the logs that attempts on other hosts hand
-    in here."""
+    """Answers attempts over HTTP. `database`: closed by who opened it. `sends_logs`: no engine of this home sends the
+    logs that attempts on other hosts hand in here."""
 
     def __init__(
         self,
@@ -102,7 +102,6 @@ class ExecutionServer:
             if self._log_uploads is not None:
                 self._log_uploads.close()
             self._line.close()
-            self._database.close()
 
     def request_stop(self) -> None:
         """Stop in good order. Fit for a signal handler and for any thread."""

@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,22 +115,23 @@ class ApiServer:
             self.close()
 
     def close(self) -> None:
-        """Give the sockets back."""
+        """Give the sockets back, and what is open of the database."""
         self.listener.close()
         self.web_listener.close()
         self._web_path.unlink(missing_ok=True)
+        self.database.close()
 
     def _run_execution(self) -> None:
         self.web_listener.close()
         share_processor()
-        with stopping(self.execution.request_stop):
+        with stopping(self.execution.request_stop), closing(self.database):
             self.execution.run(self.listener)
 
     def _run_web(self) -> None:
         # the port is not kept by what does not answer there
         self.listener.close()
         share_processor()
-        with stopping(self.web.request_stop):
+        with stopping(self.web.request_stop), closing(self.database):
             self.web.run(self.web_listener)
 
 

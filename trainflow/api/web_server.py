@@ -24,7 +24,8 @@ from trainflow.workspace.workspace import Workspace
 
 
 class WebServer:
-    """Answers what was passed on. `idle_seconds`: ends by itself when it was asked nothing for so long."""
+    """Answers what was passed on. `database`: closed by who opened it. `idle_seconds`: ends by itself when it was asked
+    nothing for so long."""
 
     def __init__(
         self,
@@ -38,14 +39,14 @@ class WebServer:
         self.workspace = Workspace(project, settings, database)
         self.pages = LazyPages(self.workspace, clock)
         self._rest = RestApplication(self.workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)
-        application = web_application(
+        self.application = web_application(
             self._rest,
             installation=lambda: self.workspace.database.read(service_queries.installation),
             metrics=Metrics(self.workspace, clock).text,
             pages=dict.fromkeys(PATHS, self.pages),
         )
         access = Access(self.workspace, clock, settings.api, self._rest.in_thread)
-        gate = AccessGate(application, access, settings.api, OPEN_PATHS, LOGIN, self.pages.refuse)
+        gate = AccessGate(self.application, access, settings.api, OPEN_PATHS, LOGIN, self.pages.refuse)
         self._server = HttpServer(gate, WebConnection, idle_seconds=idle_seconds)
 
     def run(self, listener: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
@@ -57,7 +58,6 @@ class WebServer:
         finally:
             self.pages.close()
             self._rest.close()
-            self.workspace.close()
 
     def request_stop(self) -> None:
         """Stop in good order. Fit for a signal handler and for any thread."""

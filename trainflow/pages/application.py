@@ -107,6 +107,7 @@ class PagesApplication:
         handlers: Any = {HTTPException: self._refused, Exception: self._broken}
         self._app = Starlette(routes=routes, exception_handlers=handlers)
         self._app.router.redirect_slashes = False
+        self.routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._app(scope, receive, send)
