@@ -16,6 +16,7 @@ import msgspec
 
 from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleError, SampleGap, SampleUnreadable
+from trainflow.humanize import counted
 from trainflow.samples.partitions import after_watermark, at_or_after, containing, end_of, label, limit, origin, shift
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.split import ColumnUnifier, Split, SplitBuilder
@@ -253,8 +254,8 @@ def _after_empty(found: CaughtUp, building: SplitBuilder) -> CaughtUp:
     """Say that the last partitions hold no row: they are not trained although they are there."""
     if not building.taken or found.bounded:
         return found
-    first, count = building.taken[0].start, len(building.taken)
-    empty = f"{label(first)} is" if count == 1 else f"the {count} partitions from {label(first)} on are"
+    first, count = label(building.taken[0].start), len(building.taken)
+    empty = f"the {counted(count, 'partition')} from {first} on are" if count > 1 else f"{first} is"
     files = f"a marker and no file that matches {building.samples.files}"
     return msgspec.structs.replace(found, reason=f"{found.reason}; {empty} empty ({files}): no row to train on")
 
