@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.local_object_stores import LocalS3
+from trainflow.engine import log_uploads
 from trainflow.engine.log_uploads import LogUploads
-from trainflow.insight.runs.logs import LogSource, log_source
+from trainflow.insight.runs.logs import LogSource, StoredLog, log_source
 from trainflow.insight.runs.tasks import attempt_log
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.log_files import rotate
@@ -19,6 +20,7 @@ from trainflow.settings.home import Home
 from trainflow.settings.model import LogStoreSettings, Settings
 from trainflow.settings.project import Project
 from trainflow.storage.errors import StoreFailure
+from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.workspace.workspace import Workspace
 
@@ -128,7 +130,7 @@ def test_store_that_is_away_fails_nothing_and_gets_all_of_it_afterwards(
 
     def store() -> Store:
         if away:
-            raise StoreFailure("no route to host")
+            raise StoreFailure("no route to host", location="logs")
         return real
 
     sending = uploads(plane, store)
@@ -171,3 +173,78 @@ def test_log_in_bucket_is_read_part_by_part(tmp_path: Path, s3: LocalS3) -> None
         assert first == (b"one\n", 4)
         assert source.read(4).data == b"two\n"
         assert source.read(8).data == b""
+
+
+class _Choosy(LocalStore):
+    """Refuses one log, as a store does that a name is too long for; `asked`: what it was to take, in order."""
+
+    def __init__(self, folder: Path, refused: str) -> None:
+        super().__init__(folder)
+        self._refused = refused
+        self.asked: list[str] = []
+
+    def replace(self, path: str, data: bytes) -> None:
+        self.asked.append(path)
+        if self._refused in path:
+            raise StoreFailure(f"{path}: 400 the name is too long", location=path)
+        super().replace(path, data)
+
+
+def test_log_that_the_store_refuses_keeps_no_other_away(
+    plane: ControlPlane, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    works = []
+    for _ in range(3):
+        plane.add_run("d", f"r{len(works)}")
+        works += plane.tick()
+    names = sorted(Path(work.log_path).name for work in works)
+    for work in works:
+        write(work, "one\n")
+    opened: list[_Choosy] = []
+
+    def store() -> Store:
+        opened.append(_Choosy(tmp_path / "logs", names[0]))
+        return opened[-1]
+
+    sending = uploads(plane, store)
+    sending.look()
+    sending.look()
+
+    # it comes last from then on, and by a store that is opened anew: its credentials may have expired
+    assert [[path.rpartition("/")[2] for path in each.asked] for each in opened] == [names[:1], [*names[1:], names[0]]]
+    sending.close()
+    assert f"3 logs are not in {tmp_path / 'logs'} yet: they stay in {plane.project.home.logs}" in caplog.text
+
+
+def test_large_log_is_sent_in_pieces_and_never_seen_half(
+    plane: ControlPlane, work: ExecuteTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_uploads, "_WHOLE", 10)
+    path = write(work, "0123456789ab")
+    sending = uploads(plane)
+    sending.look()
+    source = elsewhere(plane)
+    seen: list[bytes] = []
+
+    def copy(source_file: Path, target: Path) -> None:
+        target.write_bytes(b"")
+        seen.append(source.read(0).data)
+        target.write_bytes(source_file.read_bytes())
+
+    monkeypatch.setattr(log_uploads.shutil, "copyfile", copy)
+    write(work, "cdef")
+    plane.clock.advance(timedelta(seconds=60))
+    sending.look()
+
+    assert seen == [b"0123456789ab"]
+    assert source.read(0).data == path.read_bytes()
+
+
+def test_log_that_cannot_be_read_in_the_store_says_where_else_it_is(plane: ControlPlane, work: ExecuteTask) -> None:
+    class Denied(LocalStore):
+        def read_range(self, path: str, start: int, end: int) -> bytes:
+            raise StoreFailure(f"{path}: 403 Access Denied", location=path)
+
+    source = StoredLog(Denied(plane.project.root), "d/r1/a/x.log", "worker-7")
+    with pytest.raises(StoreFailure, match=r"403 Access Denied\. The attempt ran on worker-7: its log is in the home"):
+        source.read(0)

@@ -7,6 +7,8 @@ What was written meanwhile is sent when it is back.
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import threading
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +18,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.humanize import agreeing, counted
 from trainflow.identifiers import earliest_attempt_id
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries
@@ -23,6 +26,7 @@ from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.observability.log_files import parts
 from trainflow.settings.home import Home
 from trainflow.settings.model import LogStoreSettings
+from trainflow.storage.local import make_folder
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 
@@ -32,6 +36,8 @@ log = logging.getLogger(__name__)
 _BEFORE = timedelta(days=1)
 #: a log that is larger by so much is sent so much less often while its attempt runs
 _LARGE = 1 << 20
+#: a log that is larger is not read into memory
+_WHOLE = 8 << 20
 #: how long what is left may take to be sent when the process ends
 _LAST_SECONDS = 10.0
 
@@ -70,6 +76,8 @@ class LogUploads:
         self._names: set[str] = set()
         self._last_id = earliest_attempt_id(clock.now() - _BEFORE)
         self._sent: dict[str, _Sent] = {}
+        #: those that could not be sent the last time
+        self._refused: set[str] = set()
         self._complained = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="log uploads", daemon=True)
@@ -83,6 +91,12 @@ class LogUploads:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(_LAST_SECONDS)
+        if left := len(self._names):
+            log.warning(
+                "%s not in %s yet: %s in %s, and %s sent by the next engine of this home that starts within a day",
+                f"{counted(left, 'log')} {agreeing(left, 'is', 'are')}", self._url,
+                agreeing(left, "it stays", "they stay"), self._home.logs, agreeing(left, "is", "are"),
+            )  # fmt: skip
 
     def _go_on(self) -> None:
         while not self._ended.wait(self._pause):
@@ -93,12 +107,13 @@ class LogUploads:
         """Send what is new. Raises nothing."""
         try:
             under_way = self._database.read(self._follow)
-            for name in sorted(self._names):
-                self._send(name, ends=name not in under_way or self._ended.is_set())
-            # it grows no more, and the store has all of it
-            self._names = {name for name in self._names if name in under_way or not self._is_sent(name)}
-            kept = {path for name in self._names for path in self._files(name)}
-            self._sent = {path: sent for path, sent in self._sent.items() if path in kept}
+            try:
+                self._send_all(under_way)
+            finally:
+                # it grows no more, and the store has all of it
+                self._names = {name for name in self._names if name in under_way or not self._is_sent(name)}
+                kept = {path for name in self._names for path in self._files(name)}
+                self._sent = {path: sent for path, sent in self._sent.items() if path in kept}
         except Exception as error:
             if not self._complained:
                 own = error if is_own_fault(error) else None
@@ -108,6 +123,19 @@ class LogUploads:
         if self._complained:
             log.info("logs are sent to %s again", self._url)
         self._complained = False
+
+    def _send_all(self, under_way: set[str]) -> None:
+        """Send what is new of each log. The first that cannot be sent ends that, and comes last the next time: what is
+        wrong with one keeps none of the others here."""
+        for name in sorted(self._names, key=lambda name: (name in self._refused, name)):
+            try:
+                self._send(name, ends=name not in under_way or self._ended.is_set())
+            except Exception:
+                self._refused.add(name)
+                # opened anew the next time: what it is reached with may have changed (an expired token)
+                self._store = None
+                raise
+            self._refused.discard(name)
 
     def _follow(self, connection: Connection) -> set[str]:
         """Take up attempts that were handed out since the last look; the logs of those that are under way."""
@@ -140,8 +168,22 @@ class LogUploads:
                 continue
             if self._store is None:
                 self._store = self._open()
-            self._store.replace(path, file.read_bytes())
+            _put(self._store, path, file, state[0])
             self._sent[path] = _Sent(*state, now)
+
+
+def _put(store: Store, path: str, file: Path, size: int) -> None:
+    """Replace what the store has, whatever the size; who reads sees the old one or the new one."""
+    target = store.local_path(path)
+    if size <= _WHOLE:
+        store.replace(path, file.read_bytes())
+    elif target is None:
+        store.put_file(file, path)
+    else:
+        made = target.with_name(f".{target.name}.sending")
+        make_folder(target.parent)
+        shutil.copyfile(file, made)
+        os.replace(made, target)
 
 
 def _state(file: Path) -> tuple[int, int]:

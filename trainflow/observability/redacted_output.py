@@ -3,7 +3,8 @@
 Masks whole lines, so that `print("password=", value)` is seen in one piece. What a library writes to the descriptors
 itself (`sys.stdout.buffer`, native code, a subprocess) is not seen here.
 
-A log on a full disk ends no training: what finds no room is dropped, and the log says so where it goes on.
+A log on a disk that is full, read-only or gone ends no training: what it does not take is dropped, and the log says so
+where it goes on.
 """
 
 from __future__ import annotations
@@ -25,27 +26,30 @@ _LONGEST_KEY = 1 << 14
 _KEY_BEGINS, _KEY_ENDS = "PRIVATE KEY-----", "-----END "
 
 
-#: errors of a disk that has no room
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+#: errors of a disk that has no room, that became read-only, or that is not there any more
+_OF_DISK = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO}
+)
 
 
 class _DroppingFile(io.FileIO):
-    """A file descriptor that is never full: what finds no room is dropped."""
+    """A file descriptor whose disk is always there: what it does not take is dropped."""
 
     _dropped = 0
+    _why = ""
 
     def write(self, data: Any, /) -> int:
         size = memoryview(data).nbytes
         try:
             if self._dropped:
-                said = f"\n[{self._dropped} bytes of this log are missing: there was no room on its disk]\n"
+                said = f"\n[{self._dropped} bytes of this log are missing: {self._why}]\n"
                 os.write(self.fileno(), said.encode())
                 self._dropped = 0
             return super().write(data) or 0
         except OSError as error:
-            if error.errno not in _NO_ROOM:
+            if error.errno not in _OF_DISK:
                 raise
-            self._dropped += size
+            self._dropped, self._why = self._dropped + size, error.strerror or "its disk did not take them"
             return size
 
 

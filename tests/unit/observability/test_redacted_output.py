@@ -111,9 +111,16 @@ def test_write_to_full_disk_is_dropped_and_raises_nothing() -> None:
     os.close(descriptor)
 
 
-def test_write_after_full_disk_says_what_is_missing(output: RedactedOutput, file: Path) -> None:
+@pytest.mark.parametrize(
+    ("disk", "why"),
+    # what is at the beginning of a process's memory cannot be written, and says so as a broken disk does
+    [("/dev/full", "No space left on device"), ("/proc/self/mem", "Input/output error")],
+)
+def test_write_after_disk_took_nothing_says_what_is_missing(
+    output: RedactedOutput, file: Path, disk: str, why: str
+) -> None:
     kept = os.dup(output.fileno())
-    full = os.open("/dev/full", os.O_WRONLY)
+    full = os.open(disk, os.O_WRONLY)
     print("before", file=output)
     os.dup2(full, output.fileno())
     print("lost", file=output)
@@ -123,7 +130,7 @@ def test_write_after_full_disk_says_what_is_missing(output: RedactedOutput, file
     print("later", file=output)
     for descriptor in (kept, full):
         os.close(descriptor)
-    missing = "[14 bytes of this log are missing: there was no room on its disk]"
+    missing = f"[14 bytes of this log are missing: {why}]"
     assert file.read_text() == f"before\n\n{missing}\nafter\nlater\n"
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from trainflow.errors import NotFound
 from trainflow.insight.runs.tasks import AttemptLog
 from trainflow.observability.log_files import parts
+from trainflow.storage.errors import StoreFailure
 from trainflow.storage.store import Store
 from trainflow.workspace.workspace import Workspace
 
@@ -80,9 +81,11 @@ class HomeLog(LogSource):
 class StoredLog(LogSource):
     """A log of another home, as far as it was sent to the store."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, hostname: str | None = None) -> None:
+        """`hostname`: where its attempt ran."""
         self._store = store
         self._name = name
+        self._hostname = hostname
 
     @property
     def place(self) -> str:
@@ -95,6 +98,12 @@ class StoredLog(LogSource):
                 return self.read(0, most)
         except FileNotFoundError:
             data = b""
+        except StoreFailure as error:
+            raise StoreFailure(
+                f"the log cannot be read: {error}. The attempt ran on {self._hostname or 'a host that is not known'}: "
+                "its log is in the home of the engine there, too",
+                location=error.location,
+            ) from error
         return LogBytes(data, position + len(data))
 
     def size(self) -> int:
@@ -108,7 +117,9 @@ class StoredLog(LogSource):
             for name in self._store.names(folder) or ()
             if (number := name.removeprefix(f"{own}.")) != name and number.isdigit()
         ]
-        return [StoredLog(self._store, f"{self._name}.{number}") for number in sorted(numbers, reverse=True)]
+        return [
+            StoredLog(self._store, f"{self._name}.{number}", self._hostname) for number in sorted(numbers, reverse=True)
+        ]
 
 
 class WholeLog:
@@ -144,4 +155,4 @@ def log_source(workspace: Workspace, log: AttemptLog) -> LogSource:
     from trainflow.storage.urls import open_store
 
     store = open_store(settings.url, storage_options=settings.storage_options, root=workspace.project.root)
-    return StoredLog(store, log.name)
+    return StoredLog(store, log.name, log.hostname)
