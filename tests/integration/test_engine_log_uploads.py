@@ -12,6 +12,7 @@ from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.local_object_stores import LocalS3
 from trainflow.engine import log_uploads
 from trainflow.engine.log_uploads import LogUploads
+from trainflow.errors import StoreFailure
 from trainflow.insight.runs.logs import LogSource, StoredLog, log_source
 from trainflow.insight.runs.tasks import attempt_log
 from trainflow.messages.workload import ExecuteTask
@@ -19,7 +20,6 @@ from trainflow.observability.log_files import rotate
 from trainflow.settings.home import Home
 from trainflow.settings.model import LogStoreSettings, Settings
 from trainflow.settings.project import Project
-from trainflow.storage.errors import StoreFailure
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.workspace.workspace import Workspace

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trainflow.errors import NotFound
+from trainflow.errors import NotFound, StoreFailure
 from trainflow.insight.runs.tasks import AttemptLog
 from trainflow.observability.log_files import parts
-from trainflow.storage.errors import StoreFailure
 from trainflow.storage.store import Store
 from trainflow.workspace.workspace import Workspace
 
