@@ -100,6 +100,18 @@ def test_rewind_to_where_the_chain_is_already_records_nothing(history: History) 
     assert history.ledger.state() == before
 
 
+def test_checkpoint_that_a_rewind_left_behind_is_not_promoted_and_may_be_forked(history: History) -> None:
+    history.main.commit_many(3)
+    history.run("checkpoints", "rewind", "flights", "--to", "1")
+
+    for more in ([], ["--dry-run"]):
+        code, out = history.run("checkpoints", "promote", "flights", "3", "--alias", "champion", *more)
+        assert code == 2
+        assert "checkpoint 3 of flights/main/main was left behind by a rewind" in out
+        assert "'trainflow checkpoints fork flights --from 3 --branch NAME'" in out
+    assert history.run("checkpoints", "fork", "flights", "--from", "3", "--branch", "kept")[0] == 0
+
+
 def test_rewind_past_start_of_another_stage_is_refused_unless_cascading(history: History) -> None:
     base = history.main.commit_many(3)
     fine = ChainWriter(history.store, history.root / "fine", ChainKey("flights", "fine"))

@@ -21,6 +21,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.promote import check_alias
 from trainflow.checkpoints.ledger_changes.promote import promote as record
 from trainflow.engine.mlflow_deliveries import enqueue_promotion, results_by_role
+from trainflow.errors import InputError
 from trainflow.insight.chains.lost_ledger_end import key_of
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata.queries import dag_queries, notification_queries, run_queries, xcom_queries
@@ -100,6 +101,18 @@ def _is_triggered_anyway(
     return will_trigger(connection, upstream, pinned_run, document.dag_id)
 
 
+def _on_line(ledger: Ledger, which: str) -> Checkpoint:
+    """A checkpoint that the head descends from. Raises InputError for one that a rewind left behind; NotFound."""
+    checkpoint = checkpoint_named(ledger, which)
+    if all(each.id != checkpoint.id for each in ledger.line()):
+        number, fork = checkpoint.number, f"trainflow checkpoints fork {ledger.chain.pipeline}"
+        raise InputError(
+            f"checkpoint {number} of {ledger.chain} was left behind by a rewind: only what the head descends from is "
+            f"promoted. '{fork} --from {number} --branch NAME' goes on from it, and may promote what comes of that"
+        )
+    return checkpoint
+
+
 class PromotionDone(msgspec.Struct, frozen=True):
     """A checkpoint that has the alias now, or would. `promoted`: false where it had it already. `dependents`: what
     becomes of the stages that start from what is promoted."""
@@ -116,7 +129,7 @@ def plan_promote(file: OpenedPipeline, chain: PipelineChain, which: str, alias: 
     """What `promote` would record; it raises what that does."""
     check_alias(alias)
     ledger = chain.ledger(dry_run=True)
-    checkpoint = checkpoint_named(ledger, which)
+    checkpoint = _on_line(ledger, which)
     entry = record(ledger, checkpoint.id, alias, by=chain.by(Author()), now=now)
     dependents = [PromotedStage(each.dag_id, "looks") for each in file.documents if follows(each, chain.key, alias)]
     return PromotionDone(checkpoint.number, checkpoint.id, alias, entry is not None, dependents, dry_run=True)
@@ -131,7 +144,7 @@ def promote(
     """
     check_alias(alias)
     ledger = chain.ledger()
-    checkpoint = checkpoint_named(ledger, which)
+    checkpoint = _on_line(ledger, which)
     entry = record(ledger, checkpoint.id, alias, by=chain.by(who), now=now, reason=reason)
     # said again where it was so already: one killed in between says it now
     number = entry.sequence if entry is not None else None

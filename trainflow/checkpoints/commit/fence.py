@@ -57,13 +57,19 @@ def raise_unless_next(ledger: Ledger, state: ChainState, request: CommitRequest)
         raise stopped_error(ledger, state.stopped)
 
 
+_ANOTHER_HOME = (
+    ". Where 'trainflow runs list' does not show that run, another home trains this chain, too: leave it to one of them"
+)
+
+
 def _moved(ledger: Ledger, state: ChainState, request: CommitRequest) -> ChainMoved:
     parent = state.recently(request.parent_id) if request.parent_id else None
     number = f"{parent.number} ({parent.id})" if parent else request.parent_id
     trained_from = f"checkpoint {number}" if request.parent_id else "an empty chain"
+    other = "" if state.head is None or request.parent_id == state.head.id else _ANOTHER_HOME
     return ChainMoved(
         f"this attempt trained from {trained_from}, but chain {request.chain} in {ledger.store.url} "
-        f"{_now_there(state, request)}. Nothing was changed; the run that owns the head goes on",
+        f"{_now_there(state, request)}. Nothing was changed; the run that owns the head goes on{other}",
         expected_sequence=parent.sequence if parent else 0,
         head_sequence=state.head_sequence,
     )
@@ -79,7 +85,9 @@ def _now_there(state: ChainState, request: CommitRequest) -> str:
         return f"has stepped over what it trained on, up to {label(state.skips[-1].end)}"
     if head is None:
         return "was rewound to before its first checkpoint"
-    return f"has head {head.id} (checkpoint {head.number}, run {head.by.run_id or 'unknown'}, {label(head.at)})"
+    host = f" on {head.by.hostname}" if head.by.hostname else ""
+    by = f"run {head.by.run_id or 'unknown'}{host}, {label(head.at)}"
+    return f"has head {head.id} (checkpoint {head.number}, {by})"
 
 
 def stopped_error(ledger: Ledger, stop: Stop) -> ChainStopped:
