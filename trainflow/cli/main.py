@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 from importlib import import_module
 from typing import Any
@@ -181,8 +182,22 @@ def _usage(error: Exception) -> int:
     show = getattr(error, "show", None)
     if show is None:
         raise error
+    verb = re.match(r"No such command '([a-z-]+)'", str(getattr(error, "message", "")))
+    if verb is not None and (found := _groups_with(verb[1])):
+        error.message = f"{verb[0]}. It is {' or '.join(found)}."  # type: ignore[attr-defined]
     show()
     return EXIT_WRONG_INPUT
+
+
+def _groups_with(verb: str) -> list[str]:
+    """The commands of which a verb is one, where a person has left out of what: `trainflow rewind`."""
+    every = typer.main.get_command(application())
+    groups = getattr(every, "commands", {})
+    return [
+        f"'trainflow {name} {verb}'"
+        for name, group in groups.items()
+        if verb in (getattr(group, "commands", None) or ())
+    ]
 
 
 if __name__ == "__main__":

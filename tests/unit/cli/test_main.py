@@ -71,6 +71,20 @@ def test_main_out_of_resources_is_one_sentence(folder, capsys, monkeypatch, erro
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rewind", "p"], "No such command 'rewind'. It is 'trainflow checkpoints rewind'.\n"),
+        (["clear"], "No such command 'clear'. It is 'trainflow runs clear' or 'trainflow tasks clear'.\n"),
+        (["checkpoint"], "No such command 'checkpoint'. Did you mean 'checkpoints'?\n"),
+        (["samples", "rewind"], "No such command 'rewind'. It is 'trainflow checkpoints rewind'.\n"),
+    ],
+)
+def test_main_verb_without_its_noun_is_told_the_command(capsys, words, said) -> None:
+    assert main.run(words) == 2
+    assert capsys.readouterr().err.endswith(said)
+
+
 def test_main_refused_in_a_folder_of_another_says_whose_it_is(tmp_path, capsys, monkeypatch) -> None:
     def fails(*_, **__):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "not" / "seen"))
