@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import timedelta
 from pathlib import Path
+from unittest import mock
 
 import msgspec
 import pytest
@@ -31,7 +33,7 @@ from trainflow.messages.execution_api import (
     Started,
     XComItem,
 )
-from trainflow.messages.workload import ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.queries import attempt_queries, service_queries
 from trainflow.scheduler.remote_attempts import RemoteAttempts
@@ -274,3 +276,21 @@ def test_partitioned_attempt_changes_nothing_when_it_comes_back(
 
 def _but_for_leases(plane: ControlPlane) -> dict[str, object]:
     return {name: rows for name, rows in everything(plane).items() if name != "service"}
+
+
+def test_session_that_is_closed_while_its_thread_begins_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By another thread: an attempt may end before its first heartbeat."""
+    session = RemoteSession(mock.Mock(), AttemptKey("a1"), heartbeat_seconds=60.0, on_refused=lambda _reason: None)
+    start, closings = threading.Thread.start, ThreadPoolExecutor(1)
+    closed: list[Future[None]] = []
+
+    def start_late(thread: threading.Thread) -> None:
+        if thread.name == "heartbeat":
+            closed.append(closings.submit(session.close))
+            wait(closed, timeout=10 * QUICK)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    session._begin()
+    with closings:
+        assert [each.result() for each in closed] == [None]

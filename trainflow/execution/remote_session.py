@@ -131,9 +131,10 @@ class RemoteSession:
             self._call_later(pause, lambda: self._tell_from_now_on(0.0))
 
     def _tell_from_now_on(self, first_pause: float) -> None:
-        if self._thread is None and not self._ended.is_set():
-            self._thread = threading.Thread(target=self._go_on, args=(first_pause,), name="heartbeat", daemon=True)
-            self._thread.start()
+        with self._lock:  # `close` comes from another thread, and joins only one that was started
+            if self._thread is None and not self._ended.is_set():
+                self._thread = threading.Thread(target=self._go_on, args=(first_pause,), name="heartbeat", daemon=True)
+                self._thread.start()
 
     def _go_on(self, pause: float) -> None:
         silent = self._heartbeat_seconds  # the first at once: claimed, and alive
@@ -193,10 +194,12 @@ class RemoteSession:
 
     def close(self, patience_seconds: float = 10.0) -> None:
         """Say no more; send what is left of the log, unless that takes longer than `patience_seconds`."""
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join(patience_seconds)
-        if self._log is not None and (self._thread is None or not self._thread.is_alive()):
+        with self._lock:
+            self._ended.set()
+            thread = self._thread
+        if thread is not None:
+            thread.join(patience_seconds)
+        if self._log is not None and (thread is None or not thread.is_alive()):
             self._log.finish(patience_seconds)
         self._client.close()
 

@@ -146,6 +146,15 @@ class HandedAttempt:
         """Hang up, once what is left of the log was sent."""
         self._session.close()
 
+    def finish(self, exit: ProcessExit, tell: Callable[[WorkloadEnd], object]) -> None:
+        """See `end`; then hang up, and tell how it ended: whatever fails on the way, its worker waits for that."""
+        ended = WorkloadEnd(self._key, False, "how it ended could not be delivered: see the log above")
+        try:
+            ended = self.end(exit)
+            self.close()
+        finally:
+            tell(ended)
+
 
 def _in_words(exit: ProcessExit) -> str:
     if exit.reason is not None:

@@ -178,12 +178,10 @@ class Worker:
             return
         attempt.ends = True
 
-        def end() -> None:
-            ended = attempt.end(exit)
-            attempt.close()
+        def tell(ended: WorkloadEnd) -> None:
             self.reactor.call_soon(lambda: self._ended(ended))
 
-        attempt.in_order(end)
+        attempt.in_order(lambda: attempt.finish(exit, tell))
 
     def _ended(self, ended: WorkloadEnd) -> None:
         if self._attempts.pop(ended.key, None) is not None:

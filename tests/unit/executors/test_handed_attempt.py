@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from trainflow.executors.handed_attempt import HandedAttempt
-from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
+from trainflow.executors.handed_attempt import HandedAttempt, WorkloadEnd
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
 
 
 def attempt(threads: ThreadPoolExecutor) -> HandedAttempt:
@@ -60,3 +61,20 @@ def test_work_that_fails_is_said_and_the_next_is_done(caplog: pytest.LogCaptureF
         one.in_order(done.set)
     assert done.is_set()
     assert "attempt a1: something could not be handed on" in caplog.text
+
+
+@pytest.mark.parametrize("fails", ["say", "close"])
+def test_attempt_whose_session_fails_at_its_end_has_ended_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """Its worker waits for that."""
+    told: list[WorkloadEnd] = []
+    with ThreadPoolExecutor(1) as threads:
+        one = attempt(threads)
+        session = mock.Mock(**{fails: mock.Mock(side_effect=RuntimeError("broken"))})
+        monkeypatch.setattr(one, "_session", session)
+        monkeypatch.setattr(one, "_claimed", True)
+        one.in_order(lambda: one.finish(ProcessExit(code=0), told.append))
+    (ended,) = told
+    assert ended.key == AttemptKey("a1")
+    assert ended.done == (fails == "close")
