@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -12,6 +13,7 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.deadlines import backoff_seconds
 from trainflow.engine.outbox_dispatcher import OutboxDispatcher
+from trainflow.engine.page_links import chain_page, pages_address
 from trainflow.errors import DeliveryRefused
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Notice
@@ -51,19 +53,23 @@ class Notifier(OutboxDispatcher[_NoticeJob, _Answer]):
     ) -> None:
         super().__init__(database, reactor, clock)
         self._project = project
+        self._settings = settings
         self._targets: list[Target] = targets(settings.notifications, project.root)
 
     # -- the table of notices --------------------------------------------------------------------------------------
 
     def _find(self, connection: Connection, now: datetime) -> list[_NoticeJob]:
-        return self._jobs_of(notification_queries.pending(connection, now), self._job)
+        rows = notification_queries.pending(connection, now)
+        address = pages_address(connection, self._settings, now) if rows else None
+        return self._jobs_of(rows, partial(self._job, address))
 
     def _give_up(self, connection: Connection, row_id: int, reason: str, now: datetime) -> None:
         notification_queries.taken(connection, row_id, (), now, reason)
 
-    def _job(self, row: Any) -> _NoticeJob:
+    def _job(self, address: str | None, row: Any) -> _NoticeJob:
         notice = msgspec.convert(row.notice, Notice)
-        message = payload(notice, at=row.created_at, project=self._project.root.name)
+        page = None if address is None else chain_page(address, notice.pipeline, notice.stage, notice.branch)
+        message = payload(notice, at=row.created_at, project=self._project.root.name, page=page)
         return _NoticeJob(row.id, row.failures, message, notification_queries.takers(row))
 
     def _hand_over(self, jobs: list[_NoticeJob], now: datetime) -> None:

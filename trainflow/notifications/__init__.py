@@ -18,6 +18,7 @@ standard input of `[notifications] command`. A service of Apprise gets a title a
     pipeline, stage, branch      the chain
     dag_id, run_id               the run it happened in; "" where there is none
     sentence    for people
+    page        the chain's page; null where no API server is known
     facts       more about it, by event (`stopped` by a gate: failures, checkpoint_id, start, end, metrics; `promoted`:
                 alias, checkpoint_id, number, uri; …)
 

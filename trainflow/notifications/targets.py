@@ -26,10 +26,13 @@ FORMAT = 1
 HTTP_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
 _STDERR_CHARACTERS = 200
+#: of a sentence that a service gets: Discord refuses 2,000 with the title and the address of a page
+_TEXT_CHARACTERS = 1_000
 
 
-def payload(notice: Notice, *, at: datetime, project: str) -> dict[str, Any]:
-    """The object (see the package for its keys). `at` is aware; secrets that slipped into a sentence are cut out."""
+def payload(notice: Notice, *, at: datetime, project: str, page: str | None = None) -> dict[str, Any]:
+    """The object (see the package for its keys). `at` is aware; `page`: the chain's; secrets that slipped into a
+    sentence are cut out."""
     return {
         "format": FORMAT,
         "id": notice_id(notice, project),
@@ -43,6 +46,7 @@ def payload(notice: Notice, *, at: datetime, project: str) -> dict[str, Any]:
         "dag_id": notice.dag_id,
         "run_id": notice.run_id,
         "sentence": redact_text(notice.sentence),
+        "page": page,
         "facts": redact(notice.facts),
     }
 
@@ -129,7 +133,7 @@ class AppriseService(Target):
         # slow to import, and reads a hundred modules of its own: only where there is something to tell
         import logging
 
-        from apprise import Apprise, LogCapture
+        from apprise import Apprise, LogCapture, NotifyFormat
 
         # what it logs may hold parts of the URL
         logging.getLogger("apprise").propagate = False
@@ -138,7 +142,11 @@ class AppriseService(Target):
             if not service.add(self._url):
                 raise DeliveryRefused(f"Apprise knows no such URL: {self._scheme}://…")
             taken = service.notify(
-                title=title(message), body=str(message["sentence"]), notify_type=_APPRISE_TYPES[Event(message["event"])]
+                title=title(message),
+                body=text(message),
+                # what a service takes for markup is escaped: an error may hold `<`, a metric's name underscores
+                body_format=NotifyFormat.TEXT,
+                notify_type=_APPRISE_TYPES[Event(message["event"])],
             )
             lines = said.getvalue().strip().splitlines()
         if not taken:
@@ -170,6 +178,15 @@ def title(message: dict[str, Any]) -> str:
     """The subject line of a message: which chain of which project, and what happened."""
     chain = [message["pipeline"], *(each for each in (message["stage"], message["branch"]) if each != "main")]
     return f"{'/'.join(chain)}: {message['event'].replace('_', ' ')} ({message['project']})"
+
+
+def text(message: dict[str, Any]) -> str:
+    """What a service shows: the sentence, as long as every service takes, and where to look."""
+    sentence = str(message["sentence"])
+    if len(sentence) > _TEXT_CHARACTERS:
+        sentence = f"{sentence[: _TEXT_CHARACTERS - 1]}…"
+    page = message.get("page")
+    return f"{sentence}\n{page}" if page else sentence
 
 
 def _last_line(stderr: bytes) -> str:

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import email
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from tests.support.webhook import SECRET, webhook
 from trainflow.errors import DeliveryRefused, EngineError
+from trainflow.messages.notice import Event
 from trainflow.notifications.targets import AppriseService, Command, Webhook, targets
 from trainflow.settings.model import NotificationSettings
 
@@ -133,3 +138,65 @@ def test_service_that_refuses_says_what_it_answered() -> None:
         with pytest.raises(DeliveryRefused, match="503") as caught:
             AppriseService(receiver.url.replace("http://", "json://")).tell(TOLD)
     assert SECRET not in str(caught.value)
+
+
+#: what services take for markup, and where each says it: Telegram and mail refuse or drop what looks like HTML
+ODD = "gate 'auc < 0.7 & <b>x</b>' of pre_train: *auc* was `0.6`\nin the second line"
+PAGE = "http://127.0.0.1:8080/chains/flights/main/main"
+SERVICES = {
+    "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general": ODD.replace("&", "&amp;")
+    .replace("<", "&lt;")
+    .replace(">", "&gt;"),
+    "feishu://abcdefgh12345": ODD,
+    "dingtalk://abcdefgh12345": ODD,
+    "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js": ODD,
+    "tgram://123456789:abcdefg_hijklmnop/12315544/": ODD.replace("&", "&amp;")
+    .replace("<", "&lt;")
+    .replace(">", "&gt;")
+    .replace("\n", "\r\n"),
+    "mailto://user:pass@example.com?to=a@example.com": ODD,
+}
+
+
+def _said(url: str, message: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a service is sent: the body of its request, or the text of the mail."""
+    sent: list[str] = []
+
+    def post(_url: str, *_: Any, **given: Any) -> Any:
+        data = given.get("data") or given.get("json")
+        sent.append(data if isinstance(data, str) else data.decode() if isinstance(data, bytes) else json.dumps(data))
+        return SimpleNamespace(status_code=200, content=b"ok", text='{"ok": true}', headers={})
+
+    def sendmail(_sender: str, _to: list[str], message: str, *_: Any, **__: Any) -> dict[str, str]:
+        (part,) = [each for each in email.message_from_string(message).walk() if not each.is_multipart()]
+        assert part.get_content_type() == "text/plain"
+        sent.append(json.dumps(part.get_payload(decode=True).decode()))  # type: ignore[union-attr]
+        return {}
+
+    server = MagicMock(sendmail=sendmail)
+    monkeypatch.setattr("requests.post", post)
+    monkeypatch.setattr("requests.request", lambda _method, *given, **options: post(*given, **options))
+    monkeypatch.setattr("smtplib.SMTP", lambda *_, **__: server)
+    monkeypatch.setattr("smtplib.SMTP_SSL", lambda *_, **__: server)
+    AppriseService(url).tell(message)
+    (text,) = sent
+    return text
+
+
+@pytest.mark.parametrize("url", sorted(SERVICES))
+def test_service_shows_the_sentence_as_it_is_and_where_to_look(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {**TOLD, "sentence": ODD, "page": PAGE}
+    said = _said(url, told, monkeypatch)
+    assert json.dumps(SERVICES[url], ensure_ascii=False)[1:-1] in said.replace("\\u2026", "…")
+    assert PAGE in said
+    long = _said(url, {**told, "sentence": "x" * 10_000}, monkeypatch)
+    assert len(long) < 2_000
+
+
+@pytest.mark.parametrize("event", sorted(Event))
+def test_each_event_has_a_title_and_a_kind(event: Event) -> None:
+    with webhook() as receiver:
+        AppriseService(receiver.url.replace("http://", "json://")).tell({**TOLD, "event": event.value})
+    (message,) = receiver.messages
+    assert message["title"] == f"flights/lower-rate: {event.value.replace('_', ' ')} (models)"
+    assert message["type"] in ("info", "success", "warning", "failure")

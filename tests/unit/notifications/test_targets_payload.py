@@ -36,6 +36,7 @@ def test_message_holds_all_fields() -> None:
         "dag_id": "flights",
         "run_id": "manual__1",
         "sentence": "the chain stopped: auc >= 0.6: it is 0.5",
+        "page": None,
         "facts": {"failures": ["auc >= 0.6: it is 0.5"], "metrics": {"auc": 0.5}},
     }
 
