@@ -225,6 +225,33 @@ def test_alert_rule_of_the_documents_asks_for_what_there_is(rule: dict[str, Any]
     assert asked <= names
 
 
+#: labels whose values are as many as what is configured: chains, tasks, hosts, kinds of a thing
+BOUNDED = {
+    *("pipeline", "stage", "branch", "dag_id", "task_id", "pool", "executor", "queue", "hostname", "store", "version"),
+    *("state", "outcome", "kind", "channel", "op", "direction", "le"),
+}
+
+
+def test_metrics_follow_the_conventions_of_prometheus(scraper: Scraper, plane: ControlPlane) -> None:
+    """What `promtool check metrics` asks for, and no label whose values are without bound."""
+    plane.add_dag("d", empty_task("a"))
+    plane.add_run("d", "a_run")
+    (work,) = plane.tick()
+    plane.play(work, O.FAILED)
+    text = scraper.scrape().text
+    for family in text_string_to_metric_families(text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        assert re.fullmatch(r"trainflow_[a-z]+(_[a-z]+)*", name), name
+        assert family.type in ("counter", "gauge", "summary", "histogram"), name
+        assert f"# TYPE {name} {family.type}\n" in text, "the name of a counter ends in _total"
+        assert family.type == "counter" or not name.endswith(("_total", "_count", "_sum", "_bucket", "_info_total")), (
+            name
+        )
+        assert not re.search(r"_(ms|milliseconds|minutes|hours|days|kib|mib|kilobytes|megabytes|percent)\b", name), name
+        assert family.documentation.endswith("."), name
+        assert {label for each in family.samples for label in each.labels} <= BOUNDED, name
+
+
 def test_documents_name_each_metric(scraper: Scraper) -> None:
     text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
     text += (ROOT / "docs" / "stores.md").read_text(encoding="utf-8")
