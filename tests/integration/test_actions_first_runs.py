@@ -20,7 +20,8 @@ from trainflow.messages.execution_api import TriggeredRun, XComItem
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import dag_queries, run_queries, xcom_queries
+from trainflow.metadata.models import TaskInstanceTable
+from trainflow.metadata.queries import dag_queries, run_queries, task_queries, xcom_queries
 from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at
@@ -30,6 +31,7 @@ from trainflow.testing.chains import ChainWriter, day
 from trainflow.workspace.workspace import Workspace
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TASK = TaskInstanceTable.table
 FILE = "pipelines/p.yaml"
 YAML = """\
 pipeline: p
@@ -257,6 +259,25 @@ def test_start_following_cleared_run_says_where_the_ledger_is(home: Home) -> Non
     # what it triggered has ended long ago: only another start goes on
     assert base.breaks_off is not None
     assert base.breaks_off.number == 1
+
+
+@pytest.mark.parametrize(("changed", "looks_anew"), [(True, True), (False, False)])
+def test_start_after_change_of_pipeline_has_its_wait_for_samples_look_anew(
+    home: Home, changed: bool, looks_anew: bool
+) -> None:
+    """A person adds a marker's name and starts again: the wait would go on for the old one."""
+    home.read("  base:\n")
+    run = home.run("p.base", "first")
+    with home.database.transaction() as connection:
+        connection.execute(update(TASK).where(TASK.c.task_id == "samples").values(state="deferred"))
+    if changed:
+        home.read("  base: {samples: {ready: {marker: DONE}}}\n")
+
+    assert home.begin() == {}
+    with home.database.reading() as connection:
+        states = task_queries.states_in_run(connection, run)
+        assert (states["samples"], states["train"]) == (None if looks_anew else "deferred", None)
+        assert run_queries.by_id(connection, run).state == ("queued" if looks_anew else "running")
 
 
 def _handed_over(made: Checkpoint) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.errors import TrainflowError
@@ -21,10 +21,10 @@ from trainflow.identifiers import manual_run_id
 from trainflow.insight.chains.lost_ledger_end import committed_by, describe_loss, key_of
 from trainflow.insight.progress import HeadSeen, ProgressFeed
 from trainflow.metadata import run_creation
-from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries import dag_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import ChainDocument, DagDocument, upstream_first
-from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
+from trainflow.states import RUN_FINISHED, DagRunType, TaskInstanceState, TriggeredBy
 from trainflow.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def begin_or_follow(
             begins[document.dag_id] = unfinished[0].id
             if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
                 outdated[document.dag_id] = unfinished[0].number
+                _look_anew(connection, unfinished[0], now)
             continue
         conf = _due(connection, document, by_chain, triggered, look)
         if conf is not None:
@@ -125,6 +126,19 @@ def begin_or_follow(
         else:
             feed.begins_after(newest)
     return found
+
+
+def _look_anew(connection: Connection, run: Row[Any], now: datetime) -> None:
+    """Let a run that waits for samples look for them again: what it waits for may be what was changed in the file."""
+    document, _ = Versions().get(connection, run.version_id)
+    states = task_queries.states_in_run(connection, run.id)
+    waits = {
+        task.task_id
+        for task in document.tasks
+        if task.role == "samples" and states.get(task.task_id) == TaskInstanceState.DEFERRED
+    }
+    if waits:
+        run_queries.clear(connection, run.id, now, waits)
 
 
 def _watermark(chain: ChainDocument | None, look: Look) -> datetime | None:

@@ -136,17 +136,17 @@ def show_pages(address: str | None) -> None:
 
 
 def say_what_goes_on(feeds: list[ProgressFeed], stored: str) -> None:
-    """A run keeps the tasks of the version that it began with and the wait it is in, while a task that starts now reads
-    the file as it is: which part of a change is in force is not to be guessed."""
+    """A run keeps the tasks of the version that it began with, while a task that starts now reads the file as it is:
+    which part of a change is in force is not to be guessed."""
     for each in feeds:
         if each.loss is not None:
             typer.secho(f"{each.dag_id}: {each.loss}", fg=typer.colors.YELLOW, err=True)
         if each.outdated is not None:
             typer.echo(
                 f"{each.dag_id}: goes on with run {each.outdated}, which began before the pipeline was changed: "
-                "its tasks, its --set and a wait under way stay as they were, and what starts now reads the file as it "
-                "is (functions, params, samples). To have all of the change now: 'trainflow runs cancel "
-                f"{each.dag_id} {each.outdated}', then 'trainflow start {stored}'"
+                "its tasks and its --set stay as they were, and what starts now reads the file as it is (functions, "
+                "params, samples; a wait for samples looks anew). To have all of the change now: 'trainflow runs "
+                f"cancel {each.dag_id} {each.outdated}', then 'trainflow start {stored}'"
             )
 
 

@@ -34,9 +34,10 @@ def test_start_with_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFixtur
     )
 
     assert capsys.readouterr().out == (
-        "days: goes on with run 3, which began before the pipeline was changed: its tasks, its --set and a wait under "
-        "way stay as they were, and what starts now reads the file as it is (functions, params, samples). To have all "
-        "of the change now: 'trainflow runs cancel days 3', then 'trainflow start pipelines/days.yaml'\n"
+        "days: goes on with run 3, which began before the pipeline was changed: its tasks and its --set stay as they "
+        "were, and what starts now reads the file as it is (functions, params, samples; a wait for samples looks "
+        "anew). To have all of the change now: 'trainflow runs cancel days 3', then 'trainflow start "
+        "pipelines/days.yaml'\n"
     )
 
 
