@@ -204,7 +204,9 @@ class Triggerer:
 
     def _end_overdue(self, overdue: list[int], now: datetime) -> None:
         ended = self._database.write(
-            lambda connection: [trigger_queries.fail(connection, each, TRIGGER_TIMEOUT, now) for each in overdue]
+            lambda connection: [
+                trigger_queries.fail(connection, each, TRIGGER_TIMEOUT, now, by=self._service_id) for each in overdue
+            ]
         )
         for trigger_id, run in zip(overdue, ended, strict=True):
             self._resumed(run)
@@ -255,20 +257,21 @@ class Triggerer:
 
     def _fire(self, trigger_id: int, payload: msgspec.Raw, now: datetime) -> None:
         try:
-            run = self._database.write(lambda connection: trigger_queries.fire(connection, trigger_id, payload, now))
+            self._end(trigger_queries.fire, trigger_id, payload, now)
         except Exception as error:
             if not isinstance(error, InputError) and not is_refusal(error):
                 raise
             log.error("the event of wait %d cannot be kept: its task fails", trigger_id, exc_info=error)
             self._fail(trigger_id, presentable(f"the event cannot be kept: {error}", _PROBLEM_CHARACTERS), now)
-            return
-        self._resumed(run)
 
     def _fail(self, trigger_id: int, message: str, now: datetime) -> None:
         self._forget(trigger_id)
-        self._resumed(
-            self._database.write(lambda connection: trigger_queries.fail(connection, trigger_id, message, now))
-        )
+        self._end(trigger_queries.fail, trigger_id, message, now)
+
+    def _end(self, how: Callable[..., int | None], trigger_id: int, what: Any, now: datetime) -> None:
+        """End a wait, if it is still this triggerer's: one that stood still for long may have lost it to another."""
+        own = self._service_id
+        self._resumed(self._database.write(lambda connection: how(connection, trigger_id, what, now, by=own)))
 
     def _not_taken_up(self, trigger_id: int, why: str) -> None:
         """A wait was handed over by other code, an older build or a newer one."""
@@ -291,9 +294,7 @@ class Triggerer:
     def _start_over(self, trigger_id: int, now: datetime) -> None:
         why = self._not_made[trigger_id]
         self._forget(trigger_id)
-        self._resumed(
-            self._database.write(lambda connection: trigger_queries.start_over(connection, trigger_id, why, now))
-        )
+        self._end(trigger_queries.start_over, trigger_id, why, now)
 
     def _dag_run_state(self, dag_id: str, run_id: str) -> str | None:
         try:

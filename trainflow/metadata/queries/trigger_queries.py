@@ -94,14 +94,17 @@ def release(connection: Connection, service_id: int) -> None:
     connection.execute(update(TRIGGER).where(TRIGGER.c.service_id == service_id).values(service_id=None))
 
 
-def fire(connection: Connection, trigger_id: int, payload: msgspec.Raw, now: datetime) -> int | None:
-    """Move `deferred` → `scheduled` with the event (JSON). Returns the run, or None when no task waits any more.
+def fire(
+    connection: Connection, trigger_id: int, payload: msgspec.Raw, now: datetime, *, by: int | None = None
+) -> int | None:
+    """Move `deferred` → `scheduled` with the event (JSON). Returns the run, or None when no task waits any more, or
+    when another triggerer watches the wait than the one that says so (`by`; None: it is not asked).
 
     Raises InputError, or what msgspec raises, for an event that later readers of the task could not read.
     """
     event = msgspec.json.decode(payload)
     check_nesting(event, "the event")
-    row = _take(connection, trigger_id)
+    row = _take(connection, trigger_id, by)
     if row is None:
         return None
     kwargs = {**msgspec.json.decode(row.next_kwargs or "{}"), "event": event}
@@ -109,18 +112,19 @@ def fire(connection: Connection, trigger_id: int, payload: msgspec.Raw, now: dat
     return int(row.dag_run_id)
 
 
-def fail(connection: Connection, trigger_id: int, message: str, now: datetime) -> int | None:
-    """Move `deferred` → `scheduled`; the task resumes on a worker, where it fails with `message`."""
-    row = _take(connection, trigger_id)
+def fail(connection: Connection, trigger_id: int, message: str, now: datetime, *, by: int | None = None) -> int | None:
+    """Move `deferred` → `scheduled`; the task resumes on a worker, where it fails with `message`. `by`: see `fire`."""
+    row = _take(connection, trigger_id, by)
     if row is None:
         return None
     _resume(connection, row, now, next_method=FAIL_METHOD, next_kwargs={"error": message})
     return int(row.dag_run_id)
 
 
-def start_over(connection: Connection, trigger_id: int, reason: str, now: datetime) -> int | None:
-    """Move `deferred` → `scheduled`; the attempt begins anew on a worker, since its wait cannot be taken up."""
-    row = _take(connection, trigger_id)
+def start_over(connection: Connection, trigger_id: int, reason: str, now: datetime, *, by: int) -> int | None:
+    """Move `deferred` → `scheduled`; the attempt begins anew on a worker, since its wait cannot be taken up. `by`: see
+    `fire`."""
+    row = _take(connection, trigger_id, by)
     if row is None:
         return None
     kwargs = {"reason": reason, "times": (row.start_overs or 0) + 1}
@@ -137,9 +141,11 @@ def start_overs(connection: Connection, trigger_id: int) -> int | None:
 _START_OVERS = select(TRIGGER.c.start_overs).where(TRIGGER.c.id == bindparam("trigger"))
 
 
-def _take(connection: Connection, trigger_id: int) -> Any | None:
-    row = connection.execute(_WAITING, {"trigger": trigger_id}).one_or_none()
-    connection.execute(_FORGET, {"trigger": trigger_id})
+def _take(connection: Connection, trigger_id: int, by: int | None) -> Any | None:
+    waiting, forget = (_WAITING, _FORGET) if by is None else (_WAITING_HERE, _FORGET_HERE)
+    values = {"trigger": trigger_id} if by is None else {"trigger": trigger_id, "by": by}
+    row = connection.execute(waiting, values).one_or_none()
+    connection.execute(forget, values)
     return row
 
 
@@ -165,6 +171,7 @@ _WAITING = (
     .with_for_update(of=TASK)
 )
 _FORGET = delete(TRIGGER).where(TRIGGER.c.id == bindparam("trigger"))
+_WAITING_HERE, _FORGET_HERE = (each.where(TRIGGER.c.service_id == bindparam("by")) for each in (_WAITING, _FORGET))
 
 
 def _resume(connection: Connection, row: Row[Any], now: datetime, **values: Any) -> None:
