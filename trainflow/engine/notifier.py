@@ -19,7 +19,7 @@ from trainflow.executors.reactor import Reactor
 from trainflow.messages.notice import Notice
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import notification_queries
-from trainflow.notifications.targets import Target, payload, targets
+from trainflow.notifications import Target, payload, targets
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 

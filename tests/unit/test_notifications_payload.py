@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import msgspec
 
 from trainflow.messages.notice import Cause, Event, Notice
-from trainflow.notifications.targets import notice_id, payload
+from trainflow.notifications import notice_id, payload
 
 NOTICE = Notice(
     event=Event.STOPPED,

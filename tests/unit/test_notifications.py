@@ -13,7 +13,7 @@ import pytest
 from tests.support.webhook import SECRET, webhook
 from trainflow.errors import DeliveryRefused, EngineError
 from trainflow.messages.notice import Event
-from trainflow.notifications.targets import AppriseService, Command, Webhook, targets
+from trainflow.notifications import AppriseService, Command, Webhook, targets
 from trainflow.settings.model import NotificationSettings
 
 # one of the modules that Apprise loads
