@@ -51,6 +51,7 @@ def checkpoints(site: Site, request: Request) -> Answer:
         "charts": charts({key.branch: history, **compared}, gates_of(opened.chain.document.gates)),
         "branches": [each for each in _branches(opened, key) if each != key.branch],
         "compared": sorted(compared),
+        "unmeasured": sorted(branch for branch, each in compared.items() if not each.line),
     }
     return Answer("checkpoints.html", values, (f"dag:{opened.chain.dag_id}",))
 
@@ -63,8 +64,8 @@ def charts(histories: dict[str, ChainHistory], gates: Sequence[NumericGate]) -> 
     for name, prequential in _metrics(list(histories.values())):
         measured = {branch: list(_measured(each, name, prequential)) for branch, each in histories.items()}
         limits = [(gate.limit, gate.text) for gate in gates if gate.metric == name]
-        title = f"{name} (before it was trained on)" if prequential else f"{name} (of the trainer)"
-        made = chart(title, measured, limits, marks)
+        where = "on samples before they were trained on" if prequential else "as the trainer reported it"
+        made = chart(f"{name}, {where}", measured, limits, marks)
         if made is not None:
             found.append(made)
     return found

@@ -14,6 +14,7 @@ WIDTH, HEIGHT = 960.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 12.0, 12.0, 28.0
 #: points of a line; more are not told apart
 _MOST_POINTS = 600
+_DAY = 86_400
 
 
 class CurvePoint(NamedTuple):
@@ -170,8 +171,13 @@ def _steps(low: float, high: float) -> list[float]:
 
 
 def _dates(low: float, high: float) -> list[tuple[float, str]]:
-    """Five moments between two, each as short as tells them apart."""
-    form = "%Y-%m-%d" if high - low > 4 * 86_400 else "%m-%d %H:%M"
+    """About five moments between two, each as short as tells them apart: whole days, where it is days."""
+    if high - low > 4 * _DAY:
+        step = math.ceil((high - low) / _DAY / 4) * _DAY
+        first = math.ceil(low / _DAY) * _DAY
+        days = [first + step * place for place in range(6) if first + step * place <= high]
+        return [(each, datetime.fromtimestamp(each, UTC).strftime("%Y-%m-%d")) for each in days]
+    form = "%m-%d %H:%M"
     count = 4 if high > low else 0
     moments = [low + (high - low) * place / max(count, 1) for place in range(count + 1)]
     return [(each, datetime.fromtimestamp(each, UTC).strftime(form)) for each in moments]

@@ -97,7 +97,8 @@ def fleet_row(snapshot: DagSnapshot, status: ChainStatus | None, lags: list[floa
         lag=_lag(status),
         lag_seconds=status.lag_seconds if status else None,
         lags=sparkline(lags),
-        eta_seconds=status.catches_up_in_seconds if status and status.lag else None,
+        # a chain that waits for a person gets nowhere by itself
+        eta_seconds=status.catches_up_in_seconds if status and status.lag and not status.stopped else None,
         never=status is not None and status.never_catches_up,
         run=run,
         task=task.task_id if task else "",

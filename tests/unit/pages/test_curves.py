@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,19 @@ def test_chart_shows_limits_that_are_near_and_no_others() -> None:
     assert made is not None
     assert [limit.text for limit in made.limits] == ["auc >= 0.55"]
     assert made.lines[0].points[0].number == 1
+
+
+@given(st.integers(5, 3000), st.floats(0, 86_399))
+def test_dates_of_a_chart_are_whole_days_and_equally_far_apart(days: int, seconds: float) -> None:
+    begin = START + timedelta(seconds=seconds)
+    made = chart("auc", {"main": [(begin, 1.0, 1), (begin + timedelta(days=days), 2.0, 2)]})
+    assert made is not None
+    written = [datetime.strptime(tick.text, "%Y-%m-%d").replace(tzinfo=UTC) for tick in made.x_ticks]
+    assert 2 <= len(written) <= 6
+    assert len({later - earlier for earlier, later in pairwise(written)}) == 1
+    for tick, day in zip(made.x_ticks, written, strict=True):
+        share = (day - begin) / timedelta(days=days)
+        assert abs(tick.position - (made.left + share * (made.right - made.left))) < 0.2
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=2000))
