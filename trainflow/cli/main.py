@@ -171,8 +171,8 @@ def _complain(message: str, code: int) -> int:
 
 
 def _color() -> bool | None:
-    """None: where the output is a terminal. See https://no-color.org."""
-    return False if os.environ.get("NO_COLOR") else None
+    """None: where the output is a terminal that knows colors. See https://no-color.org."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def _usage(error: Exception) -> int:

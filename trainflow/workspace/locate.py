@@ -5,6 +5,7 @@ The database is asked only where a name is no file: which file defines the DAG o
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -136,10 +137,20 @@ def pipeline_path(name: str) -> Path:
     named = [file for file in (folder.iterdir() if folder.is_dir() else ()) if _is_named(file, name)]
     if len(named) == 1:
         return named[0].resolve()
+    raise InputError(f"there is no pipeline file '{name}'{_instead(name, root, folder, named)}")
+
+
+def _instead(name: str, root: Path | None, folder: Path, named: list[Path]) -> str:
+    """What a person may have meant by a name that is none."""
     from trainflow.identifiers import did_you_mean
 
-    known = sorted(str(file.relative_to(Path.cwd())) for file in _files(folder))
-    raise InputError(f"there is no pipeline file '{name}'{did_you_mean(name, known)}")
+    if root is None:
+        where = f"{Path.cwd()} is not inside a trainflow project, in which pipelines have names"
+        return f", and {where}: change into one, or name a file by its path"
+    if named:
+        files = " and ".join(sorted(os.path.relpath(file) for file in named))
+        return f", and {files} call their pipeline so: name the file"
+    return did_you_mean(name, sorted(os.path.relpath(file) for file in _files(folder)))
 
 
 def _is_named(file: Path, name: str) -> bool:
@@ -151,6 +162,6 @@ def _is_named(file: Path, name: str) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir() or not folder.is_relative_to(Path.cwd()):
+    if not folder.is_dir():
         return []
     return [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name[0] not in "._"]

@@ -71,6 +71,15 @@ def test_main_out_of_resources_is_one_sentence(folder, capsys, monkeypatch, erro
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_main_has_no_color_where_none_is_wanted(monkeypatch, variable, value) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert main._color() is None
+    monkeypatch.setenv(variable, value)
+    assert main._color() is False
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

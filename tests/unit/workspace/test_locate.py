@@ -41,3 +41,21 @@ def test_pipeline_path_takes_file_or_name_of_pipeline(folder: Path, name: str, f
 def test_pipeline_path_of_no_one_file_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="there is no pipeline file"):
         pipeline_path(name)
+
+
+@pytest.mark.parametrize(
+    ("at", "name", "said"),
+    [
+        (".", "hurly", "; did you mean 'pipelines/hourly.yaml'?"),
+        (".", "twice", ", and pipelines/one.yaml and pipelines/two.yml call their pipeline so: name the file"),
+        ("configs", "nothing", "; there is: ../pipelines/hourly.yaml, "),
+        ("..", "hourly", "is not inside a trainflow project, in which pipelines have names: change into one"),
+    ],
+)
+def test_pipeline_path_that_is_refused_says_what_may_be_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, at: str, name: str, said: str
+) -> None:
+    monkeypatch.chdir(folder.parent / at)
+    with pytest.raises(InputError) as refused:
+        pipeline_path(name)
+    assert said in str(refused.value)
