@@ -179,6 +179,32 @@ def test_attempt_that_was_cut_off_while_another_committed_changes_nothing(
         assert "it is refused when it comes back" in engine.attempts(run)[0].problem
 
 
+def test_supervisor_that_stood_still_while_another_attempt_ran_changes_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        # its host is paused: nothing reaches it
+        monkeypatch.setattr(engine.executor, "withdraw", lambda _key: None)
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        held, still = engine.task(run), supervisor_of(engine, run)
+        os.kill(still, signal.SIGSTOP)
+        try:
+            engine.pass_time_until(lambda: engine.outcomes(run)[0] is not None)
+            engine.until(lambda: len(engine.delivered) == 2 and engine.is_running(run))
+            # its child ends meanwhile, with an outcome that it is to hand on
+            (engine.root / "go").touch()
+            assert engine.finish(run) == "success"
+            after = engine.task(run)
+        finally:
+            os.kill(still, signal.SIGCONT)
+        engine.until(lambda: not processes.is_alive(held.pid, held.process_started))
+        engine.until(lambda: engine.attempts(run)[0].refused_at is not None)
+        assert engine.task(run) == after
+        assert engine.outcomes(run) == ["lost", "success"]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_messages_that_are_lost_doubled_cut_and_late_change_no_result(project: Project, seed: int) -> None:
     project.home.create()
