@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sqlalchemy import Connection, insert, select, text
 
 from tests.integration.pool_changes import add_to, slots
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
-from tests.support.local_databases import LocalServer
+from tests.support.local_databases import LocalMariaDB, LocalServer
 from trainflow.errors import EngineError
 from trainflow.messages.execution_api import OutcomeState, Progress, Started, XComItem
 from trainflow.metadata.database import Database
@@ -248,3 +249,11 @@ def test_outcome_larger_than_server_takes_fails_its_attempt_alone(tmp_path: Path
         plane.play(second, OutcomeState.SUCCESS)
         assert plane.states(1) == {"a": "failed", "b": "success"}
         assert "max_allowed_packet" in plane.task(1, "a").problem
+
+
+def test_connection_over_a_socket_reads_no_certificates(mariadb: LocalMariaDB, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    monkeypatch.setattr(ssl, "create_default_context", lambda **_options: read.append(1))
+    with closing(Database(mariadb.clean_database())) as database:
+        assert database.read(lambda connection: connection.execute(text("SELECT 1")).scalar()) == 1
+    assert read == []

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -62,6 +62,8 @@ class LocalServer(ABC):
 
     #: of a database that always exists
     administration: str
+    #: what its driver is told beside a URL
+    connect_args: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
         from sqlalchemy import create_engine
@@ -96,7 +98,7 @@ class LocalServer(ABC):
     def clean_database(self) -> str:
         """The URL of a database with the current schema and the rows every database has. Always the same one: what
         was in it is gone, and numbering begins anew."""
-        from sqlalchemy import create_engine
+        from sqlalchemy import NullPool, create_engine
 
         from trainflow.metadata import schema
         from trainflow.metadata.database import Database
@@ -107,7 +109,8 @@ class LocalServer(ABC):
             database = Database(url)
             schema.ensure_schema(database)
             database.close()
-            self._shared = create_engine(url)
+            # a test may look who else is connected, and end that
+            self._shared = create_engine(url, poolclass=NullPool, connect_args=dict(self.connect_args))
             return url
         with self._shared.begin() as connection:
             self.empty(connection, list(METADATA.tables))
@@ -124,8 +127,6 @@ class LocalServer(ABC):
     def close(self) -> None:
         """Give the connections back."""
         self._admin.dispose()
-        if self._shared is not None:
-            self._shared.dispose()
 
 
 def _with_rows(connection: Connection, tables: list[str], quote: str) -> list[str]:
@@ -233,6 +234,7 @@ class LocalMariaDB(LocalServer):
     """A running MariaDB server."""
 
     administration = "mysql"
+    connect_args: ClassVar[Mapping[str, Any]] = {"ssl_disabled": True}
 
     def __init__(self, folder: Path, *, durable: bool = False) -> None:
         """Makes its data in `folder` and starts it. Raises OSError when that cannot be done."""
