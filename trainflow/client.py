@@ -268,7 +268,10 @@ class Client:
                     raise refused from None
             except (OSError, http.client.HTTPException) as error:
                 if number == _TRIES:
-                    raise ServerUnreachable(f"{self.url} cannot be reached: {error}") from error
+                    raise ServerUnreachable(
+                        f"{self.url} cannot be reached: {error}. 'trainflow ui' in the project serves it, and "
+                        "'trainflow standalone' does; another address is named by url=… or TRAINFLOW_URL"
+                    ) from error
             time.sleep(_PAUSE_SECONDS * 2**number)
         raise AssertionError("unreachable")
 

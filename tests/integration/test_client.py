@@ -53,7 +53,7 @@ def test_client_says_what_the_server_says(client: Client) -> None:
 
 def test_client_of_a_server_that_is_not_there_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trainflow.client._PAUSE_SECONDS", 0.0)
-    with pytest.raises(ServerUnreachable, match=r"http://127\.0\.0\.1:1 cannot be reached"):
+    with pytest.raises(ServerUnreachable, match=r"http://127\.0\.0\.1:1 cannot be reached.*'trainflow ui' in the"):
         Client("http://127.0.0.1:1").dags()
 
 
