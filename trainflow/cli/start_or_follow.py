@@ -162,6 +162,6 @@ def _detached(request: TrainingRequest) -> int:
         return 0
     if started.exit_code:
         typer.echo(f"it ended at once (exit code {started.exit_code}); the end of {started.log}:", err=True)
-        nothing = "(nothing: is its disk full? 'trainflow start' without --detach says it here)"
+        nothing = "(nothing: is its disk full? 'trainflow start PIPELINE' without --detach says it here)"
         typer.echo("\n".join(started.said.splitlines()[-15:]) or nothing, err=True)
     return started.exit_code
