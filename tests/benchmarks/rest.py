@@ -1,5 +1,5 @@
-"""The REST API over SQLite: a page of 10,000 runs, the partitions of a long chain, memory, and whether a hundred
-clients in a loop keep an attempt's heartbeat waiting."""
+"""The REST API over SQLite: a page of 10,000 runs, the partitions of a long chain, the page of a wide run, memory, and
+whether a hundred clients in a loop keep an attempt's heartbeat waiting."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import append_many
 
 RUNS, CHECKPOINTS, CLIENTS, TIMES, BEATS = 10_000, 200, 100, 100, 40
+TASKS = 300
 RUNS_PAGE = "/api/v1/dags/d/dagRuns?order_by=-id&limit=100"
 PARTITIONS = "/api/v1/chains/flights/main/main/partitions"
 
@@ -64,6 +65,10 @@ def _measure(port: int, pid: int, key: AttemptKey, secret: str) -> None:
     show("… the last page", [each * 1000 for each in deep], "ms", "as the first")
     ranges = [get(connection, PARTITIONS) for _ in range(50)]
     show(f"partitions of a chain of {CHECKPOINTS:,} checkpoints", [each * 1000 for each in ranges], "ms", "")
+    # each has a query of its own: a page that is kept is not made again
+    pages = [get(connection, f"/dags/wide/runs/w?again={number}") for number in range(30)]
+    show(f"page of a run of {TASKS} tasks, the first", [pages[0] * 1000], "ms", "")
+    show("… the others", [each * 1000 for each in pages[1:]], "ms", "≤ 100 ms")
     show("memory after that (PSS)", [pss_mib(tree(pid))], "MiB", "")
     beats = http.client.HTTPConnection("127.0.0.1", port)
     send(beats, "start", Start(key, 1, 1.0, "there"), secret, **{TOKEN_HEADER: TOKEN})
@@ -151,6 +156,12 @@ def prepare(root: Path) -> tuple[AttemptKey, str]:
             times = {"run_after": at, "queued_at": at, "started_at": at, "ended_at": at + timedelta(seconds=9)}
             kept = {name: run[name] for name in ("version_id", "run_type", "triggered_by", "clear_number")}
             connection.execute(insert(DagRunTable.table), {**kept, **own, **times, "conf": {"rows": 100}})
+    names = [f"t{number:03}" for number in range(TASKS)]
+    plane.add_dag(
+        "wide", *(empty_task(name, *names[max(0, place - 10) : place // 10 * 10]) for place, name in enumerate(names))
+    )
+    plane.add_run("wide", "w")
+    plane.tick()
     plane.close()
     return work.key, secret
 
