@@ -35,7 +35,7 @@ class _Draw(NamedTuple):
 
 
 _DRAWS: dict[Kind, _Draw] = {
-    "engine": _Draw(among=8, probability=1.0, longest=600),
+    "engine": _Draw(among=8, probability=1.0, longest=300),
     "worker": _Draw(among=6, probability=0.5, longest=60),
     "attempt": _Draw(among=160, probability=0.15, longest=12),
 }
