@@ -161,7 +161,8 @@ def _detached(request: TrainingRequest) -> int:
         typer.echo(f"  {started.log}")
         return 0
     if started.exit_code:
-        typer.echo(f"it ended at once (exit code {started.exit_code}); the end of {started.log}:", err=True)
+        how = f"exit code {started.exit_code}" if started.exit_code > 0 else f"killed by signal {-started.exit_code}"
+        typer.echo(f"it ended at once ({how}); the end of {started.log}:", err=True)
         nothing = "(nothing: is its disk full? 'trainflow start PIPELINE' without --detach says it here)"
         typer.echo("\n".join(started.said.splitlines()[-15:]) or nothing, err=True)
-    return started.exit_code
+    return started.exit_code if started.exit_code >= 0 else EXIT_FAILED

@@ -28,12 +28,19 @@ def test_start_interrupted_before_it_began_says_so(
     assert capsys.readouterr().out == "stopped before anything was begun\n"
 
 
-@pytest.mark.parametrize(("said", "shown"), [("error: no\n", "error: no\n"), ("", "is its disk full?")])
+@pytest.mark.parametrize(
+    ("ended", "said", "code", "shown"),
+    [
+        (2, "error: no\n", 2, "error: no\n"),
+        (2, "", 2, "is its disk full?"),
+        (-15, "following it\n", 1, "it ended at once (killed by signal 15)"),
+    ],
+)
 def test_detached_start_that_ended_says_what_it_said_or_why_it_could_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], said: str, shown: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ended: int, said: str, code: int, shown: str
 ) -> None:
     monkeypatch.setattr(
-        detached_start, "train_detached", lambda _request: DetachedTraining(7, Path("start.log"), 2, said)
+        detached_start, "train_detached", lambda _request: DetachedTraining(7, Path("start.log"), ended, said)
     )
-    assert _detached(None) == 2  # type: ignore[arg-type]
+    assert _detached(None) == code  # type: ignore[arg-type]
     assert shown in capsys.readouterr().err
