@@ -102,16 +102,19 @@ class SqlText(Generic[R]):
     def made(self, rows: Sequence[Sequence[Any]]) -> list[R]:
         """The rows that a driver gave, each of its type."""
         make: Any = self.row._make
-        converters = [self._converter(name) for name in self.row._fields]
-        if not any(converters):
+        converted = {
+            place: convert for place, name in enumerate(self.row._fields) if (convert := self._converter(name))
+        }
+        if not converted:
             return [make(row) for row in rows]
-        return [
-            make(
-                value if convert is None or value is None else convert(value)
-                for convert, value in zip(converters, row, strict=True)
-            )
-            for row in rows
-        ]
+        made: list[R] = []
+        for row in rows:
+            fields = list(row)
+            for place, convert in converted.items():
+                if fields[place] is not None:
+                    fields[place] = convert(fields[place])
+            made.append(make(fields))
+        return made
 
     def _converter(self, name: str) -> Callable[[Any], Any] | None:
         if name in self.moments:
