@@ -1,8 +1,8 @@
 """What one build leaves to the next is read by it, or refused with a sentence that says what happens, or what to do.
 
 `recorded/documents_N.json` is what builds have written, the newest last. A field that is new and has a default changes
-nothing for who reads an older document. Where a field is renamed or left out, or says something else, a test fails: have
-`python -m tests.tools.record_documents` write one more file, and say below what becomes of the older ones.
+nothing for who reads an older document. Where a field is renamed or left out, or says something else, a test fails:
+have `python -m tests.tools.record_documents` write one more file, and say below what becomes of the older ones.
 """
 
 from __future__ import annotations
