@@ -304,6 +304,7 @@ def copy_project(session: Session) -> None:
     after = session.commands.processes(session.layout.root)
     if before and not after and not any(each.struck for each in session.running):
         session.found.append(f"'trainflow stop' in a copy ended what runs in the original: {ended.output}")
+    session.run("start", NAME, "--plain", at=copy)
     wrong = Judge(copy, days=session.layout.days, shuffle=session.layout.shuffle).problems(complete=False)
     session.found += [f"in a copy of the running project: {problem}" for problem in wrong]
 
