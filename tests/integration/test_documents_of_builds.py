@@ -123,17 +123,19 @@ def test_newest_documents_say_nothing_that_is_not_written_today(kind: str) -> No
 
     assert documents
     for document in documents:
-        lost = list(_lost(_value(document), _value(READERS[kind](document))))
+        lost = list(_lost(document, READERS[kind](document)))
         assert lost == [], "record one more build: see the docstring of this module"
 
 
 def _value(document: Any) -> Any:
-    return msgspec.json.decode(document) if isinstance(document, str) else document
+    """A document, where it is kept as text."""
+    return msgspec.json.decode(document) if isinstance(document, str) and document[:1] in ("{", "[") else document
 
 
 def _lost(recorded: Any, today: Any, place: str = "") -> Iterator[str]:
     """Where a document of today says less, or something else: what it says besides has a default for who reads an
     older one. Digests of the whole change with that."""
+    recorded, today = _value(recorded), _value(today)
     if isinstance(recorded, dict) and isinstance(today, dict):
         for name in recorded.keys() - {"seal", "digest"}:
             yield from _lost(recorded[name], today.get(name), f"{place}/{name}")
@@ -150,6 +152,7 @@ def _lost(recorded: Any, today: Any, place: str = "") -> Iterator[str]:
         ({"a": 1}, {"a": 1, "b": 2}, []),
         ({"a": {"b": [1, {"c": 2}]}, "seal": "x"}, {"a": {"b": [1, {"d": 2}]}}, ["/a/b/1/c"]),
         ({"a": [1]}, {"a": [1, 2]}, ["/a"]),
+        ({"a": '{"b": 1}'}, {"a": '{"b":1,"c":2}'}, []),
     ],
 )
 def test_lost_names_what_was_renamed_or_changed(recorded: Any, today: Any, lost: list[str]) -> None:
