@@ -129,7 +129,9 @@ def test_newest_documents_say_nothing_that_is_not_written_today(kind: str) -> No
 
 def _value(document: Any) -> Any:
     """A document, where it is kept as text."""
-    return msgspec.json.decode(document) if isinstance(document, str) and document[:1] in ("{", "[") else document
+    return (
+        msgspec.json.decode(document) if isinstance(document, str) and document[:2] in ('{"', "[{", "[]") else document
+    )
 
 
 def _lost(recorded: Any, today: Any, place: str = "") -> Iterator[str]:
