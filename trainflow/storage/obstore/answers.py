@@ -39,6 +39,8 @@ _MOST_SAID = 300
 _DETAILS = ("Request date header", "Signature not valid in the specified time frame", "Signed expiry time")
 #: the code where a server gave all of a file, and not the part that was asked for
 NO_RANGE = "NoRange"
+#: the code where a server gave all of a file that ends before the part begins, or says so otherwise than by 416
+PAST_END = "PastEnd"
 
 
 class StoreRefusal(OSError):
@@ -153,6 +155,8 @@ def _own_code(text: str) -> str:
     are no credentials."""
     if "Received non-partial response" in text:
         return NO_RANGE
+    if "Wanted range starting at" in text:
+        return PAST_END
     return "NoCredentials" if "169.254.169.254" in text or "169.254.170" in text else ""
 
 

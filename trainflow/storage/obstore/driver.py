@@ -13,7 +13,7 @@ from trainflow.concurrent_map import concurrent_map
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
 from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of, parts_of
 from trainflow.storage.errors import error_kind
-from trainflow.storage.obstore.answers import NO_RANGE, StoreRefusal
+from trainflow.storage.obstore.answers import NO_RANGE, PAST_END, StoreRefusal
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.runtime import interruptible
 from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
@@ -113,7 +113,7 @@ class ObstoreDriver(Driver):
         try:
             return self._call(path, lambda store, key: bytes(store.get(key, options=options).bytes()))
         except StoreRefusal as error:
-            if error.status == 416:  # it ends before
+            if error.status == 416 or error.error_code == PAST_END:  # it ends before
                 return b""
             raise
 
