@@ -90,6 +90,8 @@ def note_of(engine: ContractEngine, run: int) -> str:
 
 
 def goes_on(engine: ContractEngine, run: int, *outcomes: str) -> None:
+    # an attempt that was told to stop could see this before that
+    engine.until(lambda: engine.outcomes(run)[: len(outcomes)] == list(outcomes))
     (engine.root / "go").touch()
     assert engine.finish(run) == "success"
     assert engine.outcomes(run) == [*outcomes, "success"]

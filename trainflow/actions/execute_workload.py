@@ -27,6 +27,8 @@ from trainflow.settings.project import HOME_VARIABLE, project_at
 _TURN_SECONDS = 5.0
 #: a stop is looked for so often where nothing can wake what waits, in seconds
 _LOOK_SECONDS = 0.5
+#: signals to stop that come within this are one
+_TOGETHER_SECONDS = 1.0
 
 
 def read_workload(text: str | bytes) -> ExecuteTask:
@@ -104,14 +106,18 @@ class _Supervisor:
         self._workload, self._root, self._home, self._clock = workload, root, home, clock
         self._project = project_at(root)
         self._settings = load_settings(self._project)
-        self._stops = 0
+        #: by the monotonic clock: when it was first told to stop
+        self._stopped_at: float | None = None
         self._worker: Worker | None = None
 
     def stop(self, _number: int, _frame: object) -> None:
-        """Have it stop; the second time at once."""
-        self._stops += 1
+        """Have it stop; told again, at once. What ends a whole job signals each of its processes, and the one above
+        this one hands it on as well: signals that come together are one."""
+        now = self._clock.monotonic()
+        again = self._stopped_at is not None and now - self._stopped_at > _TOGETHER_SECONDS
+        self._stopped_at = now if self._stopped_at is None else self._stopped_at
         if self._worker is not None:
-            if self._stops > 1:
+            if again:
                 self._worker.hurry()
             self._worker.reactor.wake()
 
@@ -124,7 +130,7 @@ class _Supervisor:
             worker.run(replace(self._workload, rank_sockets=descriptors), self._root)
             for connection in rank_sockets:
                 connection.close()
-            while worker.busy and not self._stops:
+            while worker.busy and self._stopped_at is None:
                 worker.turn(_TURN_SECONDS)
         finally:
             worker.end(timedelta(seconds=self._settings.engine.stop_grace_seconds))
@@ -167,7 +173,7 @@ class _Supervisor:
             self._home / "rank",
             self._client(),
             lost_after_seconds=self._settings.workers.lost_after_seconds,
-            stopping=lambda: self._stops > 0,
+            stopping=lambda: self._stopped_at is not None,
         )
         ended = agent.run()
         return WorkloadEnd(self._workload.key, *ended)
@@ -182,5 +188,5 @@ class _Supervisor:
             time.sleep(min(left, _LOOK_SECONDS))
 
     def _check_stop(self) -> None:
-        if self._stops:
+        if self._stopped_at is not None:
             raise EngineError(f"attempt {self._workload.key.attempt_id} was stopped before it began")
