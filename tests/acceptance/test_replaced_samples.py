@@ -160,7 +160,7 @@ def hold_at(project: LiveProject, row: object, then: Callable[[], None]) -> str:
 def assert_told(project: LiveProject, said: str) -> None:
     """Both contents, and the file, in the log and beside the run; and the ledger names what was read."""
     assert "'samples' ran again" in said
-    logs = "".join(path.read_text() for path in project.home.path.glob(f"logs/{NAME}/*.log"))
+    logs = "".join(path.read_text() for path in project.home.path.glob(f"logs/{NAME}/*/*/*.log"))
     assert "part-0.parquet has changed since the split was made, from " in logs
     runs = json.loads(project.ask("runs", "list", NAME, "--json").output)
     (note,) = [run["note"] for run in runs if run["note"]]

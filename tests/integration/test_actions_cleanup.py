@@ -60,6 +60,7 @@ def test_runs_that_ended_long_ago_are_deleted_with_what_belongs_to_them(plane: C
     [of_dag] = cleaned(plane).dags
     assert (of_dag.dag_id, of_dag.runs) == ("next", 3)
     assert [log.exists() for log in logs] == [False] * 3 + [True] * KEPT_RUNS
+    assert not logs[0].parent.parent.exists()
     for table in ("dag_run", "task_instance", "attempt", "xcom"):
         assert rows_of(plane, table) == KEPT_RUNS, table
     assert cleaned(plane).dags == []

@@ -165,12 +165,13 @@ def _attempt_of(path: Path) -> str:
 
 
 def deleted(path: Path) -> bool:
-    """Delete a log, and the folder of its DAG when it is empty. False where it cannot be: said."""
+    """Delete a log, and the folders of its task and its run when they are empty. False where it cannot be: said."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
         log.warning("the log %s cannot be deleted: %s", path, error.strerror)
         return False
-    with contextlib.suppress(OSError):  # others are in it
+    with contextlib.suppress(OSError):  # others are in them
         path.parent.rmdir()
+        path.parent.parent.rmdir()
     return True

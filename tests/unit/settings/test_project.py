@@ -93,7 +93,7 @@ def test_socket_is_where_process_with_another_tmpdir_looks_for_it(
 
 def test_logs_of_any_run_id_are_files_below_home(tmp_path: Path) -> None:
     path = Home(tmp_path).attempt_log("d", "manual__2026-01-01T00:00:00+00:00/../..", "t", "a1")
-    assert path.resolve() == tmp_path.resolve() / "logs" / "d" / "a1.manual__2026-01-01T000000+0000_.._...t.log"
+    assert path.resolve() == tmp_path.resolve() / "logs" / "d" / "manual__2026-01-01T000000+0000_.._.." / "t" / "a1.log"
 
 
 def test_logs_of_longest_names_are_files_that_file_systems_allow(tmp_path: Path) -> None:
