@@ -73,6 +73,10 @@ class AwaitedImports:
         self._awaited[pid] = workload
         return self.imported(pid) if pid in self._early else None
 
+    def forked(self, pid: int) -> None:
+        """A child was forked: what an earlier one of its pid has said is not its word."""
+        self._early.discard(pid)
+
     def knows(self, workload: ExecuteTask) -> bool:
         """Whether nothing waits for the imports of its task."""
         return _task_of(workload) in self._known

@@ -171,7 +171,7 @@ class Forkserver:
             return
         pid = self._spares.give(workload)
         if pid is None:
-            pid = self._children.fork(lambda: self._run(ToWaiting(workload), prepare(self._project, self._settings)))
+            pid = self._fork(lambda: self._run(ToWaiting(workload), prepare(self._project, self._settings)))
         failpoint.hit("worker: forked")
         self._say(Launched(workload.key, pid))
         failpoint.hit("worker: said so")
@@ -259,7 +259,12 @@ class Forkserver:
             return self._run(launch, prepared)
 
         with theirs:
-            self._spares.add(self._children.fork(child), ours)
+            self._spares.add(self._fork(child), ours)
+
+    def _fork(self, attempt: Callable[[], int]) -> int:
+        pid = self._children.fork(attempt)
+        self._imports.forked(pid)
+        return pid
 
     def _run(self, launch: ToWaiting, prepared: Prepared) -> int:
         if not self._imports.knows(launch.workload):

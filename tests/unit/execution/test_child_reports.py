@@ -46,6 +46,16 @@ def test_awaited_imports_said_before_it_is_known_what_the_child_runs_count_then(
     assert imports.begin(17, train) is None
 
 
+def test_awaited_imports_of_child_with_the_pid_of_an_earlier_one_are_not_known_by_what_that_said() -> None:
+    imports, train = AwaitedImports(), workload()
+    # of a task whose imports nothing waits for: no word of it is asked for
+    assert imports.imported(17) is None
+    imports.forget(17)
+    imports.forked(17)
+    assert imports.begin(17, train) is None
+    assert not imports.knows(train)
+
+
 @pytest.mark.parametrize("ended", ["before it is known what it runs", "afterwards"])
 def test_awaited_imports_of_child_that_ended_without_a_word_are_not_known(ended: str) -> None:
     imports, train = AwaitedImports(), workload()
