@@ -1,4 +1,4 @@
-"""The same request many times at once: done once, on each database, whoever else has the same key."""
+"""The same request many times at once: done once, on each database, also where another person has the same key."""
 
 from __future__ import annotations
 

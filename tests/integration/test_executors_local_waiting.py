@@ -77,7 +77,7 @@ def test_claimed_attempt_handed_over_twice_runs_once(host: Host, executor: Local
     assert [outcome.key for outcome in host.api.outcomes].count(attempt.key) == 1
 
 
-def test_attempt_that_nobody_claimed_is_given_to_a_process_that_waits(host: Host, executor: LocalExecutor) -> None:
+def test_attempt_without_a_claim_is_given_to_a_process_that_waits(host: Host, executor: LocalExecutor) -> None:
     process, attempt = waiting_process(host, executor), workload(host, "says", 1)
     executor.queue_workload(attempt)
     host.until(lambda: len(host.exits) == 2)

@@ -133,7 +133,7 @@ def test_file_read_without_sqlalchemy_answers_as_database_does(plane: ControlPla
     found = asked(reader)
     assert found == asked(plane.database)
     assert [name for name in found if not found[name]] == ["runs of none", "tasks of none"]
-    # every statement, whoever wrote it
+    # every statement, of SQLAlchemy and of text
     with reader.reading() as connection:
         assert dag_queries.get(connection, "busy").path == found["of an id"][0].path  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""The fence: only what comes next on a chain may be added to it, and whoever lost is told to whom."""
+"""The fence: only what comes next on a chain may be added to it, and a commit that lost is told to which."""
 
 from __future__ import annotations
 
