@@ -197,7 +197,8 @@ def test_log_that_the_store_refuses_keeps_no_other_away(
     for _ in range(3):
         plane.add_run("d", f"r{len(works)}")
         works += plane.tick()
-    names = sorted(Path(work.log_path).name for work in works)
+    # in the order of their paths, in which they are sent
+    names = [Path(path).name for path in sorted(work.log_path for work in works)]
     for work in works:
         write(work, "one\n")
     opened: list[_Choosy] = []
