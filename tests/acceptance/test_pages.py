@@ -249,6 +249,8 @@ def test_clicking_leads_from_the_fleet_to_a_file_and_to_a_log(browser: Browser, 
         page = person.go()
         names = page.locator(".fleet h2").all_inner_texts()
         assert names.index("stopped") < names.index("tiny")
+        # what no person has to see to is a line
+        assert page.locator(".lines tbody th").all_inner_texts() == ["asks"]
         stopped = page.locator("#dag-stopped").inner_text()
         assert "stopped by a gate" in stopped
         assert "trainflow resume stopped --accept" in stopped

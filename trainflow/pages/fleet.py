@@ -1,4 +1,4 @@
-"""All chains on one page: what is stopped first, with what can be decided about it."""
+"""All chains on one page: what needs a person first, with what can be decided about it, then a line for each other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from starlette.requests import Request
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.humanize import number
 from trainflow.insight.chains.chain_status import ChainStatus
 from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot, RunSnapshot
 from trainflow.insight.status import current_task
@@ -35,7 +36,8 @@ class Decision(NamedTuple):
 
 
 class FleetRow(NamedTuple):
-    """One DAG. `level`: bad, held, work or idle; `lags`: points of a sparkline."""
+    """One DAG. `level`: bad, held, work or idle; `lags`, `scores`: points of sparklines; `metric`, `score`: the first
+    metric of the head, empty without any."""
 
     dag_id: str
     path: str
@@ -48,6 +50,9 @@ class FleetRow(NamedTuple):
     lag: str
     lag_seconds: float | None
     lags: str
+    metric: str
+    score: str
+    scores: str
     eta_seconds: float | None
     never: bool
     run: RunSnapshot | None
@@ -59,10 +64,11 @@ class FleetRow(NamedTuple):
 
 
 class FleetView(NamedTuple):
-    """The page."""
+    """The page. `cards`: where a person may have to act; `lines`: what goes on by itself."""
 
     engine: EngineSnapshot
-    rows: list[FleetRow]
+    cards: list[FleetRow]
+    lines: list[FleetRow]
     counts: list[tuple[str, int]]
     undelivered: int
 
@@ -75,7 +81,14 @@ def fleet_view(
     order = ("bad", "held", "work", "idle")
     rows.sort(key=lambda row: (order.index(row.level), row.path, row.dag_id))
     counts = [(level, sum(row.level == level for row in rows)) for level in order]
-    return FleetView(engine, rows, counts, sum(each.undelivered for each, _, _ in snapshots))
+    cards = [row for row in rows if has_card(row)]
+    lines = [row for row in rows if not has_card(row)]
+    return FleetView(engine, cards, lines, counts, sum(each.undelivered for each, _, _ in snapshots))
+
+
+def has_card(row: FleetRow) -> bool:
+    """Whether there is something to see to, or to decide; what goes on by itself is a line."""
+    return row.level in ("bad", "held") or bool(row.decisions)
 
 
 def fleet_row(snapshot: DagSnapshot, status: ChainStatus | None, lags: list[float], now: datetime) -> FleetRow:
@@ -85,6 +98,7 @@ def fleet_row(snapshot: DagSnapshot, status: ChainStatus | None, lags: list[floa
     task = current_task(run) if run else None
     progress = (task.progress if task else None) or {}
     total, done = progress.get("total"), progress.get("done")
+    trend = status.metric_trend if status else []
     return FleetRow(
         dag_id=snapshot.dag_id,
         path=snapshot.path,
@@ -96,7 +110,11 @@ def fleet_row(snapshot: DagSnapshot, status: ChainStatus | None, lags: list[floa
         watermark=status.watermark if status else None,
         lag=_lag(status),
         lag_seconds=status.lag_seconds if status else None,
-        lags=sparkline(lags),
+        # a chain that was never behind has no trend
+        lags=sparkline(lags) if any(lags) else "",
+        metric=(status.metric or "") if status and trend else "",
+        score=number(trend[-1]) if trend else "",
+        scores=sparkline(trend),
         # a chain that waits for a person gets nowhere by itself
         eta_seconds=status.catches_up_in_seconds if status and status.lag and not status.stopped else None,
         never=status is not None and status.never_catches_up,
