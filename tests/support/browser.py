@@ -75,8 +75,8 @@ class Visitor:
 
     def check(self) -> None:
         """Nothing was complained of, and nothing was asked of another host."""
-        assert self.complaints == []
-        assert self.abroad == []
+        assert self.complaints == [], self.complaints
+        assert self.abroad == [], self.abroad
 
     def accessibility(self) -> list[str]:
         """What axe has against the page as it is."""
