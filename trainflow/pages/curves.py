@@ -14,6 +14,8 @@ WIDTH, HEIGHT = 960.0, 240.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64.0, 12.0, 12.0, 28.0
 #: points of a line; more are not told apart
 _MOST_POINTS = 600
+#: events on a drawing, the newest; where each checkpoint is promoted, a mark at each would hide the line
+_MOST_MARKS = 8
 _DAY = 86_400
 
 
@@ -57,7 +59,7 @@ class Mark(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A drawing of one metric, of as many branches as are compared."""
+    """A drawing of one metric, of as many branches as are compared. `earlier_marks`: events that are not drawn."""
 
     metric: str
     lines: list[Line]
@@ -65,6 +67,7 @@ class Chart(NamedTuple):
     y_ticks: list[Tick]
     limits: list[Limit]
     marks: list[Mark]
+    earlier_marks: int
 
     @property
     def floor(self) -> float:
@@ -102,13 +105,17 @@ def chart(
     across = _Scale(min(moments), max(moments), _LEFT, WIDTH - _RIGHT)
     bottom, top = _padded(min(values), max(values), [limit for limit, _ in limits])
     up = _Scale(bottom, top, HEIGHT - _BOTTOM, _TOP)
+    events = sorted(
+        (each for each in marks if across.low <= each[0].timestamp() <= across.high), key=lambda each: each[0]
+    )
     return Chart(
         metric,
         [_line(name, _thinned(points), across, up) for name, points in lines.items()],
         [Tick(across(each), text) for each, text in _dates(min(moments), max(moments))],
         [Tick(up(each), number(each)) for each in _steps(bottom, top)],
         [Limit(up(limit), text) for limit, text in limits if bottom <= limit <= top],
-        [Mark(across(at.timestamp()), text) for at, text in marks if across.low <= at.timestamp() <= across.high],
+        [Mark(across(at.timestamp()), text) for at, text in events[-_MOST_MARKS:]],
+        max(0, len(events) - _MOST_MARKS),
     )
 
 

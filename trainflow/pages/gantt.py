@@ -1,4 +1,4 @@
-"""When the attempts of a run were at work, one bar each; stretches in which none was are compressed. Pure."""
+"""Attempts of a run over time, a bar for each stretch of work between waits; long waits are compressed. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TICKS = 5
 
 
 class AttemptSpan(NamedTuple):
-    """An attempt: queued, started, ended; None: not yet."""
+    """An attempt: queued, started, ended; None: not yet. `waits`: when it waited in the triggerer, in order."""
 
     task_id: str
     try_number: int
@@ -29,10 +29,11 @@ class AttemptSpan(NamedTuple):
     queued: datetime | None
     started: datetime | None
     ended: datetime | None
+    waits: Sequence[tuple[datetime, datetime]] = ()
 
 
 class Bar(NamedTuple):
-    """A span as it is drawn: the wait before it, and itself."""
+    """A stretch of work as it is drawn: the wait before it (for a slot, or in the triggerer), and itself."""
 
     span: AttemptSpan
     y: float
@@ -40,6 +41,7 @@ class Bar(NamedTuple):
     x: float
     width: float
     seconds: float
+    waited_seconds: float
 
 
 class CompressedWait(NamedTuple):
@@ -75,17 +77,30 @@ def gantt(spans: Sequence[AttemptSpan], order: Sequence[str], now: datetime) -> 
     begun = [each for each in spans if each.started is not None]
     if not begun:
         return None
-    scale = _Timeline([(_seconds(each.started), _seconds(each.ended or now)) for each in begun])
+    stretches = [(each, *stretch) for each in begun for stretch in _at_work(each, now)]
+    scale = _Timeline([(start, end) for _, _, start, end in stretches])
     tasks = [task for task in order if any(each.task_id == task for each in begun)]
     rows = {task: 4 + place * ROW for place, task in enumerate(tasks)}
     bars = []
-    for each in begun:
-        start, end = _seconds(each.started), _seconds(each.ended or now)
-        x, queued = scale(start), min(start, _seconds(each.queued or each.started))
+    for each, since, start, end in stretches:
+        x = scale(start)
         width = max(_SHORTEST_BAR, scale(end) - x)
-        bars.append(Bar(each, rows.get(each.task_id, 4), scale(queued), x, round(width, 1), end - start))
+        bars.append(Bar(each, rows.get(each.task_id, 4), scale(since), x, round(width, 1), end - start, start - since))
     floor = 8 + len(rows) * ROW
     return Gantt(bars, scale.waits, list(rows.items()), scale.ticks, floor, floor + _AXIS)
+
+
+def _at_work(span: AttemptSpan, now: datetime) -> list[tuple[float, float, float]]:
+    """(when it began to wait, when it went on, until when), for each stretch in which an attempt was at work."""
+    start, end = _seconds(span.started), _seconds(span.ended or now)
+    found = []
+    since = min(start, _seconds(span.queued or span.started))
+    for first, last in span.waits:
+        # clocks of two hosts: a wait lies within its attempt
+        until = min(max(_seconds(first), start), end)
+        found.append((since, start, until))
+        since, start = until, min(max(_seconds(last), until), end)
+    return [*found, (since, start, end)]
 
 
 def _seconds(moment: datetime | None) -> float:

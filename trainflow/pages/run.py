@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,6 +64,7 @@ def _facts(site: Site, dag_id: str, run_id: str) -> RunFacts:
             each.queued_at,
             each.started_at,
             each.ended_at,
+            [(datetime.fromisoformat(first), datetime.fromisoformat(last)) for first, last in each.waits or ()],
         )
         for each in attempts
     ]

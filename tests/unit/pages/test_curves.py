@@ -58,3 +58,15 @@ def test_chart_of_any_values_stays_inside_and_keeps_extremes(values: list[float]
 def test_sparkline_of_any_values_is_points_or_nothing(values: list[float]) -> None:
     drawn = sparkline(values)
     assert drawn == "" or all(len(point.split(",")) == 2 for point in drawn.split(" "))
+
+
+def test_chart_draws_the_newest_events_and_counts_the_others() -> None:
+    events = [(START + timedelta(days=day), f"promoted {day}") for day in range(20)]
+    made = chart("auc", {"main": _points([0.5] * 15)}, marks=reversed(events))
+    assert made is not None
+    # those after the line are of no checkpoint on it
+    assert [mark.text for mark in made.marks] == [f"promoted {day}" for day in range(7, 15)]
+    assert made.earlier_marks == 7
+    few = chart("auc", {"main": _points([0.5] * 15)}, marks=events[:3])
+    assert few is not None
+    assert (len(few.marks), few.earlier_marks) == (3, 0)

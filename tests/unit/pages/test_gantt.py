@@ -48,3 +48,20 @@ def test_axis_says_how_long_after_the_beginning_whatever_was_compressed() -> Non
     assert places == sorted(places)
     assert (places[0], places[-1]) == (drawn.left, WIDTH - 12)
     assert drawn.height > drawn.floor
+
+
+def test_wait_in_the_triggerer_is_no_work_and_is_compressed() -> None:
+    waits = [(_at(1), _at(3601)), (_at(3602), _at(7202))]
+    drawn = gantt([AttemptSpan("a", 1, "success", _at(-1), _at(0), _at(7203), waits)], ["a"], _at(7203))
+    assert drawn is not None
+    assert [(bar.seconds, bar.waited_seconds) for bar in drawn.bars] == [(1, 1), (1, 3600), (1, 3600)]
+    assert [wait.seconds for wait in drawn.waits] == [3600, 3600]
+    # each begins where the wait ends that began where the one before ended
+    assert [bar.wait_x for bar in drawn.bars[1:]] == [round(bar.x + bar.width, 1) for bar in drawn.bars[:-1]]
+
+
+def test_wait_outside_of_its_attempt_is_cut_off() -> None:
+    waits = [(_at(-5), _at(2)), (_at(8), _at(99))]
+    drawn = gantt([AttemptSpan("a", 1, "success", _at(0), _at(0), _at(10), waits)], ["a"], _at(10))
+    assert drawn is not None
+    assert [bar.seconds for bar in drawn.bars] == [0, 6, 0]
