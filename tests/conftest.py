@@ -19,6 +19,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support import warm_commands
 from tests.support.local_databases import LocalMariaDB, LocalPostgres, LocalServer, local_mariadb, local_postgres
 from tests.support.local_object_stores import (
     LocalAzure,
@@ -89,6 +90,11 @@ MOST_WORKERS = 8
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-store", action="store_true", help="also tests of further object stores")
+    parser.addoption("--cold", action="store_true", help="each command in an interpreter of its own, as for a person")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    warm_commands.enabled = not config.option.cold
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -113,7 +113,7 @@ def test_kills_of_everything_end_with_model_of_undisturbed_run(tmp_path: Path) -
     project = tiny_project(tmp_path / "killed", days=days, settings=PATIENT, samples_of=undisturbed)
     one_a_run = (FILE, "--set", "split.partitions=1")
     killer = Killer(project, NAME, one_a_run, seed=2)
-    kinds = [ProcessKind.COMMAND] * 3 + [ProcessKind.WARM_WORKER] * 4 + [ProcessKind.CHILD] * 9
+    kinds = [ProcessKind.COMMAND] * 4 + [ProcessKind.WARM_WORKER] * 5 + [ProcessKind.CHILD] * 9
     killer.random.shuffle(kinds)
     for number, kind in enumerate(kinds):
         killer.kill_after(commits=number * days // (2 * len(kinds)), kind=kind)
@@ -139,7 +139,7 @@ stages:
 
 def test_kills_in_stages_that_fan_out_end_with_models_of_undisturbed_run(tmp_path: Path) -> None:
     """KILLS=100 makes it a storm."""
-    kills = int(os.environ.get("KILLS", "10"))
+    kills = int(os.environ.get("KILLS", "14"))
     days = max(6, kills // 2)
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}") + STAGES
     undisturbed = tiny_project(tmp_path / "undisturbed", days=days, pipeline=pipeline)
@@ -211,6 +211,7 @@ def contents(project: LiveProject, stage: str) -> list[tuple[Any, ...]]:
 
 def test_engines_that_are_killed_while_they_start(tiny: LiveProject) -> None:
     chance = random.Random(7)
+    tiny.cold = True
     for _ in range(6):
         running = tiny.begin_start(FILE)
         # from before the database is there to the first attempts

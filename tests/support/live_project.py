@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
+from tests.support.warm_commands import WITHOUT_PANDAS, CommandProcess, begin_command
 from trainflow.checkpoints.audit.audit import AuditReport
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -27,8 +28,6 @@ from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, ProcessKi
 COMMAND = Path(sys.executable).with_name("trainflow")
 #: no MLflow: most tests are about training, and importing it costs seconds of processor time in each engine
 WITHOUT_MLFLOW = "[tracking]\nenabled = false\n"
-#: goes with it: only MLflow and what trains with pandas need that, and PyArrow imports it wherever it is found
-WITHOUT_PANDAS = {"PYTHONPATH": str(Path(__file__).with_name("without_pandas"))}
 #: others run beside, and there is one port
 _ALONE = {"TRAINFLOW__API__ENABLED": "false"}
 #: those of this process that may have something running
@@ -51,7 +50,7 @@ class Ended(NamedTuple):
 class Running:
     """A command at work, in a process group of its own as in a terminal."""
 
-    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+    def __init__(self, process: CommandProcess, output: Path) -> None:
         self.process = process
         self._output = output
 
@@ -112,6 +111,8 @@ class LiveProject:
         self.home = Home(root / ".trainflow")
         needs_pandas = WITHOUT_MLFLOW not in settings or "PYTHONPATH" in os.environ
         self.environ = {**({} if needs_pandas else WITHOUT_PANDAS), **(environ or {})}
+        #: whether each command has an interpreter of its own, as for a person
+        self.cold = False
         self._commands: list[Running] = []
         self._logs = root.parent / f"{root.name}-commands"
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -143,15 +144,8 @@ class LiveProject:
         """Run `trainflow …` and do not wait."""
         output = self._logs / f"{len(self._commands):03d}.log"
         with output.open("wb") as file:
-            process = subprocess.Popen(
-                [str(COMMAND), *arguments],
-                cwd=self.root,
-                env=self._environment(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            words = [str(COMMAND), *arguments]
+            process = begin_command(words, self.root, self._environment(environ), file, cold=self.cold)
         running = Running(process, output)
         self._commands.append(running)
         _begun.add(self)
