@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, WITHOUT_PANDAS, LiveProject
+from tests.support.live_project import COMMAND, WITHOUT_MLFLOW, LiveProject
 from tests.support.local_brokers import local_broker
 from tests.support.local_databases import LocalServer
 from tests.support.pod_clusters import pod_cluster
 from tests.support.ports import free_port
 from tests.support.tiny_project import FILE, NAME, tiny_project
+from tests.support.warm_commands import WITHOUT_PANDAS
 from trainflow.testing.processes import DEADLINE_SECONDS, MARK, wait_for
 from trainflow.testing.ray_jobs_api import RayJobsServer
 

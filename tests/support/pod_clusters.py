@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tests.support.kubernetes_clients import missing, write_kubeconfig
-from tests.support.live_project import WITHOUT_PANDAS
+from tests.support.warm_commands import WITHOUT_PANDAS
 from trainflow.testing.kubernetes_api.server import PodApiServer
 
 REPOSITORY = Path(__file__).parent.parent.parent

@@ -86,8 +86,9 @@ class _Server:
         """Become commands until the test run has ended."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        sources: list[socket.socket | int] = [self._control, self._ended]
         while True:
-            readable, _, _ = select.select([self._control, self._ended], [], [])
+            readable, _, _ = select.select(sources, [], [])
             if self._control in readable:
                 data, descriptors, _, _ = socket.recv_fds(self._control, MOST_BYTES, 2)
                 if not data:

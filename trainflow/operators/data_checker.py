@@ -121,12 +121,14 @@ class DataCheckerOperator(ChainOperator):
         self._woken = False
 
     def warm_up(self, project_root: Path) -> None:
+        from trainflow.samples.table import readiness
         from trainflow.settings.load import load_settings
         from trainflow.settings.project import project_at
 
         super().warm_up(project_root)
         settings = load_settings(project_at(project_root))
         load_before_fork(self.samples.path, sample_options(self.samples.storage_options, settings))
+        readiness.warm_up(self.samples)
 
     def chain_facts(self) -> dict[str, Any]:
         return {"samples": without_options(self.samples), "limits": self.limits, "mode": self.mode}

@@ -62,6 +62,7 @@ _WORDS = frozenset("bBaAp")
 #: what a suffix of a file looks like: it has a letter, so that no part of a date is taken for one
 _SUFFIX = re.compile(r"\.(?=[0-9]*[A-Za-z])[A-Za-z0-9]{1,10}")
 _GLOB = re.compile(r"[*?\[\]]")
+_GLOB_PIECE = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])")
 
 
 class Segment(NamedTuple):
@@ -230,7 +231,7 @@ def _written(form: str, moment: datetime) -> str:
 def glob_expression(glob: str) -> re.Pattern[str]:
     """A glob over a path inside a folder: `*` and `?` stay between slashes, `**/` is any number of folders."""
     expression = ""
-    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", glob):
+    for piece in _GLOB_PIECE.split(glob):
         match piece:
             case "**/":
                 expression += "(?:[^/]+/)*"

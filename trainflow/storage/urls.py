@@ -23,6 +23,8 @@ from trainflow.storage.local import LocalStore
 from trainflow.storage.local_copies import LocalCopies
 from trainflow.storage.store import Storage, Store
 
+_LOCAL = re.compile(r"^(file|local)://")
+
 
 def open_store(
     url: str,
@@ -39,7 +41,7 @@ def open_store(
     """
     check_kind(url)
     if protocol_of(url) in LOCAL_PROTOCOLS:
-        path = Path(re.sub(r"^(file|local)://", "", url))
+        path = Path(_LOCAL.sub("", url))
         return LocalStore(path if root is None else root / path)
     known = None if copies is None else LocalCopies(copies, f"{url}\n{endpoint_of(storage_options or {})}")
     return _open_remote(url, storage_options or {}, CheckpointFailures(storage_options), known)

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
+import msgspec
+
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import ChangedFile, FailException, RestartException, SampleChanged, SampleError
@@ -33,12 +35,15 @@ if TYPE_CHECKING:
 WARM_MODULES = (
     "fsspec.implementations.local",
     "pyarrow.parquet",
+    "trainflow.checkpoints.artifact_cache",
     "trainflow.checkpoints.commit.artifacts",
     "trainflow.checkpoints.commit.commit",
     "trainflow.checkpoints.ledger.ledger",
     "trainflow.checkpoints.saves.intermediate_saves",
     "trainflow.checkpoints.ledger_changes.prune",
+    "trainflow.checkpoints.ledger_changes.regrid",
     "trainflow.checkpoints.commit.commit_decision",
+    "trainflow.checkpoints.upkeep.changed_samples",
     "trainflow.operators.training.background_saves",
     "trainflow.operators.training.ended_training",
     "trainflow.samples.rows.batches",
@@ -67,6 +72,14 @@ class ChainOperator(BaseOperator):
         #: what makes the head; None: it was given as it is
         self._head_made_by: str | None = checkpoint.operator.task_id if _is_xcom(checkpoint) else None
         self._adopt: Adopt | None = getattr(checkpoint.operator, "adopt", None) if _is_xcom(checkpoint) else None
+
+    def warm_up(self, project_root: Path) -> None:
+        from trainflow.samples.splits.split import Split
+
+        super().warm_up(project_root)
+        # of what tasks hand to each other the fields are looked up once, by their names
+        for handed in (Head, Split):
+            msgspec.json.Decoder(handed)
 
     def head(self) -> Head:
         """The head that was handed over. Raises FailException for anything else, and RestartException for one of

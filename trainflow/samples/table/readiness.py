@@ -157,6 +157,13 @@ def _too_few_rows(
     return f"it has {rows:,} of at least {counted(rule.min_rows, 'row')}" if rows < rule.min_rows else "", None
 
 
+def warm_up(samples: Samples) -> None:
+    """Make the expressions of its globs: for a process that tasks are forked from."""
+    for glob in (samples.files, _marker_name(samples.ready)):
+        if glob is not None:
+            glob_expression(glob)
+
+
 def is_sample(name: str, glob: str) -> bool:
     """Whether a file (named relative to its partition) is data: it matches, and nothing on its way starts with `_` or
     `.` (Spark's `_temporary/`, checksums) unless the glob says so too. `key=__HIVE_DEFAULT_PARTITION__/` is data."""
