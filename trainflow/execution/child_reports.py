@@ -6,13 +6,15 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from collections.abc import Iterator
 from enum import Enum
 from typing import NamedTuple
 
 from trainflow.messages.workload import ExecuteTask, ProcessIdentity
 
-#: what a child says in one write: what, its pid, when it started
-_REPORT = struct.Struct("=cid")
+#: what a child says in one write: that this is a report, what, its pid, when it started
+_REPORT = struct.Struct("=8scid")
+_MARK = b"\xfftrainfl"
 
 
 class ReportKind(Enum):
@@ -26,6 +28,9 @@ class ReportKind(Enum):
     IMPORTED = b"i"
 
 
+_KINDS = frozenset(kind.value for kind in ReportKind)
+
+
 class ChildReport(NamedTuple):
     """One word of one child."""
 
@@ -34,24 +39,39 @@ class ChildReport(NamedTuple):
 
 
 class ChildReports:
-    """The pipe on which they say it."""
+    """The pipe on which they say it. Code of the user's that writes into descriptors which it did not open says
+    anything there, before a report or behind it: what is none is passed over."""
 
     def __init__(self) -> None:
         self.read_end, self._write_end = os.pipe()
         os.set_blocking(self.read_end, False)
+        #: read, and not known yet whether it is a report
+        self._left = b""
 
     def say(self, kind: ReportKind, process: ProcessIdentity) -> None:
         """Say it, in a child."""
-        os.write(self._write_end, _REPORT.pack(kind.value, process.pid, process.process_started))
+        os.write(self._write_end, _REPORT.pack(_MARK, kind.value, process.pid, process.process_started))
 
     def take(self) -> list[ChildReport]:
         """What was said since the last call, in order."""
         reports: list[ChildReport] = []
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.read_end, _REPORT.size * 200):
-                for kind, pid, started in _REPORT.iter_unpack(data):
-                    reports.append(ChildReport(ReportKind(kind), ProcessIdentity(pid, started)))
+                self._left += data
+                reports += self._whole_reports()
         return reports
+
+    def _whole_reports(self) -> Iterator[ChildReport]:
+        """The reports among what was read; what may be the beginning of another one is left."""
+        data, position = self._left, 0
+        while (position := data.find(_MARK, position)) >= 0 and position + _REPORT.size <= len(data):
+            _, kind, pid, started = _REPORT.unpack_from(data, position)
+            if kind in _KINDS:
+                yield ChildReport(ReportKind(kind), ProcessIdentity(pid, started))
+                position += _REPORT.size
+            else:
+                position += 1
+        self._left = data[position if position >= 0 else max(len(data) - len(_MARK) + 1, 0) :]
 
 
 class AwaitedImports:

@@ -1,9 +1,8 @@
 """The warm process: has imported what the project's pipelines import, and forks one child for each attempt.
 
 Our own rather than the standard library's forkserver: that one unpickles what it is sent, imports nothing of the
-project by itself, and has no way to say that what it imported has changed on disk. Beside each other on a busy machine
-of two cores, from start to end of a process that does nothing: forkserver with this module preloaded 50 ms (least 19),
-a fork of our own 11 ms (least 2). One thread, one loop; a child never returns into it.
+project by itself, and has no way to say that what it imported has changed on disk; and a process that does nothing
+takes 50 ms by it where it takes 11. One thread, one loop; a child never returns into it.
 
 What it imports may start threads. Then it forks no more and says so (`threads`); the attempts of the file whose imports
 did it are run in interpreters of their own, those of all others are forked from a worker that has not imported it.
@@ -26,6 +25,7 @@ import msgspec
 from trainflow import failpoint
 from trainflow.authoring.operator import BaseOperator
 from trainflow.bootstrap import freeze_imports, importing
+from trainflow.errors import describe
 from trainflow.execution.attempt_main import Prepared, prepare, run_attempt
 from trainflow.execution.child_reports import AwaitedImports, ChildReports, ReportKind
 from trainflow.execution.code_bundles import version_here
@@ -43,6 +43,7 @@ from trainflow.messages.forkserver import (
     Given,
     Launch,
     Launched,
+    NotLaunched,
     Parse,
     ParseStarted,
     Stale,
@@ -59,9 +60,6 @@ from trainflow.observability.processes import WORKER_VARIABLE
 from trainflow.settings.executors import local_executor
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
-
-#: exit code of a child that read a file and has said what is wrong with it
-_NO_DAG = 1
 
 
 class Forkserver:
@@ -132,7 +130,10 @@ class Forkserver:
         elif self._to_warm_up:
             self._warm_up(self._to_warm_up.pop(0), lambda task: task.warm_up(self._project.root))
         elif self._wants_spares:
-            self._fork_spare()
+            try:
+                self._fork_spare()
+            except OSError:  # no process, descriptor or memory is free: attempts are forked when they come
+                self._wants_spares = False
         else:
             self._drop_spares()
 
@@ -171,7 +172,11 @@ class Forkserver:
             return
         pid = self._spares.give(workload)
         if pid is None:
-            pid = self._fork(lambda: self._run(ToWaiting(workload), prepare(self._project, self._settings)))
+            try:
+                pid = self._fork(lambda: self._run(ToWaiting(workload), prepare(self._project, self._settings)))
+            except OSError as error:  # too many processes, or no memory for another one: that is soon over
+                self._say(NotLaunched(workload.key, describe(error)))
+                return
         failpoint.hit("worker: forked")
         self._say(Launched(workload.key, pid))
         failpoint.hit("worker: said so")
@@ -243,8 +248,8 @@ class Forkserver:
         self._wants_spares = len(self._spares) + 1 < MOST_SPARES
         if self._threaded is not None:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         needed = self._spares.needed_end()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
 
         def child() -> int:
             ours.close()
@@ -258,8 +263,10 @@ class Forkserver:
                 return 0
             return self._run(launch, prepared)
 
-        with theirs:
+        with theirs, contextlib.ExitStack() as on_failure:
+            on_failure.callback(ours.close)
             self._spares.add(self._fork(child), ours)
+            on_failure.pop_all()
 
     def _fork(self, attempt: Callable[[], int]) -> int:
         pid = self._children.fork(attempt)
@@ -301,6 +308,8 @@ class Forkserver:
     # -- files -----------------------------------------------------------------------------------------------------
 
     def _parse(self, request: Parse) -> None:
+        if not self._descriptors:
+            return  # none was free for it here: the system has closed it, which is seen at its other end
         answer = socket.socket(fileno=self._descriptors.pop(0))
         if (changed := self._files.changed()) is not None:
             # said first: what sees the end of the line can know why
@@ -324,7 +333,7 @@ class Forkserver:
                 frames.send(answer, msgspec.json.encode(ParseStarted(os.getpid())))
                 result = parse(request.request)
                 frames.send(answer, msgspec.json.encode(result))
-                return 0 if result.problem is None else _NO_DAG
+                return 0 if result.problem is None else 1  # it has said what is wrong with the file
             return 0
 
         pid = self._children.fork(child)
@@ -338,10 +347,8 @@ class Forkserver:
         self._control.close()
         self._spares.close_in_child()
         # of files that are to be read after this: their end must not wait for this child's
-        for descriptor in self._descriptors:
+        for descriptor in (*self._descriptors, *(answer.detach() for answer in self._answers.values())):
             os.close(descriptor)
-        for answer in self._answers.values():
-            answer.close()
 
     def _reap(self) -> None:
         for pid, code, number in self._children.ended():

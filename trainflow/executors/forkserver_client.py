@@ -108,8 +108,10 @@ class ForkserverClient:
     def _heard(self, message: bytes) -> None:
         said = self._decoder.decode(message)
         match said:
-            case ChildWaits(process):
+            case ChildWaits(process) if self._peer.descriptors:
                 self._waiting[process] = socket.socket(fileno=self._peer.descriptors.popleft())
+            case ChildWaits():
+                return  # no descriptor was free for its line: the system has closed that, and so it ends unused
             case Unused(pid) | ChildEnded(pid):
                 self.children.discard(pid)
                 for process in [each for each in self._waiting if each.pid == pid]:

@@ -27,7 +27,7 @@ from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt
 from trainflow.executors.warm_workers import WarmWorkers
 from trainflow.messages.execution_api import Started
-from trainflow.messages.forkserver import ChildEnded, FromWorker, Launched, Stale, Threaded, Unused
+from trainflow.messages.forkserver import ChildEnded, FromWorker, Launched, NotLaunched, Stale, Threaded, Unused
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, ProcessIdentity
 from trainflow.observability import processes
 from trainflow.observability.oom_kills import OomKills
@@ -184,6 +184,8 @@ class LocalExecutor(Executor):
         match message:
             case Launched(key, pid):
                 self._launched(worker, key, pid)
+            case NotLaunched(key, reason):
+                self._not_launched(worker, key, reason)
             case Unused(pid, changed):
                 self._unused(worker, pid, changed)
             case ChildEnded(pid, code, number, left):
@@ -204,6 +206,12 @@ class LocalExecutor(Executor):
             return
         held.pid = pid
         self._tell_to_stop(key, held)
+
+    def _not_launched(self, worker: ForkserverClient, key: AttemptKey, reason: str) -> None:
+        held = self._held.get(key)
+        if held is not None and held.worker is worker:
+            self._finish(key, ProcessExit(reason=f"no process could be started: {reason}"))
+        self._retire(worker)
 
     def _unused(self, worker: ForkserverClient, pid: int, changed: str | None) -> None:
         """A child that waited runs nothing: what it was given at that very moment is launched otherwise."""

@@ -62,6 +62,13 @@ class Launched(msgspec.Struct, frozen=True, tag="launched"):
     pid: int
 
 
+class NotLaunched(msgspec.Struct, frozen=True, tag="not_launched"):
+    """The system gave no process for this attempt. `reason`: one clause, for people."""
+
+    key: AttemptKey
+    reason: str
+
+
 class Stale(msgspec.Struct, frozen=True, tag="stale"):
     """What was imported has changed on disk since: this worker cannot serve the request, a new one can.
 
@@ -103,7 +110,7 @@ class ParseStarted(msgspec.Struct, frozen=True, tag="reading"):
 
 
 ToWorker = Launch | Given | Parse
-FromWorker = ChildWaits | Unused | Launched | Stale | Threaded | ChildEnded
+FromWorker = ChildWaits | Unused | Launched | NotLaunched | Stale | Threaded | ChildEnded
 #: about one file, in this order: the child says that it begins and what came out; the worker says how the child ended.
 #: A line that ends before that was lost with the worker
 FromParser = ParseStarted | ParseResult | ChildEnded

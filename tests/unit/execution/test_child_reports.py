@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from trainflow.execution.child_reports import AwaitedImports, ChildReport, ChildReports, ReportKind
@@ -25,6 +27,21 @@ def test_reports_come_in_the_order_in_which_they_were_said() -> None:
         reports.say(kind, process)
     assert reports.take() == said
     assert reports.take() == []
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 22, 4000])
+def test_reports_are_found_among_what_code_of_users_writes_there(size: int) -> None:
+    reports, one, other = ChildReports(), ProcessIdentity(17, 123456789.0), ProcessIdentity(18, 0.0)
+    garbage = (b"\xff\xfftrainflx\n" * size)[:size]
+    for kind, process in ((ReportKind.WAITS, one), (ReportKind.IMPORTED, other)):
+        os.write(reports._write_end, garbage)
+        reports.say(kind, process)
+    os.write(reports._write_end, garbage)
+    assert reports.take() == [ChildReport(ReportKind.WAITS, one), ChildReport(ReportKind.IMPORTED, other)]
+    reports.say(ReportKind.UNUSED, one)
+    assert reports.take() == [ChildReport(ReportKind.UNUSED, one)]
+    # what is none is not kept
+    assert len(reports._left) < 8
 
 
 def test_awaited_imports_are_a_task_once_its_child_has_said_so() -> None:
