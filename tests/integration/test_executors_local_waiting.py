@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.integration.executor_hosts import local_host, results, started_executor
+from trainflow.executors.executor import InFlightAttempt
 from trainflow.executors.local import LocalExecutor
 from trainflow.messages.execution_api import Start, Started
 from trainflow.messages.workload import ExecuteTask, ProcessIdentity
-from trainflow.observability.processes import is_alive
+from trainflow.observability.processes import is_alive, is_of_another
 from trainflow.settings.project import Project
 from trainflow.testing.contract_tasks import CODE, PIPELINE
 from trainflow.testing.executor_contract import Host, lay_out, workload
@@ -95,6 +96,27 @@ def test_claim_of_killed_process_is_inherited(host: Host, executor: LocalExecuto
     assert results(host) == {"says0": "first", "says1": "first"}
     claim = host.api.claims[attempt.key]
     assert (claim.instead_of, claim.pid != process.pid) == (process, True)
+
+
+def test_process_that_was_given_another_attempt_is_not_adopted_for_the_one_it_was_claimed_for(
+    host: Host, executor: LocalExecutor
+) -> None:
+    process, given, claimed = waiting_process(host, executor), workload(host, "waits"), workload(host, "says", 1)
+    waits, runs = (
+        InFlightAttempt(each.key, True, socket.gethostname(), process.pid, process.process_started)
+        for each in (claimed, given)
+    )
+    adopting = LocalExecutor(forks=False)
+    adopting.start(host)
+    # as long as it waits it may be given it
+    assert adopting.adopt([waits]) == []
+    executor.queue_claimed(given, process, claim_for(host, given, process))
+    wait_for(lambda: is_of_another(process.pid, claimed.key.attempt_id), "the mark of the attempt it was given")
+    adopting = LocalExecutor(forks=False)
+    adopting.start(host)
+    assert adopting.adopt([waits, runs]) == [claimed.key]
+    (host.project.root / "go").touch()
+    host.until(lambda: len(host.exits) >= 2)
 
 
 def test_claim_is_inherited_by_a_process_with_the_code_that_is_there_now(host: Host, executor: LocalExecutor) -> None:

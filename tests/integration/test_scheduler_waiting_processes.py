@@ -82,6 +82,19 @@ def test_later_try_is_not_claimed_ahead(plane: ControlPlane, run: int, work: Exe
     assert isinstance(plane.claim(again), Started)
 
 
+def test_process_is_given_what_was_claimed_for_it_before_what_was_claimed_for_none(
+    plane: ControlPlane, run: int, work: ExecuteTask
+) -> None:
+    plane.play(work, OutcomeState.FAILED)
+    plane.clock.advance(timedelta(seconds=60))
+    plane.add_dag("next", empty_task("n"))
+    plane.add_run("next")
+    plane.executor.waiting = [ONE]
+    first, second = plane.tick()
+    assert (first.dag_id, first.key in plane.executor.claimed) == ("next", True)
+    assert (second.task_id, second.key in plane.executor.claimed) == ("a", False)
+
+
 def test_task_that_was_cleared_is_looked_at_first(plane: ControlPlane, run: int, work: ExecuteTask) -> None:
     plane.claim(work)
     with plane.database.transaction() as connection:

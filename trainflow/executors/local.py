@@ -385,4 +385,6 @@ class LocalExecutor(Executor):
 def _runs_here(attempt: InFlightAttempt) -> bool:
     if not attempt.running or attempt.pid is None or attempt.hostname != socket.gethostname():
         return False
-    return processes.is_alive(attempt.pid, attempt.process_started or 0.0)
+    # one that waited for this attempt may have been given another one, and the engine was killed at that moment
+    is_its_own = not processes.is_of_another(attempt.pid, attempt.key.attempt_id)
+    return is_its_own and processes.is_alive(attempt.pid, attempt.process_started or 0.0)

@@ -21,6 +21,7 @@ MARK = "TRAINFLOW_ATTEMPT"
 WORKER_VARIABLE = "TRAINFLOW_WORKER"
 #: room that is kept for an id, in bytes: the environment that the system shows is as large as it was at the start
 _ROOM = 64
+_NO_MARK = "-" * _ROOM
 
 
 def started_at(pid: int) -> float:
@@ -133,11 +134,22 @@ def left_by_attempt(
 
 
 def _carries(pid: int, attempt_id: str) -> bool:
+    return mark_of(attempt_id) in _marks(pid)
+
+
+def is_of_another(pid: int, attempt_id: str) -> bool:
+    """Whether the process is marked as one of another attempt."""
+    return bool(set(_marks(pid)) - {mark_of(attempt_id), _NO_MARK})
+
+
+def _marks(pid: int) -> list[str]:
+    """What the process is marked with; nothing where it has no room for that, or cannot be seen."""
     try:
-        environment = _read(f"/proc/{pid}/environ")
+        environment = _read(f"/proc/{pid}/environ").split(b"\0")
     except OSError:
-        return False
-    return f"{MARK}={mark_of(attempt_id)}".encode() in environment.split(b"\0")
+        return []
+    beginning = f"{MARK}=".encode()
+    return [each[len(beginning) :].decode(errors="replace") for each in environment if each.startswith(beginning)]
 
 
 def mark_of(attempt_id: str) -> str:
@@ -149,7 +161,7 @@ def mark_of(attempt_id: str) -> str:
 
 def with_room_for_mark(environment: dict[str, str]) -> dict[str, str]:
     """The environment of a process whose forks are to carry marks."""
-    return {**environment, MARK: "-" * _ROOM}
+    return {**environment, MARK: _NO_MARK}
 
 
 def carry_mark(attempt_id: str) -> None:

@@ -257,7 +257,9 @@ class TaskQueue:
 
     def hand_over(self, _now: datetime) -> None:
         """Hand over what was queued."""
-        handover, self._handover, self._unsure = self._handover, [], []
+        # first what was claimed for a process: another one would be given to that
+        handover = sorted(self._handover, key=lambda queued: queued.process is None)
+        self._handover, self._unsure = [], []
         for queued in handover:
             workload = queued.workload
             try:
