@@ -14,11 +14,13 @@ from sqlalchemy import func, select
 
 from tests.support.control_plane import START, ControlPlane
 from trainflow.actions.cleanup import plan_cleanup
+from trainflow.engine import run_cleanup
 from trainflow.engine.run_cleanup import AGAIN_SECONDS, FIRST_SECONDS, RunCleanup
+from trainflow.errors import DatabaseUnavailable
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import OutcomeState, XComItem
 from trainflow.metadata.models import METADATA
-from trainflow.metadata.queries import event_queries, outbox_queries, run_queries, service_queries
+from trainflow.metadata.queries import cleanup_queries, event_queries, outbox_queries, run_queries, service_queries
 from trainflow.metadata.queries.cleanup_queries import KEPT_RUNS
 from trainflow.metadata.queries.living_queries import ExecutorState
 from trainflow.metadata.queries.service_queries import Leases
@@ -175,3 +177,40 @@ def test_steps_are_apart_and_next_look_is_hours_later(
             break
 
     assert asked == [FIRST_SECONDS, 0.1, 0.1, 0.1, 0.1, AGAIN_SECONDS]
+
+
+def test_step_that_fails_ends_no_engine_and_is_taken_again_at_the_next_look(
+    plane: ControlPlane,
+    end_runs: Callable[..., list[Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    end_runs(KEPT_RUNS + 5)
+    plane.clock.advance(timedelta(days=100))
+    timers, cleanup, before = _Timers(), Steps(plane).cleanup, _runs(plane)
+    monkeypatch.setattr(cleanup, "_reactor", timers)
+
+    def fails(*_given: object, **_named: object) -> None:
+        raise DatabaseUnavailable("the metadata database cannot be used")
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr(cleanup_queries, "delete_ended", fails)
+        cleanup._look()
+    [(seconds, again)], timers.set = timers.set, []
+    assert (seconds, _runs(plane)) == (AGAIN_SECONDS, before)
+    assert "what is old cannot be deleted now, next in 6 h: the metadata database cannot be used" in caplog.text
+    again()
+    assert _runs(plane) == before - 5
+
+
+def test_folders_that_are_deleted_between_two_steps_end_no_look(
+    plane: ControlPlane, end_runs: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logs = end_runs(KEPT_RUNS + 5)
+    plane.clock.advance(timedelta(days=100))
+    monkeypatch.setattr(run_cleanup, "_FILES_A_STEP", 1)
+    process_log = plane.project.home.logs / "0.log"
+    process_log.write_text("the engine's own\n")
+    Steps(plane).run()
+    assert [log.exists() for log in logs] == [False] * 5 + [True] * KEPT_RUNS
+    assert process_log.exists()

@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.deadlines import pause_after
+from trainflow.errors import describe
 from trainflow.executors.reactor import Reactor
 from trainflow.humanize import bytes_text, counted
 from trainflow.identifiers import attempt_time
@@ -27,6 +28,7 @@ from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import cleanup_queries, event_queries
 from trainflow.metadata.queries.event_queries import ApiEvent
+from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.settings.home import Home
 
 log = logging.getLogger(__name__)
@@ -78,11 +80,21 @@ class RunCleanup:
 
     def _step(self) -> None:
         began = self._clock.monotonic()
-        if next(self._steps, True):  # a step yields None
+        if self._ends():
             self._reactor.call_later(AGAIN_SECONDS, self._look)
             return
         pause = pause_after(self._clock.monotonic() - began, _PAUSE_SECONDS)
         self._reactor.call_later(pause, self._step)
+
+    def _ends(self) -> bool:
+        """Take the next step, if there is one. One that fails ends this look and nothing else: nothing waits for it."""
+        try:
+            return bool(next(self._steps, True))  # a step yields None
+        except Exception as error:
+            own = error if is_own_fault(error) else None
+            hours = AGAIN_SECONDS / 3600
+            log.warning("what is old cannot be deleted now, next in %g h: %s", hours, describe(error), exc_info=own)
+            return True
 
     def steps(self, before: datetime) -> Iterator[None]:
         """Delete what ended before a moment; others may do something wherever it yields."""
@@ -126,13 +138,11 @@ class RunCleanup:
 
 
 def _log_files(home: Home) -> Iterator[Collection[Path]]:
-    """Files that may be logs of attempts, some at a time."""
-    yield from in_parts((path for folder in _folders(home.logs) for path in folder.glob("**/*.log*")), _FILES_A_STEP)
-
-
-def _folders(of: Path) -> Iterator[Path]:
-    with contextlib.suppress(FileNotFoundError), os.scandir(of) as entries:
-        yield from [Path(each.path) for each in entries if each.is_dir(follow_symlinks=False)]
+    """Files that may be logs of attempts, some at a time. A folder that is deleted meanwhile, or cannot be looked into,
+    is passed over; so is what lies in none: the logs of the home's processes."""
+    folders = (each for each in os.walk(home.logs) if each[0] != str(home.logs))
+    files = (Path(folder, name) for folder, _, names in folders for name in names if ".log" in name)
+    yield from in_parts(files, _FILES_A_STEP)
 
 
 def old_logs(paths: Iterable[Path], before: datetime) -> list[OldLog]:
