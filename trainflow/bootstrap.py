@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def version() -> str:
@@ -40,13 +40,34 @@ def version() -> str:
     return found
 
 
-def _installed() -> tuple[int, int, int] | None:
+class _Installed(NamedTuple):
     """What an installer changes: of the file of the top module, which comes with every build."""
+
+    number: int
+    changed: int
+    size: int
+    content: bytes
+
+
+def _installed(known: _Installed | None = None) -> _Installed | None:
+    """What is installed now; None while nothing is. `known` where the file is as it was, or cannot be looked at: a disk
+    in the network that does not answer for a moment has replaced nothing. Some file systems (sshfs, buckets that are
+    mounted) give a file another number from time to time: then its content is looked at."""
+    file = sys.modules["trainflow"].__file__ or ""
     try:
-        found = os.stat(sys.modules["trainflow"].__file__ or "")
-    except OSError:
+        found = os.stat(file)
+        state = found.st_ino, found.st_mtime_ns, found.st_size
+        if known is not None and known[:3] == state:
+            return known
+        with open(file, "rb") as opened:
+            content = opened.read()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    except OSError:
+        return known
+    if known is not None and (known.changed, known.size, known.content) == (*state[1:], content):
+        return known
+    return _Installed(*state, content)
 
 
 #: when this process began to import
@@ -56,7 +77,7 @@ _IMPORTED = _installed()
 def is_replaced() -> bool:
     """Whether the package was installed anew, or is about to be, since this process began. Costs one call of the
     system. A checkout that is installed in editable form is looked at by its top module alone."""
-    return _installed() != _IMPORTED
+    return _installed(_IMPORTED) != _IMPORTED
 
 
 def run_again(*, without: str, patience_seconds: float = 60.0) -> None:

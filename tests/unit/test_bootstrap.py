@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,8 +60,63 @@ def test_package_that_stays_is_not_replaced() -> None:
 
 @pytest.mark.parametrize("found", [None, (1, 2, 3)], ids=["being installed", "installed"])
 def test_package_with_another_top_module_is_replaced(monkeypatch: pytest.MonkeyPatch, found: Any) -> None:
-    monkeypatch.setattr(bootstrap, "_installed", lambda: found)
+    monkeypatch.setattr(bootstrap, "_installed", lambda _known: found)
     assert bootstrap.is_replaced()
+
+
+class _TopModule:
+    """A file that stands in for that of the top module, as this process has begun with it."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = path
+        path.write_text('__version__ = "1.0"\n')
+        monkeypatch.setattr(sys.modules["trainflow"], "__file__", str(path))
+        monkeypatch.setattr(bootstrap, "_IMPORTED", bootstrap._installed())
+
+    def write_anew(self, text: str) -> None:
+        """Another file of the same name, size and time."""
+        before, new = self.path.stat(), self.path.with_suffix(".new")
+        new.write_text(text)
+        os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+        new.replace(self.path)
+
+
+@pytest.fixture
+def top_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _TopModule:
+    return _TopModule(tmp_path / "top.py", monkeypatch)
+
+
+def test_file_that_has_another_number_and_the_same_content_is_not_replaced(top_module: _TopModule) -> None:
+    top_module.write_anew('__version__ = "1.0"\n')
+    assert not bootstrap.is_replaced()
+
+
+def test_build_of_the_same_size_and_time_is_another_one(top_module: _TopModule) -> None:
+    top_module.write_anew('__version__ = "1.1"\n')
+    assert bootstrap.is_replaced()
+
+
+def test_build_whose_top_module_says_the_same_is_told_by_its_time(top_module: _TopModule) -> None:
+    os.utime(top_module.path, ns=(1, 1))
+    assert bootstrap.is_replaced()
+
+
+def test_package_that_is_gone_is_being_replaced(top_module: _TopModule) -> None:
+    top_module.path.unlink()
+    assert bootstrap.is_replaced()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE])
+def test_package_on_a_disk_that_does_not_answer_is_not_replaced(
+    top_module: _TopModule, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fails(_path: str) -> os.stat_result:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(os, "stat", fails)
+        replaced = bootstrap.is_replaced()
+    assert not replaced
 
 
 class Became(Exception):
