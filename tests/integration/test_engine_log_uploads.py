@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
+from sqlalchemy import select
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.local_object_stores import LocalS3
@@ -15,7 +17,9 @@ from trainflow.engine.log_uploads import LogUploads
 from trainflow.errors import StoreFailure
 from trainflow.insight.runs.logs import LogSource, StoredLog, log_source
 from trainflow.insight.runs.tasks import attempt_log
+from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.workload import ExecuteTask
+from trainflow.metadata.queries import trigger_queries
 from trainflow.observability.log_files import rotate
 from trainflow.settings.home import Home
 from trainflow.settings.model import LogStoreSettings, Settings
@@ -92,7 +96,50 @@ def test_log_of_attempt_that_began_and_ended_between_two_looks_is_sent(plane: Co
     plane.play(work)
     sending.look()
     assert whole(elsewhere(plane)) == b"short\n"
-    assert sending._names == set()
+    # what it has printed last comes after its end is known
+    write(work, "at the exit\n")
+    sending.look()
+    assert whole(elsewhere(plane)) == b"short\nat the exit\n"
+    plane.clock.advance(timedelta(seconds=61))
+    sending.look()
+    assert (sending._names, sending._sent) == ({}, {})
+
+
+def test_log_of_attempt_that_went_on_after_a_wait_between_two_looks_is_sent(
+    plane: ControlPlane, work: ExecuteTask
+) -> None:
+    sending = uploads(plane)
+    write(work, "waits\n")
+    plane.report(work, OutcomeState.DEFERRED, deferral=Deferral("tests.Trigger", {}, "execute_complete", {}))
+    sending.look()
+    plane.clock.advance(timedelta(hours=3))
+    sending.look()
+    assert sending._names == {}
+    with plane.database.transaction() as connection:
+        trigger = connection.execute(select(trigger_queries.TRIGGER.c.id)).scalar_one()
+        trigger_queries.fire(connection, trigger, msgspec.Raw(b"null"), plane.clock.now())
+    plane.scheduler.sweep()
+    (resumed,) = plane.tick()
+    write(work, "went on\n")
+    plane.play(resumed)
+    sending.look()
+    assert whole(elsewhere(plane)) == b"waits\nwent on\n"
+
+
+def test_log_of_attempt_of_a_scheduler_whose_clock_is_behind_is_sent(plane: ControlPlane) -> None:
+    sending = uploads(plane)
+    plane.clock.advance(timedelta(seconds=50))
+    plane.add_run("d", "r0")
+    plane.play(*plane.tick())
+    sending.look()
+    plane.clock.advance(timedelta(seconds=-50))
+    plane.add_run("d")
+    (work,) = plane.tick()
+    write(work, "short\n")
+    plane.play(work)
+    plane.clock.advance(timedelta(seconds=60))
+    sending.look()
+    assert whole(elsewhere(plane)) == b"short\n"
 
 
 def test_rotated_parts_are_read_in_their_order(plane: ControlPlane, work: ExecuteTask) -> None:
@@ -214,7 +261,7 @@ def test_log_that_the_store_refuses_keeps_no_other_away(
     # it comes last from then on, and by a store that is opened anew: its credentials may have expired
     assert [[path.rpartition("/")[2] for path in each.asked] for each in opened] == [names[:1], [*names[1:], names[0]]]
     sending.close()
-    assert f"3 logs are not in {tmp_path / 'logs'} yet: they stay in {plane.project.home.logs}" in caplog.text
+    assert f"1 log is not in {tmp_path / 'logs'} yet: it stays in {plane.project.home.logs}" in caplog.text
 
 
 def test_large_log_is_sent_in_pieces_and_never_seen_half(

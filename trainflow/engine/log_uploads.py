@@ -18,6 +18,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.deadlines import TOLERANCE
 from trainflow.humanize import agreeing, counted
 from trainflow.identifiers import earliest_attempt_id
 from trainflow.metadata.database import Database
@@ -38,6 +39,8 @@ _BEFORE = timedelta(days=1)
 _LARGE = 1 << 20
 #: a log that is larger is not read into memory
 _WHOLE = 8 << 20
+#: what an attempt prints last comes after its end is known, perhaps over a network: so many seconds it is looked for
+_LATE_SECONDS = 60.0
 #: how long what is left may take to be sent when the process ends
 _LAST_SECONDS = 10.0
 
@@ -72,9 +75,13 @@ class LogUploads:
         self._clock = clock
         self._pause = settings.upload_seconds
         self._store: Store | None = None
-        #: names of logs that may still grow, or are not in the store yet
-        self._names: set[str] = set()
-        self._last_id = earliest_attempt_id(clock.now() - _BEFORE)
+        #: names of logs that may still grow, or are not in the store yet; when each was last known to grow
+        self._names: dict[str, float] = {}
+        #: attempts that were handed out before this moment are known
+        self._since = clock.now() - _BEFORE
+        self._known: set[str] = set()
+        #: names of logs whose attempts wait in the triggerer, and how often these have
+        self._waits: set[tuple[str, int]] = set()
         self._sent: dict[str, _Sent] = {}
         #: those that could not be sent the last time
         self._refused: set[str] = set()
@@ -91,7 +98,7 @@ class LogUploads:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(_LAST_SECONDS)
-        if left := len(self._names):
+        if left := sum(not self._is_sent(name) for name in self._names):
             log.warning(
                 "%s not in %s yet: %s in %s, and %s sent by the next engine of this home that starts within a day",
                 f"{counted(left, 'log')} {agreeing(left, 'is', 'are')}", self._url,
@@ -111,7 +118,10 @@ class LogUploads:
                 self._send_all(under_way)
             finally:
                 # it grows no more, and the store has all of it
-                self._names = {name for name in self._names if name in under_way or not self._is_sent(name)}
+                late = self._clock.monotonic() - _LATE_SECONDS
+                self._names = {
+                    name: grew for name, grew in self._names.items() if grew > late or not self._is_sent(name)
+                }
                 kept = {path for name in self._names for path in self._files(name)}
                 self._sent = {path: sent for path, sent in self._sent.items() if path in kept}
         except Exception as error:
@@ -138,12 +148,18 @@ class LogUploads:
             self._refused.discard(name)
 
     def _follow(self, connection: Connection) -> set[str]:
-        """Take up attempts that were handed out since the last look; the logs of those that are under way."""
-        for attempt_id, name in attempt_queries.logs_since(connection, self._last_id):
-            self._last_id = max(self._last_id, attempt_id)
-            self._names.add(name)
+        """Take up attempts that were handed out since the last look, and those that have gone on after a wait; the logs
+        of those that are under way."""
+        now, grows = self._clock.now(), self._clock.monotonic()
+        since = earliest_attempt_id(self._since)
+        found = dict(attempt_queries.logs_since(connection, since))
         under_way = set(attempt_queries.logs_under_way(connection))
-        self._names |= under_way
+        waits = attempt_queries.logs_that_wait(connection)
+        went_on = {name for name, _ in self._waits - waits}
+        new = {name for attempt_id, name in found.items() if attempt_id not in self._known}
+        self._names |= dict.fromkeys(new | went_on | under_way, grows)
+        # of another scheduler, whose clock is behind, some may come that look as if they had been there before
+        self._since, self._known, self._waits = now - TOLERANCE, set(found), waits
         return under_way
 
     def _files(self, name: str) -> dict[str, Path]:

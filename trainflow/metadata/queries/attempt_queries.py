@@ -375,6 +375,18 @@ _LOGS_SINCE = (
 )
 
 
+def logs_that_wait(connection: Connection) -> set[tuple[str, int]]:
+    """(log_name, deferral_number) of the attempts that wait in the triggerer."""
+    return {(row[0], row[1]) for row in connection.execute(_LOGS_THAT_WAIT)}
+
+
+_LOGS_THAT_WAIT = (
+    select(ATTEMPT.c.log_name, TASK.c.deferral_number)
+    .join(TASK, TASK.c.attempt_id == ATTEMPT.c.attempt_id)
+    .where(TASK.c.state == TaskInstanceState.DEFERRED)
+)
+
+
 def under_way(connection: Connection) -> set[str]:
     """Every attempt that has not ended, as far as task instances know."""
     held = (TASK.c.state.in_(sorted(UNFINISHED)), TASK.c.attempt_id.is_not(None))
