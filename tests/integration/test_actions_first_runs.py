@@ -280,6 +280,17 @@ def test_start_after_change_of_pipeline_has_its_wait_for_samples_look_anew(
         assert run_queries.by_id(connection, run).state == ("queued" if looks_anew else "running")
 
 
+def test_start_follows_a_run_of_a_version_that_cannot_be_read(home: Home) -> None:
+    """The scheduler fails it, which is how the chain gets on: a start that fails would keep it from doing so."""
+    home.read("  base:\n")
+    home.run("p.base", "first")
+    with home.database.transaction() as connection:
+        connection.execute(update(dag_queries.VERSION).values(document='{"tasks": 7}'))
+    home.read("  base: {samples: {ready: {marker: DONE}}}\n")
+    assert home.begin() == {}
+    assert [each.dag_id for each in home.followings] == ["p.base"]
+
+
 def _handed_over(made: Checkpoint) -> dict[str, dict[str, Any]]:
     """What the tasks of the run that committed it have returned."""
     head = {"generation": 0, "number": 0, "watermark": None, "uri": None}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.errors import TrainflowError
+from trainflow.errors import StateError, TrainflowError
 from trainflow.identifiers import manual_run_id
 from trainflow.insight.chains.lost_ledger_end import committed_by, describe_loss, key_of
 from trainflow.insight.progress import HeadSeen, ProgressFeed
@@ -130,7 +130,10 @@ def begin_or_follow(
 
 def _look_anew(connection: Connection, run: Row[Any], now: datetime) -> None:
     """Let a run that waits for samples look for them again: what it waits for may be what was changed in the file."""
-    document, _ = Versions().get(connection, run.version_id)
+    try:
+        document, _ = Versions().get(connection, run.version_id)
+    except StateError:
+        return  # the scheduler fails it, and says why; the next start begins another one
     states = task_queries.states_in_run(connection, run.id)
     waits = {
         task.task_id
