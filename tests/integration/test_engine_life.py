@@ -228,3 +228,18 @@ def test_engine_that_stops_ends_parse_that_hangs(write_project: WriteProject) ->
         pid = processor._parsing.pid
     assert pid is not None
     wait_for(lambda: not is_alive(pid, 0.0), "the end of the parse")
+
+
+def test_signal_to_engine_whose_package_was_replaced_has_no_other_take_its_place(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with embedded(project) as embedded_engine:
+        engine = embedded_engine.engine
+        monkeypatch.setattr("trainflow.engine.engine.is_replaced", lambda: True)
+        engine.run(lambda: False)
+        assert (engine.stop_requested, engine.is_replaced) == (1, True)
+        # a person, or a service manager, who has seen nothing of that: it is given its grace
+        engine.request_stop(signal.SIGTERM)
+        assert (engine.stop_requested, engine.is_replaced) == (1, False)
+        engine.request_stop(signal.SIGTERM)
+        assert engine.stop_requested == 2

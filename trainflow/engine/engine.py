@@ -72,7 +72,7 @@ class Engine:
         self.parts = parts
         self.reactor = Reactor(clock)
         self.versions = Versions()
-        #: how often; whether it was since the package was installed anew
+        #: how often; whether it was since the package was installed anew, and nobody wants it to end
         self.stop_requested, self.is_replaced = 0, False
         #: called when a file was read: its path, and what is wrong with it
         self.on_parsed: Callable[[Path, ParseProblem | None], None] = lambda _path, _problem: None
@@ -170,19 +170,10 @@ class Engine:
 
     def _make_scheduling(self, executor: ConfiguredExecutors) -> Scheduling:
         return Scheduling(
-            self.database,
-            self.reactor,
-            self.service,
-            executor,
-            clock=self.clock,
-            versions=self.versions,
-            project=self.project,
-            settings=self.settings,
-            service_id=self.service_id,
-            leases=self._leases,
-            on_notice=self._notice_came,
-            on_change=self._changed,
-        )
+            self.database, self.reactor, self.service, executor, clock=self.clock, versions=self.versions,
+            project=self.project, settings=self.settings, service_id=self.service_id, leases=self._leases,
+            on_notice=self._notice_came, on_change=self._changed,
+        )  # fmt: skip
 
     def _make_triggerer(self) -> Triggerer:
         return Triggerer(
@@ -367,8 +358,12 @@ class Engine:
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
-    def request_stop(self, _number: int = 0, _frame: FrameType | None = None) -> None:
-        """Stop in good order; asked a second time, stop at once. Fit for a signal handler."""
+    def request_stop(self, number: int = 0, _frame: FrameType | None = None) -> None:
+        """Stop in good order; asked a second time, stop at once. Fit for a signal handler. The first signal to one that
+        stops because its package was replaced has no other take its place."""
+        if number and self.is_replaced:
+            self.is_replaced = False
+            return
         self.stop_requested += 1
         if self.stop_requested > 1 and self.executor is not None:
             self.executor.hurry()
