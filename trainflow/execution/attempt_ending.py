@@ -24,7 +24,7 @@ from trainflow.errors import (
     SkipException,
     describe,
 )
-from trainflow.execution.programming_errors import explain_error, is_programming_error
+from trainflow.execution.programming_errors import explain_error, is_programming_error, may_be_of_two_builds
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.execution.task_instance import RuntimeTaskInstance
 from trainflow.messages.execution_api import (
@@ -107,9 +107,11 @@ class AttemptEnding:
                 return self._failed(error, message, retryable=True)
         if isinstance(error, TimeoutError | TaskTimeout):
             self._kill()
-        if is_replaced():  # what it imported last may have been of another build
+        if may_be_of_two_builds(error) and is_replaced():
+            # lost, and not preempted: a worker that goes on with two builds would have it run for ever
             message = _shown(f"trainflow was installed anew meanwhile: {describe(error)}", _MESSAGE_CHARACTERS)
-            return self._ended(OutcomeState.PREEMPTED, problem=AttemptFailure(message, kind=type(error).__name__))
+            log.error("%s", message, exc_info=error)
+            return self._ended(OutcomeState.PART_LOST, problem=AttemptFailure(message, kind=type(error).__name__))
         if is_programming_error(error, self._ti.project_root):
             message = explain_error(error, self._ti.project_root)
             again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors

@@ -8,9 +8,10 @@ import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from traceback import walk_tb
 from types import FrameType
 
-from trainflow.errors import InputError, TemplateError, describe, message_of
+from trainflow.errors import InputError, TemplateError, TrainflowError, describe, message_of
 
 _PACKAGE = Path(__file__).parents[1]
 _MISTAKES = (NameError, AttributeError, TypeError)
@@ -32,6 +33,15 @@ def is_programming_error(error: BaseException, root: Path) -> bool:
     if isinstance(error, InputError):
         return _place(error, root)[0] is not None
     return isinstance(error, _MISTAKES) and "NoneType" not in message_of(error)
+
+
+def may_be_of_two_builds(error: BaseException) -> bool:
+    """Whether parts of two builds of trainflow in one process may have raised `error`: something could not be imported,
+    or its own code broke. Not what it refuses on purpose, and nothing that a task or a library of the task's raised."""
+    if isinstance(error, ImportError | TrainflowError):
+        return isinstance(error, ImportError)
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and Path(frames[-1].f_code.co_filename).is_relative_to(_PACKAGE)
 
 
 def explain_error(error: BaseException, root: Path) -> str:
