@@ -25,6 +25,12 @@ def test_people_import_nothing_of_the_program() -> None:
     assert found == []
 
 
+def interrupted(*files: str) -> str:
+    """What Python prints that is interrupted while it reads these files."""
+    frames = [f'  File "/usr/lib/{file}", line 9, in <module>\n    import typing\n' for file in files]
+    return f"Traceback (most recent call last):\n{''.join(frames)}KeyboardInterrupt\n"
+
+
 @pytest.mark.parametrize(
     ("code", "output", "struck", "wrong"),
     [
@@ -40,6 +46,10 @@ def test_people_import_nothing_of_the_program() -> None:
         (2, "error: it is bad", False, "does not say what to do"),
         (1, "Traceback (most recent call last):\n…", False, "shows 'Traceback"),
         (0, "warning: KeyError: 'x'", False, "shows 'KeyError'"),
+        (-2, interrupted("trainflow/__init__.py", "typing.py"), True, ""),
+        (-2, interrupted("trainflow/__init__.py", "typing.py"), False, "shows 'Traceback"),
+        (-2, interrupted("trainflow/cli/entry.py", "trainflow/cli/main.py"), True, "shows 'Traceback"),
+        (1, interrupted("trainflow/cli/entry.py"), True, "shows 'Traceback"),
     ],
 )
 def test_problems_of_command(code: int | None, output: str, struck: bool, wrong: str) -> None:
