@@ -98,7 +98,8 @@ class LogUploads:
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join(_LAST_SECONDS)
-        if left := sum(not self._is_sent(name) for name in self._names):
+        # its thread may be at work still
+        if left := sum(not self._is_sent(name) for name in list(self._names)):
             log.warning(
                 "%s not in %s yet: %s in %s, and %s sent by the next engine of this home that starts within a day",
                 f"{counted(left, 'log')} {agreeing(left, 'is', 'are')}", self._url,
@@ -169,10 +170,13 @@ class LogUploads:
 
     def _is_sent(self, name: str) -> bool:
         """Whether the store has all of a log; so it has of one that another home writes."""
-        return all(
-            (sent := self._sent.get(path)) is not None and (sent.size, sent.changed) == _state(file)
-            for path, file in self._files(name).items()
-        )
+        try:
+            return all(
+                (sent := self._sent.get(path)) is not None and (sent.size, sent.changed) == _state(file)
+                for path, file in self._files(name).items()
+            )
+        except FileNotFoundError:
+            return False  # it is rotated just now
 
     def _send(self, name: str, *, ends: bool) -> None:
         for path, file in self._files(name).items():
