@@ -80,6 +80,16 @@ def is_replaced() -> bool:
     return _installed(_IMPORTED) != _IMPORTED
 
 
+def said_of_two_builds(error: BaseException) -> str | None:
+    """What a command says that `error` has ended since the package is being installed anew, or was while it ran; None:
+    it is of another kind. Shown of it is what names a module alone: anything else might hold a secret."""
+    is_part = isinstance(error, ImportError) and (error.name or "").partition(".")[0] == "trainflow"
+    if not is_part and not is_replaced():
+        return None
+    what = f"{type(error).__name__}: {error}" if is_part else type(error).__name__
+    return f"trainflow is being installed anew, or was while this command ran ({what}): run it again"
+
+
 def run_again(*, without: str, patience_seconds: float = 60.0) -> None:
     """Put this very command of the build that is installed now in the place of this process, once that can be imported
     and has not changed for a second; `without` an option and its value. Comes back when it cannot be, after that

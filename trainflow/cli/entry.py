@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from trainflow.bootstrap import importing
+from trainflow.bootstrap import importing, said_of_two_builds
 
-#: exit code of a command that was interrupted; importing where the others are told takes as long as all the rest
-_INTERRUPTED = 130
+#: exit codes of a command that failed and of one that was interrupted; importing where they are told takes as long as
+#: all the rest
+_FAILED, _INTERRUPTED = 1, 130
 
 
 def main() -> None:
@@ -21,6 +22,11 @@ def main() -> None:
     except KeyboardInterrupt:
         # Ctrl-C before there is anything to stop
         sys.exit(_INTERRUPTED)
+    except ImportError as error:
+        if (said := said_of_two_builds(error)) is None:
+            raise
+        sys.stderr.write(f"error: {said}\n")
+        sys.exit(_FAILED)
     command()
 
 

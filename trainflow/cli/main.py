@@ -12,6 +12,7 @@ from typing import Any
 import typer
 
 from trainflow import __version__
+from trainflow.bootstrap import said_of_two_builds
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
 
@@ -122,6 +123,9 @@ def run(arguments: list[str]) -> int:
         # by name: which of the two holds click's errors depends on Typer's version
         if type(error).__module__.startswith(("click", "typer")):
             return _usage(error)
+        if (said := said_of_two_builds(error)) is not None:
+            typer.echo(f"error: {said}", err=True)  # without more: what is imported now may not be there
+            return EXIT_FAILED
         from trainflow.observability.resource_exhaustion import exhausted_resource
 
         ran_out = exhausted_resource(error)

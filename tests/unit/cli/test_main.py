@@ -71,6 +71,43 @@ def test_main_out_of_resources_is_one_sentence(folder, capsys, monkeypatch, erro
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "replaced", "says"),
+    [
+        (
+            ModuleNotFoundError("No module named 'trainflow.x'", name="trainflow.x"),
+            False,
+            "No module named 'trainflow.x'",
+        ),
+        (ImportError("cannot import name 'y'", name="trainflow.x"), False, "ImportError: cannot import name 'y'"),
+        (AttributeError("password=hunter2"), True, "(AttributeError)"),
+    ],
+)
+def test_main_whose_package_is_installed_anew_is_one_sentence(
+    folder, capsys, monkeypatch, error, replaced, says
+) -> None:
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(main, "application", lambda _: fails)
+    monkeypatch.setattr("trainflow.bootstrap.is_replaced", lambda: replaced)
+    assert main.run(["status"]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: trainflow is being installed anew, or was while this command ran (")
+    assert says in err
+    assert err.endswith(": run it again\n")
+    assert "hunter2" not in err
+
+
+def test_main_broken_module_of_others_is_no_matter_of_builds(folder, monkeypatch) -> None:
+    def fails(*_, **__):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(main, "application", lambda _: fails)
+    with pytest.raises(ModuleNotFoundError):
+        main.run(["status"])
+
+
 @pytest.mark.parametrize(("variable", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_main_has_no_color_where_none_is_wanted(monkeypatch, variable, value) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
