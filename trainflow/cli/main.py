@@ -12,7 +12,7 @@ from typing import Any
 import typer
 
 from trainflow import __version__
-from trainflow.bootstrap import said_of_two_builds
+from trainflow.bootstrap import is_replaced, run_again, said_of_two_builds
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
 
@@ -89,6 +89,8 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+#: what people leave alone once it runs: where its package is installed anew under it, it is begun again
+_GO_ON = {"start", "standalone", "scheduler", "triggerer", "dag-processor", "api-server", "celery"}
 #: a folder that cannot be written, a broken disk: no mistake of ours, so a sentence says more than a traceback
 _OF_THE_MACHINE = {
     errno.EACCES: "have access to it given",
@@ -125,6 +127,9 @@ def run(arguments: list[str]) -> int:
             return _usage(error)
         if (said := said_of_two_builds(error)) is not None:
             typer.echo(f"error: {said}", err=True)  # without more: what is imported now may not be there
+            if arguments[0] in _GO_ON and is_replaced():
+                typer.echo("it goes on as what is there now", err=True)
+                run_again(without="--ready-descriptor")
             return EXIT_FAILED
         from trainflow.observability.resource_exhaustion import exhausted_resource
 

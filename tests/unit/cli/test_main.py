@@ -99,6 +99,28 @@ def test_main_whose_package_is_installed_anew_is_one_sentence(
     assert "hunter2" not in err
 
 
+@pytest.mark.parametrize(
+    ("word", "replaced", "again"),
+    [("start", True, 1), ("standalone", True, 1), ("status", True, 0), ("start", False, 0)],
+)
+def test_main_of_what_runs_on_is_begun_again_where_its_package_was_replaced(
+    folder, capsys, monkeypatch, word, replaced, again
+) -> None:
+    """A module that an engine needs for the first time is not there while another build is installed."""
+
+    def fails(*_, **__):
+        raise ModuleNotFoundError("No module named 'trainflow.x'", name="trainflow.x")
+
+    begun = []
+    monkeypatch.setattr(main, "application", lambda _: fails)
+    monkeypatch.setattr(main, "is_replaced", lambda: replaced)
+    monkeypatch.setattr(main, "run_again", lambda *, without: begun.append(without))
+    # it comes back only where what is installed cannot be imported
+    assert main.run([word, "p"]) == 1
+    assert len(begun) == again
+    assert ("it goes on as what is there now" in capsys.readouterr().err) == bool(again)
+
+
 def test_main_broken_module_of_others_is_no_matter_of_builds(folder, monkeypatch) -> None:
     def fails(*_, **__):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
