@@ -62,7 +62,7 @@ def test_attempt_that_cannot_be_forked_is_told(
     said = frames.receive(control[0])
     assert said is not None
     told = msgspec.json.decode(said, type=FromWorker)
-    assert told == NotLaunched(attempt.key, "BlockingIOError: [Errno 11] Resource temporarily unavailable")
+    assert told == NotLaunched(attempt.key, "Resource temporarily unavailable")
 
 
 def test_attempt_that_was_not_launched_has_ended_and_its_worker_serves_on(host: Host) -> None:

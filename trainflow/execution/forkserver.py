@@ -175,7 +175,7 @@ class Forkserver:
             try:
                 pid = self._fork(lambda: self._run(ToWaiting(workload), prepare(self._project, self._settings)))
             except OSError as error:  # too many processes, or no memory for another one: that is soon over
-                self._say(NotLaunched(workload.key, describe(error)))
+                self._say(NotLaunched(workload.key, error.strerror or describe(error)))
                 return
         failpoint.hit("worker: forked")
         self._say(Launched(workload.key, pid))

@@ -38,6 +38,10 @@ _DONE = {
 _UNKNOWN_OPTION = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
+#: how an error of the system begins: its number says nothing to people that its words do not
+_NUMBER = re.compile(r"^\[Errno -?\d+\] ")
+
+
 class Failures(ABC):
     """Make the exceptions that a store raises, for those who opened it. `options`: their texts are masked."""
 
@@ -135,7 +139,7 @@ def _names(options: Mapping[str, Any]) -> Iterator[str]:
 
 def _said(error: BaseException) -> str:
     """What a driver says: an error of the system speaks for itself, of others the class is a part of what they say."""
-    text = str(error).strip().partition("\n")[0]
+    text = _NUMBER.sub("", str(error).strip().partition("\n")[0])
     if isinstance(error, OSError) and text:
         return text
     return f"{text} ({type(error).__name__})" if text else type(error).__name__

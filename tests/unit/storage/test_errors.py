@@ -130,3 +130,9 @@ def test_failure_of_reason_that_is_its_own_cause_ends() -> None:
 def test_reason_is_shown_whole(reason: RefusalReason) -> None:
     """What is shown goes through the masker, which takes `client_kwargs: {…}` for a secret."""
     assert redact_text(reason.value) == reason.value
+
+
+def test_number_of_an_error_of_the_system_is_not_said() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/data/ledger/1.json")
+    raised = CheckpointFailures().failure("create", "/data/ledger/1.json", full)
+    assert str(raised).startswith("/data/ledger/1.json cannot be created: No space left on device")
