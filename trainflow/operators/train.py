@@ -18,7 +18,7 @@ from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskEr
 from trainflow.humanize import bytes_text
 from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
-from trainflow.operators.chain.chain_operator import SplitOperator, superseded_by
+from trainflow.operators.chain.chain_operator import SplitOperator, restart_or_fail, superseded_by
 from trainflow.operators.chain.head import Head
 from trainflow.operators.chain.notices import XCOM_PROGRESS
 from trainflow.operators.chain.parent import (
@@ -130,6 +130,8 @@ class TrainOperator(SplitOperator):
 
         ti = context["ti"]
         head, split = self.head(), self.load_split(ti)
+        if (refused := head.refuses(split.start, split.end)) is not None:
+            raise restart_or_fail(f"the split was decided for another head: {refused}", self._made_by)
         ledger = self.open_ledger(head, ti)
         output = output_folder(ledger.store, head.chain, ti.attempt_id, ti.home.attempts_scratch)
         parent = fetch_parent(ledger, head, split, ti, self.foreign_options(ti))

@@ -336,3 +336,34 @@ def test_task_handed_what_another_version_made_has_it_made_again(
         lab.run(build, reader)
 
     assert caught.value.task_id == maker
+
+
+@pytest.mark.parametrize(
+    ("ahead", "refused"),
+    [
+        ({"waits": "base has trained up to nothing yet"}, "base has trained up to nothing yet"),
+        (
+            {
+                "upstream": {"pipeline": "p", "stage": "base", "branch": "main"},
+                "candidates": [{"id": "c", "number": 1, "watermark": "2013-01-01T00:00:00Z"}],
+                "bounded": True,
+            },
+            "no checkpoint of p/base/main that it may start from has reached 2013-01-02",
+        ),
+    ],
+)
+def test_split_that_was_decided_for_another_head_is_not_trained(
+    lab: Any, pipeline: Any, ahead: dict[str, Any], refused: str
+) -> None:
+    """The checkpoint task was cleared alone, and what the stage starts from is another checkpoint now, or none yet."""
+    lab.write_day(0)
+    build = pipeline()
+    for task_id in TASKS[: TASKS.index("train")]:
+        lab.run(build, task_id)
+    [head] = [value for key, value in lab.xcoms.items() if "checkpoint" in key and "return_value" in key]
+    head.update(ahead)
+
+    with pytest.raises(RestartException, match=refused) as caught:
+        lab.run(build, "train")
+
+    assert caught.value.task_id == "samples"

@@ -13,6 +13,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef, HoleRecord, UpstreamSeen
 from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
 from trainflow.errors import FailException
+from trainflow.samples.partitions import label
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Hole
 
@@ -79,6 +80,16 @@ class Head(msgspec.Struct, frozen=True):
     def bounds(self) -> tuple[datetime, ...]:
         """A split with bounds never crosses one of them after its first partition, and never passes the last."""
         return tuple(each.watermark for each in self.candidates) if self.bounded else ()
+
+    def refuses(self, start: datetime, end: datetime) -> str | None:
+        """Why a split from `start` to `end` was decided for another head; None: it may be this one's. Tasks of a run
+        can be cleared one by one: what a stage starts from may be another checkpoint then, or none yet."""
+        if self.waits is not None:
+            return self.waits
+        fills = self.id is not None and self.watermark is not None and start < self.watermark
+        if self.upstream is None or fills or self.upstream_of(start, end) is not None:
+            return None
+        return f"no checkpoint of {self.upstream} that it may start from has reached {label(end)}"
 
     def upstream_of(self, start: datetime, end: datetime) -> UpstreamCheckpoint | None:
         """The checkpoint of the upstream that training on a split from `start` to `end` begins with; None: it goes on
