@@ -95,6 +95,7 @@ def train(ctx):
             for row in batch["row"].to_pylist():
                 meet(ctx, len(model))
                 model.append(row)
+        ctx.progress(len(model), loss=1 / (1 + len(model)))
         meet(ctx, len(model))
         ctx.save(ranks[0].position, write, every=0)
     write(ctx.output)
@@ -191,6 +192,17 @@ def attempts(project: LiveProject) -> list[tuple[str, int]]:
         database.close()
 
 
+def lost_curves(project: LiveProject) -> list[list[list[float]]]:
+    """What attempts that were lost had reported, as anyone can ask for it."""
+    run = json.loads(project.ask("runs", "list", NAME, "--json").output)[-1]["run_id"]
+    task = json.loads(project.ask("tasks", "show", NAME, run, "train", "--json").output)
+    return [
+        each["curves"]["loss"]
+        for each in (task[0] if isinstance(task, list) else task)["attempts"]
+        if each["outcome"] == "lost" and each["curves"]
+    ]
+
+
 def holding(project: LiveProject, running: Running) -> Found:
     """Wait until the trainer is held; its process."""
 
@@ -227,6 +239,10 @@ def test_resume_at_every_edge_with_other_worker_counts_trains_each_row_once(
     assert_trained(kept, undisturbed(shuffle))
     # one that is killed has used up no try
     assert attempts(kept) == [("lost", 1)] * len(edges) + [("success", 1)]
+    # what it had reported by then is kept, of those that had come so far
+    assert lost_curves(kept), "no attempt that was killed has left a curve"
+    for points in lost_curves(kept):
+        assert [value for _, value, _ in points] == [1 / (1 + done) for done, _, _ in points]
 
 
 def test_stop_from_outside_saves_and_next_attempt_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:

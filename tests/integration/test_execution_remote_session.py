@@ -11,6 +11,7 @@ from unittest import mock
 
 import msgspec
 import pytest
+from sqlalchemy import select
 
 from tests.integration.execution_requests import everything, pulled, xcom
 from tests.support.api import RunningApi, running_api
@@ -24,8 +25,10 @@ from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
     Done,
     Failed,
+    MetricCurves,
     Outcome,
     OutcomeState,
+    ProcessEnded,
     Progress,
     Refused,
     RowsSaved,
@@ -33,8 +36,9 @@ from trainflow.messages.execution_api import (
     Started,
     XComItem,
 )
-from trainflow.messages.workload import AttemptKey, ExecuteTask
+from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_credentials
+from trainflow.metadata.models import AttemptCurvesTable
 from trainflow.metadata.queries import attempt_queries, service_queries
 from trainflow.scheduler.remote_attempts import RemoteAttempts
 from trainflow.testing.processes import DEADLINE_SECONDS, wait_for
@@ -126,6 +130,31 @@ def test_progress_and_saves_need_no_answer_and_arrive(
         return (row.saved_rows, (row.progress or {}).get("done")) == (99, 99.0)
 
     wait_for(arrived, lambda: "the newest progress")
+
+
+def kept_curves(api: RunningApi) -> list[MetricCurves]:
+    with api.plane.database.reading() as connection:
+        return list(connection.execute(select(AttemptCurvesTable.table.c.curves)).scalars())
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_curves_are_not_lost_by_progress_that_follows_and_are_said_before_the_end(
+    api: RunningApi, work: ExecuteTask, supervise: Callable[..., Supervisor], monkeypatch: pytest.MonkeyPatch, cut: bool
+) -> None:
+    """Curves are told now and then, progress all the time; nothing is said of an attempt that has ended."""
+    supervisor = supervise(work)
+    with supervisor.session._lock:  # nothing is sent meanwhile
+        told = supervisor.session._newest
+        told[Progress] = Progress(work.key, 1.0, curves={"loss": [(1.0, 0.5, 1000)]})
+        told[Progress] = remote_session._with_curves_of(told[Progress], Progress(work.key, 2.0))
+        if cut:
+            supervisor.network.cut()
+    if cut:
+        supervisor.session._try(supervisor.session._tell)
+        supervisor.session.handle(Progress(work.key, 3.0))
+        supervisor.network.heal()
+    supervisor.session.say(ProcessEnded(work.key, ProcessExit(signal=9)))
+    assert kept_curves(api) == [{"loss": [[1.0, 0.5, 1000]]}]
 
 
 def test_log_is_sent_as_it_grows_and_to_its_end(

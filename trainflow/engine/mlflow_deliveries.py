@@ -10,9 +10,17 @@ from sqlalchemy import Connection
 
 from trainflow.engine.page_links import chain_page, pages_address, run_page
 from trainflow.identifiers import canonical_json, digest
-from trainflow.metadata.queries import attempt_queries, outbox_queries, run_queries, status_queries, xcom_queries
+from trainflow.messages.execution_api import OutcomeState
+from trainflow.metadata.queries import (
+    attempt_queries,
+    curve_queries,
+    outbox_queries,
+    run_queries,
+    status_queries,
+    xcom_queries,
+)
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.operators.chain.notices import XCOM_MOVED, XCOM_PROGRESS
+from trainflow.operators.chain.notices import XCOM_MOVED
 from trainflow.operators.chain.run_conf import params_of
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
@@ -65,6 +73,7 @@ def delivery_of(
     )
     if outbox_row.kind == "run_started":
         return RunStarted(run)
+    attempts, progress = _attempts(connection, row.id, document, xcoms)
     return RunFinished(
         run,
         state=_state(row, outbox_row.kind),
@@ -76,8 +85,8 @@ def delivery_of(
         note=row.note or "",
         promoted=(results.get("commit") or {}).get("promoted", []),
         moved=_moved(document, xcoms),
-        attempts=_attempts(connection, row.id),
-        progress=_progress(document, xcoms),
+        attempts=attempts,
+        progress=progress,
     )
 
 
@@ -102,9 +111,34 @@ def _store(chain: ChainDocument, project: Project, settings: Settings) -> str:
     return store if "://" in store else str(project.root / store)
 
 
-def _attempts(connection: Connection, dag_run_id: int) -> list[TrackedAttempt]:
+_SUCCESS = OutcomeState.SUCCESS.value
+_Curves = dict[str, list[ProgressPoint]]
+#: attempts that did not end well whose curves MLflow gets, the newest
+_MOST_ATTEMPTS = 5
+#: the XCom that a worker of an earlier version hands over instead
+_XCOM_PROGRESS = "progress"
+
+
+def _attempts(
+    connection: Connection, dag_run_id: int, document: DagDocument, xcoms: dict[tuple[str, str], Any]
+) -> tuple[list[TrackedAttempt], _Curves]:
+    """All attempts of a run, and what the training reported that ended well."""
     tasks = {task.id: task.task_id for task in status_queries.tasks_of(connection, [dag_run_id])[dag_run_id]}
-    return [
+    rows = [row for row in attempt_queries.of_tasks(connection, list(tasks)) if row.outcome is not None]
+    trains = {task.task_id for task in document.tasks if task.role == "train"}
+    trained = [row for row in rows if tasks[row.task_instance_id] in trains]
+    curves = {
+        attempt: msgspec.convert(told, _Curves)
+        for attempt, told in curve_queries.of_attempts(connection, [row.attempt_id for row in trained]).items()
+    }
+    well = [row.attempt_id for row in trained if row.outcome == _SUCCESS]
+    progress = curves.get(well[-1], {}) if well else {}
+    if not progress:
+        told: Any = next((xcoms[task, _XCOM_PROGRESS] for task in trains if (task, _XCOM_PROGRESS) in xcoms), {})
+        progress = msgspec.convert(told, _Curves)
+    ill = {row.attempt_id for row in trained if row.attempt_id in curves and row.outcome != _SUCCESS}
+    shown = set(sorted(ill)[-_MOST_ATTEMPTS:])
+    tracked = [
         TrackedAttempt(
             task_id=tasks[row.task_instance_id],
             try_number=row.try_number,
@@ -113,17 +147,11 @@ def _attempts(connection: Connection, dag_run_id: int) -> list[TrackedAttempt]:
             seconds=(row.ended_at - row.started_at).total_seconds() if row.ended_at and row.started_at else None,
             hostname=row.hostname or "",
             problem=row.problem or "",
+            progress=curves[row.attempt_id] if row.attempt_id in shown else {},
         )
-        for row in attempt_queries.of_tasks(connection, list(tasks))
-        if row.outcome is not None
+        for row in rows
     ]
-
-
-def _progress(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> dict[str, list[ProgressPoint]]:
-    for task in document.tasks:
-        if task.role == "train" and (told := xcoms.get((task.task_id, XCOM_PROGRESS))):
-            return msgspec.convert(told, dict[str, list[ProgressPoint]])
-    return {}
+    return tracked, progress
 
 
 def _moved(document: DagDocument, xcoms: dict[tuple[str, str], Any]) -> list[AliasMoved]:

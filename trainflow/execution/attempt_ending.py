@@ -173,5 +173,6 @@ class AttemptEnding:
             notices=self._ti.notices,
             store_use=REQUESTS.use(),
             rendered_fields=self._rendered,
+            curves=self._ti.curves,
             **facts,
         )

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from trainflow.execution.http_api_client import OTHER_INSTALLATION, ApiUnreachable, HttpApiClient
 from trainflow.humanize import bytes_text
 from trainflow.messages.execution_api import (
@@ -86,7 +88,7 @@ class RemoteSession:
         """See `trainflow.messages.execution_api.ExecutionApi`. What needs no answer is not waited for."""
         if isinstance(request, Progress | RowsSaved):
             with self._lock:
-                self._newest[type(request)] = request
+                self._newest[type(request)] = _with_curves_of(self._newest.get(type(request)), request)
             return self._refused or Done()
         if isinstance(request, Outcome):
             # what is left to say of the way there is worth nothing any more
@@ -119,7 +121,9 @@ class RemoteSession:
         return Failed(OUTCOME_REFUSED, problem.message) if isinstance(said, Done) else said
 
     def say(self, message: ProcessEnded) -> Reply:
-        """Say how the process ended, and go on until it was heard. Raises EngineError as `HttpApiClient.handle`."""
+        """Say how the process ended, and go on until it was heard. Raises EngineError as `HttpApiClient.handle`. How
+        far it was is said before, if there is an answer: nothing is heard of an attempt that has ended."""
+        self._try(self._tell)
         answer = self._client.ask(message)
         return answer if not isinstance(answer, LogTaken | RanksMeet) else Done()
 
@@ -173,7 +177,7 @@ class RemoteSession:
             except ApiUnreachable:
                 with self._lock:
                     for each in waiting[number:]:
-                        self._newest.setdefault(type(each), each)
+                        self._newest[type(each)] = _with_curves_of(each, self._newest.get(type(each), each))
                 raise
 
     def _said(self, answer: object) -> None:
@@ -202,6 +206,13 @@ class RemoteSession:
         if self._log is not None and (thread is None or not thread.is_alive()):
             self._log.finish(patience_seconds)
         self._client.close()
+
+
+def _with_curves_of(earlier: Progress | RowsSaved | None, newer: Progress | RowsSaved) -> Progress | RowsSaved:
+    """What is still to be said after both: curves are told now and then, and one that was not sent is none."""
+    if isinstance(earlier, Progress) and isinstance(newer, Progress) and earlier.curves and not newer.curves:
+        return msgspec.structs.replace(newer, curves=earlier.curves)
+    return newer
 
 
 #: bytes that are sent and cut away, that may wait to be sent, and that are kept of what is left out

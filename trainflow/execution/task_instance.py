@@ -30,6 +30,7 @@ from trainflow.errors import (
     XComTooLarge,
 )
 from trainflow.execution.execution_api_client import ExecutionApiClient
+from trainflow.execution.progress_reports import ProgressReporter
 from trainflow.execution.stop_signal import StopSignal
 from trainflow.humanize import agreeing, counted
 from trainflow.messages.execution_api import (
@@ -38,7 +39,7 @@ from trainflow.messages.execution_api import (
     GetDagRunState,
     GetTrackingRun,
     GetXCom,
-    Progress,
+    MetricCurves,
     Refused,
     Reply,
     Request,
@@ -60,9 +61,6 @@ from trainflow.task_signals import TaskTerminated
 
 #: larger values belong into a file
 MAX_XCOM_BYTES = 64 * 1024 * 1024
-#: progress is sent at most this often; what comes between is replaced by what follows
-_PROGRESS_SECONDS = 0.25
-_NOTE_CHARACTERS = 1_000
 
 _ERRORS: dict[str, type[Exception]] = {
     each.__name__: each for each in (DagNotFound, SkipException, FailException, InputError, ParamValidationError)
@@ -115,9 +113,7 @@ class RuntimeTaskInstance(TaskInstance):
         self._key = workload.key
         self._connection = connection
         self._stop = stop
-        self._progress_at = float("-inf")
-        self._progress_unsent: Progress | None = None
-        self._progress = Progress(self._key, 0.0)
+        self._progress = ProgressReporter(self._key, connection.tell, clock)
         #: whether it has said or saved how far it is: from then on what goes wrong may be due to the data
         self.has_progressed = False
 
@@ -252,25 +248,22 @@ class RuntimeTaskInstance(TaskInstance):
         note: str | None = None,
     ) -> None:
         self.has_progressed = True
-        shown = None if note is None else presentable(note, _NOTE_CHARACTERS)
-        self._progress_unsent = self._progress = Progress(self._key, done, total, unit, {**(metrics or {})}, shown)
-        now = self.clock.monotonic()
-        if now - self._progress_at >= _PROGRESS_SECONDS:
-            self._progress_at = now
-            self.flush_progress()
+        self._progress.report(done, total, unit, metrics, note)
 
     def report_waiting(self, note: str | None) -> None:
         """Show what the attempt waits for beside how far it is; None: it goes on. Of the main thread alone: others may
         wait while it asks something."""
         if threading.current_thread() is threading.main_thread():
-            shown = self._progress.note if note is None else presentable(note, _NOTE_CHARACTERS)
-            self._connection.tell(msgspec.structs.replace(self._progress, note=shown))
+            self._progress.report_waiting(note)
 
     def flush_progress(self) -> None:
         """Send what was reported last."""
-        if self._progress_unsent is not None:
-            self._connection.tell(self._progress_unsent)
-            self._progress_unsent = None
+        self._progress.flush()
+
+    @property
+    def curves(self) -> MetricCurves:
+        """The metrics that it has reported, from its beginning on."""
+        return self._progress.curves()
 
     def report_saved(self, rows: int) -> None:
         self.saved_rows = rows

@@ -95,6 +95,21 @@ class TriggeredRun(msgspec.Struct, frozen=True):
     note: str | None = None
 
 
+#: curves of an attempt, points of one beside its newest, and characters of a metric's name
+MOST_CURVES, MOST_CURVE_POINTS, LONGEST_METRIC_NAME = 20, 200, 250
+#: a metric while an attempt runs: after how many units, its value (None: it was no number), at which millisecond
+_CurvePoint = tuple[float, float | None, Annotated[int, msgspec.Meta(ge=0, lt=1 << 53)]]
+#: metric → its curve
+MetricCurves = dict[str, list[_CurvePoint]]
+_BoundedCurves = Annotated[
+    dict[
+        Annotated[str, msgspec.Meta(max_length=LONGEST_METRIC_NAME)],
+        Annotated[list[_CurvePoint], msgspec.Meta(max_length=MOST_CURVE_POINTS + 1)],
+    ],
+    msgspec.Meta(max_length=MOST_CURVES),
+]
+
+
 class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     """How one attempt ended."""
 
@@ -123,6 +138,8 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
     store_use: list[StoreUse] = msgspec.field(default_factory=list)
     #: the template fields of the task as they were rendered: without secrets, and cut
     rendered_fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: as in `Progress`
+    curves: _BoundedCurves = msgspec.field(default_factory=dict)
     #: how long to wait before the task looks again; None: not at all
     reschedule_seconds: WaitSeconds | None = None
 
@@ -180,7 +197,8 @@ class GetTrackingRun(msgspec.Struct, frozen=True, tag="get_tracking_run"):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """How far the attempt is. No answer. `done` and `total` in `unit`."""
+    """How far the attempt is. No answer. `done` and `total` in `unit`. `curves`: of its metrics from its beginning on;
+    empty: not told again this time, as most often."""
 
     key: AttemptKey
     done: float
@@ -189,6 +207,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
     #: None stands for what JSON has no form for: a loss that is not a number is news too
     metrics: dict[str, float | None] = msgspec.field(default_factory=dict)
     note: str | None = None
+    curves: _BoundedCurves = msgspec.field(default_factory=dict)
 
 
 class RowsSaved(msgspec.Struct, frozen=True, tag="saved"):

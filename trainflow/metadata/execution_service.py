@@ -41,7 +41,7 @@ from trainflow.metadata import attempt_claims, attempt_credentials, run_creation
 from trainflow.metadata.applied_change import AppliedChange, FollowUp, change_of
 from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import attempt_queries, in_flight, run_queries, xcom_queries
+from trainflow.metadata.queries import attempt_queries, curve_queries, in_flight, run_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_retries import is_conflict, is_own_fault, is_refusal
@@ -197,15 +197,11 @@ class ExecutionService:
         return self._database.write(note)
 
     def _progress(self, request: Progress) -> Reply:
-        progress = {
-            "done": request.done,
-            "total": request.total,
-            "unit": request.unit,
-            "metrics": request.metrics,
-            "note": request.note,
-        }
+        progress = {name: getattr(request, name) for name in ("done", "total", "unit", "metrics", "note")}
         with self._database.transaction() as connection:
             shown = in_flight.update_progress(connection, request.key, progress=progress, now=self._clock.now())
+            if shown and request.curves:
+                curve_queries.put(connection, request.key.attempt_id, request.curves)
         return Done() if shown else attempt_claims.STALE
 
     def _saved(self, request: RowsSaved) -> Reply:
@@ -314,6 +310,8 @@ class ExecutionService:
                 problem=outcome.problem.message if outcome.problem else None,
                 **attempt_queries.noted_of(connection, outcome),
             )
+            if outcome.curves:
+                curve_queries.put(connection, outcome.key.attempt_id, outcome.curves)
             if follow_up is not None and decide is None and outcome.state in _FOLLOWED:
                 decide = follow_up.begin(connection, outcome)
             if moved is not None:

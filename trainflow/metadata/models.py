@@ -242,6 +242,19 @@ class AttemptTable(TableModel, name="attempt"):
     waits = optional(Json())
 
 
+class AttemptCurvesTable(TableModel, name="attempt_curves"):
+    """The metrics that an attempt reported while it ran, kept of the newest runs only (`queries.curve_queries`)."""
+
+    constraints = (UniqueConstraint("dag_id", "run_number", "attempt_id"),)
+
+    attempt_id = required(String(32), ForeignKey("attempt.attempt_id", ondelete="CASCADE"), primary_key=True)
+    dag_id = required(String(250))
+    run_number = required(Integer())
+    dag_run_id = required(BigKey)
+    #: a `trainflow.messages.execution_api.MetricCurves`
+    curves = required(Json())
+
+
 class AttemptCredentialTable(TableModel, name="attempt_credential"):
     """What a worker on another host proves with that it speaks for one stay of an attempt. Digests only."""
 

@@ -16,7 +16,7 @@ from trainflow.errors import DatabaseDamaged, EngineError
 from trainflow.metadata.sql_text import SqlText
 
 #: the newest revision of the schema, of every kind of database; a test holds it and the migrations together
-HEAD = "0026"
+HEAD = "0027"
 #: how long another process is waited for that holds the file
 BUSY_TIMEOUT_SECONDS = 30
 _DAMAGES = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})

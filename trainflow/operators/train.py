@@ -20,7 +20,6 @@ from trainflow.observability.redaction import redact
 from trainflow.operators import function_reference
 from trainflow.operators.chain.chain_operator import SplitOperator, restart_or_fail, superseded_by
 from trainflow.operators.chain.head import Head
-from trainflow.operators.chain.notices import XCOM_PROGRESS
 from trainflow.operators.chain.parent import (
     artifact_cache,
     attempt_scratch,
@@ -33,7 +32,6 @@ from trainflow.operators.chain.storage_options import sample_options
 from trainflow.operators.training.save_points import SavePoints, StoredSaves, TaskStopRequest
 from trainflow.operators.training.training_context import (
     ParentCheckpoint,
-    ProgressCurve,
     TrainContext,
     TrainFunction,
     checked_metrics,
@@ -141,8 +139,7 @@ class TrainOperator(SplitOperator):
         earlier = partial(earlier_artifacts, ledger, head, split)
         background = None if here is None else background_saves(stored, here, earlier, ti.log)
         saves = StoredSaves(stored, ti, split, output, background)
-        curve = ProgressCurve()
-        training = self._training(context, head, split, output, parent, saves, curve)
+        training = self._training(context, head, split, output, parent, saves)
         sealer = OutputSealer(ledger, here, output, ti, artifact_cache(ti), earlier)
         try:
             ended = sealer.ended()
@@ -150,8 +147,6 @@ class TrainOperator(SplitOperator):
                 metrics = self._train(training, saves, ti) if ended is None else ended.metrics
             saves.finish(needed=False)
             artifacts = sealer.seal(ended or sealer.end(metrics))
-            if curves := curve.points():
-                ti.xcom_push(XCOM_PROGRESS, curves)
         except ArtifactsRefused as error:
             sealer.refused(for_good=error.for_good)
             if not error.for_good:
@@ -211,7 +206,6 @@ class TrainOperator(SplitOperator):
         output: Path,
         parent: ParentCheckpoint | None,
         saves: StoredSaves,
-        curve: ProgressCurve,
     ) -> TrainContext:
         ti = context["ti"]
         return TrainContext(
@@ -224,7 +218,7 @@ class TrainOperator(SplitOperator):
             attempt_id=ti.attempt_id,
             logger=ti.log,
             project_root=ti.project_root,
-            _report=partial(_report, ti, curve),
+            _report=ti.report_progress,
             _saves=SavePoints(saves, TaskStopRequest(ti), ti.clock, ti.log),
         )
 
@@ -275,18 +269,6 @@ class TrainOperator(SplitOperator):
             links=links,
         )
         return self._running.run(tracking_variables(ti) if logs_to_mlflow else {})
-
-
-def _report(
-    ti: TaskInstance,
-    curve: ProgressCurve,
-    done: float,
-    total: float | None = None,
-    unit: str = "rows",
-    metrics: dict[str, float] | None = None,
-) -> None:
-    curve.add(done, metrics, int(ti.clock.now().timestamp() * 1000) if metrics else 0)
-    ti.report_progress(done, total, unit, metrics)
 
 
 def _checked_nodes(nodes: int, task_id: str) -> int:

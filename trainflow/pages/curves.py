@@ -1,4 +1,5 @@
-"""Lines as SVG: metrics over the watermark, and sparklines. Pure arithmetic; as many points as a screen has."""
+"""Lines as SVG: metrics over the watermark, metrics inside a run, and sparklines. Pure arithmetic; as many points as a
+screen has."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from trainflow.humanize import number
+from trainflow.messages.execution_api import MetricCurves
 
 #: of the drawing, in its own units
 WIDTH, HEIGHT = 960.0, 240.0
@@ -17,6 +19,7 @@ _MOST_POINTS = 600
 #: events on a drawing, the newest; where each checkpoint is promoted, a mark at each would hide the line
 _MOST_MARKS = 8
 _DAY = 86_400
+_MOST_DRAWN = 1e300
 
 
 class CurvePoint(NamedTuple):
@@ -101,6 +104,7 @@ def chart(
     if not lines:
         return None
     moments = [each[0].timestamp() for points in lines.values() for each in points]
+    lines = {name: [(at, _drawable(value), of) for at, value, of in points] for name, points in lines.items()}
     values = [each[1] for points in lines.values() for each in points]
     across = _Scale(min(moments), max(moments), _LEFT, WIDTH - _RIGHT)
     bottom, top = _padded(min(values), max(values), [limit for limit, _ in limits])
@@ -117,6 +121,86 @@ def chart(
         [Mark(across(at.timestamp()), text) for at, text in events[-_MOST_MARKS:]],
         max(0, len(events) - _MOST_MARKS),
     )
+
+
+class CurveSummary(NamedTuple):
+    """What there is to say of the curve of an attempt: for those who do not see it."""
+
+    metric: str
+    attempt: str
+    points: int
+    done: float
+    first: float | None
+    newest: float | None
+    lowest: float | None
+    highest: float | None
+
+
+class ProgressCharts(NamedTuple):
+    """The metrics that attempts reported while they ran, a drawing each."""
+
+    charts: list[Chart]
+    summaries: list[CurveSummary]
+
+
+def progress_charts(attempts: Mapping[str, MetricCurves]) -> ProgressCharts:
+    """What attempts (by their names) reported, over how far each was: an attempt that another one followed is a line of
+    its own. A line is interrupted where the metric was no number, and a mark says where that began."""
+    metrics = list(dict.fromkeys(metric for curves in attempts.values() for metric in curves))
+    told = {
+        metric: {name: curves[metric] for name, curves in attempts.items() if curves.get(metric)} for metric in metrics
+    }
+    charts = [_progress_chart(metric, lines) for metric, lines in told.items() if lines]
+    summaries = [_summary(metric, name, points) for metric, lines in told.items() for name, points in lines.items()]
+    return ProgressCharts(charts, summaries)
+
+
+#: (done, value or None, milliseconds)
+_Told = Sequence[tuple[float, float | None, int]]
+
+
+def _progress_chart(metric: str, lines: Mapping[str, _Told]) -> Chart:
+    dones = [point[0] for points in lines.values() for point in points]
+    values = [_drawable(value) for points in lines.values() for _, value, _ in points if value is not None] or [0.0]
+    across = _Scale(min(dones), max(dones), _LEFT, WIDTH - _RIGHT)
+    bottom, top = _padded(min(values), max(values), [])
+    up = _Scale(bottom, top, HEIGHT - _BOTTOM, _TOP)
+    missing = [(name, done) for name, points in lines.items() for done in _gaps(points)]
+    gaps = [(done, f"{name}: {metric} was no number at {number(done)}") for name, done in missing]
+    return Chart(
+        metric,
+        [Line(name, _broken_path(points, across, up), []) for name, points in lines.items()],
+        [Tick(across(each), number(each)) for each in _steps(min(dones), max(dones))],
+        [Tick(up(each), number(each)) for each in _steps(bottom, top)],
+        [],
+        [Mark(across(done), text) for done, text in gaps[-_MOST_MARKS:]],
+        max(0, len(gaps) - _MOST_MARKS),
+    )
+
+
+def _broken_path(points: _Told, across: _Scale, up: _Scale) -> str:
+    path, pen = "", "M"
+    for done, value, _ in points:
+        if value is None:
+            pen = "M"
+        else:
+            path += f"{pen}{across(done):g} {up(_drawable(value)):g}"
+            # a point alone is a line to itself: its round ends are seen
+            path, pen = (f"{path}h0", "L") if pen == "M" else (path, pen)
+    return path
+
+
+def _gaps(points: _Told) -> list[float]:
+    """Where values begin to be missing."""
+    before: list[float | None] = [0.0, *(value for _, value, _ in points)]
+    gaps = zip(before, points, strict=False)
+    return [done for last, (done, value, _) in gaps if value is None and last is not None]
+
+
+def _summary(metric: str, name: str, points: _Told) -> CurveSummary:
+    values = [value for _, value, _ in points if value is not None]
+    low, high = (min(values), max(values)) if values else (None, None)
+    return CurveSummary(metric, name, len(points), points[-1][0], points[0][1], points[-1][1], low, high)
 
 
 def sparkline(values: Sequence[float], width: float = 96.0, height: float = 20.0) -> str:
@@ -168,13 +252,18 @@ def _padded(low: float, high: float, limits: Sequence[float]) -> tuple[float, fl
     return low - room, high + room
 
 
+def _drawable(value: float) -> float:
+    """The value, or the end of what can be drawn: the distance of two values is a number, too."""
+    return max(-_MOST_DRAWN, min(_MOST_DRAWN, value))
+
+
 def _steps(low: float, high: float) -> list[float]:
     """Round numbers between two values."""
     rough = (high - low) / 4
-    power = 10.0 ** math.floor(math.log10(rough)) if rough > 0 else 1.0
+    power = 10.0 ** math.floor(math.log10(rough)) if rough > 1 / _MOST_DRAWN else 1.0
     step = next((power * each for each in (1, 2, 5, 10) if power * each >= rough), power)
     first = math.ceil(low / step)
-    return [round((first + count) * step, 12) for count in range(8) if (first + count) * step <= high]
+    return [float(f"{(first + count) * step:.12g}") for count in range(8) if (first + count) * step <= high]
 
 
 def _dates(low: float, high: float) -> list[tuple[float, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +16,12 @@ from trainflow.actions.marking import possible_marks
 from trainflow.errors import InputError
 from trainflow.insight.runs.logs import WholeLog, log_source
 from trainflow.insight.runs.runs import RunDetail, list_runs, run_detail, run_row
-from trainflow.insight.runs.tasks import TaskDetail, TaskSummary, attempt_log, has_ended, task_detail
-from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
+from trainflow.insight.runs.tasks import AttemptSummary, TaskDetail, TaskSummary, attempt_log, has_ended, task_detail
+from trainflow.messages.execution_api import MetricCurves
+from trainflow.metadata.queries import attempt_queries, curve_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import redact
+from trainflow.pages.curves import progress_charts
 from trainflow.pages.downloads import download
 from trainflow.pages.gantt import AttemptSpan, gantt
 from trainflow.pages.graph import graph
@@ -29,6 +32,8 @@ from trainflow.states import FINISHED
 
 #: runs in a page
 _RUNS = 100
+#: attempts of a run whose curves are drawn, the newest: as many as there are colours
+_MOST_LINES = 4
 #: of a log, so many bytes are shown and sent at a time: the end of a longer one
 _LOG_BYTES = 128 * 1024
 
@@ -47,6 +52,8 @@ class RunFacts(NamedTuple):
     detail: RunDetail
     document: DagDocument
     spans: list[AttemptSpan]
+    #: (task, which of its attempts, how it ended) → what it reported
+    curves: dict[str, MetricCurves]
 
 
 def _facts(site: Site, dag_id: str, run_id: str) -> RunFacts:
@@ -56,6 +63,7 @@ def _facts(site: Site, dag_id: str, run_id: str) -> RunFacts:
         document, _ = Versions().get(connection, row.version_id)
         tasks = {each.id: each.task_id for each in task_queries.rows_of_run(connection, row.id)}
         attempts = attempt_queries.of_tasks(connection, list(tasks))
+        curves = curve_queries.of_attempts(connection, [each.attempt_id for each in attempts])
     spans = [
         AttemptSpan(
             tasks[each.task_instance_id],
@@ -68,7 +76,14 @@ def _facts(site: Site, dag_id: str, run_id: str) -> RunFacts:
         )
         for each in attempts
     ]
-    return RunFacts(detail, document, spans)
+    numbers: Counter[int] = Counter()
+    named: dict[str, MetricCurves] = {}
+    for each in attempts:
+        numbers[each.task_instance_id] += 1
+        if each.attempt_id in curves:
+            name = f"{tasks[each.task_instance_id]} #{numbers[each.task_instance_id]}, {each.outcome or 'running'}"
+            named[name] = curves[each.attempt_id]
+    return RunFacts(detail, document, spans, dict(list(named.items())[-_MOST_LINES:]))
 
 
 def run(site: Site, request: Request) -> Answer:
@@ -84,6 +99,7 @@ def run(site: Site, request: Request) -> Answer:
         "graph": run_graph(document, detail.tasks),
         "gantt": gantt(facts.spans, order, site.now),
         "checkpoint": _committed(site, detail),
+        "progress": progress_charts(facts.curves),
     }
     return Answer("run.html", values, (f"run:{detail.dag_id}/{detail.run_id}", f"dag:{detail.dag_id}"))
 
@@ -130,10 +146,16 @@ def task(site: Site, request: Request) -> Answer:
         "fields": _fields(site, detail),
         "xcoms": redact(detail.xcoms),
         "progress": _progress(detail),
+        "charts": progress_charts({} if attempt is None else {_attempt_name(detail, attempt): attempt.curves}),
         "marks": _marks(site, detail),
         "live": detail.state not in FINISHED,
     }
     return Answer("task.html", values, (f"run:{detail.dag_id}/{detail.run_id}", f"dag:{detail.dag_id}"))
+
+
+def _attempt_name(detail: TaskDetail, attempt: AttemptSummary) -> str:
+    number = 1 + [each.attempt_id for each in detail.attempts].index(attempt.attempt_id)
+    return f"{detail.task_id} #{number}, {attempt.outcome or 'running'}"
 
 
 def _marks(site: Site, detail: TaskDetail) -> list[str]:
@@ -160,14 +182,7 @@ def _progress(detail: TaskDetail) -> dict[str, Any]:
     done, total = progress.pop("done", None), progress.pop("total", None)
     unit, note = progress.pop("unit", None) or "", progress.pop("note", None) or ""
     share = min(1.0, done / total) if total and done is not None else None
-    numbers = {key: value for key, value in progress.items() if isinstance(value, int | float)}
-    numbers |= {
-        key: value
-        for each in progress.values()
-        if isinstance(each, dict)
-        for key, value in each.items()
-        if isinstance(value, int | float)
-    }
+    numbers = progress.get("metrics") or {}
     return {"done": done, "total": total, "unit": unit, "note": note, "share": share, "metrics": numbers}
 
 

@@ -69,6 +69,14 @@ class TrackedCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     parent_id: str = ""
 
 
+class ProgressPoint(msgspec.Struct, frozen=True, array_like=True):
+    """A metric inside a run: after `done` units, at a moment in milliseconds."""
+
+    done: float
+    value: float | None
+    at: int
+
+
 class TrackedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt of one task of a run. `outcome`: how it ended, in one word."""
 
@@ -79,14 +87,8 @@ class TrackedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
     seconds: float | None = None
     hostname: str = ""
     problem: str = ""
-
-
-class ProgressPoint(msgspec.Struct, frozen=True, array_like=True):
-    """A metric inside a run: after `done` units, at a moment in milliseconds."""
-
-    done: float
-    value: float
-    at: int
+    #: metrics that a training reported which did not end well, by name; those of the one that did are the run's
+    progress: dict[str, list[ProgressPoint]] = msgspec.field(default_factory=dict)
 
 
 class RunStarted(msgspec.Struct, frozen=True, tag="run_started"):

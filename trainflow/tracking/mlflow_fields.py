@@ -27,6 +27,7 @@ from trainflow.observability.redaction import redact, redact_text
 from trainflow.tracking.deliveries import (
     Delivery,
     Metrics,
+    ProgressPoint,
     RunFinished,
     TrackedAttempt,
     TrackedRun,
@@ -51,6 +52,7 @@ from trainflow.tracking.names import (
 )
 
 Tags = dict[str, str]
+_MOST_STEP = 2.0**53
 
 #: what some of MLflow's pages go by: they would show an experiment as one about language models, without runs
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -187,12 +189,29 @@ def _of_line(finished: RunFinished) -> dict[str, float]:
 
 
 def progress_points(finished: RunFinished) -> list[Point]:
-    """What the training reported while it ran: step = how far it was."""
+    """What the training reported while it ran: step = how far it was. An attempt that did not end well has curves of
+    its own, named after which of the task's attempts it was: what it had trained since its last save was done again."""
+    found = _curve_points("progress", finished.progress)
+    numbers: Counter[str] = Counter()
+    for attempt in finished.attempts:
+        numbers[attempt.task_id] += 1
+        found += _curve_points(f"progress/attempt {numbers[attempt.task_id]}", attempt.progress)
+    return found
+
+
+def _curve_points(prefix: str, curves: dict[str, list[ProgressPoint]]) -> list[Point]:
     return [
-        Point(safe_name(f"progress/{name}"), point.value, int(point.done), point.at)
-        for name, points in sorted(finished.progress.items())
+        Point(
+            safe_name(f"{prefix}/{name}"), math.nan if point.value is None else point.value, _step(point.done), point.at
+        )
+        for name, points in sorted(curves.items())
         for point in points
     ]
+
+
+def _step(done: float) -> int:
+    """MLflow counts in 64 bits."""
+    return int(max(-_MOST_STEP, min(_MOST_STEP, done)))
 
 
 def _prefixed(prefix: str, metrics: Metrics) -> dict[str, float]:

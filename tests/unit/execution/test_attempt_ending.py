@@ -36,6 +36,7 @@ def ending(clock: ManualClock, tmp_path: Path) -> AttemptEnding:
         triggered_runs=[],
         saved_rows=None,
         notices=[],
+        curves={},
     )
     return AttemptEnding(WORKLOAD, STARTED, ti, StopSignal(), clock, clock, None)
 

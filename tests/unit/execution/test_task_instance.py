@@ -28,6 +28,9 @@ class Answering:
         self.asked.append(request)
         return XComValues({task_id: msgspec.Raw(b'"asked"') for task_id in request.task_ids or ["a"]})
 
+    def tell(self, message: Any) -> None:
+        raise AssertionError(f"nothing is said here: {message}")
+
 
 @pytest.fixture
 def api() -> Answering:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.pages.curves import HEIGHT, WIDTH, chart, sparkline
+from trainflow.pages.curves import HEIGHT, WIDTH, chart, progress_charts, sparkline
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -70,3 +71,41 @@ def test_chart_draws_the_newest_events_and_counts_the_others() -> None:
     few = chart("auc", {"main": _points([0.5] * 15)}, marks=events[:3])
     assert few is not None
     assert (len(few.marks), few.earlier_marks) == (3, 0)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.none() | st.floats(allow_nan=False, allow_infinity=False),
+            st.integers(0, 2**53),
+        ),
+        min_size=1,
+        max_size=50,
+    )
+)
+def test_progress_of_any_values_is_drawn_inside_or_not_at_all(points: list[tuple[float, float | None, int]]) -> None:
+    (made,), (summary,) = progress_charts({"train #1, lost": {"loss": points}})
+    places = [float(each) for each in re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", made.lines[0].path.replace("h0", ""))]
+    assert all(0 <= x <= WIDTH for x in places[::2])
+    assert all(0 <= y <= HEIGHT for y in places[1::2])
+    assert len(places) == 2 * sum(value is not None for _, value, _ in points)
+    assert (summary.points, summary.newest) == (len(points), points[-1][1])
+
+
+def test_progress_of_attempts_is_a_line_each_that_is_interrupted_where_there_is_no_number() -> None:
+    lost = [(0.0, 1.0, 1), (10.0, None, 2), (20.0, None, 3), (30.0, 0.5, 4), (40.0, 0.25, 5)]
+    made = progress_charts({"train #1, lost": {"loss": lost}, "train #2, success": {"loss": lost[:1], "auc": lost[:1]}})
+    assert [each.metric for each in made.charts] == ["loss", "auc"]
+    loss = made.charts[0]
+    assert [line.name for line in loss.lines] == ["train #1, lost", "train #2, success"]
+    assert loss.lines[0].path.count("M") == 2
+    assert [mark.text for mark in loss.marks] == ["train #1, lost: loss was no number at 10"]
+    assert [each[:2] for each in made.summaries] == [
+        ("loss", "train #1, lost"), ("loss", "train #2, success"), ("auc", "train #2, success"),
+    ]  # fmt: skip
+
+
+def test_progress_of_nothing_is_no_drawing() -> None:
+    assert progress_charts({}) == ([], [])
+    assert progress_charts({"train #1, running": {}}) == ([], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 import msgspec
@@ -80,6 +81,14 @@ def test_progress_is_a_curve_over_how_far_the_training_was() -> None:
         ("progress/loss", 0.5, 100, 7),
         ("progress/loss", 0.4, 200, 8),
     ]
+
+
+def test_progress_of_attempts_that_did_not_end_well_are_curves_of_their_own() -> None:
+    told = {"loss": [ProgressPoint(1e300, None, 5)]}
+    attempts = [ATTEMPTS[0], msgspec.structs.replace(ATTEMPTS[1], progress=told), *ATTEMPTS[2:]]
+    points = mlflow_fields.progress_points(msgspec.structs.replace(FINISHED, attempts=attempts, progress={}))
+    assert [(point.name, point.step, point.timestamp) for point in points] == [("progress/attempt 2/loss", 2**53, 5)]
+    assert math.isnan(points[0].value)
 
 
 def test_mark_of_a_delivery_is_the_same_whether_its_page_is_known_or_not() -> None:

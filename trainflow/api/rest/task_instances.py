@@ -24,6 +24,7 @@ from trainflow.insight.runs.tasks import (
     AttemptLog,
     TaskRow,
     attempt_counts,
+    attempt_curves,
     attempt_log,
     described_tasks,
     has_ended,
@@ -32,6 +33,7 @@ from trainflow.insight.runs.tasks import (
     task_row,
     xcoms_of_task,
 )
+from trainflow.messages.execution_api import MetricCurves
 from trainflow.metadata.queries.page_queries import MOST_COUNTED, TaskFilter
 from trainflow.observability.redaction import redact
 
@@ -144,11 +146,13 @@ def get_task_dependencies(call: ApiCall[NoQuery, None]) -> TaskDependencies:
 
 class TaskTry(shapes.TaskInstanceShape, frozen=True, kw_only=True):
     """One attempt. `outcome`: how it ended; null while it lasts. `refused_at`: when it was heard again after it had
-    been given up, and told to stop."""
+    been given up, and told to stop. `curves`: metrics that it reported while it ran, by name, [how far it was, value,
+    milliseconds] of each point; of the newest runs of a DAG."""
 
     attempt_id: str
     outcome: str | None
     refused_at: datetime | None
+    curves: MetricCurves
 
 
 class TaskTries(msgspec.Struct, frozen=True):
@@ -161,14 +165,14 @@ class TaskTries(msgspec.Struct, frozen=True):
 @tasks.get(f"{TASK}/tries")
 def list_tries(call: ApiCall[NoQuery, None]) -> TaskTries:
     """List the attempts of a task, oldest first: those that infrastructure lost, too."""
-    found = _tries(found_task(call))
+    found = _tries(call)
     return TaskTries(found, len(found))
 
 
 @tasks.get(f"{TASK}/tries/{{try_number}}")
 def get_try(call: ApiCall[NoQuery, None]) -> TaskTry:
     """Show one attempt of a task."""
-    found, number = _tries(found_task(call)), _try_number(call)
+    found, number = _tries(call), _try_number(call)
     if not 1 <= number <= len(found):
         raise RequestRefused(
             404,
@@ -190,7 +194,9 @@ def _try_number(call: ApiCall[Any, Any]) -> int:
 _OF_ANOTHER: dict[str, Any] = {"pid": None, "note": None, "progress": None}
 
 
-def _tries(task: TaskRow) -> list[TaskTry]:
+def _tries(call: ApiCall[Any, Any]) -> list[TaskTry]:
+    task = found_task(call)
+    curves = attempt_curves(call.workspace, [each.attempt_id for each in task.attempts])
     now = msgspec.structs.asdict(instance_of(task))
     return [
         TaskTry(
@@ -211,6 +217,7 @@ def _tries(task: TaskRow) -> list[TaskTry]:
             attempt_id=each.attempt_id,
             outcome=each.outcome,
             refused_at=each.refused_at,
+            curves=curves.get(each.attempt_id, {}),
         )
         for number, each in enumerate(task.attempts, 1)
     ]

@@ -44,8 +44,8 @@ def show_task(
 
     JSON: the keys of `tasks list`, and {upstream, trigger_rule, pool, pool_slots, priority_weight, queue, retry_at,
     hostname, pid, xcoms (key: value), attempts: [{attempt_id, try_number, outcome, queued_at, started_at, ended_at,
-    seconds, problem, hostname, service_id, refused_at, log_path, rendered_fields (name: value) or null}]}, oldest
-    attempt first.
+    seconds, problem, hostname, service_id, refused_at, log_path, rendered_fields (name: value) or null,
+    curves (metric: [[done, value or null, milliseconds], …])}]}, oldest attempt first.
     """
     from trainflow.clock import SystemClock
     from trainflow.insight.runs import tasks as insight

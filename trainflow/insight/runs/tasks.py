@@ -16,8 +16,10 @@ from trainflow.insight.refusals import refusals, with_queues
 from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.insight.snapshot import engine_state
 from trainflow.insight.why_task import TaskWaitFacts, explain_wait
+from trainflow.messages.execution_api import MetricCurves
 from trainflow.metadata.queries import (
     attempt_queries,
+    curve_queries,
     dag_queries,
     run_queries,
     task_queries,
@@ -72,6 +74,8 @@ class AttemptSummary(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float | None
     #: as it has rendered them, known when it has ended or waits; None: it had none, or did not come so far
     rendered_fields: dict[str, Any] | None
+    #: metrics that it reported while it ran, by name: [how far it was, value, milliseconds] of each point
+    curves: MetricCurves = {}
 
 
 class TaskDetail(TaskSummary, frozen=True, kw_only=True):
@@ -196,6 +200,7 @@ def task_detail(workspace: Workspace, dag: str, run: str, task: str, now: dateti
         document, _ = Versions().get(connection, found.version_id)
         values = xcom_queries.of_run(connection, found.id)
         attempts = attempt_queries.of_task(connection, row.id)
+        curves = curve_queries.of_attempts(connection, [each.attempt_id for each in attempts])
         time = WorkingTime.read(connection, workspace.settings, now, [found.id])
     described = document.task(row.task_id)
     names = ("pool", "pool_slots", "priority_weight", "queue", "retry_at", "hostname", "pid")
@@ -205,15 +210,17 @@ def task_detail(workspace: Workspace, dag: str, run: str, task: str, now: dateti
         upstream=described.upstream if described else [],
         trigger_rule=described.trigger_rule if described else None,
         xcoms={key: value for (task_id, key), value in values.items() if task_id == task},
-        attempts=[_attempt(workspace, attempt, found.id, time) for attempt in attempts],
+        attempts=[
+            _attempt(workspace, attempt, found.id, time, curves.get(attempt.attempt_id, {})) for attempt in attempts
+        ],
     )
 
 
-def _attempt(workspace: Workspace, row: Row[Any], run: int, time: WorkingTime) -> AttemptSummary:
-    names = [name for name in AttemptSummary.__struct_fields__ if name not in ("seconds", "log_path")]
+def _attempt(workspace: Workspace, row: Row[Any], run: int, time: WorkingTime, curves: MetricCurves) -> AttemptSummary:
+    names = [name for name in AttemptSummary.__struct_fields__ if name not in ("seconds", "log_path", "curves")]
     seconds = time.of_task(row, run, row.task_instance_id)
     facts = {name: getattr(row, name) for name in names}
-    return AttemptSummary(**facts, seconds=seconds, log_path=_log_path(workspace, row))
+    return AttemptSummary(**facts, seconds=seconds, log_path=_log_path(workspace, row), curves=curves)
 
 
 def _log_path(workspace: Workspace, attempt: Row[Any]) -> str:
@@ -291,6 +298,12 @@ def rendered_fields(workspace: Workspace, task_instance_ids: Sequence[int]) -> d
     """Task instance → its template fields as its newest attempt that has rendered them did."""
     with workspace.database.reading() as connection:
         return attempt_queries.rendered_fields_of(connection, task_instance_ids)
+
+
+def attempt_curves(workspace: Workspace, attempt_ids: Collection[str]) -> dict[str, MetricCurves]:
+    """Attempt → the metrics that it reported while it ran, of those that have any still."""
+    with workspace.database.reading() as connection:
+        return curve_queries.of_attempts(connection, attempt_ids)
 
 
 def xcoms_of_task(workspace: Workspace, task: TaskRow) -> list[Row[Any]]:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 #: what rewinds took from checkpoints of the chain, until a checkpoint is promoted again: for the mirror
 XCOM_MOVED = "aliases_moved"
-#: the metrics that a training reported while it ran, as curves: for the mirror
-XCOM_PROGRESS = "progress"
 
 
 def push_moved_aliases(ledger: Ledger, state: ChainState, ti: TaskInstance) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -186,7 +187,8 @@ class TrainingCommand:
             except msgspec.MsgspecError as error:
                 self._ti.log.warning("a line of progress cannot be read (%s): %s", error, line[:200])
                 continue
-            self._told(said.done, said.total, said.unit, said.metrics or None)
+            metrics = {name: math.nan if value is None else value for name, value in said.metrics.items()}
+            self._told(said.done, said.total, said.unit, metrics or None)
 
     def _metrics(self) -> dict[str, float]:
         path = Path(self._task.metrics)

@@ -1,7 +1,7 @@
 """What a training or evaluating function is given and may return: `def train(ctx: TrainContext) -> dict | None`.
 
-Metrics are names with finite numbers; those that it reports while it runs become curves of bounded size. What the
-function logs to MLflow lands in the run that mirrors this one.
+Metrics are names with numbers; those that it reports while it runs become curves of bounded size. What the function
+logs to MLflow lands in the run that mirrors this one.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ class _TaskContext:
     def progress(self, done: float, total: float | None = None, unit: str = "rows", **metrics: float) -> None:
         """Say how far it is: `done` (of `total`) in `unit`, with metrics of the moment. Cheap: call it every batch."""
         numbers = {name: float(value) for name, value in metrics.items()}
-        # JSON has no form for nan; a point that is missing on a curve says as much
-        finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-        self._report(float(done), None if total is None else float(total), unit, finite)
+        self._report(float(done), None if total is None else float(total), unit, numbers)
 
 
 @dataclass(frozen=True)
@@ -292,44 +290,3 @@ def _asked(ti: TaskInstance) -> Iterator[TrackingRun]:
         if number:
             ti.sleep(_ASK_EVERY_SECONDS)
         yield ti.get_tracking_run()
-
-
-#: points of one metric that are kept; with more, every second one is left out, and so on
-MOST_POINTS = 200
-#: metrics that are kept
-_MOST_METRICS = 20
-
-
-class ProgressCurve:
-    """Each metric over how far the training was. However often it is told, it takes no more than so much memory."""
-
-    def __init__(self) -> None:
-        self._points: dict[str, list[tuple[float, float, int]]] = {}
-        #: one of so many is kept
-        self._every: dict[str, int] = {}
-        self._told: dict[str, int] = {}
-        self._newest: dict[str, tuple[float, float, int]] = {}
-
-    def add(self, done: float, metrics: Mapping[str, float] | None, milliseconds: int) -> None:
-        """Remember what is so after `done` units."""
-        for name, value in (metrics or {}).items():
-            if name in self._points or len(self._points) < _MOST_METRICS:
-                self._add(name, (done, value, milliseconds))
-
-    def _add(self, name: str, point: tuple[float, float, int]) -> None:
-        points = self._points.setdefault(name, [])
-        told = self._told[name] = self._told.get(name, 0) + 1
-        self._newest[name] = point
-        if (told - 1) % self._every.setdefault(name, 1) == 0:
-            points.append(point)
-            if len(points) > MOST_POINTS:
-                del points[1::2]
-                self._every[name] *= 2
-
-    def points(self) -> dict[str, Any]:
-        """Name → [done, value, milliseconds] of each point, as JSON; the newest is always among them."""
-        found = {}
-        for name, points in self._points.items():
-            newest = self._newest[name]
-            found[name] = [list(each) for each in (points if points[-1] == newest else [*points, newest])]
-        return found

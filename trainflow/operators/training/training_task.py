@@ -88,7 +88,8 @@ class ProgressLine(msgspec.Struct, frozen=True):
     done: float
     total: float | None = None
     unit: str = "rows"
-    metrics: dict[str, float] = msgspec.field(default_factory=dict)
+    #: null: it was no number
+    metrics: dict[str, float | None] = msgspec.field(default_factory=dict)
 
 
 def environment_of(task: TrainingTask, folder: Path) -> dict[str, str]:
@@ -158,7 +159,7 @@ class _ProgressWriter:
     def __call__(
         self, done: float, total: float | None = None, unit: str = "rows", metrics: dict[str, float] | None = None
     ) -> None:
-        line = msgspec.json.encode(ProgressLine(done, total, unit, metrics or {}))
+        line = msgspec.json.encode(ProgressLine(done, total, unit, {**(metrics or {})}))
         with self._path.open("ab") as file:
             file.write(line + b"\n")
 

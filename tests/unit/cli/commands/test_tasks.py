@@ -42,6 +42,7 @@ ATTEMPT_KEYS = {
     "service_id",
     "refused_at",
     "rendered_fields",
+    "curves",
     "log_path",
 }
 
