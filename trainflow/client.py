@@ -263,7 +263,7 @@ class Client:
                 answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self._timeout)
                 return answer
             except urllib.error.HTTPError as error:
-                refused = _refused(error)
+                refused = _refused(error, self.url)
                 if error.code != 503 or number == _TRIES:
                     raise refused from None
             except (OSError, http.client.HTTPException) as error:
@@ -303,16 +303,16 @@ class Client:
         return msgspec.convert(value, type_)
 
 
-def _refused(error: urllib.error.HTTPError) -> ApiRefused:
-    """What a server said of a request that it did not answer."""
+def _refused(error: urllib.error.HTTPError, url: str) -> ApiRefused:
+    """What the server at `url` said of a request that it did not answer."""
     with error:
         try:
             problem = msgspec.json.decode(error.read())
             said = problem["title"], problem["detail"], problem["what_to_do"]
         except (msgspec.DecodeError, KeyError, TypeError, OSError):
-            said = "NoProblem", f"{error.url} answered {error.code} {error.reason}", "is that the API server?"
+            said = "NoProblem", f"{error.code} {error.reason}, of {error.url}", "is that the API server?"
     title, detail, what_to_do = said
-    return ApiRefused(f"{detail} ({what_to_do})", status=error.code, title=title, what_to_do=what_to_do)
+    return ApiRefused(f"{url} says: {detail} ({what_to_do})", status=error.code, title=title, what_to_do=what_to_do)
 
 
 def _name(text: str) -> str:

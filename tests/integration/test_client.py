@@ -45,6 +45,8 @@ def test_client_says_what_the_server_says(client: Client) -> None:
     with pytest.raises(ApiRefused, match=r"nothing.*GET /api/v1/dags lists what there is") as refused:
         client.trigger("nothing")
     assert (refused.value.status, refused.value.title) == (404, "DagNotFound")
+    with pytest.raises(ApiRefused, match=rf"^{client.url} says: no chain is called flight/.*GET /api/v1/chains, "):
+        client.chain("flight")
     with pytest.raises(InputError, match="names no chain"):
         client.chain("a/b/c/d")
     with pytest.raises(InputError, match="exclude each other"):

@@ -144,7 +144,7 @@ def _read(annotation: str) -> _Expected | None:
             words.append(_KNOWN[name][1])
         elif name in _CLASSES:
             classes.append(name)
-            words.append(f"{'an' if name[0] in 'AEIO' else 'a'} {name}")
+            words.append(f"{'an' if name[0] in 'AEIO' else 'a'} {name}(…) of trainflow.operators")
         else:
             return None
     return _Expected(tuple(types), frozenset(classes), " or ".join(dict.fromkeys(words)))

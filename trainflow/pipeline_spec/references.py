@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from trainflow.pipeline_spec.problems import suggest
+from trainflow.settings.project import MARKER
 
 _REFERENCE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)((?:\.[A-Za-z_]\w*)*)")
 
@@ -66,7 +67,20 @@ def _no_module(module: str, missing: str, root: Path, folders: list[str]) -> str
     parent, _, last = missing.rpartition(".")
     near = suggest(last, _modules_in(folders))
     where = f"in {parent}" if parent else f"in the project ({root}) or installed"
-    return f"no module {module!r}: there is no {last!r} {where}{near}"
+    elsewhere = [folder for folder in folders if parent and not Path(folder).is_relative_to(root)]
+    if elsewhere:
+        where += f", which is {elsewhere[0]} and not of the project ({root})"
+    return f"no module {module!r}: there is no {last!r} {where}{near}{_unmarked(root)}"
+
+
+def _unmarked(root: Path) -> str:
+    """What to say of a project that is no more than the folder of its pipeline file."""
+    if (root / MARKER).is_file():
+        return ""
+    return (
+        f". No {MARKER.as_posix()}, which may be empty, marks a folder at or above {root} as the project: "
+        "so the folder of the pipeline file is the project"
+    )
 
 
 def _modules_in(folders: list[str]) -> Iterator[str]:

@@ -128,7 +128,8 @@ def _expected(location: Location, kind: str, value: Any) -> tuple[str, str]:
     """What should be there, and how to write what is there so that it is right."""
     if kind in ("model_type", "model_attributes_type") and location:
         keys = list(_model_at(location).model_fields)
-        return _EXPECTED[kind] + (f" ({', '.join(keys)})" if len(keys) <= _MOST_KEYS else ""), ""
+        expected = _EXPECTED[kind] + (f" ({', '.join(keys)})" if len(keys) <= _MOST_KEYS else "")
+        return expected, f"; write {_as_section(value)}" if "function" in keys and isinstance(value, str) else ""
     if kind != "list_type":
         return _EXPECTED[kind], ""
     section = next(_models_in(_field_at(location)), None) if all(isinstance(part, str) for part in location) else None
@@ -137,6 +138,13 @@ def _expected(location: Location, kind: str, value: Any) -> tuple[str, str]:
     if not isinstance(value, str):
         return _EXPECTED[kind], ""
     return _EXPECTED[kind], f"; write {json.dumps(_words(value) if location[-1] == 'command' else [value])}"
+
+
+def _as_section(function: str) -> str:
+    """What stands in place of a section that names a function, as one."""
+    module, _, name = function.rpartition(".")
+    dotted_only = ":" not in function and all(part.isidentifier() for part in function.split("."))
+    return f"{{function: {f'{module}:{name}' if module and dotted_only else function}}}"
 
 
 def _words(command: str) -> list[str]:

@@ -14,7 +14,7 @@ from trainflow import DAG, Param, TaskGroup
 from trainflow.authoring.decorators import dag, task
 from trainflow.authoring.operator import BaseOperator
 from trainflow.errors import InputError, UnexpectedArgument
-from trainflow.operators import BashOperator, CheckpointOperator, EmptyOperator, Samples
+from trainflow.operators import BashOperator, CheckpointOperator, DataCheckerOperator, EmptyOperator, Samples
 
 OPERATORS = [
     each
@@ -119,6 +119,10 @@ def test_well_known_argument_says_what_is_accepted(given: dict[str, Any], says: 
         (lambda: Param(1, "text", 3), "Param: 3 is given without a name"),
         (lambda: BashOperator(task_id="t"), "BashOperator needs bash_command"),
         (lambda: BashOperator(task_id="t", bash_command="x", env=[1]), "env: [1] is not a dict or None"),
+        (
+            lambda: DataCheckerOperator(samples={"path": "a/"}),
+            "samples: {'path': 'a/'} is not a Samples(…) of trainflow.operators",
+        ),
         (lambda: task(lambda: 0).expand(x=[1]), "no dynamic task mapping"),
         (lambda: dag("d")(lambda: None)(1), "1 is given without a name"),
         (lambda: dag(3), "@dag(3): give the DAG's id"),

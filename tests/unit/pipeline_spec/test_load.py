@@ -356,3 +356,10 @@ def test_arrow_type_prints_as_written() -> None:
         pa.time64("ns"),
     ]
     assert {str(each) for each in made} <= set(_ARROW_TYPES)
+
+
+@pytest.mark.parametrize("written", ["m.f.train", "m.f:train"])
+def test_load_function_without_its_section_says_how_to_write_it(load: Load, written: str) -> None:
+    (problem,) = problems_of(load, MINIMAL + f"evaluate: {written}\n")
+    assert problem.startswith("pipelines/tiny.yaml:8:11: evaluate: expected a section of keys (")
+    assert problem.endswith("; write {function: m.f:train}")

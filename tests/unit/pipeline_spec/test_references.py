@@ -77,3 +77,27 @@ def test_reference_to_unknown_name_suggests_nearest(project: Path, reference: st
     with pytest.raises(ValueError) as caught:
         check_reference(reference, project)
     assert told in str(caught.value)
+
+
+def test_reference_into_package_of_another_place_says_where_it_was_found(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path_factory.mktemp("elsewhere")
+    (other / "operators_of_other").mkdir()
+    monkeypatch.syspath_prepend(str(other))
+    with pytest.raises(ValueError) as caught:
+        check_reference("operators_of_other.model:train", project)
+    assert f"in operators_of_other, which is {other / 'operators_of_other'} and not of the project ({project})" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_reference_to_unknown_module_says_what_makes_a_project(project: Path, marked: bool) -> None:
+    if marked:
+        (project / "configs").mkdir()
+        (project / "configs" / "trainflow.toml").touch()
+    with pytest.raises(ValueError) as caught:
+        check_reference("operators_of_nobody.model:train", project)
+    told = f"No configs/trainflow.toml, which may be empty, marks a folder at or above {project} as the project"
+    assert (told in str(caught.value)) != marked

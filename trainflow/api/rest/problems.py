@@ -57,7 +57,7 @@ _LOOK_AGAIN = "look at it again (GET), and decide by what it is now"
 _KINDS: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.DagNotFound, 404, "GET /api/v1/dags lists what there is; an engine has to have read the file once"),
     (errors.DagRunNotFound, 404, "GET /api/v1/dags/{dag_id}/dagRuns lists the runs"),
-    (errors.NotFound, 404, "see what there is by the list that this is one of"),
+    (errors.NotFound, 404, "the listing of its kind (GET /api/v1/chains, …/pools) says what there is"),
     (errors.CheckpointNotFound, 404, "GET /api/v1/chains/{pipeline}/{stage}/{branch}/checkpoints lists those kept"),
     (errors.DagRunAlreadyExists, 409, "give it another dag_run_id, or the conf that the run was made with"),
     (errors.StateError, 409, _LOOK_AGAIN),

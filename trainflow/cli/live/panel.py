@@ -48,7 +48,9 @@ def display(*, interactive: bool | None = None) -> Display:
 
 
 def _can_redraw() -> bool:
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    # a command in a cell of a notebook has a terminal, whose cursor goes up in none of the pages that show it
+    in_notebook = "JPY_PARENT_PID" in os.environ
+    return sys.stdout.isatty() and not in_notebook and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 def _console() -> Console:

@@ -35,8 +35,20 @@ SAVE_SECONDS = 60.0
 _LARGEST_SHARE = 0.1
 
 
+class FilesFolder:
+    """What stands for the folder `path` of its files: `checkpoint / "model.bin"` is a file of it."""
+
+    path: Path
+
+    def __truediv__(self, name: str | os.PathLike[str]) -> Path:
+        return self.path / name
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
 @dataclass(frozen=True)
-class Saved:
+class Saved(FilesFolder):
     """What an earlier attempt saved: `position` to read on from, `path` with the files, and its `state` as it was."""
 
     position: dict[str, Any]

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from numbers import Real
@@ -20,7 +20,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainflow.errors import TaskError
 from trainflow.identifiers import canonical_json
-from trainflow.operators.training.save_points import SAVE_SECONDS, NoSaves, OtherRankSaves, Saved, SavePoints, Write
+from trainflow.operators.training.save_points import (
+    SAVE_SECONDS,
+    FilesFolder,
+    NoSaves,
+    OtherRankSaves,
+    Saved,
+    SavePoints,
+    Write,
+)
 from trainflow.samples.splits.split import DEFAULT_BATCH_ROWS
 
 if TYPE_CHECKING:
@@ -39,10 +47,10 @@ class ReportProgress(Protocol):
 
 
 @dataclass(frozen=True)
-class ParentCheckpoint:
+class ParentCheckpoint(FilesFolder):
     """The checkpoint that is trained on from. `chain` is `pipeline/stage/branch`: another stage's where this one starts
     from an upstream; `number`: what people call it there, 0 for files that the chain adopted. `path`: a local folder
-    with its files, a copy where they are not large. Read it: writing into large ones damages the committed checkpoint,
+    with its files, a copy where they are not large; `parent / "model.bin"` is one of them. Read it: writing into large ones damages the committed checkpoint,
     and then nothing that was trained from it is committed."""
 
     id: str
@@ -199,17 +207,21 @@ def seed_of(chain: str, split_digest: str, generation: int = 0) -> int:
     return int.from_bytes(hashlib.sha256(key).digest()[: SEED_BITS // 8], "big")
 
 
+class MetricsRefused(TaskError, TypeError):
+    """What a function returned is no metrics: a mistake in its code, that another attempt would repeat."""
+
+
 def checked_metrics(returned: Any, who: str) -> dict[str, float]:
     """The metrics in what `who` returned; None is none.
 
-    Numbers of any library that know how to become a float are taken (NumPy, a tensor of one element). Raises TaskError
-    for what is no mapping from names to numbers. NaN and infinity are kept: a gate decides about them, and a metric
+    Numbers of any library that know how to become a float are taken (NumPy, a tensor of one element). Raises
+    MetricsRefused for what is no mapping from names to numbers. NaN and infinity are kept: a gate decides about them, and a metric
     that is left out would pass for one that was never measured.
     """
     if returned is None:
         return {}
     if not isinstance(returned, Mapping):
-        raise TaskError(
+        raise MetricsRefused(
             f"{who} returned {_described(returned)}: return a dict of metrics (name → number), or nothing at all"
         )
     return {_name(name, who): _number(name, value, who) for name, value in returned.items()}
@@ -217,19 +229,24 @@ def checked_metrics(returned: Any, who: str) -> dict[str, float]:
 
 def _name(name: Any, who: str) -> str:
     if not isinstance(name, str) or not name:
-        raise TaskError(f"{who} returned a metric named {name!r}: names are strings that are not empty")
+        raise MetricsRefused(f"{who} returned a metric named {name!r}: names are strings that are not empty")
     return name
 
 
 def _number(name: str, value: Any, who: str) -> float:
     if isinstance(value, str | bytes) or value is None:
-        raise TaskError(f"{who} returned {name!r} = {_described(value)}: a metric is a number")
+        raise MetricsRefused(f"{who} returned {name!r} = {_described(value)}: a metric is a number")
     if isinstance(value, Real):
         return float(value)
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise TaskError(f"{who} returned {name!r} = {_described(value)}: a metric is a number") from None
+        hint = ""
+        if isinstance(value, Mapping):
+            hint = ", and each has a name of its own at the top of the dict"
+        elif isinstance(value, Sequence):
+            hint = ": of a curve its last value (ctx.progress draws curves)"
+        raise MetricsRefused(f"{who} returned {name!r} = {_described(value)}: a metric is one number{hint}") from None
 
 
 def _described(value: Any) -> str:

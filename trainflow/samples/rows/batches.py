@@ -83,6 +83,16 @@ class Batches(Iterator[Any]):
         self._read = begin + rows
         return batch
 
+    def read_all(self) -> Any:
+        """All that is left as one `pyarrow.Table`, in memory: for libraries that train on a whole split at once."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches(self, schema=self.schema)
+
+    def read_pandas(self, **options: Any) -> Any:
+        """All that is left as one `pandas.DataFrame`; `options` of `pyarrow.Table.to_pandas`."""
+        return self.read_all().to_pandas(**options)
+
     def close(self) -> None:
         """Stop reading ahead and close the files; what was given stays valid."""
         self._window = None

@@ -158,13 +158,22 @@ def test_panel_keeps_within_terminal(views: list[ProgressView], columns: int) ->
 
 
 @pytest.mark.parametrize(
-    ("tty", "term", "drawn"), [(True, "xterm", True), (True, "dumb", False), (False, "xterm", False)]
+    ("tty", "term", "notebook", "drawn"),
+    [
+        (True, "xterm", False, True),
+        (True, "xterm", True, False),
+        (True, "dumb", False, False),
+        (False, "xterm", False, False),
+    ],
 )
 def test_panel_without_redrawing_prints_lines(
-    monkeypatch: pytest.MonkeyPatch, tty: bool, term: str, drawn: bool
+    monkeypatch: pytest.MonkeyPatch, tty: bool, term: str, notebook: bool, drawn: bool
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: tty)
     monkeypatch.setenv("TERM", term)
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    if notebook:  # what ipykernel has in its environment
+        monkeypatch.setenv("JPY_PARENT_PID", "1")
     shown = display()
     shown.close()
     assert isinstance(shown, Panel) == drawn

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from trainflow.errors import TaskError
-from trainflow.operators.training.training_context import checked_metrics, metrics_from_xcom, metrics_to_xcom, seed_of
+from trainflow.execution.programming_errors import is_programming_error
+from trainflow.operators.training.save_points import Saved
+from trainflow.operators.training.training_context import (
+    ParentCheckpoint,
+    checked_metrics,
+    metrics_from_xcom,
+    metrics_to_xcom,
+    seed_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,14 +50,20 @@ def test_numbers_become_floats(returned: Any, expected: dict[str, float]) -> Non
         ({"a": "0.5"}, "'a' = str '0.5': a metric is a number"),
         ({"a": None}, "'a' = NoneType None"),
         ({"a": np.zeros(3)}, "'a' = ndarray"),
-        ({"a": {"b": 1}}, "'a' = dict"),
+        (
+            {"a": {"b": 1}},
+            "'a' = dict .*: a metric is one number, and each has a name of its own at the top of the dict",
+        ),
+        ({"a": [0.3, 0.2]}, "'a' = list .*: a metric is one number: of a curve its last value"),
         ({1: 0.5}, "a metric named 1"),
         ({"": 0.5}, "a metric named ''"),
     ],
 )
 def test_metrics_of_other_type_are_refused_by_name(returned: Any, says: str) -> None:
-    with pytest.raises(TaskError, match=says):
+    with pytest.raises(TaskError, match=says) as refused:
         checked_metrics(returned, "the training function m:f")
+    # another attempt returns the same; None is the answer of a service as often as a mistake
+    assert is_programming_error(refused.value, Path("/project")) == ("None" not in says)
 
 
 def test_metrics_not_finite_survive_json() -> None:
@@ -64,3 +80,10 @@ def test_seed_is_pure_function_of_chain_and_split() -> None:
     seeds = {seed_of(chain, split) for chain in ("a/b/c", "a/b/d") for split in ("sha256:00", "sha256:01")}
     assert len(seeds) == 4
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+@pytest.mark.parametrize(
+    "opened", [ParentCheckpoint("id", 1, datetime(2024, 1, 1, tzinfo=UTC), Path("/a/b")), Saved({}, Path("/a/b"))]
+)
+def test_parent_and_save_stand_for_their_folder(opened: ParentCheckpoint | Saved) -> None:
+    assert opened / "model.bin" == Path("/a/b/model.bin") == Path(opened, "model.bin")

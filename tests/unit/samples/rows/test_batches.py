@@ -39,6 +39,16 @@ def test_chronological_batches_of_one_size(split: Split, batch_size: int) -> Non
     assert all(isinstance(batch, pa.RecordBatch) for batch in found)
 
 
+def test_batches_read_at_once_are_what_is_left_of_them(split: Split) -> None:
+    batches = split.batches(batch_size=7)
+    first = next(batches).column("x").to_pylist()
+    assert first + batches.read_all().column("x").to_pylist() == CHRONOLOGICAL
+    assert batches.position["row"] == batches.total_rows
+    nothing = batches.read_all()
+    assert (nothing.num_rows, nothing.schema) == (0, batches.schema)
+    assert list(split.batches().read_pandas()["x"]) == CHRONOLOGICAL
+
+
 def test_seed_shuffles_and_always_same_way(split: Split) -> None:
     one, again, other = (values(split.batches(batch_size=7, seed=seed)) for seed in (1, 1, 2))
     assert one == again
