@@ -17,6 +17,7 @@ from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata.queries import dag_queries, outbox_queries, service_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
+from trainflow.observability.processes import started_at
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
@@ -200,6 +201,23 @@ def test_status_lease_of_dead_process_is_not_believed(home: Home, hostname: str,
         )
 
     assert home.json("status")["engine"]["alive"] is alive
+
+
+@pytest.mark.parametrize(("kind", "alive"), [("engine", False), ("scheduler", True)])
+def test_status_lease_of_engine_that_does_not_hold_the_home_is_of_another(home: Home, kind: str, alive: bool) -> None:
+    """In a copy of a home at work its database names the other's engine; a scheduler alone holds no home."""
+    with home.database.transaction() as connection:
+        service_queries.register(
+            connection,
+            kind=kind,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            process_started=started_at(os.getpid()),
+            now=SystemClock().now(),
+        )
+
+    engine = home.json("status")["engine"]
+    assert (engine["alive"], engine["triggers"]) == (alive, False)
 
 
 def test_plan_estimates_from_what_ledger_says_earlier_runs_took(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
@@ -117,7 +118,6 @@ def engine_state(
     project: Project, settings: Settings, database: ReadableDatabase | None, now: datetime
 ) -> EngineSnapshot:
     """The engine of this home, or a scheduler elsewhere that uses its database."""
-    pid = running_engine(project.home)
     rows: Sequence[Any] = []
     living: Sequence[Any] = []
     if database is not None:
@@ -125,6 +125,11 @@ def engine_state(
         with database.reading() as connection:
             living = living_queries.shown_as_living(connection, now, dead_after)
         rows = [row for row in living if row.kind in _SCHEDULING]
+    # asked after the rows: of an engine that ends meanwhile nothing is said
+    pid = running_engine(project.home)
+    if pid is None and settings.database.url is None:
+        living = [row for row in living if not _is_of_another_home(row)]
+        rows = [row for row in rows if not _is_of_another_home(row)]
     triggers = any(row.kind in _TRIGGERING and not is_dead_here(row) for row in living)
     if pid is not None:
         mine = next((row for row in reversed(rows) if row.pid == pid), None)
@@ -135,6 +140,12 @@ def engine_state(
     if not others:
         return EngineSnapshot()
     return EngineSnapshot(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
+
+
+def _is_of_another_home(row: Any) -> bool:
+    """Whether an engine of this host is not that of the home with this database, whose lock nobody holds: the home is a
+    copy of one that is at work."""
+    return bool(row.kind == "engine" and row.hostname == socket.gethostname())
 
 
 class _Around(NamedTuple):

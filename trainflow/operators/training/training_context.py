@@ -50,8 +50,8 @@ class ReportProgress(Protocol):
 class ParentCheckpoint(FilesFolder):
     """The checkpoint that is trained on from. `chain` is `pipeline/stage/branch`: another stage's where this one starts
     from an upstream; `number`: what people call it there, 0 for files that the chain adopted. `path`: a local folder
-    with its files, a copy where they are not large; `parent / "model.bin"` is one of them. Read it: writing into large ones damages the committed checkpoint,
-    and then nothing that was trained from it is committed."""
+    with its files, a copy where they are not large; `parent / "model.bin"` is one of them. Read it: writing into large
+    ones damages the committed checkpoint, and then nothing that was trained from it is committed."""
 
     id: str
     number: int
@@ -215,8 +215,8 @@ def checked_metrics(returned: Any, who: str) -> dict[str, float]:
     """The metrics in what `who` returned; None is none.
 
     Numbers of any library that know how to become a float are taken (NumPy, a tensor of one element). Raises
-    MetricsRefused for what is no mapping from names to numbers. NaN and infinity are kept: a gate decides about them, and a metric
-    that is left out would pass for one that was never measured.
+    MetricsRefused for what is no mapping from names to numbers. NaN and infinity are kept: a gate decides about them,
+    and a metric that is left out would pass for one that was never measured.
     """
     if returned is None:
         return {}

@@ -52,11 +52,16 @@ def unmarked(samples: Samples, states: Sequence[PartitionState], storage: Storag
     missing = [each.missing_marker for each in states if each.files]
     if not missing or len(missing) < len(states) or None in missing:
         return None
-    folder = pattern.folder(states[0].start)
+    folder, above = pattern.folder(states[0].start), ""
+    if missing[0] in (storage.names(pattern.root) or []):
+        above = (
+            f"; {redact_text(pattern.root)} has one, which a job writes (Spark does) for all partitions at once, and "
+            "which says of none that it is complete"
+        )
     return (
         f"no marker was found in {len(states)} of {counted(len(states), 'partition')}: none has {missing[0]}, and "
-        f"{_holds(folder, storage.names(folder) or [])}. Write the marker's name into samples.ready.marker; where none "
-        "is written, samples.ready: {stable: 10m}"
+        f"{_holds(folder, storage.names(folder) or [])}{above}. Write the marker's name into samples.ready.marker; where "
+        "none is written, samples.ready: {stable: 10m}"
     )
 
 

@@ -120,6 +120,15 @@ def test_next_split_where_no_partition_has_its_marker_says_it_and_gives_up_once_
     assert (late.nothing, late.reason) == (True, told)
 
 
+def test_next_split_where_only_the_root_has_the_marker_says_so(daily, now) -> None:
+    """As a job of Spark leaves it that writes several partitions."""
+    daily.write(0, 1, marker=None)
+    (daily.root / "data" / "_SUCCESS").touch()
+    answer = next_split(daily.samples, None, None, now, daily.root)
+    assert answer.reason is not None
+    assert "holds a.parquet; data has one, which a job writes (Spark does) for all partitions at once" in answer.reason
+
+
 @pytest.mark.parametrize("case", ["one is marked", "one is empty", "trained before", "not over"])
 def test_next_split_that_may_still_get_its_marker_waits(daily, case) -> None:
     daily.write(0, 1, 2, marker=None)
