@@ -60,8 +60,8 @@ def unmarked(samples: Samples, states: Sequence[PartitionState], storage: Storag
         )
     return (
         f"no marker was found in {len(states)} of {counted(len(states), 'partition')}: none has {missing[0]}, and "
-        f"{_holds(folder, storage.names(folder) or [])}{above}. Write the marker's name into samples.ready.marker; where "
-        "none is written, samples.ready: {stable: 10m}"
+        f"{_holds(folder, storage.names(folder) or [])}{above}. Write the marker's name into samples.ready.marker; "
+        "where none is written, samples.ready: {stable: 10m}"
     )
 
 

@@ -6,6 +6,7 @@ empty, and ready, only once it has stayed so for a while, and conditions combine
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -85,7 +86,7 @@ def judge(
     elif not files and ((other := _other(stored, marker)) or marker is None):
         reason = f"it has no file that matches {samples.files}"
         if other is not None:
-            reason += f", but {other}{_hint_below(other, samples.files)}"
+            reason += f", but {other}{_hint(other, samples.files)}"
     else:
         reason, again = _too_young(samples.ready, changed, now)
         if not files and not reason:
@@ -105,10 +106,22 @@ def _other(stored: list[StoreFile], marker: str | None) -> str | None:
     return next((name for name in names if is_sample(name, "**") or "/" in name), None)
 
 
-def _hint_below(name: str, glob: str) -> str:
-    """What to write for samples that lie in folders below the partition's."""
+#: other files that people keep samples in, and what those may be compressed by
+_DATA = re.compile(
+    r".+(\.(arrow|avro|csv|feather|ipc|json|jsonl|mds|ndjson|npy|npz|orc|parq|pq|tar|tfrecords?|tsv|txt)"
+    r"(\.(bz2|gz|lz4|xz|zst))?|\.tgz)"
+)
+
+
+def _hint(name: str, glob: str) -> str:
+    """What to write for samples that are called otherwise, or lie in folders below the partition's."""
     deep = f"**/{glob}"
-    return f' (for what lies in folders below: samples.files: "{deep}")' if is_sample(name, deep) else ""
+    if is_sample(name, deep):
+        return f' (for what lies in folders below: samples.files: "{deep}")'
+    data = _DATA.fullmatch(name)
+    if data is None or "/" in name:
+        return ""
+    return f' (for files like that: samples.files: "*{data[1]}")'
 
 
 def _perhaps_empty(samples: Samples, changed: datetime | None, now: datetime) -> tuple[str, datetime | None]:

@@ -44,6 +44,13 @@ def state(ready: Ready, *files: StoreFile, rows: int = 10, glob: str = "*.parque
         (Ready(marker="_SUCCESS", min_rows=11), (MARKER,), Readiness.NOT_READY, "10 of at least 11 rows"),
         (Ready(), (MARKER, stored("._SUCCESS.crc")), Readiness.READY, ""),
         (Ready(), (MARKER, stored("a.orc")), Readiness.NOT_READY, "no file that matches *.parquet, but a.orc"),
+        (
+            Ready(),
+            (MARKER, stored("b.csv.gz")),
+            Readiness.NOT_READY,
+            'b.csv.gz (for files like that: samples.files: "*.csv.gz"',
+        ),
+        (Ready(min_files=1), (stored("s.000.mds"),), Readiness.NOT_READY, 'like that: samples.files: "*.mds")'),
         (Ready(), (MARKER, stored("_temporary/0/a.parquet")), Readiness.NOT_READY, "no file that matches"),
         (Ready(), (DATA, MARKER), Readiness.READY, ""),
         (Ready(marker="*.done"), (DATA, MARKER), Readiness.NOT_READY, "it has no *.done"),
@@ -72,6 +79,11 @@ def test_readiness_needs_every_condition(
     assert found is presence
     assert reason in said
     assert bool(said) is (presence is not Readiness.READY)
+
+
+def test_readiness_what_is_still_written_is_no_suggestion() -> None:
+    _, said = state(Ready(min_files=1), stored("a.parquet.tmp"))
+    assert said == "it has no file that matches *.parquet, but a.parquet.tmp"
 
 
 def test_partition_that_is_too_young_says_when_to_look_again() -> None:
