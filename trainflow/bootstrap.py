@@ -27,7 +27,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
@@ -90,13 +90,15 @@ def said_of_two_builds(error: BaseException) -> str | None:
     return f"trainflow is being installed anew, or was while this command ran ({what}): run it again"
 
 
-def run_again(*, without: str, patience_seconds: float = 60.0) -> None:
+def run_again(*, without: str, instead: Sequence[str] = (), patience_seconds: float = 60.0) -> None:
     """Put this very command of the build that is installed now in the place of this process, once that can be imported
-    and has not changed for a second; `without` an option and its value. Comes back when it cannot be, after that
-    long."""
+    and has not changed for a second; `without` an option and its value, and `instead` of its words those, where it
+    decided something that is not decided twice. Comes back when it cannot be, after that long."""
     import subprocess
 
     arguments = [*sys.orig_argv[1:]]
+    if instead:
+        arguments = [*arguments[: len(arguments) - len(sys.argv[1:])], *instead]
     if without in arguments:
         at = arguments.index(without)
         del arguments[at : at + 2]

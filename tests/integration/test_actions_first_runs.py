@@ -232,6 +232,31 @@ def test_start_following_live_engine_tells_only_news(home: Home) -> None:
     assert ([run.run_id for run in view.new_runs], view.finished) == (["second"], True)
 
 
+def test_start_following_runs_that_a_person_queued_tells_all_of_them(home: Home) -> None:
+    home.read(LINE)
+    keys = [home.run("p.base", name) for name in ("one", "two", "three")]
+    with home.database.transaction() as connection:
+        parent = run_creation.Parent(keys[1], keys[1], "told", -1)
+        run_creation.trigger(connection, TriggeredRun("p.fine", "of_two", {}), parent, NOW)
+    assert home.begin() == {}
+    told: list[str] = []
+    for key in keys:
+        home.end(key)
+        with home.database.reading() as connection:
+            view = home.followings[0].look(connection, NOW + timedelta(seconds=1))
+        told += [run.run_id for run in view.new_runs]
+    assert (told, view.finished) == (["one", "two", "three"], False)
+    with home.database.reading() as connection:
+        other = run_queries.get(connection, "p.fine", "of_two").id
+    home.end(other)
+    with home.database.reading() as connection:
+        views = [each.look(connection, NOW + timedelta(seconds=2)) for each in home.followings]
+    assert [([run.run_id for run in view.new_runs], view.finished) for view in views] == [
+        ([], True),
+        (["of_two"], True),
+    ]
+
+
 def test_start_following_cleared_run_says_where_the_ledger_is(home: Home) -> None:
     home.read("  base:\n")
     # of the first, the commit was cleared after two others had ended: it finds again what it has committed

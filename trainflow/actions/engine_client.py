@@ -25,6 +25,9 @@ from trainflow.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from trainflow.actions.start import TrainingRequest
 
+#: between two looks for an engine that begins anew
+_LOOK_SECONDS = 0.2
+
 
 class EngineClient:
     """A terminal that follows. While it lives, the engine stays for what it follows."""
@@ -69,6 +72,16 @@ class EngineClient:
             with self.workspace.database.transaction() as connection:
                 service_queries.renew_lease(connection, self._service_id, self.clock.now())
         return running_engine(self.workspace.project.home) is not None
+
+    def engine_comes_back(self, patience_seconds: float = 90.0) -> bool:
+        """Whether there is an engine again after that long: one whose build was replaced begins anew, and is not to find
+        that what followed it has taken its place."""
+        until = self.clock.monotonic() + patience_seconds
+        while self.clock.monotonic() < until:
+            if running_engine(self.workspace.project.home) is not None:
+                return True
+            time.sleep(_LOOK_SECONDS)
+        return False
 
 
 def clients_follow(connection: Connection, settings: Settings, now: datetime) -> bool:

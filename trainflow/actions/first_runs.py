@@ -86,14 +86,15 @@ def begin_or_follow(
     """What is followed, one a DAG, in the order of the file's stages."""
     by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
     triggered = {trigger for each in documents for trigger in _triggers(each)}
-    roots: dict[str, int] = {}
+    roots: dict[str, frozenset[int]] = {}
     outdated: dict[str, int] = {}
     begins: dict[str, int] = {}
     newest = run_queries.newest(connection)
     for document in documents:
         unfinished = run_queries.unfinished_of(connection, document.dag_id)
         if unfinished:
-            roots[document.dag_id] = unfinished[0].root_id or unfinished[0].id
+            # several, where a person has queued runs of their own
+            roots[document.dag_id] = frozenset(run.root_id or run.id for run in unfinished)
             begins[document.dag_id] = unfinished[0].id
             if unfinished[0].version_id != dag_queries.get(connection, document.dag_id).version_id:
                 outdated[document.dag_id] = unfinished[0].number
@@ -101,13 +102,13 @@ def begin_or_follow(
             continue
         conf = _due(connection, document, by_chain, triggered, look)
         if conf is not None:
-            roots[document.dag_id] = create_run(connection, document.dag_id, conf, now)
+            roots[document.dag_id] = frozenset({create_run(connection, document.dag_id, conf, now)})
     followed = frozenset(document.dag_id for document in documents)
-    every = frozenset(roots.values())
+    every = frozenset[int]().union(*roots.values())
     found = [
         ProgressFeed(
             each.dag_id,
-            roots.get(each.dag_id),
+            roots.get(each.dag_id, frozenset()),
             each.chain,
             now,
             roots=every,

@@ -76,17 +76,26 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
         typer.echo("stopped before anything was begun")
         return EXIT_INTERRUPTED
     if engine.is_replaced and code == EXIT_INTERRUPTED:
-        return as_installed_now()
+        return as_installed_now(_words_to_go_on(request))
     if code == EXIT_INTERRUPTED:
         say_where_chains_stand(feeds, request.stored, request.workspace, request.overrides)
     return None if code == 0 and _goes_on(request, feeds) else code
 
 
-def as_installed_now() -> int:
-    """Go on as the same command of the build that has taken the place of this one; the exit code where that cannot
-    be imported."""
+def _words_to_go_on(request: TrainingRequest) -> list[str]:
+    """What `trainflow` is told to go on with this training; none: the same as this time. What a person has decided, or
+    has had begun, is not to be decided again: that is in the ledger, or in the database."""
+    if request.begin is None:
+        return []
+    given = [word for name, value in request.overrides.items() for word in ("--set", f"{name}={value}")]
+    return ["start", str(request.path), *given]
+
+
+def as_installed_now(instead: Sequence[str] = ()) -> int:
+    """Go on as the same command (or as `instead`) of the build that has taken the place of this one; the exit code where
+    that cannot be imported."""
     typer.echo(f"trainflow {version()} was replaced where it is installed: it goes on as what is there now", err=True)
-    run_again(without="--ready-descriptor")
+    run_again(without="--ready-descriptor", instead=instead)
     typer.echo("error: what is installed now cannot be imported: install it again, and start again", err=True)
     return EXIT_FAILED
 
@@ -119,10 +128,11 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
                     typer.echo("the engine serves no pages: 'trainflow ui --open' does, beside it")
             say_ready(ready)
             code = follow(client, feeds, plain=plain)
-            return None if code == 0 and _goes_on(request, feeds) else code
+            code = None if code == 0 and _goes_on(request, feeds) else code
     except KeyboardInterrupt:
         typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
         return EXIT_INTERRUPTED
+    return as_installed_now(_words_to_go_on(request)) if code == EXIT_INTERRUPTED else code
 
 
 def show_pages(address: str | None) -> None:

@@ -90,14 +90,14 @@ class HeadSeen(NamedTuple):
 class ProgressFeed:
     """Follows one DAG in what came of the runs that a person started, `roots`, and of every run these triggered.
 
-    `root_id` is its own (None: its runs are triggered). What that one triggers in DAGs that are not followed is told
+    `own` are those of this DAG (none: its runs are triggered). What these trigger in DAGs that are not followed is told
     here too. It has ended when none of the roots has an open run left: any of them may trigger one of this DAG.
     """
 
     def __init__(
         self,
         dag_id: str,
-        root_id: int | None,
+        own: frozenset[int],
         chain: ChainDocument | None,
         now: datetime,
         *,
@@ -114,7 +114,7 @@ class ProgressFeed:
         #: runs of this DAG trigger it again until it is caught up
         self.continues_itself = False
         self.chain = chain
-        self._runs = FollowedRuns(dag_id, root_id, roots=roots, followed=followed)
+        self._runs = FollowedRuns(dag_id, own, roots=roots, followed=followed)
         self.started_at = now
         self.totals = RunTotals()
         #: the newest runs that committed, for the estimate of the rest

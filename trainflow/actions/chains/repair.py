@@ -166,16 +166,16 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
     document, _ = Versions().get(connection, dag.version_id)
     unfinished = run_queries.unfinished_of(connection, dag_id)
     if not unfinished:
-        root_id = create_run(connection, dag_id, conf, now)
-        return RepairFeed(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
+        own = frozenset({create_run(connection, dag_id, conf, now)})
+        return RepairFeed(dag_id, own, document.chain, now, roots=own)
     run = unfinished[-1]
     known = run.conf.get(CONF_REPAIR)
     run_queries.add_conf(connection, run.id, {**conf, CONF_REPAIR: known or REPAIR_FIRST})
     if run.state == DagRunState.RUNNING and _waits(connection, run.id, document):
         # it has read its conf already: begin it anew
         run_queries.clear(connection, run.id, now)
-    root_id = run.root_id or run.id
-    feed = RepairFeed(dag_id, root_id, document.chain, now, roots=frozenset({root_id}))
+    own = frozenset({run.root_id or run.id})
+    feed = RepairFeed(dag_id, own, document.chain, now, roots=own)
     feed.joins(connection, run.id)
     return feed
 

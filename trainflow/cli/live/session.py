@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trainflow.bootstrap import is_replaced
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED
 from trainflow.humanize import agreeing, counted
 
@@ -177,7 +178,8 @@ def _look_again_in(views: Iterable[ProgressView]) -> float:
 
 
 def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> int | None:
-    """Show what happens until it is over. Raises KeyboardInterrupt."""
+    """Show what happens until it is over. EXIT_INTERRUPTED when the engine is another build now, and this is not; None when
+    it has ended and has not taken up what was begun. Raises KeyboardInterrupt."""
     from trainflow.cli.live.panel import display
 
     shown = display(interactive=False if plain else None)
@@ -191,6 +193,8 @@ def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> i
                 taken_up = taken_up or view.current_number is not None or view.last_run is not None
             shown.show(list(views.values()), client.clock.now())
             if not client.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
+                if is_replaced() and client.engine_comes_back():
+                    return EXIT_INTERRUPTED
                 if not taken_up:
                     return None
                 typer.echo("the engine has ended before the chain was caught up: start again to go on", err=True)

@@ -93,13 +93,13 @@ def pools(connection: Connection) -> list[Row[Any]]:
 
 class FollowedRuns:
     """The runs that a terminal follows, found at a cost of what is new and of what is open: those of a DAG among all
-    that came of `roots`; and what `root_id` triggered in DAGs not `followed`."""
+    that came of `roots`; and what its `own` roots triggered in DAGs not `followed`."""
 
     def __init__(
-        self, dag_id: str, root_id: int | None, *, roots: Collection[int], followed: Collection[str] = ()
+        self, dag_id: str, own: Collection[int], *, roots: Collection[int], followed: Collection[str] = ()
     ) -> None:
         self._dag_id = dag_id
-        self._root_id = root_id
+        self._own = sorted(own)
         self._roots = sorted(roots)
         self._followed = sorted(followed)
 
@@ -119,9 +119,9 @@ class FollowedRuns:
     @property
     def _mine_or_untold(self) -> ColumnElement[bool]:
         mine = RUN.c.dag_id == self._dag_id
-        if self._root_id is None:
+        if not self._own:
             return mine
-        return mine | ((RUN.c.root_id == self._root_id) & RUN.c.dag_id.not_in(self._followed))
+        return mine | (RUN.c.root_id.in_(self._own) & RUN.c.dag_id.not_in(self._followed))
 
     def open(self, connection: Connection) -> list[Row[Any]]:
         """Runs that have not ended, in order."""

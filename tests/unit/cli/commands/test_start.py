@@ -27,8 +27,8 @@ split: {{partitions: {days}}}
 def test_start_with_outdated_run_says_what_it_keeps(capsys: pytest.CaptureFixture[str]) -> None:
     say_what_goes_on(
         [
-            ProgressFeed("days", None, None, NOW, roots=frozenset(), outdated=3),
-            ProgressFeed("x", None, None, NOW, roots=frozenset()),
+            ProgressFeed("days", frozenset(), None, NOW, roots=frozenset(), outdated=3),
+            ProgressFeed("x", frozenset(), None, NOW, roots=frozenset()),
         ],
         "pipelines/days.yaml",
     )
