@@ -162,6 +162,9 @@ _.KubernetesExecutor
 
 # called by lightkube's connections
 _.sync_auth_flow
+# what a training function reads a split by
+_.read_pandas
+
 # what programs read of a run
 _.start_date
 _.end_date

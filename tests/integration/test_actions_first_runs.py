@@ -238,6 +238,8 @@ def test_start_following_runs_that_a_person_queued_tells_all_of_them(home: Home)
     with home.database.transaction() as connection:
         parent = run_creation.Parent(keys[1], keys[1], "told", -1)
         run_creation.trigger(connection, TriggeredRun("p.fine", "of_two", {}), parent, NOW)
+        other = run_queries.get(connection, "p.fine", "of_two")
+        run_queries.start(connection, other, dag_queries.Versions(), NOW, channels=())
     assert home.begin() == {}
     told: list[str] = []
     for key in keys:
@@ -246,9 +248,7 @@ def test_start_following_runs_that_a_person_queued_tells_all_of_them(home: Home)
             view = home.followings[0].look(connection, NOW + timedelta(seconds=1))
         told += [run.run_id for run in view.new_runs]
     assert (told, view.finished) == (["one", "two", "three"], False)
-    with home.database.reading() as connection:
-        other = run_queries.get(connection, "p.fine", "of_two").id
-    home.end(other)
+    home.end(other.id)
     with home.database.reading() as connection:
         views = [each.look(connection, NOW + timedelta(seconds=2)) for each in home.followings]
     assert [([run.run_id for run in view.new_runs], view.finished) for view in views] == [

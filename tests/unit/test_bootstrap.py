@@ -123,18 +123,20 @@ class Became(Exception):
     """This process is another one from now on."""
 
 
+@pytest.mark.parametrize(("instead", "words"), [((), ("resume", "p", "--accept")), (("start", "q"), ("start", "q"))])
 def test_run_again_is_the_same_command_without_what_was_handed_to_this_process(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, instead: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     def became(path: str, arguments: list[str]) -> None:
         raise Became(path, *arguments)
 
     monkeypatch.setattr(os, "execv", became)
     monkeypatch.setattr(bootstrap.time, "sleep", lambda _seconds: None)
-    monkeypatch.setattr(sys, "orig_argv", ["python", "bin/trainflow", "start", "p", "--ready", "7", "--plain"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "bin/trainflow", "resume", "p", "--ready", "7", "--accept"])
+    monkeypatch.setattr(sys, "argv", ["bin/trainflow", "resume", "p", "--ready", "7", "--accept"])
     with pytest.raises(Became) as found:
-        bootstrap.run_again(without="--ready")
-    assert found.value.args == (sys.executable, sys.executable, "bin/trainflow", "start", "p", "--plain")
+        bootstrap.run_again(without="--ready", instead=instead)
+    assert found.value.args == (sys.executable, sys.executable, "bin/trainflow", *words)
 
 
 def test_run_again_gives_up_on_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,8 +74,8 @@ class EngineClient:
         return running_engine(self.workspace.project.home) is not None
 
     def engine_comes_back(self, patience_seconds: float = 90.0) -> bool:
-        """Whether there is an engine again after that long: one whose build was replaced begins anew, and is not to find
-        that what followed it has taken its place."""
+        """Whether there is an engine again after that long: one whose build was replaced begins anew, and is not to
+        find that what followed it has taken its place."""
         until = self.clock.monotonic() + patience_seconds
         while self.clock.monotonic() < until:
             if running_engine(self.workspace.project.home) is not None:

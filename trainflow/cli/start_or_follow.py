@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,17 +85,17 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
 
 
 def _words_to_go_on(request: TrainingRequest) -> list[str]:
-    """What `trainflow` is told to go on with this training; none: the same as this time. What a person has decided, or
-    has had begun, is not to be decided again: that is in the ledger, or in the database."""
-    if request.begin is None:
+    """What `trainflow` is told to go on with this training; none: the same as this time. What a person has decided
+    (`resume`, `repair`) is in the ledger or in the database, and is not to be decided again."""
+    if sys.argv[1:2] == ["start"]:
         return []
     given = [word for name, value in request.overrides.items() for word in ("--set", f"{name}={value}")]
-    return ["start", str(request.path), *given]
+    return ["start", str(request.path), *given, *(word for word in ("--plain",) if word in sys.argv)]
 
 
 def as_installed_now(instead: Sequence[str] = ()) -> int:
-    """Go on as the same command (or as `instead`) of the build that has taken the place of this one; the exit code where
-    that cannot be imported."""
+    """Go on as the same command (or as `instead`) of the build that has taken the place of this one; the exit code
+    where that cannot be imported."""
     typer.echo(f"trainflow {version()} was replaced where it is installed: it goes on as what is there now", err=True)
     run_again(without="--ready-descriptor", instead=instead)
     typer.echo("error: what is installed now cannot be imported: install it again, and start again", err=True)

@@ -178,8 +178,8 @@ def _look_again_in(views: Iterable[ProgressView]) -> float:
 
 
 def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> int | None:
-    """Show what happens until it is over. EXIT_INTERRUPTED when the engine is another build now, and this is not; None when
-    it has ended and has not taken up what was begun. Raises KeyboardInterrupt."""
+    """Show what happens until it is over. EXIT_INTERRUPTED when the engine is another build now, and this is not; None
+    when it has ended and has not taken up what was begun. Raises KeyboardInterrupt."""
     from trainflow.cli.live.panel import display
 
     shown = display(interactive=False if plain else None)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from trainflow.cli.live import panel
-from trainflow.cli.live.session import Session
-from trainflow.cli.render.output import EXIT_INTERRUPTED
+from trainflow.cli.live import panel, session
+from trainflow.cli.live.session import Session, follow
+from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED
 from trainflow.executors.reactor import Reactor
 
 
@@ -80,3 +80,26 @@ def test_session_reactor_turns_after_stop_draws_nothing(looks: int, monkeypatch:
     assert drawn == [looks + 1]
     assert [each.drawn for each in opened] == drawn
     assert all(each.closed for each in opened)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "back", "taken_up", "code"),
+    [
+        (True, True, True, EXIT_INTERRUPTED),
+        # also before it has taken up what was begun: what follows must not take its place
+        (True, True, False, EXIT_INTERRUPTED),
+        (True, False, True, EXIT_FAILED),
+        (False, True, True, EXIT_FAILED),
+        (False, True, False, None),
+    ],
+)
+def test_follower_goes_on_with_an_engine_that_is_another_build_now(
+    monkeypatch: pytest.MonkeyPatch, *, replaced: bool, back: bool, taken_up: bool, code: int | None
+) -> None:
+    monkeypatch.setattr(panel, "display", lambda **_options: Shown())
+    monkeypatch.setattr(session, "is_replaced", lambda: replaced)
+    view = SimpleNamespace(finished=False, current_number=1 if taken_up else None, last_run=None)
+    client = SimpleNamespace(
+        clock=Clock(), look=lambda _feed: view, wait=lambda _seconds: False, engine_comes_back=lambda: back
+    )
+    assert follow(client, [SimpleNamespace(dag_id="d")], plain=True) == code  # type: ignore[arg-type, list-item]
