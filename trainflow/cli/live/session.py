@@ -193,8 +193,12 @@ def follow(client: EngineClient, feeds: list[ProgressFeed], *, plain: bool) -> i
                 taken_up = taken_up or view.current_number is not None or view.last_run is not None
             shown.show(list(views.values()), client.clock.now())
             if not client.wait(_LOOK_SECONDS) and not all(view.finished for view in views.values()):
-                if is_replaced() and client.engine_comes_back():
-                    return EXIT_INTERRUPTED
+                if is_replaced():
+                    typer.echo(
+                        "the engine has ended, and trainflow was installed anew: waiting for it to come back", err=True
+                    )
+                    if client.engine_comes_back():
+                        return EXIT_INTERRUPTED
                 if not taken_up:
                     return None
                 typer.echo("the engine has ended before the chain was caught up: start again to go on", err=True)
