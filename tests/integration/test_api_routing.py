@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import os
 import socket
 import subprocess
 import threading
@@ -17,12 +18,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.support.api import TOKEN, RunningApi, ask, running_api
 from tests.support.control_plane import ControlPlane, control_plane_with_run
+from trainflow.api.hand_over import MOST_BYTES, HandOver, line_between
 from trainflow.api.http_server import HttpServer
 from trainflow.api.routed_connection import WebConnection
 from trainflow.bootstrap import interpreter
 from trainflow.messages.execution_api import Heartbeat
 from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER
 from trainflow.messages.workload import AttemptKey
+from trainflow.settings.model import ApiSettings, Settings
 from trainflow.testing.contract_engine import listening
 
 TRIGGER = b'{"dag_run_id": "by_hand"}'
@@ -159,8 +162,11 @@ def test_heartbeat_is_answered_while_a_page_holds_up_all_of_the_web_server(api: 
     assert found == [200]
 
 
-def test_web_server_that_takes_no_connection_is_busy_and_attempts_go_on(api: RunningApi) -> None:
+def test_web_server_that_takes_no_connection_is_busy_and_attempts_go_on(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
     key = _running_attempt(api)
+    monkeypatch.setattr(HandOver, "give", lambda _self, _connection, _data: False)
     api.server._web_path.unlink()
     answer = api.ask("GET", "/version")
     assert (answer.status, answer.body["title"], answer.headers["retry-after"]) == (503, "Busy", "1")
@@ -213,7 +219,7 @@ def answer():
     if said == b"break":
         raise RuntimeError("broken")
 
-ServerProcesses([ProcessSpec("web server", answer, listener)]).run(
+ServerProcesses([ProcessSpec("web server", answer, [listener])]).run(
     lambda: print(listener.getsockname()[1], flush=True)
 )
 print("ended", os.getpid())
@@ -244,3 +250,126 @@ def test_address_of_a_client_and_scheme_reach_the_web_server(api: RunningApi) ->
     assert ask(api.port, "POST", "/api/v1/dags/d/dagRuns", TRIGGER, Content_Type="application/json").status == 200
     (event,) = api.ask("GET", "/api/v1/eventLogs").body["event_logs"]
     assert "127.0.0.1" in str(event)
+
+
+def _asked(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
+    connection.sendall(request)
+    (found,) = _answers(connection, 1)
+    return found
+
+
+def _given(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which way connections change hands from now on."""
+    ways: list[str] = []
+    give = HandOver.give
+
+    def gave(self: HandOver, connection: int, data: bytes) -> bool:
+        done = give(self, connection, data)
+        to_web = self._line.fileno() == api.server._line[0].fileno()
+        ways.append(("to web" if to_web else "back") if done else "refused")
+        return done
+
+    monkeypatch.setattr(HandOver, "give", gave)
+    return ways
+
+
+def test_connection_of_people_is_given_away_once_and_one_that_an_attempt_uses_comes_back_for_good(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, ways = _running_attempt(api), _given(api, monkeypatch)
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        for _ in range(3):
+            assert _asked(connection, _request("GET", "/version"))[0] == 200
+        assert ways == ["to web"]
+        for request in (_heartbeat(key), _request("GET", "/version"), _heartbeat(key), _request("GET", "/version")):
+            assert _asked(connection, request)[0] == 200
+    assert ways == ["to web", "back"]
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        assert [_asked(connection, each)[0] for each in (_heartbeat(key), _request("GET", "/version"))] == [200, 200]
+    assert ways == ["to web", "back"]
+
+
+@pytest.mark.parametrize("cut", [1, 60, 100_000])
+def test_body_that_comes_later_reaches_who_has_the_connection(api: RunningApi, cut: int) -> None:
+    request = _request("POST", "/api/v1/dags/d/dagRuns", TRIGGER, **{"Content-Type": "application/json"})
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        for at in range(0, len(request), cut):
+            connection.sendall(request[at : at + cut])
+        ((status, content),) = _answers(connection, 1)
+    assert (status, b'"by_hand"' in content) == (200, True)
+
+
+def test_what_the_other_process_does_not_take_is_passed_on_or_waits(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, ways = _running_attempt(api), []
+    give = HandOver.give
+
+    def takes_the_third(self: HandOver, connection: int, data: bytes) -> bool:
+        ways.append(data.split(b" ")[1].decode())
+        return len(ways) >= 3 and give(self, connection, data)
+
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as given:
+        assert _asked(given, _request("GET", "/version"))[0] == 200
+        monkeypatch.setattr(HandOver, "give", takes_the_third)
+        # back: there is no other way
+        assert _asked(given, _heartbeat(key))[0] == 200
+    assert ways == [f"{PREFIX}/heartbeat"] * 3
+    ways.clear()
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as passed_on:
+        assert [_asked(passed_on, _request("GET", "/version"))[0] for _ in range(3)] == [200] * 3
+    assert ways == ["/version"]
+
+
+def test_large_request_is_passed_on(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    ways = _given(api, monkeypatch)
+    body = b'{"dag_run_id": "by_hand", "note": "%s"}' % (b" " * MOST_BYTES)
+    request = _request("POST", "/api/v1/dags/d/dagRuns", body, **{"Content-Type": "application/json"})
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        status, _ = _asked(connection, request)
+    # too long a note: whichever way it took, who answers has read all of it
+    assert status == 422
+    assert set(ways) <= {"to web", "refused"}
+
+
+def test_connection_of_a_proxy_is_not_given_away(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It mixes what attempts and people ask: an attempt would wait for the process that people keep busy."""
+    settings = Settings(api=ApiSettings(trusted_proxies=["127.0.0.1/32"], token="0123456789abcdef"))
+    with running_api(plane, settings) as api:
+        ways = _given(api, monkeypatch)
+        assert api.ask("GET", "/version", Authorization="Bearer 0123456789abcdef").status == 200
+    assert ways == []
+
+
+def test_line_between_takes_a_message_whole_or_not_at_all() -> None:
+    ends = line_between()
+    here, there = HandOver(ends[0]), ends[1]
+    with ends[0], there, socket.socket() as any_one:
+        assert not here.give(any_one.fileno(), b"x" * (MOST_BYTES + 1))
+        given = 0
+        while here.give(any_one.fileno(), b"GET / HTTP/1.1\r\n"):
+            given += 1
+        assert given
+        for _ in range(given):
+            data, descriptors, _, _ = socket.recv_fds(there, 100, 4)
+            assert (data, len(descriptors)) == (b"GET / HTTP/1.1\r\n", 1)
+            os.close(descriptors[0])
+        with pytest.raises(BlockingIOError):
+            there.recv(1)
+
+
+def test_line_whose_other_end_is_gone_gives_nothing_and_is_not_read_again() -> None:
+    async def read() -> list[bytes]:
+        here, there = line_between()
+        taken: list[bytes] = []
+        with here, there:
+            loop = asyncio.get_running_loop()
+            HandOver(here).take_on(loop, lambda _connection, data: taken.append(data))
+            there.close()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert not loop.remove_reader(here.fileno())
+            assert not HandOver(here).give(here.fileno(), b"x")
+        return taken
+
+    assert asyncio.run(read()) == []

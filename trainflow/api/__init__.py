@@ -1,20 +1,21 @@
 """The API server: what is asked of the control plane over HTTP.
 
 One port, two processes, forked from one that has imported what both need. The *execution server* accepts every
-connection, speaks TLS, and answers attempts on other hosts (the execution API). It passes on all other requests, as
-they come, over a UNIX socket to the *web server*: REST API and pages, for people and programs. That one is started when
-it is asked, and ends when it was asked nothing for ten minutes. So nothing that people ask can keep a heartbeat from
-being heard. What only the web server needs is imported by it. Both read and write the metadata database; the scheduler
-never waits for them, and no code of users is imported here.
+connection, speaks TLS, and answers attempts on other hosts (the execution API). With the first request of another kind
+it gives the connection away, its descriptor, to the *web server*: REST API and pages, for people and programs; that one
+gives it back with the first request of an attempt. Over TLS, and from a proxy, it passes requests on instead, over a
+UNIX socket. The web server is started when it is asked, and ends when it was asked nothing for ten minutes. So nothing
+that people ask can keep a heartbeat from being heard. What only the web server needs is imported by it. Both read and
+write the metadata database; the scheduler never waits for them, and no code of users is imported here.
 
 Reading order: `server` (both, their sockets), `server_processes` (how they are forked and kept), `routed_connection`
-and `message_frames` (which request goes where), `plain_requests` (those that need no parser); `execution_server`,
-`execution` (requests of attempts), `workers` (what runs them), `heartbeats`, `attempt_logs`, `known_tokens` (which
-attempt asks), `presence` (its lease, and whether a scheduler lives), `scheduler_line` (what attempts change is told to
-the engine); `web_server`, `rest` (requests of people and programs), `authentication` and `gate` (who these are, what
-they pass), `forwarded` (proxies in between), `openapi`; `application` and `web_application` (what stands where),
-`uvicorn_parts`, `http_server` and `connections` (what a connection may take), `main` (the process that an engine
-starts).
+and `message_frames` (which request goes where), `hand_over` (a connection changes hands), `plain_requests` (those that
+need no parser); `execution_server`, `execution` (requests of attempts), `workers` (what runs them), `heartbeats`,
+`attempt_logs`, `known_tokens` (which attempt asks), `presence` (its lease, and whether a scheduler lives),
+`scheduler_line` (what attempts change is told to the engine); `web_server`, `rest` (requests of people and programs),
+`authentication` and `gate` (who these are, what they pass), `forwarded` (proxies in between), `openapi`; `application`
+and `web_application` (what stands where), `uvicorn_parts`, `http_server` and `connections` (what a connection may
+take), `main` (the process that an engine starts).
 
 A change breaks this when what people ask can keep attempts waiting, when a request that proves nothing is read or
 changes something, when a secret is written to a log or stands in an answer, when a request that is sent twice has the

@@ -15,7 +15,9 @@ from typing import Any
 from trainflow.api.application import attempts_application, is_for_attempts
 from trainflow.api.connections import allow_many_connections
 from trainflow.api.execution import ExecutionApplication
-from trainflow.api.http_server import HttpServer
+from trainflow.api.forwarded import TrustedProxies
+from trainflow.api.hand_over import HandOver
+from trainflow.api.http_server import HttpServer, TakenConnections
 from trainflow.api.presence import Presence
 from trainflow.api.routed_connection import RoutedConnection, Routing
 from trainflow.api.scheduler_line import SchedulerLine
@@ -44,10 +46,11 @@ class ExecutionServer:
         database: Database,
         *,
         web_server: Path,
+        hand_over: HandOver,
         sends_logs: bool = False,
         **tls: Any,
     ) -> None:
-        """`web_server`: the socket of that one."""
+        """`web_server`: the socket of that one; `hand_over`: to it."""
         self._database = database
         self._line = SchedulerLine(project.home.socket_path)
         service = ExecutionService(
@@ -75,8 +78,16 @@ class ExecutionServer:
         paths = {
             f"{root}{PREFIX}/{each.name}".encode(): each.name for root in ("", api.root_path) for each in OPERATIONS
         }
-        routing = Routing(lambda path: is_for_attempts(path, api.root_path), web_server, paths, self._execution.answer)
-        self._server = HttpServer(application, functools.partial(RoutedConnection, routing), **tls)
+        routing = Routing(
+            lambda path: is_for_attempts(path, api.root_path),
+            hand_over,
+            web_server,
+            TrustedProxies(api.trusted_proxies).includes,
+            paths,
+            self._execution.answer,
+        )
+        connections = functools.partial(RoutedConnection, routing)
+        self._server = HttpServer(application, connections, taken=TakenConnections(hand_over, connections), **tls)
 
     def _teller(self) -> Callable[[AppliedChange], None]:
         notices = ChangeNotices(self._database) if ChangeNotices.are_told(self._database) else None

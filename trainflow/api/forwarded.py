@@ -29,7 +29,7 @@ class TrustedProxies:
         headers = Headers(scope=scope)
         address = scope["client"][0] if scope.get("client") else "unknown"
         found = RequestOrigin(address, scope["scheme"], headers.get("host", ""))
-        if not self._includes(address):
+        if not self.includes(address):
             return found
         return RequestOrigin(
             self._first_stranger(headers.get("x-forwarded-for", ""), address),
@@ -40,12 +40,13 @@ class TrustedProxies:
     def _first_stranger(self, forwarded: str, address: str) -> str:
         """The nearest address that is no proxy of ours: what stands before it in the list may be invented."""
         for each in reversed([part.strip() for part in forwarded.split(",") if part.strip()]):
-            if not self._includes(each):
+            if not self.includes(each):
                 return each[:64]
             address = each
         return address
 
-    def _includes(self, address: str) -> bool:
+    def includes(self, address: str) -> bool:
+        """Whether an address is one of theirs."""
         if not self._networks:
             return False
         try:

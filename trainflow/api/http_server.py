@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
+from trainflow.api.hand_over import HandOver
 from trainflow.api.uvicorn_parts import Config, Server
 
 #: how long requests that are being answered may take when the server ends
@@ -17,13 +19,35 @@ _LAST_SECONDS = 5
 _KEEP_ALIVE_SECONDS = 75
 
 
+log = logging.getLogger(__name__)
+
+
+class TakenConnections(NamedTuple):
+    """Connections that another process gives: `make` is called with what that one had read of each, and makes its
+    protocol."""
+
+    line: HandOver
+    make: Callable[..., Any]
+
+
 class HttpServer(Server):
     """Waits for the end without looking ten times a second whether it has come. One that has an `idle_seconds` ends by
     itself when it had no connection for so long."""
 
-    def __init__(self, application: Any, connections: Any, *, idle_seconds: float | None = None, **tls: Any) -> None:
+    def __init__(
+        self,
+        application: Any,
+        connections: Any,
+        *,
+        idle_seconds: float | None = None,
+        taken: TakenConnections | None = None,
+        **tls: Any,
+    ) -> None:
         """`connections`: makes the protocol of each; `tls`: options of uvicorn."""
         super().__init__(_configuration(application, connections, **tls))
+        self._taken = taken
+        #: those that are being taken
+        self._tasks: set[asyncio.Task[None]] = set()
         self._idle_seconds = idle_seconds
         self._ready: Callable[[], object] = lambda: None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -35,14 +59,34 @@ class HttpServer(Server):
         asyncio.run(self.serve([listener]))
 
     async def main_loop(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._ready()
-        if self.should_exit:
-            return
-        if self._idle_seconds is None:
-            await self._end.wait()
-        else:
-            await self._end_or_idle(self._idle_seconds)
+        self._loop = loop = asyncio.get_running_loop()
+        if self._taken is not None:
+            self._taken.line.take_on(loop, self._take)
+        try:
+            self._ready()
+            if self.should_exit:
+                return
+            if self._idle_seconds is None:
+                await self._end.wait()
+            else:
+                await self._end_or_idle(self._idle_seconds)
+        finally:
+            if self._taken is not None:
+                self._taken.line.take_no_more(loop)
+
+    def _take(self, connection: socket.socket, data: bytes) -> None:
+        assert self._taken is not None
+        options = {"config": self.config, "server_state": self.server_state, "app_state": self.lifespan.state}
+        task = asyncio.ensure_future(self._begin(connection, functools.partial(self._taken.make, data, **options)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, connection: socket.socket, make: Callable[[], Any]) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(make, connection)
+        except OSError as error:
+            log.info("a connection was taken that is gone: %s", error)
+            connection.close()
 
     async def _end_or_idle(self, seconds: float) -> None:
         idle = 0

@@ -1,5 +1,6 @@
-"""Connections of the port: requests of attempts are answered by the process that accepts them, all others are passed on
-to the web server, each byte as it comes.
+"""Connections of the port: requests of attempts are answered by the process that accepts them, all others by the web
+server. It is given the connection itself (`hand_over`), and gives it back with the first request of an attempt on it;
+what cannot be given is passed on, each byte as it comes.
 
 Which request goes where is decided anew for each request of a connection: a proxy sends those of attempts and of people
 over the same ones. A request is looked at when the one before it has been answered.
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from trainflow.api.connections import BoundedConnection
+from trainflow.api.hand_over import HandOver
 from trainflow.api.message_frames import (
     LONGEST_HEAD,
     AnswerFrames,
@@ -30,6 +32,8 @@ from trainflow.api.plain_requests import PlainAnswer, PlainRequest, answer_bytes
 
 log = logging.getLogger(__name__)
 
+#: what the other process does not take now is offered again so long after
+_AGAIN_SECONDS = 0.02
 _BUSY_BODY = msgspec.json.encode(
     {"title": "Busy", "status": 503, "detail": "too many requests wait already", "what_to_do": "try again in a second"}
 )
@@ -37,6 +41,9 @@ _BUSY = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: %d\r\n"
     b"content-type: application/problem+json\r\n\r\n%s" % (len(_BUSY_BODY), _BUSY_BODY)
 )
+
+
+Answer = Callable[[str, Mapping[str, str], Callable[[], Awaitable[bytes]]], Awaitable[PlainAnswer]]
 
 
 class PassedConnection(NamedTuple):
@@ -49,21 +56,27 @@ class PassedConnection(NamedTuple):
 
 
 class Routing(NamedTuple):
-    """`is_here`: whether a path is answered by this process; `elsewhere`: the socket of the web server. `operations`:
-    what may be asked in plain form, by its path; `answer` answers it."""
+    """`is_here`: whether a path is answered by this process; `hand_over`: to the one that answers the others.
+    `elsewhere`: the socket of the web server, None: it is this one. `is_proxy`: whether an address is that of a proxy.
+    `operations`: what may be asked in plain form, by its path; `answer` answers it."""
 
     is_here: Callable[[str], bool]
-    elsewhere: Path
-    operations: Mapping[bytes, str]
-    answer: Callable[[str, Mapping[str, str], Callable[[], Awaitable[bytes]]], Awaitable[PlainAnswer]]
+    hand_over: HandOver
+    elsewhere: Path | None = None
+    is_proxy: Callable[[str], bool] = lambda _address: False
+    operations: Mapping[bytes, str] = {}
+    answer: Answer | None = None
 
 
 class RoutedConnection(BoundedConnection):
-    """A connection whose requests are answered here, or passed on."""
+    """A connection whose requests are answered here, or by the other process. `taken`: what that one had read of it."""
 
-    def __init__(self, routing: Routing, **options: Any) -> None:
+    def __init__(self, routing: Routing, taken: bytes = b"", **options: Any) -> None:
         super().__init__(**options)
         self._routing = routing
+        self._taken = taken
+        #: it is not given away: an attempt uses it, too
+        self._stays = bool(taken) and routing.elsewhere is not None
         #: bytes that were not looked at yet
         self._held = b""
         self._body: Body | None = None
@@ -75,6 +88,12 @@ class RoutedConnection(BoundedConnection):
         self._answers_plain = False
         self._line: _Line | None = None
         self._ends_with_answer = False
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if self._taken:
+            taken, self._taken = self._taken, b""
+            self.data_received(taken)
 
     def data_received(self, data: bytes) -> None:
         if self._is_raw:
@@ -112,11 +131,14 @@ class RoutedConnection(BoundedConnection):
             held, self._held = self._held, b""
             super().data_received(held)
             return False
+        self._is_here = self._routing.is_here(found.path.decode("utf-8", "replace"))
+        if not self._is_here and self._gives_away():
+            return False
         head, self._held = self._held[:end], self._held[end:]
         self._unlimit()
         self._body = found.body
-        self._is_here = self._routing.is_here(found.path.decode("utf-8", "replace"))
         if self._is_here:
+            self._stays = self._routing.elsewhere is not None
             super().data_received(head)
         else:
             self._to_web_server(found, head)
@@ -150,6 +172,32 @@ class RoutedConnection(BoundedConnection):
         super().on_response_complete()
         self._go_on()
 
+    # -- the other process ---------------------------------------------------------------------------------------------
+
+    def _gives_away(self) -> bool:
+        """Give the connection to the other process, with the request at the front of what is held. False: that is to be
+        passed on."""
+        if self._routing.elsewhere is not None and not self._may_be_given():
+            return False
+        # what is written still goes out from here
+        unsent = self.transport.get_write_buffer_size()
+        connection = self.transport.get_extra_info("socket")
+        if not unsent and self._routing.hand_over.give(connection.fileno(), self._held):
+            self._held = b""
+            self._unlimit()
+            self.transport.abort()  # this copy of it: the other one is open
+            return True
+        if self._routing.elsewhere is not None:
+            return False
+        self._limit()
+        self.flow.pause_reading()
+        self.loop.call_later(_AGAIN_SECONDS, self._go_on)
+        return True
+
+    def _may_be_given(self) -> bool:
+        is_plain = self.scheme == "http" and self._line is None and not self._stays
+        return is_plain and self.client is not None and not self._routing.is_proxy(self.client[0])
+
     # -- requests in plain form ----------------------------------------------------------------------------------------
 
     def _takes_plain(self, end: int) -> bool:
@@ -161,7 +209,7 @@ class RoutedConnection(BoundedConnection):
         end_of_body = end + request.length
         body, self._held = self._held[end:end_of_body], self._held[end_of_body:]
         self._unlimit()
-        self._answers_plain = True
+        self._answers_plain = self._stays = True
         task = self.loop.create_task(self._answer_plain(request, body))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -172,6 +220,7 @@ class RoutedConnection(BoundedConnection):
             return body
 
         try:
+            assert self._routing.answer is not None
             answer = await self._routing.answer(request.operation, request.headers, read)
         except Exception:
             # the worker asks again

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainflow.api.connections import share_processor
 from trainflow.api.execution_server import ExecutionServer
+from trainflow.api.hand_over import HandOver, line_between
 from trainflow.api.server_processes import ProcessSpec, ServerProcesses
 from trainflow.bootstrap import freeze_imports
 from trainflow.clock import Clock
@@ -62,6 +63,8 @@ class ApiServer:
         self._tls = _tls_options(settings.api, project.root)
         self.listener = listener
         self.web_listener, self._web_path = _listen_for_web(project.home)
+        #: between the two: the end of the one of the port, and that of the web server
+        self._line = line_between()
 
     @cached_property
     def execution(self) -> ExecutionServer:
@@ -72,6 +75,7 @@ class ApiServer:
             self._clock,
             self.database,
             web_server=self._web_path,
+            hand_over=HandOver(self._line[0]),
             sends_logs=self._sends_logs,
             **self._tls,
         )
@@ -81,7 +85,14 @@ class ApiServer:
         """The one of people and programs. Imported where it runs: nothing else here needs what it needs."""
         from trainflow.api.web_server import WebServer
 
-        return WebServer(self._project, self._settings, self._clock, self.database, idle_seconds=_IDLE_SECONDS)
+        return WebServer(
+            self._project,
+            self._settings,
+            self._clock,
+            self.database,
+            hand_over=HandOver(self._line[1]),
+            idle_seconds=_IDLE_SECONDS,
+        )
 
     @cached_property
     def database(self) -> Database:
@@ -108,7 +119,7 @@ class ApiServer:
             freeze_imports()
             specs = (
                 ProcessSpec("API server", self._run_execution),
-                ProcessSpec("web server", self._run_web, self.web_listener),
+                ProcessSpec("web server", self._run_web, (self.web_listener, self._line[1])),
             )
             ServerProcesses(specs, parent).run(ready)
         finally:
@@ -119,10 +130,13 @@ class ApiServer:
         self.listener.close()
         self.web_listener.close()
         self._web_path.unlink(missing_ok=True)
+        for end in self._line:
+            end.close()
         self.database.close()
 
     def _run_execution(self) -> None:
         self.web_listener.close()
+        self._line[1].close()
         share_processor()
         with stopping(self.execution.request_stop), closing(self.database):
             self.execution.run(self.listener)
@@ -130,6 +144,7 @@ class ApiServer:
     def _run_web(self) -> None:
         # the port is not kept by what does not answer there
         self.listener.close()
+        self._line[0].close()
         share_processor()
         with stopping(self.web.request_stop), closing(self.database):
             self.web.run(self.web_listener)

@@ -34,12 +34,12 @@ _WRONG_INPUT, _BROKEN = 2, 1
 
 
 class ProcessSpec(NamedTuple):
-    """A process. `run`: what it does; `when`: it is started with the first connection to this socket, and may end by
-    itself; None: it always runs."""
+    """A process. `run`: what it does; `when`: it is started when there is something to read on one of these, a first
+    connection say, and may end by itself; none: it always runs."""
 
     name: str
     run: Callable[[], object]
-    when: socket.socket | None = None
+    when: Sequence[socket.socket] = ()
 
 
 class _Process:
@@ -55,7 +55,7 @@ class _Process:
 
     def ended(self, code: int, now: float) -> None:
         self.pid = None
-        if code == 0 and self.spec.when is not None:
+        if code == 0 and self.spec.when:
             self._pause = _FIRST_PAUSE_SECONDS
             return
         if now - self.started_at >= _LIVED_SECONDS:
@@ -95,8 +95,8 @@ class ServerProcesses:
     def _start(self, asked: set[int]) -> None:
         now = time.monotonic()
         for each in self._processes:
-            when = each.spec.when
-            if each.is_due(now) and (when is None or when.fileno() in asked):
+            when = [one.fileno() for one in each.spec.when]
+            if each.is_due(now) and (not when or not asked.isdisjoint(when)):
                 self._fork(each)
 
     def _fork(self, process: _Process) -> None:
@@ -112,7 +112,7 @@ class ServerProcesses:
         """Wait for a signal, for a first connection, or until one may be started again."""
         now = time.monotonic()
         waiting = [each for each in self._processes if each.pid is None]
-        due = [each.spec.when.fileno() for each in waiting if each.spec.when is not None and each.is_due(now)]
+        due = [one.fileno() for each in waiting if each.is_due(now) for one in each.spec.when]
         later = [each.not_before - now for each in waiting if not each.is_due(now)]
         timeout = min(later, default=None)
         if self._parent is not None and len(descriptors) == 1:

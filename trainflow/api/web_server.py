@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 from collections.abc import Callable
 
+from trainflow.api.application import is_for_attempts
 from trainflow.api.authentication import Access
 from trainflow.api.connections import allow_many_connections
 from trainflow.api.gate import AccessGate
-from trainflow.api.http_server import HttpServer
+from trainflow.api.hand_over import HandOver
+from trainflow.api.http_server import HttpServer, TakenConnections
 from trainflow.api.rest.all_endpoints import ENDPOINTS
 from trainflow.api.rest.application import RestApplication
-from trainflow.api.routed_connection import WebConnection
+from trainflow.api.routed_connection import RoutedConnection, Routing, WebConnection
 from trainflow.api.web_application import web_application
 from trainflow.clock import Clock
 from trainflow.insight.metrics.metrics import Metrics
@@ -34,6 +37,7 @@ class WebServer:
         clock: Clock,
         database: Database,
         *,
+        hand_over: HandOver,
         idle_seconds: float | None = None,
     ) -> None:
         self.workspace = Workspace(project, settings, database)
@@ -47,7 +51,10 @@ class WebServer:
         )
         access = Access(self.workspace, clock, settings.api, self._rest.in_thread)
         gate = AccessGate(self.application, access, settings.api, OPEN_PATHS, LOGIN, self.pages.refuse)
-        self._server = HttpServer(gate, WebConnection, idle_seconds=idle_seconds)
+        root_path = settings.api.root_path
+        routing = Routing(lambda path: not is_for_attempts(path, root_path), hand_over)
+        given = TakenConnections(hand_over, functools.partial(RoutedConnection, routing))
+        self._server = HttpServer(gate, WebConnection, idle_seconds=idle_seconds, taken=given)
 
     def run(self, listener: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
         """Answer until `request_stop`, or until nothing was asked for long; `ready` is called when requests are
