@@ -145,6 +145,8 @@ _.not_delivered
 _.metric_names
 _.x_ticks
 _.y_ticks
+_.lowest
+_.highest
 _.earlier_marks
 _.waited_seconds
 _.help

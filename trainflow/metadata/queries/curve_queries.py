@@ -95,15 +95,3 @@ def of_attempts(connection: Connection, attempt_ids: Collection[str]) -> dict[st
 _OF_ATTEMPTS = select(CURVES.c.attempt_id, CURVES.c.curves).where(
     CURVES.c.attempt_id.in_(bindparam("attempts", expanding=True))
 )
-
-
-def of_run(connection: Connection, dag_run_id: int) -> dict[str, MetricCurves]:
-    """The same of all attempts of a run."""
-    return of_attempts(connection, list(connection.execute(_ATTEMPTS_OF_RUN, {"run": dag_run_id}).scalars()))
-
-
-_ATTEMPTS_OF_RUN = (
-    select(ATTEMPT.c.attempt_id)
-    .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
-    .where(TASK.c.dag_run_id == bindparam("run"))
-)
