@@ -1,10 +1,17 @@
-"""40 chains of no-op tasks over PostgreSQL: two schedulers together beside one, and how busy the cores are."""
+"""40 chains of no-op tasks over PostgreSQL: two schedulers together beside one, what a task costs of a processor, and
+what the schedulers wait for.
+
+Two can do no more than the cores give: where one keeps all of them busy, the second has nothing to work with. So the
+processor time of a task is told as well, and what it would come to on cores that nothing else uses. What the schedulers
+wait for is asked of the server while they work.
+"""
 
 from __future__ import annotations
 
 import os
 import statistics
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -12,11 +19,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import create_engine, func, select, text
 
-from tests.benchmarks.processes import cpu_seconds
+from tests.benchmarks.processes import cpu_seconds, tree
 from tests.benchmarks.workbench import show, throw_away_project
-from tests.support.local_databases import local_postgres
+from tests.support.local_databases import LocalPostgres, local_postgres
 from trainflow.bootstrap import interpreter
 from trainflow.clock import SystemClock
 from trainflow.metadata import run_creation, schema
@@ -28,6 +35,7 @@ from trainflow.metadata.queries import dag_queries, living_queries
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 
 CHAINS, RUNS_OF_EACH, SLOTS = 40, 4, 8
+TASKS = 3 * CHAINS * RUNS_OF_EACH
 PIPELINE = f"""
 from trainflow import DAG
 from trainflow.operators import EmptyOperator
@@ -50,7 +58,7 @@ def main(rounds: int = 3) -> None:
             rates: dict[int, list[float]] = {1: [], 2: []}
             for _ in range(rounds):
                 for count, measured in rates.items():
-                    measured.append(_rate(server.new_database(), count, module))
+                    measured.append(_rate(server, count, module))
             one, two = (statistics.median(measured) for measured in rates.values())
             for count, measured in rates.items():
                 show(f"{CHAINS} chains, {count} scheduler(s), attempts: {kind}", measured, "runs/s", "none")
@@ -59,8 +67,9 @@ def main(rounds: int = 3) -> None:
             )
 
 
-def _rate(url: str, count: int, module: str) -> float:
+def _rate(server: LocalPostgres, count: int, module: str) -> float:
     """Runs a second."""
+    url = server.new_database()
     settings = f'[database]\nurl = "{url}"\n[executors.local]\nslots = {SLOTS}\n[api]\nenabled = false\n'
     database = Database(url)
     schema.ensure_schema(database)
@@ -73,23 +82,71 @@ def _rate(url: str, count: int, module: str) -> float:
         # each knows of the other with its first heartbeat
         time.sleep(6)
         _run(database, 1)  # warms up
-        began, busy, own = time.monotonic(), _busy_seconds(), cpu_seconds(schedulers)
-        _run(database, RUNS_OF_EACH)
+        before, began, busy = _used(server, schedulers), time.monotonic(), _busy_seconds()
+        with _waits(url) as waits:
+            _run(database, RUNS_OF_EACH)
         seconds = time.monotonic() - began
-        # where one keeps all cores busy a second one has nothing to work with
-        cores, own = (_busy_seconds() - busy) / seconds, (cpu_seconds(schedulers) - own) / seconds
+        cores, used = (_busy_seconds() - busy) / seconds, _used(server, schedulers) - before
         shares = database.read(
             lambda connection: connection.execute(
                 select(ATTEMPT.c.service_id, func.count()).group_by(ATTEMPT.c.service_id)
             ).all()
         )
-        print(
-            f"   {count} scheduler(s): {seconds:.1f} s, attempts {sorted(Counter(dict(shares)).values())}, "
-            f"{cores:.2f} of {os.cpu_count()} cores busy, {own:.2f} by schedulers",
-            flush=True,
-        )
     database.close()
+    each = {name: used[name] / TASKS * 1000 for name in used}
+    most = (os.cpu_count() or 1) * 1000 / sum(each.values()) / 3
+    costs = ", ".join(f"{name} {used:.2f} ms" for name, used in each.items())
+    print(
+        f"   {count} scheduler(s): {seconds:.1f} s, attempts {sorted(Counter(dict(shares)).values())}, "
+        f"{cores:.2f} of {os.cpu_count()} cores busy\n"
+        f"      processor time of a task: {costs} (the cores do {most:.0f} runs/s at most)\n"
+        f"      connections at work that wait for: {', '.join(f'{name} {share:.2f}' for name, share in waits.items())}",
+        flush=True,
+    )
     return CHAINS * RUNS_OF_EACH / seconds
+
+
+def _used(server: LocalPostgres, schedulers: list[int]) -> Counter[str]:
+    """Seconds of a processor, by what has used them."""
+    own = cpu_seconds(schedulers)
+    trees = [pid for each in schedulers for pid in tree(each)]
+    return Counter(
+        {"schedulers": own, "attempts": cpu_seconds(trees) - own, "PostgreSQL": cpu_seconds(tree(server.pid))}
+    )
+
+
+#: what a connection waits for, by the type that PostgreSQL gives it
+_WAITS = {"Lock": "locks", "IO": "disk", "LWLock": "each other's disk", "Client": "their scheduler", "none": "nothing"}
+_WORKING = text(
+    "SELECT coalesce(wait_event_type, 'none') FROM pg_stat_activity WHERE datname = current_database() "
+    "AND pid <> pg_backend_pid() AND state IN ('active', 'idle in transaction')"
+)
+
+
+@contextmanager
+def _waits(url: str, every_seconds: float = 0.02) -> Iterator[dict[str, float]]:
+    """What the connections in a transaction wait for meanwhile: how many of them, on average."""
+    found: dict[str, float] = {}
+    counted: Counter[str] = Counter()
+    looks, over = 0, threading.Event()
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+
+    def look() -> None:
+        nonlocal looks
+        with engine.connect() as connection:
+            while not over.wait(every_seconds):
+                looks += 1
+                counted.update(connection.execute(_WORKING).scalars())
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        looking.join()
+        engine.dispose()
+        found.update({name: counted[kind] / max(looks, 1) for kind, name in _WAITS.items()})
 
 
 def _busy_seconds() -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import event, insert, select, text, update
+from sqlalchemy.exc import DBAPIError
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.local_databases import LocalServer
@@ -17,6 +18,7 @@ from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.queries import dag_queries, in_flight, pool_queries, scheduled_queries, trigger_queries
 from trainflow.metadata.queries.scheduled_queries import DAG, RUN
 from trainflow.metadata.queries.task_queries import TASK
+from trainflow.scheduler.error_containment import together
 from trainflow.settings.model import Settings
 
 SLOTS = 4
@@ -256,3 +258,80 @@ def test_queueing_locks_tasks_and_neither_their_runs_nor_their_dags(on_a_server:
             changing.execute(text(_GIVE_UP[plane.database.url.get_backend_name()]))
             for change in changes:
                 changing.execute(change)
+
+
+@pytest.fixture
+def two(tmp_path: Path, postgres: LocalServer) -> Iterator[tuple[ControlPlane, ControlPlane]]:
+    """Two schedulers over PostgreSQL that know of each other, with three runs of a task; each has 40 slots."""
+    settings = Settings(executors={"local": {"slots": 40}})
+    url = postgres.clean_database()
+    with (
+        control_plane(tmp_path, database_url=url, settings=settings) as first,
+        control_plane(tmp_path, clock=first.clock, database_url=url, settings=settings) as second,
+    ):
+        first.scheduler.task_queue.others = {second.service_id: 40}
+        second.scheduler.task_queue.others = {first.service_id: 40}
+        yield first, second
+
+
+def _make_ready(plane: ControlPlane) -> None:
+    """Every run runs, and all of its tasks may be queued."""
+    plane.scheduler.task_queue.queue_all, queue_all = lambda *_: False, plane.scheduler.task_queue.queue_all  # type: ignore[method-assign]
+    plane.tick()
+    plane.scheduler.task_queue.queue_all = queue_all  # type: ignore[method-assign]
+
+
+def _queue(plane: ControlPlane, connection: Any) -> bool:
+    connection.execute(text(_GIVE_UP["postgresql"]))
+    return plane.scheduler.task_queue.queue_all(plane.clock.now(), (), connection, together)
+
+
+def _held(plane: ControlPlane) -> list[in_flight.InFlightTask]:
+    with plane.database.reading() as connection:
+        return in_flight.in_flight_tasks(connection)
+
+
+def test_schedulers_far_from_every_limit_do_not_wait_for_each_other(two: tuple[ControlPlane, ControlPlane]) -> None:
+    """A commit that waits for its disk makes no other one wait."""
+    first, second = two
+    first.add_dag("d", *(empty_task(f"t{number}") for number in range(3)))
+    for number in range(4):
+        first.add_run("d", f"r{number}")
+    _make_ready(first)
+    with first.database.transaction() as one, second.database.transaction() as other:
+        assert not _queue(first, one)
+        assert not _queue(second, other)
+    # what the first has left to it was locked: it is told of that
+    with second.database.transaction() as other:
+        assert not _queue(second, other)
+    assert {task.service_id for task in _held(first)} == {first.service_id, second.service_id}
+
+
+def test_near_a_limit_a_scheduler_has_nobody_beside_it(two: tuple[ControlPlane, ControlPlane]) -> None:
+    first, second = two
+    put_pool(first, "gpu", 2)
+    first.add_dag("d", *(empty_task(f"t{number}", pool="gpu") for number in range(6)))
+    first.add_run("d")
+    _make_ready(first)
+    with first.database.transaction() as one:
+        # beside others it takes nothing, and does it again alone
+        assert _queue(first, one)
+    with second.database.transaction() as other:
+        assert _queue(second, other)
+    assert _held(first) == []
+    with first.database.transaction() as one:
+        assert not _queue(first, one)
+        with pytest.raises(DBAPIError, match="lock timeout"), second.database.transaction() as other:
+            _queue(second, other)
+    with second.database.transaction() as other:
+        assert not _queue(second, other)
+    assert len(_held(first)) == 2
+
+
+def test_pool_is_changed_when_nobody_counts_its_slots(two: tuple[ControlPlane, ControlPlane]) -> None:
+    first, second = two
+    with first.database.transaction() as one:
+        _queue(first, one)
+        with pytest.raises(DBAPIError, match="lock timeout"), second.database.transaction() as other:
+            other.execute(text(_GIVE_UP["postgresql"]))
+            pool_queries.put(other, "gpu", 1, description="", include_deferred=False)

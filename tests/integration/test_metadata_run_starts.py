@@ -8,12 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, select, text, update
 
 from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
+from tests.support.local_databases import LocalServer
 from trainflow.messages.execution_api import AttemptFailure, OutcomeState, TriggeredRun
 from trainflow.metadata import run_creation
-from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries import dag_queries, queued_run_queries, run_queries
 from trainflow.metadata.queries.run_queries import RUN
 from trainflow.metadata.run_creation import Parent
 
@@ -125,6 +126,22 @@ class TestStarting:
             for thread in threads:
                 thread.join()
         assert self.running(plane)["three"] == 3
+
+    def test_dag_without_a_free_place_is_not_locked(self, tmp_path: Path, postgres: LocalServer) -> None:
+        """Whoever starts runs of other DAGs does not wait for what is done to it."""
+        with control_plane(tmp_path, database_url=postgres.clean_database()) as plane:
+            for dag_id in ("full", "idle"):
+                plane.add_dag(dag_id, empty_task("a"), max_active_runs=1)
+                plane.add_run(dag_id, "r1")
+            plane.add_run("full", "r2")
+            with plane.database.transaction() as connection:
+                connection.execute(
+                    update(RUN).where(RUN.c.run_id == "r1", RUN.c.dag_id == "full").values(state="running")
+                )
+            with plane.database.transaction() as holds, plane.database.transaction() as connection:
+                holds.execute(select(dag_queries.DAG).where(dag_queries.DAG.c.dag_id == "full").with_for_update()).all()
+                connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+                assert [row.dag_id for row in queued_run_queries.startable(connection, START)] == ["idle"]
 
     def test_200_queued_runs_start_in_chain_order_with_two_schedulers(
         self, plane: ControlPlane, tmp_path: Path

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Dialect
 from sqlalchemy.exc import DBAPIError
 
 from tests.support.fresh_schema import empty_schema
@@ -86,7 +86,8 @@ def _unheard() -> DBAPIError:
 class _SimulatedConnection:
     """The part of SQLAlchemy's connection that the product uses, without its transactions."""
 
-    def __init__(self, driver: sqlite3.Connection, plans: Plans) -> None:
+    def __init__(self, driver: sqlite3.Connection, plans: Plans, dialect: Dialect) -> None:
+        self.dialect = dialect
         self._driver = driver
         self._plans = plans
 
@@ -146,7 +147,7 @@ class SimulatedDatabase(Database):
         self.raw.executescript(_OBSERVE)
         self.raw.execute("BEGIN")
         #: what transactions are made with
-        self.connection = cast("Connection", _SimulatedConnection(self.raw, _plans()))
+        self.connection = cast("Connection", _SimulatedConnection(self.raw, _plans(), self.engine.dialect))
         self._seen_changes = 0
         #: the newest change that was looked at
         self._seen = 0

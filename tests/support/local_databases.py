@@ -155,6 +155,11 @@ class LocalPostgres(LocalServer):
         self.execute("ALTER SYSTEM SET deadlock_timeout = '50ms'")
         self.execute("SELECT pg_reload_conf()")
 
+    @property
+    def pid(self) -> int:
+        """The process whose children serve connections."""
+        return int(self._server.get_pid())
+
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://postgres@/{database}?host={self._socket_folder}"
 

@@ -388,4 +388,5 @@ class Scheduler:
         if not self._hints.may_queue or self.draining:
             return
         self._hints.may_queue = False
-        self.task_queue.queue_all(now, self.isolation.untouchable, connection, each)
+        again = self.task_queue.queue_all(now, self.isolation.untouchable, connection, each)
+        self._hints.may_queue = again

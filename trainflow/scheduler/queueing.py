@@ -15,6 +15,7 @@ from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
+from trainflow.metadata.queries.queueing_lock import MOST_BESIDE, UNSEEN
 from trainflow.metadata.queries.scheduled_queries import Candidate
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.executors import ExecutorEntry
@@ -30,6 +31,14 @@ LEFT_TO_OTHERS = timedelta(seconds=1)
 
 #: why such a task is refused
 LEFT = "left to another engine, which has more free slots"
+
+
+class Refusal(NamedTuple):
+    """Why a task may not be queued now, for people: the sentence is shown. `counted`: schedulers share what is used up,
+    and one of them may be giving some of it back."""
+
+    sentence: str
+    counted: bool = False
 
 
 class EngineLoad(NamedTuple):
@@ -99,22 +108,28 @@ class ExecutorSlots:
         full = {name for name, free in self._free.items() if free <= 0} | set(self._problems) | self._unknown
         return {*full, None} if self._default in full else set(full)
 
-    def refusal(self, candidate: Candidate) -> str | None:
+    def full_for_all(self) -> frozenset[str | None]:
+        """Executors that are full for every engine, as tasks name them; of `local` each has slots of its own."""
+        full = {name for name, free in self._free.items() if free <= 0 and not self._entries[name].is_local}
+        return frozenset({*full, None} if self._default in full else full)
+
+    def refusal(self, candidate: Candidate) -> Refusal | None:
         """Why it takes this one not now, None if it does."""
         name = self.name_of(candidate)
         if name not in self._free:
             self._unknown.add(name)
-            return f"executor '{name}' is not configured{did_you_mean(name, list(self._free), 'configured')}"
+            meant = did_you_mean(name, list(self._free), "configured")
+            return Refusal(f"executor '{name}' is not configured{meant}")
         if name in self._problems:
-            return f"executor '{name}' takes nothing: {self._problems[name]}"
+            return Refusal(f"executor '{name}' takes nothing: {self._problems[name]}")
         if self._free[name] <= 0:
-            return f"no slot of executor '{name}' is free"
+            return Refusal(f"no slot of executor '{name}' is free", counted=not self._entries[name].is_local)
         other = self._left_to(name, candidate)
         if other is None:
             return None
         # counted as if it had taken it: this one's share is what remains
         self._held_by[other] += 1
-        return LEFT
+        return Refusal(LEFT)
 
     def _left_to(self, name: str, candidate: Candidate) -> int | None:
         if not self._others or not self._entries[name].is_local:
@@ -124,6 +139,11 @@ class ExecutorSlots:
         own = EngineLoad(self._held_by[self._own], self._entries[name].slots)
         others = {each: EngineLoad(self._held_by[each], slots) for each, slots in self._others.items()}
         return less_loaded(own, others)
+
+    def free_for_all(self, candidate: Candidate) -> float:
+        """Slots that are free of the executor of a candidate, where other engines use them too; infinite where not."""
+        name = self.name_of(candidate)
+        return float("inf") if self._entries[name].is_local else self._free[name]
 
     def take(self, candidate: Candidate) -> None:
         """Count a choice."""
@@ -156,6 +176,8 @@ class Limits:
         self._of_task_in_run: Counter[tuple[int, str]] = Counter()
         #: (dag id, task id) → active; asked for once, counted up from then on
         self._of_task_in_dag: dict[tuple[str, str], int] = {}
+        #: pool slots of what was chosen
+        self._chosen = 0
         self._held = list(held)
         for task in self._held:
             self._of_run[task.dag_run_id] += 1
@@ -172,17 +194,21 @@ class Limits:
         """Pools with no slot left: nothing of them needs to be looked at."""
         return sorted(name for name, free in self._pools.items() if free <= 0)
 
-    def refusal(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> str | None:
-        """Why this one may not be queued now, None if it may. For people: the sentence is shown."""
+    def refusal(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> Refusal | None:
+        """Why this one may not be queued now, None if it may."""
         drain = self._drains.of_task(candidate.dag_id, candidate.queue)
         if drain is not None:
-            return drain.sentence
+            return Refusal(drain.sentence)
         no_slot = self.executors.refusal(candidate)
         if no_slot is not None:
             return no_slot
-        free = self._pools.get(candidate.pool)
-        if free is None:
-            return f"pool '{candidate.pool}' does not exist"
+        if candidate.pool not in self._pools:
+            return Refusal(f"pool '{candidate.pool}' does not exist")
+        used_up = self._used_up(candidate, active_in_dag)
+        return None if used_up is None else Refusal(used_up, counted=True)
+
+    def _used_up(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> str | None:
+        free = self._pools[candidate.pool]
         if free < candidate.pool_slots:
             return (
                 f"pool '{candidate.pool}' has {counted(int(max(0, free)), 'free slot')}, "
@@ -197,13 +223,39 @@ class Limits:
         in_run = self._of_task_in_run[candidate.dag_run_id, candidate.task_id]
         if task.max_active_tis_per_dagrun is not None and in_run >= task.max_active_tis_per_dagrun:
             return f"max_active_tis_per_dagrun ({task.max_active_tis_per_dagrun}) is reached"
-        if task.max_active_tis_per_dag is not None:
-            name = (candidate.dag_id, candidate.task_id)
-            if name not in self._of_task_in_dag:
-                self._of_task_in_dag[name] = active_in_dag(candidate)
-            if self._of_task_in_dag[name] >= task.max_active_tis_per_dag:
-                return f"max_active_tis_per_dag ({task.max_active_tis_per_dag}) is reached"
+        most = task.max_active_tis_per_dag
+        if most is not None and self._in_dag(candidate, active_in_dag) >= most:
+            return f"max_active_tis_per_dag ({most}) is reached"
         return None
+
+    def is_near(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> bool:
+        """Whether one that nothing refuses could be too much with what other schedulers take at the same time (see
+        `queueing_lock`). Whoever queues beside others leaves it to a transaction that does so alone."""
+        if self._chosen + max(candidate.pool_slots, 1) > MOST_BESIDE:
+            return True
+        if self._pools[candidate.pool] - candidate.pool_slots < UNSEEN:
+            return True
+        if self.executors.free_for_all(candidate) - 1 < UNSEEN:
+            return True
+        document = self._documents(candidate)
+        # of one run others take no more than there are tasks
+        of_run = min(UNSEEN, len(document.tasks))
+        if document.max_active_tasks - self._of_run[candidate.dag_run_id] - 1 < of_run:
+            return True
+        task = document.task(candidate.task_id)
+        if task is None:
+            return False
+        if task.max_active_tis_per_dagrun is not None and candidate.map_index >= 0:
+            return True
+        if task.max_active_tis_per_dag is None:
+            return False
+        return task.max_active_tis_per_dag - self._in_dag(candidate, active_in_dag) - 1 < UNSEEN
+
+    def _in_dag(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> int:
+        name = (candidate.dag_id, candidate.task_id)
+        if name not in self._of_task_in_dag:
+            self._of_task_in_dag[name] = active_in_dag(candidate)
+        return self._of_task_in_dag[name]
 
     def run_is_full(self, candidate: Candidate) -> bool:
         """No other task of the same run can be queued either."""
@@ -214,6 +266,7 @@ class Limits:
     def take(self, candidate: Candidate) -> None:
         """Count a choice."""
         self.executors.take(candidate)
+        self._chosen += max(candidate.pool_slots, 1)
         self._pools[candidate.pool] -= candidate.pool_slots
         self._of_run[candidate.dag_run_id] += 1
         self._of_task_in_run[candidate.dag_run_id, candidate.task_id] += 1
@@ -223,30 +276,43 @@ class Limits:
 
 
 class QueueingChoice(NamedTuple):
-    """Task instances to queue, in order, and why others were passed over (task instance id → sentence)."""
+    """Task instances to queue, in order, and why others were passed over (task instance id → sentence). `near`: it
+    matters what other schedulers take or give back at the same time."""
 
     chosen: list[Candidate]
     refused: dict[int, str]
+    near: bool = False
 
 
 def choose(
-    candidates: Sequence[Candidate], limits: Limits, active_in_dag: Callable[[Candidate], int]
+    candidates: Sequence[Candidate],
+    limits: Limits,
+    active_in_dag: Callable[[Candidate], int],
+    *,
+    beside: bool = False,
 ) -> QueueingChoice:
     """Go through candidates in their order and take each that no limit refuses.
 
-    One that is refused does not hold back those behind it: a full pool stops only its own tasks.
+    One that is refused does not hold back those behind it: a full pool stops only its own tasks. `beside`: other
+    schedulers choose at the same time. Then it ends where a limit is near: nobody is to overtake that one.
     """
     chosen: list[Candidate] = []
     refused: dict[int, str] = {}
+    near = False
     # who has waited already and holds what it waited for goes first
     for candidate in sorted(candidates, key=lambda c: c.next_method is None):
-        reason = limits.refusal(candidate, active_in_dag)
-        if reason is None:
-            limits.take(candidate)
-            chosen.append(candidate)
-        else:
-            refused[candidate.id] = reason
-    return QueueingChoice(chosen, refused)
+        refusal = limits.refusal(candidate, active_in_dag)
+        if refusal is not None:
+            refused[candidate.id] = refusal.sentence
+            near = near or (beside and refusal.counted)
+            continue
+        if limits.is_near(candidate, active_in_dag):
+            near = True
+            if beside:
+                break
+        limits.take(candidate)
+        chosen.append(candidate)
+    return QueueingChoice(chosen, refused, near)
 
 
 def resumes_after_wait(candidate: Candidate) -> bool:

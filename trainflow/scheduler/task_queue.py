@@ -17,7 +17,14 @@ from trainflow.executors.executor import Executor
 from trainflow.messages.execution_api import Reply, Start, Started
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessIdentity
 from trainflow.metadata import attempt_claims, attempt_credentials
-from trainflow.metadata.queries import attempt_queries, dag_queries, in_flight, pool_queries, task_queries
+from trainflow.metadata.queries import (
+    attempt_queries,
+    dag_queries,
+    in_flight,
+    pool_queries,
+    queueing_lock,
+    task_queries,
+)
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.in_flight import InFlightTask
@@ -63,6 +70,13 @@ class _Queued(NamedTuple):
         return reply if isinstance(reply, Started) else None
 
 
+class _Full(NamedTuple):
+    """What has no slot left, whichever scheduler asks: its tasks are not looked at."""
+
+    executors: frozenset[str | None] = frozenset()
+    pools: frozenset[str] = frozenset()
+
+
 class TaskQueue:
     """What one scheduler queues for its executors."""
 
@@ -80,6 +94,10 @@ class TaskQueue:
         self._handover: list[_Queued] = []
         #: slots that were free the last time: how many tasks are worth looking at
         self._free = 0
+        #: a limit was so near the last time that the next time nobody else is to queue anything meanwhile
+        self._is_near = False
+        #: executors and pools that were full for all the last time
+        self._full = _Full()
         #: what a transaction queued of which it is not known whether it counts
         self._unsure: list[ExecuteTask] = []
         #: how many tasks of one run were in the hands of executors the last time, at most
@@ -116,42 +134,69 @@ class TaskQueue:
         """Forget what was queued since the last `hand_over`: it has not happened."""
         self._handover.clear()
 
-    def queue_all(self, now: datetime, without_runs: Collection[int], connection: Connection, each: Each) -> None:
-        """Queue what may be queued; each run by itself."""
+    def queue_all(self, now: datetime, without_runs: Collection[int], connection: Connection, each: Each) -> bool:
+        """Queue what may be queued; each run by itself. Returns whether to do it again at once, in a transaction of its
+        own: what others queue at the same time matters."""
         if self._unsure:
             held = {row.attempt_id for row in in_flight.in_flight_of_services(connection, [self._service_id])}
             self._handover = [_Queued(workload) for workload in self._unsure if workload.key.attempt_id in held]
         refused: dict[int, str] = {}
         full_runs = set(without_runs)
-        # asked together: the lock of the pools, and what other schedulers have queued before it was had, and, as if as
+        seat = self._seat(connection)
+        passed_over = _Full() if seat is None else self._full
+        # asked together: the lock, the pools and what other schedulers have queued before it was had, and, as if as
         # much were free as the last time, what may be queued
-        asked_pools = pool_queries.ask_slots(connection, lock=True)
+        asked_pools = pool_queries.ask_and_lock_slots(connection, seat=seat)
         asked_held = in_flight.ask_in_flight_tasks(connection)
         # few: each is locked, which is written down, and most often the first are taken
         most = self._free + 2
-        asked = ask_and_lock_scheduled(connection, limit=most, without_runs=full_runs)
+        asked = ask_and_lock_scheduled(
+            connection,
+            limit=most,
+            without_executors=passed_over.executors,
+            without_pools=passed_over.pools,
+            without_runs=full_runs,
+        )
         limits = self._limits(connection, asked_pools(), asked_held(), now)
-        while (free := limits.executors.free) > 0:
+        near = False
+        while (free := limits.executors.free) > 0 and not (near and seat is not None):
             candidates = asked()
             known = self._with_document(connection, candidates, each)
-            choice = choose(known, limits, lambda one: in_flight.count_in_flight(connection, one.dag_id, one.task_id))
+            choice = choose(
+                known,
+                limits,
+                lambda one: in_flight.count_in_flight(connection, one.dag_id, one.task_id),
+                beside=seat is not None,
+            )
             for candidate in choice.chosen:
                 executor = limits.executors.name_of(candidate)
                 each(candidate.dag_run_id, partial(self._queue, connection, candidate, executor, now))
             refused.update(choice.refused)
+            near = near or choice.near
             full_runs.update(c.dag_run_id for c in known if limits.run_is_full(c))
-            if len(candidates) < most:
+            full = _Full(limits.executors.full_for_all(), frozenset(limits.full_pools()))
+            if len(candidates) < most and passed_over.executors <= full.executors and passed_over.pools <= full.pools:
                 break
-            most = free * 2 + 16
+            # with a seat it takes no more, and what it only looks at no other one sees
+            passed_over, most = full, free * 2 + 16 if seat is None else 2 * queueing_lock.MOST_BESIDE
             asked = ask_and_lock_scheduled(
                 connection,
                 limit=most,
                 without_executors=limits.executors.full(),
-                without_pools=limits.full_pools(),
+                without_pools=full.pools,
                 without_runs=full_runs,
                 without_ids=refused,
             )
+        self._is_near, self._full = near, _Full(limits.executors.full_for_all(), frozenset(limits.full_pools()))
         self._free, self.widest, self.refused = limits.executors.free, limits.widest, refused
+        return near and seat is not None
+
+    def _seat(self, connection: Connection) -> int | None:
+        """The seat beside other schedulers; None: alone."""
+        if not self.others or self._is_near or not queueing_lock.has_seats(connection):
+            return None
+        # each knows of the others: most often they choose different ones
+        return sorted([self._service_id, *self.others]).index(self._service_id) % queueing_lock.SEATS
 
     def _with_document(self, connection: Connection, candidates: Sequence[Candidate], each: Each) -> list[Candidate]:
         """Candidates whose limits can be read."""

@@ -9,6 +9,7 @@ import pytest
 
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
+from trainflow.metadata.queries.queueing_lock import MOST_BESIDE, UNSEEN
 from trainflow.metadata.queries.scheduled_queries import Candidate
 from trainflow.scheduler.queueing import LEFT_TO_OTHERS, EngineLoad, ExecutorSlots, Limits, choose, less_loaded
 from trainflow.serialization.document import DagDocument, TaskDocument
@@ -33,6 +34,8 @@ class World:
         self.problems: dict[str, str] = {}
         self.others: dict[int, int] = {}
         self.asked: list[int] = []
+        #: other schedulers choose at the same time; whether that mattered
+        self.beside = self.near = False
 
     def task(self, task_id: str, **more: Any) -> None:
         self.tasks[task_id] = TaskDocument(task_id=task_id, operator="EmptyOperator", **more)
@@ -83,7 +86,8 @@ class World:
             entries, "local", self.held, own=OWN, problems=self.problems, others=self.others, now=NOW
         )
         self.limits = Limits(executors=executors, pools=self.pools, held=self.held, documents=lambda _: document)
-        choice = choose(self.candidates, self.limits, self._active_in_dag)
+        choice = choose(self.candidates, self.limits, self._active_in_dag, beside=self.beside)
+        self.near = choice.near
         return [candidate.id for candidate in choice.chosen], choice.refused
 
     def _active_in_dag(self, candidate: Candidate) -> int:
@@ -292,3 +296,78 @@ def test_tasks_of_other_executors_are_left_to_no_engine() -> None:
     world.others, world.executors = {OWN + 1: 8}, {"gpu": ExecutorEntry("gpu", "celery", 4)}
     ids = [world.candidate(run=run, executor="gpu") for run in range(3)]
     assert world.choose()[0] == ids
+
+
+class TestBeside:
+    """Other schedulers choose at the same time, and what they take is not seen."""
+
+    @pytest.fixture
+    def world(self) -> World:
+        world = World()
+        world.beside = True
+        return world
+
+    def test_far_from_every_limit_it_takes_what_it_would_take_alone(self, world: World) -> None:
+        ids = [world.candidate(run=run) for run in range(MOST_BESIDE)]
+        assert (world.choose(), world.near) == ((ids, {}), False)
+
+    @pytest.mark.parametrize(
+        "candidate",
+        [
+            {"pool": "small"},
+            {"executor": "fleet"},
+            {"task_id": "few"},
+            {"pool_slots": MOST_BESIDE + 1},
+            {"map_index": 1, "task_id": "one"},
+        ],
+    )
+    def test_what_may_be_too_much_is_not_taken_and_nothing_overtakes_it(
+        self, world: World, candidate: dict[str, Any]
+    ) -> None:
+        world.pools["small"] = PoolSlots(UNSEEN)
+        world.executors["fleet"] = ExecutorEntry("fleet", "celery", UNSEEN)
+        world.task("few", max_active_tis_per_dag=UNSEEN)
+        world.task("one", max_active_tis_per_dagrun=1)
+        first = world.candidate(run=1)
+        world.candidate(run=2, **candidate)
+        world.candidate(run=3)
+        assert (world.choose(), world.near) == (([first], {}), True)
+        # which shows nothing if it could not be taken at all
+        world.beside = False
+        assert len(world.choose()[0]) == 3
+        assert world.near
+
+    def test_what_leaves_room_for_the_others_is_taken(self, world: World) -> None:
+        world.pools["small"] = PoolSlots(UNSEEN + 1)
+        first = world.candidate(pool="small")
+        second = world.candidate("b", pool="small")
+        assert (world.choose(), world.near) == (([first], {}), True)
+        assert second not in world.choose()[1]
+
+    def test_run_with_fewer_tasks_than_may_be_active_is_no_limit(self, world: World) -> None:
+        world.dag = {"max_active_tasks": 3}
+        ids = [world.candidate(name) for name in "ab"]
+        assert (world.choose(), world.near) == (([ids[0]], {}), True)
+        world.dag = {"max_active_tasks": 4}
+        assert (world.choose(), world.near) == ((ids, {}), False)
+
+    def test_more_than_its_share_is_left(self, world: World) -> None:
+        ids = [world.candidate(run=run) for run in range(MOST_BESIDE + 1)]
+        assert (world.choose()[0], world.near) == (ids[:-1], True)
+
+    def test_slot_that_may_just_be_given_back_matters_and_own_slots_do_not(self, world: World) -> None:
+        world.pools["none"] = PoolSlots(0)
+        number = world.candidate(pool="none")
+        assert world.choose() == ([], {number: "pool 'none' has 0 free slots, 1 is needed"})
+        assert world.near
+        world.candidates.clear()
+        world.candidate()
+        assert (world.choose(slots=0)[0], world.near) == ([], False)
+        assert world.limits.executors.full_for_all() == frozenset()
+
+    def test_executor_that_is_full_for_all_is_named(self, world: World) -> None:
+        world.executors["fleet"] = ExecutorEntry("fleet", "celery", 1)
+        world.holds(run=9, executor="fleet")
+        world.candidate(executor="fleet")
+        assert (world.choose()[0], world.near) == ([], True)
+        assert world.limits.executors.full_for_all() == {"fleet"}

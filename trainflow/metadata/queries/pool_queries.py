@@ -11,7 +11,7 @@ from trainflow.bounds import LARGEST_INTEGER, check_text
 from trainflow.errors import InputError, NotFound
 from trainflow.identifiers import did_you_mean
 from trainflow.metadata.models import PoolTable
-from trainflow.metadata.queries import in_flight
+from trainflow.metadata.queries import in_flight, queueing_lock
 from trainflow.metadata.queries.task_queries import TASK
 from trainflow.metadata.schema import DEFAULT_POOL
 
@@ -25,14 +25,22 @@ class PoolSlots(NamedTuple):
     used_by_deferred: int = 0
 
 
-def slots(connection: Connection, *, lock: bool = False) -> dict[str, PoolSlots]:
-    """Pool → its slots. With `lock` no other process takes any before this transaction ends."""
-    return ask_slots(connection, lock=lock)()
+def slots(connection: Connection) -> dict[str, PoolSlots]:
+    """Pool → its slots."""
+    return _answered(connection, connection.execute(_SLOTS))()
 
 
-def ask_slots(connection: Connection, *, lock: bool = False) -> Callable[[], dict[str, PoolSlots]]:
-    """Like `slots`: call what is returned for the answer."""
-    asked = connection.execute(_SLOTS_LOCKED if lock else _SLOTS)
+def ask_and_lock_slots(connection: Connection, *, seat: int | None) -> Callable[[], dict[str, PoolSlots]]:
+    """Like `slots`, for a transaction that queues tasks, alone or with a `seat` beside others (`queueing_lock`). Call
+    what is returned for the answer."""
+    if seat is not None:
+        queueing_lock.lock_beside(connection, seat)
+    else:
+        queueing_lock.lock_alone(connection)
+    return _answered(connection, connection.execute(_SLOTS if queueing_lock.has_seats(connection) else _SLOTS_LOCKED))
+
+
+def _answered(connection: Connection, asked: Any) -> Callable[[], dict[str, PoolSlots]]:
 
     def answer() -> dict[str, PoolSlots]:
         rows = asked.all()
@@ -60,6 +68,8 @@ def put(connection: Connection, name: str, slot_count: int, *, description: str,
     if slot_count < -1:
         raise InputError(f"pool '{name}': slots must be 0 or more, or -1 for no limit, not {slot_count}")
     values = {"slots": slot_count, "description": description, "include_deferred": include_deferred}
+    # whoever counts slots now does so with what they were, and has ended before they are others
+    queueing_lock.lock_alone(connection)
     if connection.execute(update(POOL).where(POOL.c.name == name).values(**values)).rowcount == 0:
         connection.execute(insert(POOL).values(name=name, **values))
 
@@ -67,6 +77,7 @@ def put(connection: Connection, name: str, slot_count: int, *, description: str,
 def remove(connection: Connection, name: str) -> None:
     """Delete a pool. Raises InputError for the default pool and for one that does not exist."""
     check_removable(connection, name)
+    queueing_lock.lock_alone(connection)
     connection.execute(delete(POOL).where(POOL.c.name == name))
 
 

@@ -23,15 +23,13 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
 
     A run that was released does not count; but only MOST_AHEAD others begin before it has ended.
 
-    Here and in `ask_startable_of` that limit is applied, for every kind of run; the DAGs are locked, so that two
-    schedulers cannot both use the last place. No DAG waits for another one: each is asked for as many runs as it has
-    places.
+    Here and in `ask_startable_of` that limit is applied, for every kind of run; the DAGs that have a free place are
+    locked, so that two schedulers cannot both use the last one. No DAG waits for another one: each is asked for as many
+    runs as it has places.
     """
     locked = connection.execute(_WITH_QUEUED, {"now": now})
     # after the lock: what others have started meanwhile counts
     counted = connection.execute(_RUNNING_OF_QUEUED, {"now": now})
-    # most often there is one DAG, with few of them
-    asked_first = connection.execute(_OLDEST_OF_FIRST, {"now": now, "most": _FEW})
     dags = locked.all()
     if not dags:
         return []
@@ -41,10 +39,6 @@ def startable(connection: Connection, now: datetime) -> list[Row[Any]]:
         running, released = active.get(dag.dag_id, (0, None))
         places = dag.max_active_runs - running
         if places <= 0:
-            continue
-        first = asked_first.all() if dag is dags[0] and places <= _FEW else []
-        if first and first[0].dag_id == dag.dag_id:
-            asked.append((first[:places], released))
             continue
         asked.append((connection.execute(_OLDEST_QUEUED, {"dag": dag.dag_id, "now": now, "most": places}), released))
     return [row for oldest, released in asked for row in _within_reach(oldest, released)]
@@ -86,9 +80,20 @@ def _queued(run: Any) -> tuple[ColumnElement[bool], ...]:
 
 
 _QUEUED = _queued(RUN)
+_ACTIVE = RUN.alias("active")
+_PLACES_IN_USE = (
+    select(func.count() - func.count(_ACTIVE.c.released_at))
+    .where(_ACTIVE.c.state == DagRunState.RUNNING, _ACTIVE.c.dag_id == DAG.c.dag_id)
+    .scalar_subquery()
+)
+# one without a free place is not locked: whoever gives one back looks for what may start, after it has done so
 _WITH_QUEUED = (
     select(DAG.c.dag_id, DAG.c.max_active_runs)
-    .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(RUN.c.dag_id).where(*_QUEUED)))
+    .where(
+        DAG.c.is_paused.is_(False),
+        DAG.c.dag_id.in_(select(RUN.c.dag_id).where(*_QUEUED)),
+        DAG.c.max_active_runs > _PLACES_IN_USE,
+    )
     .order_by(DAG.c.dag_id)
     .with_for_update()
 )
@@ -120,12 +125,6 @@ _LOCKED_IF_FREE = (
 )
 #: so many are asked for before it is known how many may start
 _FEW = 4
-_OLDEST_OF_FIRST = _OLDEST.where(
-    RUN.c.dag_id
-    == select(func.min(DAG.c.dag_id))
-    .where(DAG.c.is_paused.is_(False), DAG.c.dag_id.in_(select(_WAITING.c.dag_id).where(*_queued(_WAITING))))
-    .scalar_subquery()
-)
 
 
 def waits_for_free_slot(connection: Connection, run: Any, now: datetime) -> bool:
