@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.ranked_project import FILE, PIPELINE, assert_trained, begun, disturb, lay_out_ranked, outcomes
 from tests.support.live_project import WITHOUT_MLFLOW, LiveProject
 from tests.support.ports import free_port
-from trainflow.executors.ray.jobs_client import RayJobsClient
+from trainflow.executors.ray.jobs_thread import RayJobsClient
 from trainflow.testing.processes import wait_for
 from trainflow.testing.ray_jobs_api import RayJobsServer
 

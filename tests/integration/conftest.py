@@ -20,6 +20,7 @@ from tests.integration import cli_days, cli_history
 from tests.integration.cli_days import Days
 from tests.integration.cli_history import History
 from tests.integration.cli_home import Home
+from tests.integration.executor_hosts import local_host
 from tests.support.command_line import CommandLine
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.clock import SystemClock
@@ -33,6 +34,7 @@ from trainflow.observability.processes import started_at
 from trainflow.serialization.document import RetryDocument
 from trainflow.settings.model import EngineSettings, Settings
 from trainflow.settings.project import Project
+from trainflow.testing.executor_contract import Host, lay_out
 from trainflow.testing.processes import MARK, marked
 
 
@@ -49,6 +51,13 @@ def leftover_supervisors_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for left in marked(mark):
         left.kill()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """What stands in for the engine, to a local executor of the project of its contract."""
+    with local_host(lay_out(tmp_path)) as host:
+        yield host
 
 
 @pytest.fixture

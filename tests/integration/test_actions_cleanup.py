@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support.control_plane import START, ControlPlane
-from trainflow.actions.cleanup import Cleanup, clean_up, plan_cleanup
+from trainflow.actions.database import Cleanup, clean_up, plan_cleanup
 from trainflow.errors import InputError
 from trainflow.messages.execution_api import OutcomeState, XComItem
 from trainflow.metadata.models import METADATA

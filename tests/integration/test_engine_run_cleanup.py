@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.support.control_plane import START, ControlPlane
-from trainflow.actions.cleanup import plan_cleanup
+from trainflow.actions.database import plan_cleanup
 from trainflow.engine import run_cleanup
 from trainflow.engine.run_cleanup import AGAIN_SECONDS, FIRST_SECONDS, RunCleanup
 from trainflow.errors import DatabaseUnavailable

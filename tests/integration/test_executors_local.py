@@ -12,14 +12,13 @@ from typing import ClassVar
 import msgspec
 import pytest
 
-from tests.integration.executor_hosts import local_host, results, started_executor
+from tests.integration.executor_hosts import results, started_executor
 from trainflow.executors.executor import Executor
 from trainflow.executors.local import LocalExecutor
 from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings
-from trainflow.settings.project import Project
 from trainflow.testing.contract_tasks import CODE, PIPELINE
 from trainflow.testing.executor_contract import ExecutorContract, Host, held, lay_out, runs, workload
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract
@@ -39,17 +38,6 @@ class TestSpawn(ExecutorContract):
 
     def make_executor(self) -> Executor:
         return LocalExecutor()
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return lay_out(tmp_path)
-
-
-@pytest.fixture
-def host(project: Project) -> Iterator[Host]:
-    with local_host(project) as host:
-        yield host
 
 
 @pytest.fixture
@@ -141,9 +129,9 @@ def test_attempt_that_has_claimed_itself_is_not_taken_for_hanging(host: Host, ex
 
 class TestAfterAnotherEngine:
     @pytest.fixture
-    def before(self, project: Project) -> Iterator[Host]:
+    def before(self, tmp_path: Path) -> Iterator[Host]:
         """An engine that vanishes: its descriptors close, nothing else happens."""
-        host = Host(project, ExecutorContract.settings)
+        host = Host(lay_out(tmp_path), ExecutorContract.settings)
         host.executor = LocalExecutor()
         host.executor.start(host)
         yield host

@@ -6,16 +6,15 @@ import os
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.integration.executor_hosts import local_host, results, started_executor
+from tests.integration.executor_hosts import results, started_executor
 from trainflow.executors.local import LocalExecutor
 from trainflow.messages.workload import ExecuteTask, ProcessExit
 from trainflow.settings.project import MARKER
-from trainflow.testing.executor_contract import Host, lay_out, workload
+from trainflow.testing.executor_contract import Host, workload
 
 POOL = """
 from concurrent.futures import ThreadPoolExecutor
@@ -56,12 +55,6 @@ class Reads(BaseOperator):
 with DAG("contract"):
     Reads(task_id="reads")
 """
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    with local_host(lay_out(tmp_path)) as host:
-        yield host
 
 
 @pytest.fixture

@@ -17,21 +17,9 @@ from trainflow.executors.local import LocalExecutor
 from trainflow.messages.execution_api import Start, Started
 from trainflow.messages.workload import ExecuteTask, ProcessIdentity
 from trainflow.observability.processes import is_alive, is_of_another
-from trainflow.settings.project import Project
 from trainflow.testing.contract_tasks import CODE, PIPELINE
 from trainflow.testing.executor_contract import Host, lay_out, workload
 from trainflow.testing.processes import wait_for
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return lay_out(tmp_path)
-
-
-@pytest.fixture
-def host(project: Project) -> Iterator[Host]:
-    with local_host(project) as host:
-        yield host
 
 
 @pytest.fixture
@@ -153,8 +141,8 @@ def test_killed_worker_ends_the_processes_that_wait_and_leaves_the_one_that_runs
     assert results(host)["waits0"] == "went on"
 
 
-def test_ended_executor_leaves_no_process_that_waits(project: Project) -> None:
-    with local_host(project) as host:
+def test_ended_executor_leaves_no_process_that_waits(tmp_path: Path) -> None:
+    with local_host(lay_out(tmp_path)) as host:
         with started_executor(host) as executor:
             executor.queue_workload(workload(host, "says"))
             host.until(lambda: host.exits)

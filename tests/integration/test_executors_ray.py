@@ -13,7 +13,7 @@ import pytest
 
 from trainflow.executors.ray.executor import RayExecutor
 from trainflow.executors.ray.job_request import submission_id
-from trainflow.executors.ray.jobs_client import RayJobsClient
+from trainflow.executors.ray.jobs_thread import RayJobsClient
 from trainflow.messages.workload import ExecuteTask
 from trainflow.testing.contract_engine import ContractEngine
 from trainflow.testing.executor_engine_contract import ExecutorEngineContract

@@ -54,7 +54,7 @@ def test_sql_outside_metadata_is_found() -> None:
 
 def test_processes_of_a_worker_elsewhere_load_no_database_library() -> None:
     """Each attempt on another host starts two of them: SQLAlchemy alone takes longer than all that they need."""
-    started = ("actions.execute_workload", "actions.celery_worker", "execution.ranks.agent", "execution.spawn_main")
+    started = ("actions.execute_workload", "actions.celery_worker", "execution.ranks.agent", "execution.attempt_main")
     imports = "".join(f"import trainflow.{name}\n" for name in started)
     code = f"import sys\n{imports}print(*sorted({{'sqlalchemy', 'pydantic', 'pyarrow', 'numpy'}} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from trainflow.executors.ray.jobs_client import RayJobsClient, RayRefused, RayUnreachable
+from trainflow.executors.ray.jobs_thread import RayJobsClient, RayRefused, RayUnreachable
 from trainflow.observability.processes import is_alive
 from trainflow.testing.processes import DEADLINE_SECONDS
 from trainflow.testing.ray_jobs_api import RayJobsServer

@@ -26,8 +26,8 @@ from trainflow.checkpoints.ledger.entries import (
     Regrid,
     Rewind,
 )
-from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
-from trainflow.checkpoints.ledger.rules import change_of
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold
+from trainflow.checkpoints.ledger.rules import change_of, refusal
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.samples.grid import Grid, grid_of

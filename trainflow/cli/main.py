@@ -29,7 +29,7 @@ _COMMANDS = {
     "report": "report.report",
     "schema": "project.schema",
     "mlflow": "engine.mlflow",
-    "ui": "ui.ui",
+    "ui": "engine.ui",
     "init": "project.init",
     "standalone": "engine.standalone",
     "scheduler": "engine.scheduler",

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.dag_processor.files import EarlyParse, ParsedFileStamps, Stamp, pipeline_files, stamp
-from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor, Timer
 from trainflow.executors.spawn import spawn_forkserver
+from trainflow.executors.warm_workers import ForkserverClient
 from trainflow.messages.forkserver import ChildEnded, FromParser, FromWorker, Parse, ParseStarted, Stale
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult, ProcessExit
 from trainflow.metadata.database import Database

@@ -5,10 +5,10 @@ command), `check_stores_main`, `execution_api_client` (requests to the execution
 `http_api_client` (the same to an API server), `worker_presence` (a worker says that it lives), `remote_session` (what a
 supervisor says to it), `code_bundles` (how a host without an engine has the code), `task_instance` (what task code
 sees), `progress_reports` (what it says of how far it is), `stop_signal`, `task_runner` (one attempt from claim to
-outcome), `attempt_ending` (what an exception means), `attempt_main` (the process that runs it), `programming_errors`
-(is another try of use?), `leftover_processes` (nothing of it is left), `thread_watch`, `forkserver` with
-`forked_children`, `spare_children` (those that wait), `child_reports` and `prefork` (what is done before the fork),
-`spawn_main` (an interpreter of its own), `ranks` (processes on several hosts that train together).
+outcome), `attempt_ending` (what an exception means, and is another try of use?), `attempt_main` (the process that runs
+it: forked, or an interpreter of its own), `leftover_processes` (nothing of it is left), `thread_watch`, `forkserver`
+with `forked_children`, `spare_children` (those that wait) and `prefork` (what is done before the fork), `ranks`
+(processes on several hosts that train together).
 
 Invariant: an attempt says how it ended in one message, once; what it started has ended before that.
 

@@ -27,10 +27,9 @@ from trainflow.authoring.operator import BaseOperator
 from trainflow.bootstrap import freeze_imports, importing
 from trainflow.errors import describe
 from trainflow.execution.attempt_main import Prepared, prepare, run_attempt
-from trainflow.execution.child_reports import AwaitedImports, ChildReports, ReportKind
 from trainflow.execution.code_bundles import version_here
 from trainflow.execution.dag_files import DagFiles, import_reader
-from trainflow.execution.forked_children import ForkedChildren
+from trainflow.execution.forked_children import AwaitedImports, ChildReports, ForkedChildren, ReportKind
 from trainflow.execution.parse import parse
 from trainflow.execution.prefork import Rehearsal, import_trusted
 from trainflow.execution.spare_children import KEEP_SECONDS, MOST_SPARES, SpareChildren, wait_for_launch

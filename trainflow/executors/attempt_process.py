@@ -9,8 +9,8 @@ import signal
 import subprocess
 from collections.abc import Callable
 
-from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.reactor import Callback, Reactor, Timer
+from trainflow.executors.warm_workers import ForkserverClient
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.process_lifetime import GRACE_SECONDS, KILL_SECONDS, Ending
 from trainflow.observability.processes import ProcessEntry

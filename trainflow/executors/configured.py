@@ -13,10 +13,10 @@ from functools import partial
 
 from trainflow.errors import EngineError, describe
 from trainflow.executors.executor import Executor, ExecutorHost, ExecutorUnavailable, InFlightAttempt
-from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Timer
 from trainflow.executors.spawn import SpawnedForkserver
+from trainflow.executors.warm_workers import ForkserverClient
 from trainflow.messages.execution_api import Started
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, ProcessIdentity
 from trainflow.settings.executors import ExecutorEntry, executor_entries

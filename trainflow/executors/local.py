@@ -23,9 +23,8 @@ from trainflow.errors import DatabaseUnavailable
 from trainflow.executors.attempt_process import AttemptProcess, ProcessReaper
 from trainflow.executors.execution_socket import apply_spooled
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
-from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt
-from trainflow.executors.warm_workers import WarmWorkers
+from trainflow.executors.warm_workers import ForkserverClient, WarmWorkers
 from trainflow.messages.execution_api import Started
 from trainflow.messages.forkserver import ChildEnded, FromWorker, Launched, NotLaunched, Stale, Threaded, Unused
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, ProcessIdentity

@@ -47,7 +47,7 @@ def spawn_attempt(workload: ExecuteTask) -> subprocess.Popen[bytes]:
     """Start an interpreter that runs one attempt. Raises OSError when no process can be started."""
     encoded = msgspec.json.encode(workload).decode()
     return subprocess.Popen(
-        interpreter("trainflow.execution.spawn_main"),
+        interpreter("trainflow.execution.attempt_main"),
         env={**worker_environment(os.environ), WORKLOAD_VARIABLE: encoded, MARK: mark_of(workload.key.attempt_id)},
         stdin=subprocess.DEVNULL,
         start_new_session=True,

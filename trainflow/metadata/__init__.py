@@ -3,10 +3,10 @@
 Purpose: remember runs, task instances, attempts, XComs, waits and what is still to be delivered. It is not the truth
 about training (that is the ledger): dropped, it is made anew and the chains go on at their heads.
 
-Reading order: `column_types`, `models` (tables and the invariants that live in their indexes; `api_models`: those of
-the API server), `bound_parameters`, `database` (one writer, transactions), `transaction_retries` (what may be done
-again), `silent_servers` (when a connection counts as lost), `fast_path` and `fast_connection` (statements past
-SQLAlchemy; on PostgreSQL by `postgres_pipeline`, on MySQL by `mysql_connections`; `sqlalchemy_internals`: what that
+Reading order: `column_types` (and values bound to columns), `models` (tables and the invariants that live in their
+indexes; `api_models`: those of the API server), `database` (one writer, transactions), `transaction_retries` (what may
+be done again), `fast_path` and `fast_connection` (statements past SQLAlchemy; on PostgreSQL by `postgres_pipeline`,
+`server_connections`: how connections to servers begin, and when they count as lost; `sqlalchemy_internals`: what that
 needs to know of it), `schema` (creation and migration), `sql_text` (statements that need no SQLAlchemy) and
 `sqlite_reader` (a file that is read without it), `change_notices` (changes told to other processes), then `queries`,
 one module for each noun; `run_creation` (how runs come to be); `execution_service`, which answers attempts in one

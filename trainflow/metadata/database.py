@@ -22,10 +22,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable, EngineError, SettingsError
 from trainflow.failpoint import hit
-from trainflow.metadata import mysql_connections
+from trainflow.metadata import server_connections
 from trainflow.metadata.fast_connection import FastConnection, TextConnection
 from trainflow.metadata.fast_path import Plans
-from trainflow.metadata.silent_servers import postgres_options
+from trainflow.metadata.server_connections import postgres_options
 from trainflow.metadata.sqlite_reader import BUSY_TIMEOUT_SECONDS, damage_of
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
 from trainflow.settings.home import Home
@@ -148,7 +148,7 @@ class Database:
         if self._plans is None:
             return {"isolation_level": server}
         if self.engine.dialect.driver == "pymysql":
-            return {"trainflow_begin": mysql_connections.READS if reads else ""}
+            return {"trainflow_begin": server_connections.READS if reads else ""}
         return {"trainflow_begin": f"BEGIN ISOLATION LEVEL {server}{' READ ONLY' if reads else ''}"}
 
     @contextmanager
@@ -212,7 +212,7 @@ def _engine(url: str, idle_seconds: float) -> Engine:
             style["connect_args"] = {"ssl_disabled": True}
         engine = create_engine(url, pool_pre_ping=True, **style)
         if style:
-            mysql_connections.prepare(engine, idle_seconds)
+            server_connections.prepare(engine, idle_seconds)
         return engine
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
@@ -262,7 +262,7 @@ def _is_lost(connection: Connection) -> bool:
     if isinstance(driver, sqlite3.Connection):
         return False
     if connection.dialect.driver == "pymysql":
-        return mysql_connections.is_lost(driver)
+        return server_connections.is_lost(driver)
     return bool(driver.statements.is_lost())
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, StatementError
 
-from trainflow.metadata import mysql_connections
+from trainflow.metadata import server_connections
 from trainflow.metadata.fast_path import Plans
 from trainflow.metadata.sql_text import SqlText
 
@@ -66,7 +66,7 @@ class FastConnection(TextConnection):
                     return statement.made(cursor.fetchall())
             return self.plans.execute_on_mysql(driver, statement, parameters)
         except Exception as error:
-            mysql_connections.hide_values(error)
+            server_connections.hide_values(error)
             raise
         except BaseException as stopped:
             # Ctrl-C: the answer that is under way would be taken for that of the next statement

@@ -25,7 +25,7 @@ from sqlalchemy.engine.row import Row
 from sqlalchemy.exc import MultipleResultsFound, NoResultFound, StatementError
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from trainflow.metadata import mysql_connections
+from trainflow.metadata import server_connections
 from trainflow.metadata import sqlalchemy_internals as internals
 from trainflow.metadata.sqlalchemy_internals import Process
 
@@ -272,11 +272,11 @@ class Plans:
             if more:
                 ready = [bound.ready(each) for each in parameters]
                 for sql, values in ready:
-                    mysql_connections.refuse_too_large(driver, cursor, sql, values)
+                    server_connections.refuse_too_large(driver, cursor, sql, values)
                 cursor.executemany(ready[0][0], [tuple(values) for _, values in ready])
                 return FastResult([], cursor.rowcount, None)
             sql, values = bound.ready(given)
-            mysql_connections.refuse_too_large(driver, cursor, sql, values)
+            server_connections.refuse_too_large(driver, cursor, sql, values)
             cursor.execute(sql, tuple(values))
             if cursor.description is None:
                 return FastResult([], cursor.rowcount, cursor.lastrowid)

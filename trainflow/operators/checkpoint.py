@@ -154,7 +154,7 @@ class CheckpointOperator(BaseOperator):
             raise FailException(str(error)) from error
 
     def _head(self, context: Context) -> Head:
-        from trainflow.checkpoints.commit.fence import stopped_error
+        from trainflow.checkpoints.commit.commit_decision import stopped_error
         from trainflow.checkpoints.ledger.ledger import Ledger
         from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
         from trainflow.checkpoints.ledger_changes.regrid import refuse_change

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from trainflow.settings.units import Seconds
+from trainflow.bounds import Seconds
 
 _EXPORTER = "OTEL_EXPORTER_OTLP_"
 

@@ -100,7 +100,7 @@ def _fsspec(url: str, options: Mapping[str, Any], quick_seconds: float | None, r
     words = {name: value for name, value in options.items() if name != DRIVER_OPTION}
     _before_import(protocol, words)
     with _refusing(url, options, reason):
-        from trainflow.storage.counted_driver import counted
+        from trainflow.storage.driver import counted
         from trainflow.storage.fsspec_driver import FsspecDriver, check_option_names, open_filesystem, quick_options
 
         check_option_names(url, protocol, words)
@@ -131,7 +131,7 @@ def load_driver(url: str, options: Mapping[str, Any]) -> None:
         from fsspec import get_filesystem_class
 
         get_filesystem_class(driver_of(url))
-        _import("trainflow.storage.fsspec_driver", "trainflow.storage.counted_driver", "trainflow.storage.object_store")
+        _import("trainflow.storage.fsspec_driver", "trainflow.storage.driver", "trainflow.storage.object_store")
         if driver_of(url) in ("gs", "gcs"):
             with suppress(ImportError):  # imported by its first write; older ones have none
                 _import("gcsfs.extended_gcsfs")

@@ -95,7 +95,7 @@ def _kind(command: str, parent: int, others: dict[int, tuple[int, str, float]]) 
         # an orphan is taken for a child: a warm worker without its engine ends at once
         is_worker = parent in others and "trainflow.execution.forkserver" not in parent_command
         return ProcessKind.WARM_WORKER if is_worker else ProcessKind.CHILD
-    if "trainflow.execution.spawn_main" in command:
+    if "trainflow.execution.attempt_main" in command:
         return ProcessKind.CHILD
     if "trainflow.triggerer.event_loop" in command:
         return ProcessKind.EVENT_LOOP

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainflow.cli.render.costs import money
-from trainflow.insight.chains.chain_cost import run_cost
-from trainflow.insight.cost import LIST_PRICES, cost_of, price_of
+from trainflow.insight.cost import LIST_PRICES, cost_of, price_of, run_cost
 from trainflow.observability.store_requests import StoreUse
 from trainflow.settings.model import PriceSettings
 

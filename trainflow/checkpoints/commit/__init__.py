@@ -1,8 +1,8 @@
 """Commit a checkpoint: from the files a trainer wrote to the ledger entry that makes them the head.
 
 Reading order: `output_checks` (what a trainer left), `artifacts` (its files, taken over), `commit_decision` (what a run
-wants, what gates say of it, and the entry that comes to), `gates` (conditions, and what happens when one is not met),
-`fence` (is it next on the chain?), `commit` (the named steps).
+wants, what gates say of it, whether it is next on the chain, and the entry that comes to), `gates` (conditions, and
+what happens when one is not met), `commit` (the named steps).
 
 Invariants
 - Files are durable and out of the trainer's reach before their entry is created.

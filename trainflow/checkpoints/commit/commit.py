@@ -16,8 +16,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.commit.commit_decision import CommitRequest, Conclusion, ledger_entry_of, verdict_of
-from trainflow.checkpoints.commit.fence import has_moved, raise_unless_next, stopped_error
+from trainflow.checkpoints.commit.commit_decision import (
+    CommitRequest,
+    Conclusion,
+    has_moved,
+    ledger_entry_of,
+    raise_unless_next,
+    stopped_error,
+    verdict_of,
+)
 from trainflow.checkpoints.commit.gates import (
     CommitCheckpoint,
     RewindBy,

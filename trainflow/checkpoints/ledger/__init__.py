@@ -1,10 +1,10 @@
 """The ledger of a chain: an append-only log, one exclusively created file an entry, and the state it folds to.
 
 Reading order: `entries` (what can happen to a chain), `state` (what a chain is, and what people call its checkpoints),
-`rules` (what may follow), `fold` (what an entry changes), `entry_files` (bytes of entries and pages, read many at
-once), `snapshots` (which keep reading the head at the same cost however long the ledger is), `chain_listing` (what one
-listing shows of them), `ledger_reader` and `ledger` (read and append), `ancestors` (the line back from the head),
-`missing_entries` and `missing_checkpoints` (has anything been lost?).
+`rules` (what may follow), `fold` (what an entry changes), `entry_files` (bytes of entries and pages, read many at once,
+and what one listing shows of them), `snapshots` (which keep reading the head at the same cost however long the ledger
+is), `ledger_reader` and `ledger` (read and append), `ancestors` (the line back from the head), `missing_entries` and
+`missing_checkpoints` (has anything been lost?).
 
 Invariants
 - An entry is whole or not there, and holds the digest of the one before it.

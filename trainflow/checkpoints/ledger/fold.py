@@ -64,11 +64,6 @@ def fold(state: ChainState, entries: Iterable[SealedEntry], page_source: PageSou
     return work.result()
 
 
-def refusal(state: ChainState, entry: LedgerEntry, page_source: PageSource) -> str | None:
-    """Why `entry` may not follow `state`; None when it may."""
-    return refuses(state, KeptCheckpoints(state, page_source), entry)
-
-
 class _Fold:
     """What a chain has kept can be changed in place on the inside, so that a long ledger folds in linear time."""
 

@@ -18,8 +18,9 @@ from trainflow.checkpoints.ledger.entry_files import (
     decode_entry,
     encode_entry,
 )
-from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal, restored_aliases
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold, restored_aliases
 from trainflow.checkpoints.ledger.ledger_reader import LedgerReader
+from trainflow.checkpoints.ledger.rules import refusal
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import CheckpointError, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest

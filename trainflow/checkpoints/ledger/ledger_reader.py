@@ -7,16 +7,17 @@ from typing import Self, cast
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import missing_entries, snapshots
-from trainflow.checkpoints.ledger.chain_listing import ChainListing, list_chain
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
 from trainflow.checkpoints.ledger.entry_files import (
     FIRST_BATCH,
     LARGEST_BATCH,
     NEWS_BATCH,
+    ChainListing,
     PageLost,
     StorePages,
     batches,
     checked_entries,
+    list_chain,
     listed_batches,
     read_entries,
 )

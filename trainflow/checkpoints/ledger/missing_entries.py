@@ -24,7 +24,7 @@ from itertools import groupby
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.chain_listing import ChainListing
+from trainflow.checkpoints.ledger.entry_files import ChainListing
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.humanize import agreeing
 from trainflow.storage.store import Store

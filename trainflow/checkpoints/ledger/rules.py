@@ -26,10 +26,15 @@ from trainflow.checkpoints.ledger.entries import (
     Stop,
     TrainedPartition,
 )
-from trainflow.checkpoints.ledger.state import ChainState, KeptCheckpoints, number_problem, without
+from trainflow.checkpoints.ledger.state import ChainState, KeptCheckpoints, PageSource, number_problem, without
 from trainflow.samples.grid import Grid
 from trainflow.samples.grid_change import GridChange, grid_change, what_changed
 from trainflow.samples.partitions import label
+
+
+def refusal(state: ChainState, entry: LedgerEntry, page_source: PageSource) -> str | None:
+    """Why `entry` may not follow `state`; None when it may."""
+    return refuses(state, KeptCheckpoints(state, page_source), entry)
 
 
 def refuses(state: ChainState, kept: KeptCheckpoints, entry: LedgerEntry) -> str | None:

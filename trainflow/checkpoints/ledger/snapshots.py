@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.chain_listing import ChainListing
+from trainflow.checkpoints.ledger.entry_files import ChainListing
 from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, evidence_of_snapshot, missing_entries_error
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LedgerCorrupt, StoreFailure

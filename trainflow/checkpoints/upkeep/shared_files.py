@@ -17,9 +17,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from trainflow.checkpoints.ledger.chain_listing import ChainListing
 from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
-from trainflow.checkpoints.ledger.entry_files import decode_entry
+from trainflow.checkpoints.ledger.entry_files import ChainListing, decode_entry
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.stages.dependents import is_awaited, registered_chains

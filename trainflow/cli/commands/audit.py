@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.audit.audit import AuditReport
     from trainflow.checkpoints.audit.lineage import LineagePartition
     from trainflow.checkpoints.chain import ChainKey
-    from trainflow.insight.chains.chain_cost import ChainCost
-    from trainflow.insight.cost import Cost
+    from trainflow.insight.cost import ChainCost, Cost
     from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 
@@ -91,8 +90,7 @@ def audit(
 def _costs(file: OpenedPipeline, stage: str | None, branch: str | None, now: datetime) -> tuple[Cost, list[ChainCost]]:
     """What was asked so far, and what the chains cost, which is asked afterwards."""
     from trainflow.errors import CheckpointError
-    from trainflow.insight.chains.chain_cost import chain_costs
-    from trainflow.insight.cost import cost_so_far
+    from trainflow.insight.cost import chain_costs, cost_so_far
 
     spent = cost_so_far(file.workspace.settings.prices)
     try:

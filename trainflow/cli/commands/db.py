@@ -13,7 +13,7 @@ from trainflow.humanize import agreeing, bytes_text, counted
 from trainflow.workspace.workspace import open_workspace
 
 if TYPE_CHECKING:
-    from trainflow.actions.cleanup import Cleanup
+    from trainflow.actions.database import Cleanup
 
 db = typer.Typer(
     name="db",
@@ -78,7 +78,7 @@ def clean(
     JSON: {before, dags: [{dag_id, runs, first_ended_at, last_ended_at}], awaited, logs, log_bytes}. `awaited`: runs
     that stay for what is still to be told.
     """
-    from trainflow.actions import cleanup
+    from trainflow.actions.database import clean_up, plan_cleanup
     from trainflow.clock import SystemClock
 
     age, now = duration_of(older_than, "--older-than"), SystemClock().now()
@@ -86,15 +86,15 @@ def clean(
         raise InputError("--json does not ask: add --yes, or --dry-run")
     with open_workspace() as workspace:
         if yes and not dry_run:
-            found = cleanup.clean_up(workspace, age, now)
+            found = clean_up(workspace, age, now)
         else:
-            found = cleanup.plan_cleanup(workspace, age, now)
+            found = plan_cleanup(workspace, age, now)
         if not (dry_run or yes) and (found.dags or found.logs):
             _print_cleanup(found, is_plan=True)
             if not typer.confirm("Delete them?"):
                 typer.echo("nothing was changed")
                 return EXIT_FAILED
-            found = cleanup.clean_up(workspace, age, now)
+            found = clean_up(workspace, age, now)
     if as_json:
         print_json(found)
     else:

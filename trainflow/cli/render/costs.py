@@ -11,8 +11,7 @@ from trainflow.cli.render.output import print_facts
 from trainflow.humanize import bytes_text, counted
 
 if TYPE_CHECKING:
-    from trainflow.insight.chains.chain_cost import ChainCost
-    from trainflow.insight.cost import Cost
+    from trainflow.insight.cost import ChainCost, Cost
 
 
 def print_cost(cost: Cost) -> None:

@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from trainflow.bootstrap import interpreter
 from trainflow.errors import EngineError, ProtocolError, describe
 from trainflow.execution.http_api_client import HttpApiClient
-from trainflow.execution.ranks.handshake import HANDSHAKE_SECONDS, HandshakeFailed, RankKey, introduce, keep_alive
+from trainflow.execution.ranks.gathering import HANDSHAKE_SECONDS, HandshakeFailed, RankKey, introduce, keep_alive
 from trainflow.messages.execution_api import Failed, MeetRanks, RanksMeet, Refused
 from trainflow.messages.workload import ExecuteTask
 from trainflow.operators.process_group import ProcessGroup

@@ -18,11 +18,10 @@ import msgspec
 
 from trainflow.authoring.python_call import ends_forked_copies
 from trainflow.errors import InputError, describe
-from trainflow.execution.attempt_ending import FOR_GOOD
+from trainflow.execution.attempt_ending import FOR_GOOD, explain_error, is_programming_error
 from trainflow.execution.code_bundles import check_version
 from trainflow.execution.dag_files import DagFiles
 from trainflow.execution.leftover_processes import exit_process
-from trainflow.execution.programming_errors import explain_error, is_programming_error
 from trainflow.execution.task_runner import FAILED_EXIT_CODE
 from trainflow.observability import redacted_output
 from trainflow.observability.resource_exhaustion import BROKEN

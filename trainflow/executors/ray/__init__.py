@@ -4,7 +4,7 @@ Jobs are submitted, looked at and stopped over Ray's Jobs API, plain HTTP; Ray i
 decides nothing about an attempt that has begun and lives: its heartbeats do. It tells early that one is dead, why one
 waits, and that one was never begun.
 
-Reading order: `options`, `jobs_client` (the calls), `job_request` (what a job is told), `jobs_thread` (who calls),
+Reading order: `job_request` (what a job is told, and where that is set), `jobs_thread` (the calls, and who makes them),
 `executor` (with the rule: what the state of a job means).
 
 A change breaks this when what claims an attempt is in anything that Ray lists, when an attempt fails because Ray was

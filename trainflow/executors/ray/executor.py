@@ -8,10 +8,8 @@ from datetime import timedelta
 from typing import Any, ClassVar, NamedTuple, Self
 
 from trainflow.executors.executor import ExecutorHost, InFlightAttempt
-from trainflow.executors.ray.job_request import submission_id
-from trainflow.executors.ray.jobs_client import RayJob, RayJobsClient
-from trainflow.executors.ray.jobs_thread import JobEvents, JobsThread
-from trainflow.executors.ray.options import RayOptions, ray_options
+from trainflow.executors.ray.job_request import RayOptions, ray_options, submission_id
+from trainflow.executors.ray.jobs_thread import JobEvents, JobsThread, RayJob, RayJobsClient
 from trainflow.executors.remote import RemoteExecutor
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 

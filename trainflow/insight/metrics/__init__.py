@@ -1,7 +1,7 @@
 """What a monitoring system is told of a project: numbers now, and counters.
 
-Reading order: `metrics` (all of it, as one text; attempts and their requests to stores, each counted once),
-`chain_gauges` (where chains are), `fleet_gauges` (parts, executors, queues, pools, what waits to be told).
+Reading order: `metrics` (all of it, as one text: attempts and their requests to stores, each counted once; parts,
+executors, queues, pools, what waits to be told), `chain_gauges` (where chains are).
 
 Invariants
 - A question costs what is new since the one before and what is under way, however long the history is.

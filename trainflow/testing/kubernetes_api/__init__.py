@@ -10,10 +10,10 @@ What it is not: containers share the files, the network and the user of this mac
 are not mounted and probes are not run; controllers (of Deployments, Jobs) do not exist. It reads and writes JSON and
 YAML: what is sent as protobuf (`kubectl create namespace NAME`, unlike `kubectl create -f`) gets 415.
 
-Reading order: `status` (errors), `resources`, `versioned_objects` (versions and changes),
-`admission` (what is checked and filled in when an object is made), `strategic_merge`, `kubelet` and `container` (pods
-as processes), `pod_status`, `faults`, `watch`, `requests` (what is asked), `exec_stream`,
-`discovery`, `server`.
+Reading order: `status` (errors), `resources` (kinds, schemas, and patches by these), `versioned_objects` (versions and
+changes), `admission` (what is checked and filled in when an object is made), `kubelet` and `container` (pods as
+processes), `pod_status`, `watch` (and what goes wrong because a test wants it to), `requests` (what is asked),
+`exec_stream`, `discovery`, `server`.
 
 A change breaks this when an object is taken that a cluster would refuse, or when a pod's process outlives the server.
 

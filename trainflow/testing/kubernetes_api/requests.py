@@ -11,7 +11,6 @@ import yaml
 from trainflow.clock import Clock
 from trainflow.testing.kubernetes_api import admission, kubelet
 from trainflow.testing.kubernetes_api.discovery import discovered, table
-from trainflow.testing.kubernetes_api.faults import Faults
 from trainflow.testing.kubernetes_api.kubelet import Kubelet
 from trainflow.testing.kubernetes_api.resources import (
     NAMESPACES,
@@ -19,11 +18,12 @@ from trainflow.testing.kubernetes_api.resources import (
     RESOURCES,
     RequestTarget,
     Resource,
+    json_merge,
     schema_of,
+    strategic_merge,
     target_of,
 )
 from trainflow.testing.kubernetes_api.status import ApiStatus, bad_request, conflict, forbidden
-from trainflow.testing.kubernetes_api.strategic_merge import json_merge, strategic_merge
 from trainflow.testing.kubernetes_api.versioned_objects import (
     Object,
     Selector,
@@ -31,7 +31,7 @@ from trainflow.testing.kubernetes_api.versioned_objects import (
     field_selector,
     label_selector,
 )
-from trainflow.testing.kubernetes_api.watch import WatchRequest, events
+from trainflow.testing.kubernetes_api.watch import Faults, WatchRequest, events
 
 #: rules of a Role: `apiGroups`, `resources`, `verbs`
 Rules = Sequence[Mapping[str, Any]]

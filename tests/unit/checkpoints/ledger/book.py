@@ -16,7 +16,8 @@ from trainflow.checkpoints.ledger.entries import (
     Skip,
 )
 from trainflow.checkpoints.ledger.entry_files import encode_entry
-from trainflow.checkpoints.ledger.fold import SealedEntry, fold, refusal
+from trainflow.checkpoints.ledger.fold import SealedEntry, fold
+from trainflow.checkpoints.ledger.rules import refusal
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, Page, decode_page, numbered
 from trainflow.identifiers import digest
 from trainflow.testing.chains import day, split_of

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from trainflow.actions import stop
+from trainflow.actions import engine_client
 from trainflow.cli import main
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import MARKER, project_at
@@ -74,7 +74,7 @@ class TestStop:
     def test_gives_up_waiting(self, folder, cli, monkeypatch):
         monkeypatch.setattr("trainflow.engine.lock.running_engine", lambda home: 4711)
         monkeypatch.setattr(os, "kill", lambda pid, number: None)
-        monkeypatch.setattr(stop, "_LOOK_SECONDS", 0)
+        monkeypatch.setattr(engine_client, "_LOOK_SECONDS", 0)
         said = cli("stop", "--wait", "0")
         assert (said.code, "still runs after 0 s" in said.err) == (1, True)
 

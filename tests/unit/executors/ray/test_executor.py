@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainflow.executors.ray.executor import JobJudgement, judge
-from trainflow.executors.ray.jobs_client import RayJob
+from trainflow.executors.ray.jobs_thread import RayJob
 from trainflow.messages.workload import ProcessExit
 
 WAITS = "Job has not started yet. It may be waiting for resources (CPUs, GPUs, …) to become available."

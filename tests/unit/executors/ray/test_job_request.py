@@ -11,8 +11,7 @@ import msgspec
 import pytest
 
 from trainflow.executors.ray.executor import RayExecutor
-from trainflow.executors.ray.job_request import may_package, package_of, request_of, submission_id
-from trainflow.executors.ray.options import ray_options
+from trainflow.executors.ray.job_request import may_package, package_of, ray_options, request_of, submission_id
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.settings.executors import ExecutorSettingsError
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from trainflow.errors import TaskError
-from trainflow.execution.programming_errors import is_programming_error
+from trainflow.execution.attempt_ending import is_programming_error
 from trainflow.operators.training.save_points import Saved
 from trainflow.operators.training.training_context import (
     ParentCheckpoint,

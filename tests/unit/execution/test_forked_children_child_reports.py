@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from trainflow.execution.child_reports import AwaitedImports, ChildReport, ChildReports, ReportKind
+from trainflow.execution.forked_children import AwaitedImports, ChildReport, ChildReports, ReportKind
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessIdentity
 
 

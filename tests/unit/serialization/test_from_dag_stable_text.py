@@ -13,7 +13,7 @@ import pytest
 from trainflow.authoring.operator import BaseOperator
 from trainflow.identifiers import canonical_json
 from trainflow.samples.spec import Ready
-from trainflow.serialization.stable_text import stable
+from trainflow.serialization.from_dag import stable
 from trainflow.states import TriggerRule
 
 

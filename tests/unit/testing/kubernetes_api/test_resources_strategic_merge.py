@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from trainflow.testing.kubernetes_api.resources import PODS, schema_of
-from trainflow.testing.kubernetes_api.strategic_merge import json_merge, strategic_merge
+from trainflow.testing.kubernetes_api.resources import PODS, json_merge, schema_of, strategic_merge
 
 pytest.importorskip("kubernetes_validate")
 

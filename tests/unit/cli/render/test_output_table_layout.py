@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainflow.cli.render.output import _folded
-from trainflow.cli.render.table_layout import GAP, Table, as_lines, fitted, shortened
+from trainflow.cli.render.output import GAP, Table, _folded, as_lines, fitted, shortened
 
 ID, RUN = "01m8nwwf1zzhwb873vbzv2442q", "operator_triggered__b494b863a4529dabf90b"
 TABLE = Table(

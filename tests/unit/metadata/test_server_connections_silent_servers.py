@@ -9,7 +9,7 @@ from sqlalchemy import event
 
 from trainflow.metadata.database import Database
 from trainflow.metadata.postgres_pipeline import PipelinedConnection
-from trainflow.metadata.silent_servers import CONNECT_SECONDS, SILENT_SECONDS, watch_mysql
+from trainflow.metadata.server_connections import CONNECT_SECONDS, SILENT_SECONDS, watch_mysql
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS
 
 POSTGRES = "postgresql+psycopg://trainflow@database.invalid/trainflow"
@@ -80,7 +80,7 @@ def test_mysql_on_this_machine_is_not_asked() -> None:
         assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 0
 
 
-def test_mysql_connections_are_watched() -> None:
+def test_server_connections_are_watched() -> None:
     database = Database("mysql+pymysql://root@database.invalid/trainflow")
 
     assert event.contains(database.engine, "connect", watch_mysql)

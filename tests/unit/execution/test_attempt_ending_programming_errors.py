@@ -8,7 +8,7 @@ import pytest
 
 import trainflow
 from trainflow.errors import InputError, TemplateError, TrainflowError
-from trainflow.execution.programming_errors import explain_error, is_programming_error
+from trainflow.execution.attempt_ending import explain_error, is_programming_error
 
 HERE = Path(__file__).parent
 

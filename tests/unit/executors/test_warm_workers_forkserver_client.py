@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from trainflow.clock import ManualClock
-from trainflow.executors.forkserver_client import ForkserverClient
 from trainflow.executors.reactor import Reactor
 from trainflow.executors.spawn import SpawnedForkserver
+from trainflow.executors.warm_workers import ForkserverClient
 from trainflow.messages import frames
 from trainflow.messages.forkserver import ChildEnded, ChildWaits, Launch
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessIdentity
