@@ -187,6 +187,9 @@ class AppriseService(Target):
         return redact_text(text)
 
 
+#: what calls everyone, a group or a person: of Discord, Slack, Feishu, DingTalk
+_MENTIONS = re.compile(r"@(?=(?:everyone|here|channel|all)\b)|<(?=[@!#]|at\b)", re.IGNORECASE)
+_NO_WIDTH = "\u200b"
 #: what a URL's parts are separated by, and from which length on they are cut out of messages
 _PARTS = re.compile(r"[/:@?&=,#]+")
 _SECRET_CHARACTERS = 4
@@ -204,7 +207,7 @@ _APPRISE_TYPES = {
 def title(message: dict[str, Any]) -> str:
     """The subject line of a message: which chain of which project, and what happened."""
     chain = [message["pipeline"], *(each for each in (message["stage"], message["branch"]) if each != "main")]
-    return f"{'/'.join(chain)}: {message['event'].replace('_', ' ')} ({message['project']})"
+    return _calling_no_one(f"{'/'.join(chain)}: {message['event'].replace('_', ' ')} ({message['project']})")
 
 
 def text(message: dict[str, Any]) -> str:
@@ -212,8 +215,15 @@ def text(message: dict[str, Any]) -> str:
     sentence = str(message["sentence"])
     if len(sentence) > _TEXT_CHARACTERS:
         sentence = f"{sentence[: _TEXT_CHARACTERS - 1]}…"
+    sentence = _calling_no_one(sentence)
     page = message.get("page")
     return f"{sentence}\n{page}" if page else sentence
+
+
+def _calling_no_one(said: str) -> str:
+    """Text in which nothing is a mention: an exception's message may say @everyone, and calls no one by that. It looks
+    the same: what would begin a mention is followed by a character of no width."""
+    return _MENTIONS.sub(rf"\g<0>{_NO_WIDTH}", said)
 
 
 def _last_line(stderr: bytes) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import email
+import html
 import json
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from tests.support.webhook import SECRET, webhook
 from trainflow.errors import DeliveryRefused, EngineError
 from trainflow.messages.notice import Event
-from trainflow.notifications import AppriseService, Command, Webhook, targets
+from trainflow.notifications import AppriseService, Command, Webhook, targets, text
 from trainflow.settings.model import NotificationSettings
 
 # one of the modules that Apprise loads
@@ -191,6 +192,23 @@ def test_service_shows_the_sentence_as_it_is_and_where_to_look(url: str, monkeyp
     assert PAGE in said
     long = _said(url, {**told, "sentence": "x" * 10_000}, monkeypatch)
     assert len(long) < 2_000
+
+
+CALLS = ["@everyone", "@HERE", "@channel", "@all", "<@123>", "<@&123>", "<!channel>", "<#123>", '<at user_id="all">']
+
+
+@pytest.mark.parametrize("url", sorted(SERVICES))
+def test_service_is_sent_no_mention(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = _said(url, {**TOLD, "sentence": " ".join(CALLS), "project": "@everyone"}, monkeypatch)
+    plain = html.unescape(said.replace("\\u200b", "\u200b").replace('\\"', '"'))
+    assert [call for call in CALLS if call in plain] == []
+    assert all(call in plain.replace("\u200b", "") for call in CALLS)
+
+
+def test_service_shows_what_is_no_mention_as_it_is() -> None:
+    sentence = "mail@here.example.com? 'a < b', me@example.com, @hereditary, <b>"
+    assert text({**TOLD, "sentence": sentence}).replace("\u200b", "") == sentence
+    assert text({**TOLD, "sentence": "me@example.com, @hereditary, a < b, <b>"}).isascii()
 
 
 @pytest.mark.parametrize("event", sorted(Event))
