@@ -2,16 +2,12 @@
 
 What is within them fits every database, every message and every clock; what is not is refused with its name, before
 anything depends on it.
-
-Types of settings that have a unit are here, too.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any
-
-from msgspec import Meta
+from typing import Any
 
 from trainflow.errors import InputError
 
@@ -65,11 +61,3 @@ def clip(value: Any, most: int = 80) -> str:
     """`value` as Python writes it, not longer than it can be read."""
     text = repr(value[: most * 2] if isinstance(value, str) else value)
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-Seconds = Annotated[float, Meta(gt=0)]
-SecondsOrNone = Annotated[float, Meta(ge=0)]
-Count = Annotated[int, Meta(ge=1)]
-Gigabytes = Annotated[float, Meta(ge=0)]
-#: a table is of options that the driver hands on: `client_kwargs = {region_name = "eu-west-1"}`
-StorageOption = str | int | float | bool | dict[str, Any]

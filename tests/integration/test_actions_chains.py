@@ -38,7 +38,7 @@ from trainflow.clock import SystemClock
 from trainflow.errors import ChainMoved, ChainStopped, InputError
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
-from trainflow.workspace.names import overrides_of_branch
+from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.pipelines import OpenedPipeline, open_pipeline
 from trainflow.workspace.workspace import open_workspace
 

@@ -19,7 +19,7 @@ from trainflow.samples.spec import SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import ChainWriter
-from trainflow.workspace.names import overrides_of_branch
+from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.workspace import open_workspace
 
 PLAIN = """

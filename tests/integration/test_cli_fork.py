@@ -11,7 +11,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef, Fork
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.testing.chains import ChainWriter, split_of
-from trainflow.workspace.names import overrides_of_branch
+from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.workspace import open_workspace
 
 

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from trainflow.bounds import Count, Gigabytes, Seconds, SecondsOrNone, StorageOption
 from trainflow.identifiers import did_you_mean
 from trainflow.protocols import credentials_problem, slash_problem
 from trainflow.settings.openlineage import OpenLineageSettings
 from trainflow.settings.telemetry import TelemetrySettings
+from trainflow.settings.units import Count, Gigabytes, Seconds, SecondsOrNone, StorageOption
 
 #: what MLflow keeps runs in; `sqlite`, `postgresql`, … may name a driver: `postgresql+psycopg`
 _TRACKING_SCHEMES = frozenset({"http", "https", "sqlite", "postgresql", "mysql", "mssql", "databricks"})

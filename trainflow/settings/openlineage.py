@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from trainflow.bounds import Seconds
 from trainflow.identifiers import did_you_mean
+from trainflow.settings.units import Seconds
 
 DEFAULT_ENDPOINT = "api/v1/lineage"
 DEFAULT_TIMEOUT_SECONDS = 5.0

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from trainflow.bounds import Seconds
+from trainflow.settings.units import Seconds
 
 _EXPORTER = "OTEL_EXPORTER_OTLP_"
 

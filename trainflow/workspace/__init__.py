@@ -5,7 +5,8 @@ opens for as long as it runs and an API server once for as long as it lives.
 
 Reading order: `workspace` (find a project, open its database, ask what has not ended), `locate` (which file is meant),
 `pipelines` (what a pipeline's name means: a file, its DAGs, the chains these train), `pipeline_file` (have a file read
-by another process, or see what can be said without), `names` (which DAG, run, task or branch is meant), `store_check`.
+by another process, or see what can be said without), `branches` (the same file, for a branch), `names` (which DAG, run,
+task is meant), `store_check`.
 
 Invariant: user code is read in another process, and only where a question cannot be answered without it.
 

@@ -13,7 +13,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.rewind import ChainRewind, cascading_rewinds
 from trainflow.checkpoints.ledger_changes.rewind import rewind as move_back
 from trainflow.errors import InputError
-from trainflow.workspace.names import checkpoint_named, dags_of
+from trainflow.workspace.branches import dags_of
+from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 #: what a person calls the place before the first checkpoint

@@ -43,7 +43,7 @@ def start(
     if detach and open_page:
         raise InputError("--detach gives the terminal back: leave out --open, and look with 'trainflow ui --open'")
     if branch is not None:
-        from trainflow.workspace.names import overrides_of_branch
+        from trainflow.workspace.branches import overrides_of_branch
         from trainflow.workspace.workspace import open_workspace
 
         with open_workspace(path) as workspace:
