@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +23,7 @@ from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.clock import SystemClock
+from trainflow.engine.lock import engine_lock
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import AttemptTable, DagRunTable, ImportProblemTable, TaskInstanceTable
 from trainflow.metadata.queries import service_queries
@@ -94,23 +95,33 @@ def browser() -> Iterator[Browser]:
 
 
 class Served(NamedTuple):
-    """A server over a project of its own. `engine`: the lease of one that lives."""
+    """A server over a project of its own. `engine`: what the one that lives holds."""
 
     base: str
     server: ApiServer
     database: Database
     root: Path
-    engine: int
+    engine: ExitStack
 
     def change(self, statement: Any) -> None:
         """Change the database, as an engine does."""
         with self.database.transaction() as connection:
             connection.execute(statement)
 
+    def begin_engine(self) -> None:
+        """Have an engine live in this process."""
+        self.engine.enter_context(engine_lock(project_at(self.root).home))
+        with self.database.transaction() as connection:
+            lease = service_queries.register_this_process(connection, "engine", SystemClock().now())
+        self.engine.callback(self._give_back, lease)
+
     def end_engine(self) -> None:
         """Have the engine end."""
+        self.engine.close()
+
+    def _give_back(self, lease: int) -> None:
         with self.database.transaction() as connection:
-            service_queries.stop(connection, self.engine, SystemClock().now())
+            service_queries.stop(connection, lease, SystemClock().now())
 
     @property
     def site(self) -> Any:
@@ -123,12 +134,12 @@ def _serving(root: Path) -> Iterator[Served]:
     project = project_at(root)
     settings = load_settings(project)
     database = Database.of(project.home, settings)
-    with database.transaction() as connection:
-        engine = service_queries.register_this_process(connection, "engine", SystemClock().now())
     listener = listening()
     server = ApiServer(project, settings, SystemClock(), listener)
-    with api_in_thread(server):
-        yield Served(f"http://127.0.0.1:{listener.getsockname()[1]}", server, database, root, engine)
+    with ExitStack() as engine, api_in_thread(server):
+        served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", server, database, root, engine)
+        served.begin_engine()
+        yield served
     database.close()
 
 
@@ -339,8 +350,7 @@ def test_dead_engine_is_said_and_page_goes_on_when_it_is_back(browser: Browser, 
         page.get_by_text("nothing is done from here while no engine is alive").wait_for()
         person.complaints.clear()  # the refusal is an answer of 400
         person.go()
-        with served.database.transaction() as connection:
-            service_queries.register_this_process(connection, "engine", SystemClock().now())
+        served.begin_engine()
         page.locator("#engine-text", has_text="engine alive").wait_for()
         assert page.locator("#banner").is_hidden()
         page.get_by_role("button", name="Accept the checkpoint …").wait_for()

@@ -11,6 +11,7 @@ from tests.integration.task_pipelines import PIPELINE, WAITING
 from tests.support.embedded import Embedded, embedded, quiet
 from trainflow.metadata.queries import dag_queries, pool_queries, run_queries
 from trainflow.settings.project import Project
+from trainflow.testing.processes import wait_for
 
 WriteProject = Callable[[dict[str, str]], Project]
 
@@ -279,11 +280,13 @@ def test_imports_of_task_after_its_first_run_are_made_ahead(write_project: Write
         engine.execute("p")
         engine.execute("p")
         assert not imports.exists()
-        engine.execute("p", {"new": True})
-        engine.execute("p", {"new": True})
         assert engine.engine.executor is not None
         assert engine.engine.executor.warm_process is not None
         worker = engine.engine.executor.warm_process.pid
+        engine.execute("p", {"new": True})
+        # it imports once nothing is asked of it
+        wait_for(lambda: str(worker) in imports.read_text().split(), "the worker to import it")
+        engine.execute("p", {"new": True})
         # once by the task itself, once for all that come after
         assert imports.read_text().split().count(str(worker)) == 1
         assert len(imports.read_text().split()) == 2

@@ -13,11 +13,11 @@ from sqlalchemy import select, update
 
 from tests.simulation.database import SimulatedDatabase
 from tests.simulation.plan import FaultKind as F
-from tests.simulation.planted_bug import SIMPLEST, PlantedBug
+from tests.simulation.planted_bug import SIMPLEST, PlantedBug, refuse_no_entry
 from tests.simulation.table import LENGTH, START
 from tests.simulation.world import World
 from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.ledger import fold, ledger
+from trainflow.checkpoints.ledger import ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
@@ -50,7 +50,7 @@ REMOTE: dict[str, Any] = {**SIMPLEST, "remote": True}
 def skip_the_parent_check(patch: pytest.MonkeyPatch) -> None:
     """Any attempt may commit on top of anything."""
     patch.setattr(commit, "raise_unless_next", lambda *_: None)
-    patch.setattr(fold, "refuses", lambda *_: None)
+    refuse_no_entry(patch)
 
 
 def recognise_nothing(patch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def train_a_partition_twice(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(next_split, "next_split", too_early)
     patch.setattr(commit, "raise_unless_next", lambda *_: None)
-    patch.setattr(fold, "refuses", lambda *_: None)
+    refuse_no_entry(patch)
 
 
 # -- guarded, legal moves --------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from tests.simulation import world
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.plan import FaultKind as F
 from tests.simulation.plan import Shape
-from tests.simulation.planted_bug import PlantedBug
+from tests.simulation.planted_bug import PlantedBug, refuse_no_entry
 from tests.simulation.table import LENGTH, START
-from trainflow.checkpoints.commit import commit, fence
+from trainflow.checkpoints.commit import commit, commit_decision
 from trainflow.checkpoints.commit.gates import CommitCheckpoint
 from trainflow.checkpoints.ledger import fold, missing_checkpoints, missing_entries, rules
 from trainflow.checkpoints.ledger_changes import prune, regrid
@@ -68,7 +68,7 @@ def step_over_what_is_there(patch: pytest.MonkeyPatch) -> None:
 def take_samples_as_they_are(patch: pytest.MonkeyPatch) -> None:
     """The samples are not compared with those that the chain was trained on."""
     patch.setattr(regrid, "change_of", lambda *_: None)
-    patch.setattr(fence, "change_of", lambda *_: None)
+    patch.setattr(commit_decision, "change_of", lambda *_: None)
     patch.setattr(world, "change_of", lambda *_: None)
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
@@ -80,7 +80,7 @@ def forget_what_lies_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(rules, "_regrid", lambda *_: None)
     patch.setattr(regrid, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(world, "change_of", lambda state, grid: _unless_said(state, grid))
-    patch.setattr(fence, "change_of", lambda state, grid: _unless_said(state, grid))
+    patch.setattr(commit_decision, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
 
@@ -217,7 +217,7 @@ def forget_what_was_skipped(patch: pytest.MonkeyPatch) -> None:
     """The split after a skip does not record it."""
     patch.setattr(data_checker, "after_skips", lambda split, *_: split)
     patch.setattr(commit, "raise_unless_next", lambda *_: None)
-    patch.setattr(fold, "refuses", lambda *_: None)
+    refuse_no_entry(patch)
 
 
 # -- repair and replay -----------------------------------------------------------------------------------------------

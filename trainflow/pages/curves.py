@@ -160,7 +160,7 @@ _Told = Sequence[tuple[float, float | None, int]]
 
 
 def _progress_chart(metric: str, lines: Mapping[str, _Told]) -> Chart:
-    dones = [point[0] for points in lines.values() for point in points]
+    dones = [_drawable(point[0]) for points in lines.values() for point in points]
     values = [_drawable(value) for points in lines.values() for _, value, _ in points if value is not None] or [0.0]
     across = _Scale(min(dones), max(dones), _LEFT, WIDTH - _RIGHT)
     bottom, top = _padded(min(values), max(values), [])
@@ -173,7 +173,7 @@ def _progress_chart(metric: str, lines: Mapping[str, _Told]) -> Chart:
         [Tick(across(each), number(each)) for each in _steps(min(dones), max(dones))],
         [Tick(up(each), number(each)) for each in _steps(bottom, top)],
         [],
-        [Mark(across(done), text) for done, text in gaps[-_MOST_MARKS:]],
+        [Mark(across(_drawable(done)), text) for done, text in gaps[-_MOST_MARKS:]],
         max(0, len(gaps) - _MOST_MARKS),
     )
 
@@ -184,7 +184,7 @@ def _broken_path(points: _Told, across: _Scale, up: _Scale) -> str:
         if value is None:
             pen = "M"
         else:
-            path += f"{pen}{across(done):g} {up(_drawable(value)):g}"
+            path += f"{pen}{across(_drawable(done)):g} {up(_drawable(value)):g}"
             # a point alone is a line to itself: its round ends are seen
             path, pen = (f"{path}h0", "L") if pen == "M" else (path, pen)
     return path

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trainflow.pages.curves import HEIGHT, WIDTH, chart, progress_charts, sparkline
@@ -84,6 +84,7 @@ def test_chart_draws_the_newest_events_and_counts_the_others() -> None:
         max_size=50,
     )
 )
+@example([(-1.7e308, 1.0, 1), (1.7e308, 2.0, 2)])
 def test_progress_of_any_values_is_drawn_inside_or_not_at_all(points: list[tuple[float, float | None, int]]) -> None:
     (made,), (summary,) = progress_charts({"train #1, lost": {"loss": points}})
     places = [float(each) for each in re.findall(r"-?[\d.]+(?:e[+-]?\d+)?", made.lines[0].path.replace("h0", ""))]
