@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -109,19 +110,12 @@ class Served(NamedTuple):
             connection.execute(statement)
 
     def begin_engine(self) -> None:
-        """Have an engine live in this process."""
+        """Have an engine live in this process, until `engine` is closed."""
         self.engine.enter_context(engine_lock(project_at(self.root).home))
         with self.database.transaction() as connection:
             lease = service_queries.register_this_process(connection, "engine", SystemClock().now())
-        self.engine.callback(self._give_back, lease)
-
-    def end_engine(self) -> None:
-        """Have the engine end."""
-        self.engine.close()
-
-    def _give_back(self, lease: int) -> None:
-        with self.database.transaction() as connection:
-            service_queries.stop(connection, lease, SystemClock().now())
+        stop = partial(service_queries.stop, service_id=lease, now=SystemClock().now())
+        self.engine.callback(self.database.write, stop)
 
     @property
     def site(self) -> Any:
@@ -131,14 +125,12 @@ class Served(NamedTuple):
 
 @contextmanager
 def _serving(root: Path) -> Iterator[Served]:
-    project = project_at(root)
-    settings = load_settings(project)
+    settings, listener = load_settings(project := project_at(root)), listening()
     database = Database.of(project.home, settings)
-    listener = listening()
     server = ApiServer(project, settings, SystemClock(), listener)
+    base = f"http://127.0.0.1:{listener.getsockname()[1]}"
     with ExitStack() as engine, api_in_thread(server):
-        served = Served(f"http://127.0.0.1:{listener.getsockname()[1]}", server, database, root, engine)
-        served.begin_engine()
+        (served := Served(base, server, database, root, engine)).begin_engine()
         yield served
     database.close()
 
@@ -344,7 +336,7 @@ def test_dead_engine_is_said_and_page_goes_on_when_it_is_back(browser: Browser, 
     with visitor(browser, served.base) as person:
         page = person.go("dags/asks")
         page.get_by_role("button", name="Trigger").wait_for()
-        served.end_engine()
+        served.engine.close()
         page.locator("#banner", has_text="no engine is alive").wait_for()
         page.get_by_role("button", name="Trigger").click()
         page.get_by_text("nothing is done from here while no engine is alive").wait_for()

@@ -24,7 +24,7 @@ from trainflow.operators.process_group import GRACE_SECONDS, IDLE_SECONDS
 #: how long ranks may clean up after SIGTERM when another one has ended: they have nothing more to save
 _PEER_GRACE_SECONDS = 1.0
 #: seconds after the first bad end in which the end of a rank on another host is waited for, which may be its cause
-NEWS_SECONDS = 1.0
+NEWS_SECONDS = 5.0
 #: ended by these a rank is lost and has not failed: what sends them is not in the code of users
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 
