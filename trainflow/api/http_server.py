@@ -15,6 +15,8 @@ from trainflow.api.uvicorn_parts import Config, Server
 
 #: how long requests that are being answered may take when the server ends
 _LAST_SECONDS = 5
+#: turns of the loop after which asyncio has made the protocol of a connection that it had accepted
+_TURNS_TO_BE_MADE = 3
 #: how long a connection that says nothing is kept: longer than the pause between two heartbeats
 _KEEP_ALIVE_SECONDS = 75
 
@@ -97,6 +99,19 @@ class HttpServer(Server):
                 idle = 0 if self.server_state.connections else idle + 1
             else:
                 return
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in (each for server in self.servers for each in server.sockets):
+            loop.remove_reader(listener.fileno())
+        # one that was just accepted becomes known: asyncio loses it when the server is closed before, and Uvicorn tells
+        # those to end that are known then, and waits for the others until the last second
+        for _ in range(_TURNS_TO_BE_MADE):
+            await asyncio.sleep(0)
+        await super().shutdown(sockets)
+        # what took too long it leaves open
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
