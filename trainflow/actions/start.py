@@ -81,7 +81,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
     """Become the engine of the home, have the file read once, and begin. The engine ends with the block.
 
     Raises EngineAlreadyRunning, InputError with what is wrong in the file or that a store it names cannot be used,
-    KeyboardInterrupt when told to stop before anything was begun.
+    KeyboardInterrupt when told to stop before the file was read.
     """
     from trainflow.engine.lock import engine_lock
     from trainflow.engine.startup import early_start

@@ -75,7 +75,8 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
     except KeyboardInterrupt:
         if begun:
             raise
-        typer.echo("stopped before anything was begun")
+        # the engine may have gone on already with what the one before left
+        typer.echo("stopped before the pipeline was read; what was under way goes on with the next start")
         return EXIT_INTERRUPTED
     if engine.is_replaced and code == EXIT_INTERRUPTED:
         return as_installed_now(_words_to_go_on(request))

@@ -25,7 +25,8 @@ def test_start_interrupted_before_it_began_says_so(
 
     monkeypatch.setattr(start, "train_as_engine", interrupted)
     assert _as_engine(None, plain=True, ready=None) == EXIT_INTERRUPTED  # type: ignore[arg-type]
-    assert capsys.readouterr().out == "stopped before anything was begun\n"
+    said = "stopped before the pipeline was read; what was under way goes on with the next start\n"
+    assert capsys.readouterr().out == said
 
 
 @pytest.mark.parametrize(
