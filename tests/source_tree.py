@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -201,6 +201,30 @@ def repeated_classes() -> list[str]:
     return [f"{name}: {', '.join(found)}" for name, found in sorted(homes.items()) if len(found) > 1]
 
 
+def names_given_twice(found: Iterable[Module] | None = None) -> list[str]:
+    """Constants, functions and classes that a module gives a name that it has given before: two modules that are joined
+    may have had one each, and all that use the first use the second then."""
+    return [
+        f"{module.name}: {name}"
+        for module in (modules().values() if found is None else found)
+        for name, count in Counter(_given(module.tree)).items()
+        if count > 1
+    ]
+
+
+def _given(tree: ast.Module) -> Iterator[str]:
+    for node in tree.body:
+        if isinstance(node, Function | ast.ClassDef) and not _overloaded(node):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (each.id for target in targets for each in ast.walk(target) if _is_given(each))
+
+
+def _is_given(node: ast.AST) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+
+
 def undocumented() -> list[str]:
     """Modules, public classes, functions and methods without a docstring.
 
@@ -297,6 +321,7 @@ def main() -> None:
         "circles": [" ".join(group) for group in circles(imports(type_checking=False))],
         "circles with imports for type checkers": [" ".join(group) for group in circles(imports(type_checking=True))],
         "class names twice": repeated_classes(),
+        "names given twice": names_given_twice(),
         "no docstring": undocumented(),
         "options that commands ignore": ignored_options(),
         "docstrings that begin with neither a verb nor a noun": odd_openings(),

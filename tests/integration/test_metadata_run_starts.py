@@ -128,7 +128,7 @@ class TestStarting:
         assert self.running(plane)["three"] == 3
 
     def test_dag_without_a_free_place_is_not_locked(self, tmp_path: Path, postgres: LocalServer) -> None:
-        """Whoever starts runs of other DAGs does not wait for what is done to it."""
+        """A start of runs of other DAGs does not wait for what is done to it."""
         with control_plane(tmp_path, database_url=postgres.clean_database()) as plane:
             for dag_id in ("full", "idle"):
                 plane.add_dag(dag_id, empty_task("a"), max_active_runs=1)

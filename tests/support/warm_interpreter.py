@@ -115,7 +115,7 @@ class _Server:
                 self._say(line, os.waitstatus_to_exitcode(status))
 
     def _say(self, line: socket.socket, number: int) -> None:
-        # nobody waits for the end of a test
+        # the end of a test waits for no command
         with contextlib.suppress(OSError):
             line.send(b"%d\n" % number)
 

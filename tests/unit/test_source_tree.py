@@ -69,6 +69,16 @@ def test_each_class_has_a_name_of_its_own() -> None:
     assert source_tree.repeated_classes() == []
 
 
+def test_module_gives_each_name_once() -> None:
+    assert source_tree.names_given_twice() == []
+
+
+def test_name_that_is_given_twice_is_found() -> None:
+    text = "_A, _B = 1, 2\nclass C:\n    _A = 1\ndef f():\n    _A = 1\n_B: int = 3\n"
+    module = source_tree.Module("joined", source_tree.ROOT, ast.parse(text), 6)
+    assert source_tree.names_given_twice([module]) == ["joined: _B"]
+
+
 def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
     assert source_tree.odd_openings() == []
 

@@ -1,11 +1,8 @@
-"""Create, migrate and empty the metadata database; have what MLflow refused delivered again.
+"""Create, migrate, clean and empty the metadata database; have what MLflow refused delivered again.
 
-What was trained is in the checkpoint stores: after a reset the chains go on at their heads.
-
-Delete runs that ended long ago, and logs of which no run knows.
-
-Without it a home grows for ever: some kilobytes of database and a log for each task of each run. What was trained stays
-in the ledgers and checkpoint stores, which know runs by their names alone.
+What was trained is in the checkpoint stores: after a reset the chains go on at their heads. Cleaning deletes runs that
+ended long ago, and logs of which no run knows: without it a home grows for ever, by some kilobytes of database and a
+log for each task of each run.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from trainflow.errors import EngineAlreadyRunning, InputError
 from trainflow.insight.database import exists, place_of
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata import schema
-from trainflow.metadata.column_types import in_parts
+from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.queries import cleanup_queries
 from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.metadata.schema import HEAD, current_revision, ensure_schema

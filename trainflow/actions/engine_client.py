@@ -1,12 +1,7 @@
-"""Follow a pipeline that another process trains: read the database, write a run into it, say that one is there.
-
-Also end it, and wait until it has ended.
-"""
+"""Follow a pipeline that another process trains: read the database, write a run into it, say that one is there."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,14 +14,11 @@ from sqlalchemy import Connection
 from trainflow.actions.dags import keep_in_database
 from trainflow.actions.first_runs import Begin, begin
 from trainflow.clock import Clock
-from trainflow.engine import lock
 from trainflow.engine.lock import running_engine
-from trainflow.errors import EngineError
 from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata.queries import living_queries, service_queries
 from trainflow.observability.processes import is_alive
-from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 from trainflow.workspace.workspace import Workspace
 
@@ -121,36 +113,3 @@ def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[Fol
         stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
     with request.workspace, EngineClient(request.workspace, clock) as client:
         yield FollowedTraining(client, client.begin(request.stored, request.overrides, parsed, request.begin))
-
-
-_LOOK_SECONDS = 0.05
-
-
-def tell_to_stop(home: Home, *, at_once: bool = False) -> int | None:
-    """Tell the engine to stop, in good order or at once; its pid, None: none is alive. Raises EngineError where it
-    belongs to another user."""
-    pid = lock.running_engine(home)
-    if pid is None:
-        return None
-    if pid == 0:
-        raise EngineError(f"{home.engine_lock} is held by a process that does not say its pid: try again")
-    # two signals that are alike may arrive as one; asked twice, the engine stops at once
-    for number in [signal.SIGTERM, signal.SIGINT] if at_once else [signal.SIGTERM]:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            break
-        except PermissionError:
-            raise EngineError(f"the engine (pid {pid}) belongs to another user: they have to stop it") from None
-    return pid
-
-
-def wait_until_stopped(home: Home, pid: int, clock: Clock, *, seconds: float | None = None) -> bool:
-    """Whether the engine of that pid has ended, after `seconds` at most (None: however long it takes)."""
-    deadline = None if seconds is None else clock.monotonic() + seconds
-    # another engine that took over meanwhile is not the one that was to stop
-    while lock.running_engine(home) in (pid, 0):
-        if deadline is not None and clock.monotonic() >= deadline:
-            return False
-        time.sleep(_LOOK_SECONDS)
-    return True

@@ -39,7 +39,7 @@ class HandOver:
         loop.add_reader(self._line.fileno(), self._take, loop, taken)
 
     def take_no_more(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Leave what is given from now on to whoever comes next."""
+        """Leave what is given from now on to the process that is started next."""
         loop.remove_reader(self._line.fileno())
 
     def _take(self, loop: asyncio.AbstractEventLoop, taken: Callable[[socket.socket, bytes], object]) -> None:

@@ -29,7 +29,7 @@ _COMMANDS = {
     "report": "report.report",
     "schema": "project.schema",
     "mlflow": "engine.mlflow",
-    "ui": "engine.ui",
+    "ui": "ui.ui",
     "init": "project.init",
     "standalone": "engine.standalone",
     "scheduler": "engine.scheduler",

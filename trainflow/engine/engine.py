@@ -72,7 +72,7 @@ class Engine:
         self.parts = parts
         self.reactor = Reactor(clock)
         self.versions = Versions()
-        #: how often; whether it was since the package was installed anew, and nobody wants it to end
+        #: how often; whether it was since the package was installed anew, and no person asked for it
         self.stop_requested, self.is_replaced = 0, False
         #: called when a file was read: its path, and what is wrong with it
         self.on_parsed: Callable[[Path, ParseProblem | None], None] = lambda _path, _problem: None
@@ -220,7 +220,7 @@ class Engine:
                 self.reactor.turn(self._patience())
             if self.reactor.woken:
                 self.reactor.woken = False
-                self._somebody_wrote()
+                self._database_changed()
             self._turn_counter.end()
 
     def _has_to_stop(self) -> bool:
@@ -262,7 +262,7 @@ class Engine:
     def _heard(self, change: AppliedChange | None) -> None:
         """Another process has changed something; None: it did not say what."""
         if change is None:
-            self._somebody_wrote()
+            self._database_changed()
         elif self._scheduling is not None:
             self._scheduling.notice(change)
         if change is not None and change.deferred and self._triggerer is not None:
@@ -299,7 +299,7 @@ class Engine:
         """The scheduler of this home, if there is one in another process, has something to look at."""
         nudge(self.project.home.socket_path)
 
-    def _somebody_wrote(self) -> None:
+    def _database_changed(self) -> None:
         """Woken from outside: another process changed the database, or a signal came."""
         self.versions.forget_sources()
         if self._scheduling is not None:
@@ -336,7 +336,7 @@ class Engine:
     def _look_around(self) -> None:
         """The safety net: whatever no event told us. Takes no more than a hundredth of the time as long as that is once
         a minute: a process that was frozen, or a database that was slow once, must not put it off for hours."""
-        self._somebody_wrote()
+        self._database_changed()
         self._swept = True
         self._outbox_grew()
         self._notice_came()

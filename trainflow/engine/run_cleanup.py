@@ -24,7 +24,7 @@ from trainflow.errors import describe
 from trainflow.executors.reactor import Reactor
 from trainflow.humanize import bytes_text, counted
 from trainflow.identifiers import attempt_time
-from trainflow.metadata.column_types import in_parts
+from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import cleanup_queries, event_queries
 from trainflow.metadata.queries.event_queries import ApiEvent

@@ -24,7 +24,8 @@ from trainflow.metadata.queries.living_queries import ExecutorState, Service, ex
 from trainflow.metadata.queries.service_queries import Leases, note_executors
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.queueing import LEFT
-from trainflow.scheduler.recovery import Reconciler, RemoteAttempts, adopt_orphans, is_gone
+from trainflow.scheduler.recovery import Reconciler, adopt_orphans, is_gone
+from trainflow.scheduler.remote_attempts import RemoteAttempts
 from trainflow.settings.executors import LOCAL
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

@@ -1,6 +1,6 @@
 """What the end of a task means: every exception that may leave it becomes one outcome.
 
-Tell a mistake in the user's code from what another try might get over, and say where it stands.
+A mistake in the user's code is told from what another try might get over, with the line where it stands.
 """
 
 from __future__ import annotations

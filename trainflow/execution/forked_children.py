@@ -1,7 +1,7 @@
-"""The children of a warm process: forked, noticed when they end, and what they leave.
+"""The children of a warm process: forked, noticed when they end, what they leave, and what they say to it.
 
-What children of a warm process say to it: that they wait for their attempt, that they end without one, and that they
-have imported what their task imports.
+They say that they wait for their attempt, that they end without one, and that they have imported what their task
+imports.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The warm workers of an executor: the one that serves, and those that were replaced and still have children.
 
-Also what is known of them: which pipeline files they may load, and whether they import ahead.
-
-A warm worker process seen from the control plane: start it, ask it, hear it.
+Of each is known which pipeline files it may load, and whether it imports ahead. `ForkserverClient` is one of them as
+the control plane sees it: start it, ask it, hear it.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def engine_state(
 
 
 def _is_of_another_home(row: Any) -> bool:
-    """Whether an engine of this host is not that of the home with this database, whose lock nobody holds: the home is a
+    """Whether an engine of this host is not that of the home with this database, whose lock is free: the home is a
     copy of one that is at work."""
     return bool(row.kind == "engine" and row.hostname == socket.gethostname())
 

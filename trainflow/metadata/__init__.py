@@ -3,8 +3,8 @@
 Purpose: remember runs, task instances, attempts, XComs, waits and what is still to be delivered. It is not the truth
 about training (that is the ledger): dropped, it is made anew and the chains go on at their heads.
 
-Reading order: `column_types` (and values bound to columns), `models` (tables and the invariants that live in their
-indexes; `api_models`: those of the API server), `database` (one writer, transactions), `transaction_retries` (what may
+Reading order: `column_types`, `models` (tables and the invariants that live in their indexes; `api_models`:
+those of the API server), `bound_parameters`, `database` (one writer, transactions), `transaction_retries` (what may
 be done again), `fast_path` and `fast_connection` (statements past SQLAlchemy; on PostgreSQL by `postgres_pipeline`,
 `server_connections`: how connections to servers begin, and when they count as lost; `sqlalchemy_internals`: what that
 needs to know of it), `schema` (creation and migration), `sql_text` (statements that need no SQLAlchemy) and

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Row, Update, and_, bindparam, exists, insert,
 from trainflow.errors import StateError
 from trainflow.messages.http_protocol import CLAIM_PREFIX
 from trainflow.messages.workload import AttemptKey, ExecuteTask
-from trainflow.metadata.column_types import in_parts
+from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.models import (
     AttemptCredentialTable,
     AttemptTable,

@@ -1,17 +1,12 @@
-"""Types of columns that mean the same on every database: keys, moments, JSON.
-
-Also values of statements that are made once, and lists of them that are too long for one statement.
-"""
+"""Types of columns that mean the same on every database: keys, moments, JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from sqlalchemy import BigInteger, DateTime, Dialect, Double, Float, Integer, Table, Text, TypeDecorator, bindparam
+from sqlalchemy import BigInteger, DateTime, Dialect, Double, Float, Integer, Text, TypeDecorator
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.types import TypeEngine
 
@@ -93,23 +88,3 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         return None if value is None else msgspec.json.decode(value)
-
-
-_T = TypeVar("_T")
-
-
-def bound_columns(table: Table, names: Iterable[str]) -> dict[str, Any]:
-    """Columns to set → parameters, for an UPDATE that is made once; `bound_values` gives it the values."""
-    return {name: bindparam(f"b_{name}", type_=table.c[name].type) for name in names}
-
-
-def bound_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values under the names of `bound_columns`: none of them is that of a column a condition is about."""
-    return {f"b_{name}": value for name, value in values.items()}
-
-
-def in_parts(values: Iterable[_T], most: int = 500) -> Iterator[list[_T]]:
-    """The values, so many at a time: a statement takes a limited number of parameters."""
-    remaining = iter(values)
-    while part := list(islice(remaining, most)):
-        yield part

@@ -2,12 +2,12 @@
 
 Reading order
 - `lazy` (imported by the server, and all else with the first page), `application` (what stands at which path, and what
-  every answer says to browsers), `site` (what all pages share), `rendering` (templates, and how values and logs are
-  written), `feed` (one look at the database for all pages that are open), `watch` (where chains are: asked of ledgers
+  every answer says to browsers), `site` (what all pages share), `rendering` (templates, and how values are written),
+  `feed` (one look at the database for all pages that are open), `watch` (where chains are: asked of ledgers
   and samples only while a person looks);
 - a page each: `fleet`, `chain`, `checkpoint`, `run`, `dag`, `waits`; `downloads` (files of checkpoints), `decisions`
   (forms), `idempotency` (each acts once);
-- drawings, pure: `calendar`, `curves`, `gantt`, `graph`;
+- drawings, pure: `calendar`, `curves`, `gantt`, `graph`, `log_text`;
 - `report`: a pipeline's chains in one file.
 
 Invariants

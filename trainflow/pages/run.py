@@ -25,7 +25,7 @@ from trainflow.pages.curves import progress_charts
 from trainflow.pages.downloads import download
 from trainflow.pages.gantt import AttemptSpan, gantt
 from trainflow.pages.graph import graph
-from trainflow.pages.rendering import log_markup
+from trainflow.pages.log_text import log_markup
 from trainflow.pages.site import Answer, Site
 from trainflow.serialization.document import DagDocument
 from trainflow.states import FINISHED

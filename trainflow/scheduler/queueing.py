@@ -230,7 +230,7 @@ class Limits:
 
     def is_near(self, candidate: Candidate, active_in_dag: Callable[[Candidate], int]) -> bool:
         """Whether one that nothing refuses could be too much with what other schedulers take at the same time (see
-        `queueing_lock`). Whoever queues beside others leaves it to a transaction that does so alone."""
+        `queueing_lock`). A transaction beside others leaves it to a transaction that does so alone."""
         if self._chosen + max(candidate.pool_slots, 1) > MOST_BESIDE:
             return True
         if self._pools[candidate.pool] - candidate.pool_slots < UNSEEN:
@@ -294,7 +294,7 @@ def choose(
     """Go through candidates in their order and take each that no limit refuses.
 
     One that is refused does not hold back those behind it: a full pool stops only its own tasks. `beside`: other
-    schedulers choose at the same time. Then it ends where a limit is near: nobody is to overtake that one.
+    schedulers choose at the same time. Then it ends where a limit is near: no other one is to overtake that.
     """
     chosen: list[Candidate] = []
     refused: dict[int, str] = {}

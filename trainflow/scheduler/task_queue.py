@@ -94,7 +94,7 @@ class TaskQueue:
         self._handover: list[_Queued] = []
         #: slots that were free the last time: how many tasks are worth looking at
         self._free = 0
-        #: a limit was so near the last time that the next time nobody else is to queue anything meanwhile
+        #: a limit was so near the last time that the next time no other scheduler is to queue meanwhile
         self._is_near = False
         #: executors and pools that were full for all the last time
         self._full = _Full()

@@ -4,8 +4,8 @@ A path is `bucket/key`, without the protocol. A driver raises FileNotFoundError,
 ConnectionError, TimeoutError and OSError with what its service said, or what its library raises: `errors` reads both.
 It keeps no listing and no content.
 
-A driver whose calls are counted as one request each, which is what most of them are. Drivers that know better count
-for themselves.
+`CountedDriver` counts each call as one request, which is what most of them are. Drivers that know better count for
+themselves.
 """
 
 from __future__ import annotations

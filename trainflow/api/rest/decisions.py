@@ -15,8 +15,8 @@ from trainflow.actions.chains import resume as resume_action
 from trainflow.actions.chains import rewind as rewind_action
 from trainflow.actions.chains.promote import PromotionDone, plan_promote, promote
 from trainflow.actions.dags import keep_in_database
-from trainflow.actions.engine_client import tell_to_stop
 from trainflow.actions.first_runs import begin
+from trainflow.actions.stop import tell_to_stop
 from trainflow.api.rest.chains import CHAIN, chain_of
 from trainflow.api.rest.dag_runs import aware
 from trainflow.api.rest.endpoints import ApiCall, DryRun, EndpointGroup, NoQuery

@@ -1,10 +1,9 @@
 """What a command prints - tables for people, JSON with stable keys for programs - and how it ends.
 
-How a table is fitted to the width of a terminal. Pure.
-
-Nothing that people copy or compare is broken: only sentences are folded, at their blanks. What helps, in this order:
-titles are folded; sentences are; moments at midnight are written as dates, others without seconds; columns that can be
-spared are left out. Where all that is not enough each row is written as lines, a value a line.
+A table is fitted to the width of the terminal. Nothing that people copy or compare is broken: only sentences are
+folded, at their blanks. What helps, in this order: titles are folded; sentences are; moments at midnight are written as
+dates, others without seconds; columns that can be spared are left out. Where all that is not enough each row is written
+as lines, a value a line.
 """
 
 from __future__ import annotations

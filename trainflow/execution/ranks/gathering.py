@@ -1,6 +1,6 @@
 """The first rank: waits until all others are there, before the attempt is claimed.
 
-Who is at the other end: both prove that they know the claim secret of the attempt, and neither sends it.
+Who connects is who it says: both ends prove that they know the claim secret of the attempt, and neither sends it.
 
 What follows is not encrypted, as what ranks say to each other by NCCL or gloo is not: hosts of one attempt are in one
 network that can be trusted.

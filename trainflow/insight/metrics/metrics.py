@@ -1,7 +1,6 @@
 """All metrics of a project, as the text that Prometheus is given, and those of all attempts: how they ended, how long
-they took, what they asked of stores.
-
-The parts of the control plane, executors, queues, pools, and what waits to be told, as numbers.
+they took, what they asked of stores; the parts of the control plane, executors, queues, pools, and what waits to be
+told.
 """
 
 from __future__ import annotations

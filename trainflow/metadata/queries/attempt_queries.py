@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, Update, bindparam, exists, func, insert,
 
 from trainflow.messages.execution_api import MOST_EARLIER, EarlierAttempt, Outcome
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.column_types import bound_columns, bound_values, in_parts
+from trainflow.metadata.bound_parameters import bound_columns, bound_values, in_parts
 from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
 from trainflow.observability.store_requests import StoreUse, summed
 from trainflow.states import EXECUTION_STATES, UNFINISHED, DagRunState, TaskInstanceState

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, bindparam, delete, insert, literal_column, or_, select, update
 
 from trainflow.messages.execution_api import MetricCurves
-from trainflow.metadata.column_types import in_parts
+from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.models import AttemptCurvesTable, AttemptTable, DagRunTable, OutboxTable, TaskInstanceTable
 from trainflow.settings.outbox_channels import OutboxChannel
 

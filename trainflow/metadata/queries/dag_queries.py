@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select,
 from trainflow.errors import DagNotFound, StateError
 from trainflow.identifiers import did_you_mean
 from trainflow.messages.workload import DagSource, ParseProblem, ParseResult
-from trainflow.metadata.column_types import bound_columns, bound_values
+from trainflow.metadata.bound_parameters import bound_columns, bound_values
 from trainflow.metadata.models import DagTable, DagVersionTable, ImportProblemTable
 from trainflow.serialization.document import DagDocument, decode, version_of
 

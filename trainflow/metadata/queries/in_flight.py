@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, Select, bindparam, func, or_, select, update
 
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.column_types import in_parts
+from trainflow.metadata.bound_parameters import in_parts
 from trainflow.metadata.models import DagRunTable, TaskInstanceTable
 from trainflow.metadata.queries.task_queries import OF_ATTEMPT, in_states, parameters_of
 from trainflow.states import EXECUTION_STATES, TaskInstanceState

@@ -68,7 +68,7 @@ def put(connection: Connection, name: str, slot_count: int, *, description: str,
     if slot_count < -1:
         raise InputError(f"pool '{name}': slots must be 0 or more, or -1 for no limit, not {slot_count}")
     values = {"slots": slot_count, "description": description, "include_deferred": include_deferred}
-    # whoever counts slots now does so with what they were, and has ended before they are others
+    # a scheduler that counts slots now does so with what they were, and has ended before they change
     queueing_lock.lock_alone(connection)
     if connection.execute(update(POOL).where(POOL.c.name == name).values(**values)).rowcount == 0:
         connection.execute(insert(POOL).values(name=name, **values))

@@ -86,7 +86,7 @@ _PLACES_IN_USE = (
     .where(_ACTIVE.c.state == DagRunState.RUNNING, _ACTIVE.c.dag_id == DAG.c.dag_id)
     .scalar_subquery()
 )
-# one without a free place is not locked: whoever gives one back looks for what may start, after it has done so
+# one without a free place is not locked: the transaction that gives one back looks afterwards for what may start
 _WITH_QUEUED = (
     select(DAG.c.dag_id, DAG.c.max_active_runs)
     .where(

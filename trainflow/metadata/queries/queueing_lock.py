@@ -6,7 +6,7 @@ before that is committed, which on a server takes as long as its disk does. So i
 - *alone*: no other transaction queues anything before this one has ended. What it counts is exact.
 - *beside others*: it has one of a few seats, each of which is one transaction's. It takes MOST_BESIDE slots at most, so
   the others take no more than UNSEEN while it does not see it; and it takes nothing where that could be too much. So
-  nobody waits for anybody's disk, as long as no limit is near.
+  no scheduler waits for the disk of another one, as long as no limit is near.
 
 Why that is never too much: of all that have a seat at some moment, one has counted last. It saw whatever was committed
 then; each of the others had a seat at that moment, or had ended. So no more than UNSEEN was missing from what it

@@ -12,7 +12,7 @@ from sqlalchemy import delete as sql_delete
 
 from trainflow.errors import DagRunNotFound, IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.column_types import bound_columns, bound_values
+from trainflow.metadata.bound_parameters import bound_columns, bound_values
 from trainflow.metadata.models import DagRunTable
 from trainflow.metadata.queries import dag_queries, outbox_queries, task_queries
 from trainflow.settings.outbox_channels import Channels, told_of_end, told_of_start

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from trainflow.deadlines import TOLERANCE
 from trainflow.errors import IllegalTransition, LostTransition
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.column_types import bound_columns, bound_values, in_parts
+from trainflow.metadata.bound_parameters import bound_columns, bound_values, in_parts
 from trainflow.metadata.models import DagRunTable, TaskInstanceTable
 from trainflow.metadata.queries import attempt_queries, xcom_queries
 from trainflow.serialization.document import DagDocument

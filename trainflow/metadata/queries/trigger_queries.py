@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, or_, select, 
 from trainflow.bounds import check_nesting
 from trainflow.messages.execution_api import Deferral
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.column_types import LongText, in_parts
+from trainflow.metadata.bound_parameters import in_parts
+from trainflow.metadata.column_types import LongText
 from trainflow.metadata.models import TaskInstanceTable, TriggerTable
 from trainflow.metadata.queries import task_queries
 from trainflow.states import TaskInstanceState

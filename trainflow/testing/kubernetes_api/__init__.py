@@ -12,7 +12,7 @@ YAML: what is sent as protobuf (`kubectl create namespace NAME`, unlike `kubectl
 
 Reading order: `status` (errors), `resources` (kinds, schemas, and patches by these), `versioned_objects` (versions and
 changes), `admission` (what is checked and filled in when an object is made), `kubelet` and `container` (pods as
-processes), `pod_status`, `watch` (and what goes wrong because a test wants it to), `requests` (what is asked),
+processes), `pod_status`, `faults`, `watch`, `requests` (what is asked),
 `exec_stream`, `discovery`, `server`.
 
 A change breaks this when an object is taken that a cluster would refuse, or when a pod's process outlives the server.

@@ -11,6 +11,7 @@ import yaml
 from trainflow.clock import Clock
 from trainflow.testing.kubernetes_api import admission, kubelet
 from trainflow.testing.kubernetes_api.discovery import discovered, table
+from trainflow.testing.kubernetes_api.faults import Faults
 from trainflow.testing.kubernetes_api.kubelet import Kubelet
 from trainflow.testing.kubernetes_api.resources import (
     NAMESPACES,
@@ -31,7 +32,7 @@ from trainflow.testing.kubernetes_api.versioned_objects import (
     field_selector,
     label_selector,
 )
-from trainflow.testing.kubernetes_api.watch import Faults, WatchRequest, events
+from trainflow.testing.kubernetes_api.watch import WatchRequest, events
 
 #: rules of a Role: `apiGroups`, `resources`, `verbs`
 Rules = Sequence[Mapping[str, Any]]

@@ -15,12 +15,12 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from trainflow.clock import Clock, SystemClock
 from trainflow.testing.kubernetes_api.exec_stream import serve_exec
+from trainflow.testing.kubernetes_api.faults import Faults
 from trainflow.testing.kubernetes_api.kubelet import Kubelet
 from trainflow.testing.kubernetes_api.requests import CutConnection, ObjectApi, Request, Response, Rules
 from trainflow.testing.kubernetes_api.resources import NAMESPACES, PODS
 from trainflow.testing.kubernetes_api.status import ApiStatus
 from trainflow.testing.kubernetes_api.versioned_objects import Object, VersionedObjects
-from trainflow.testing.kubernetes_api.watch import Faults
 from trainflow.testing.processes import HeldPort
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainflow.pages.rendering import log_markup
+from trainflow.pages.log_text import log_markup
 
 
 @pytest.mark.parametrize(
