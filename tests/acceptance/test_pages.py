@@ -89,9 +89,9 @@ def trained(made_once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
     return made_once("pages", _make) / "project"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with chromium() as found:
+    with chromium() as found:  # until it ends, no test of this process can run an event loop: not longer than a module
         yield found
 
 
