@@ -38,6 +38,7 @@ from trainflow.samples.splits.repair import next_repair
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.samples.table.readiness import PartitionState, Readiness
+from trainflow.storage.store import StoreFile
 from trainflow.testing.chains import NoColumnUnifier
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -65,7 +66,8 @@ class Table:
 
     def state(self, start: datetime) -> PartitionState:
         there = self._there(start)
-        return PartitionState(start, Readiness.READY if there else Readiness.MISSING, changed=hour(LAST))
+        files = (StoreFile("a.parquet", 10),) if there else ()
+        return PartitionState(start, Readiness.READY if there else Readiness.MISSING, files=files, changed=hour(LAST))
 
     def later(self, start: datetime) -> Iterator[datetime]:
         every = (hour(number) for number in range(FIRST, LAST))

@@ -33,6 +33,7 @@ from trainflow.samples.splits.repair import next_repair
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
 from trainflow.samples.table.readiness import PartitionState, Readiness
+from trainflow.storage.store import StoreFile
 from trainflow.testing.chains import NoColumnUnifier
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -58,7 +59,8 @@ class Table:
 
     def state(self, start: datetime) -> PartitionState:
         there = (start - START) // HOUR in self.versions
-        return PartitionState(start, Readiness.READY if there else Readiness.MISSING, changed=START)
+        files = (StoreFile("a.parquet", 10),) if there else ()
+        return PartitionState(start, Readiness.READY if there else Readiness.MISSING, files=files, changed=START)
 
     def later(self, start: datetime) -> Iterator[datetime]:
         return iter([each for each in (START + n * HOUR for n in sorted(self.versions)) if each > start])

@@ -27,6 +27,7 @@ from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.samples.splits.split_xcom import split_from_xcom, split_to_xcom
 from trainflow.samples.table.readiness import PartitionState, Readiness
+from trainflow.storage.store import StoreFile
 from trainflow.testing.chains import NoColumnUnifier
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -35,7 +36,7 @@ HOUR = timedelta(hours=1)
 
 
 class Imagined:
-    """Hourly; per partition its rows, None: missing, -1: being written."""
+    """Hourly; per partition its rows, 0: it is empty, None: missing, -1: being written."""
 
     def __init__(self, hours: list[int | None]) -> None:
         self.hours, self.now = hours, NOW
@@ -45,7 +46,9 @@ class Imagined:
         rows = self.hours[number] if number < len(self.hours) else None
         if rows is None:
             return PartitionState(start, Readiness.MISSING)
-        return PartitionState(start, Readiness.NOT_READY if rows < 0 else Readiness.READY, changed=NOW - HOUR)
+        files = (StoreFile("a.parquet", 10 * rows),) if rows > 0 else ()
+        presence = Readiness.NOT_READY if rows < 0 else Readiness.READY
+        return PartitionState(start, presence, files=files, changed=NOW - HOUR)
 
     def later(self, start: datetime) -> Iterator[datetime]:
         first = (start - START) // HOUR + 1
@@ -57,7 +60,8 @@ class Imagined:
 
     def content(self, start: datetime) -> SplitPartition:
         rows = self.hours[(start - START) // HOUR] or 0
-        return partition_of(start, start + HOUR, (SampleFile(f"t/{start:%FT%H}/a.parquet", 10 * rows, rows, "f"),))
+        file = SampleFile(f"t/{start:%FT%H}/a.parquet", 10 * rows, rows, "f")
+        return partition_of(start, start + HOUR, (file,) if rows else ())
 
     def unified(self, chain: Columns) -> NoColumnUnifier:
         return NoColumnUnifier()
@@ -106,6 +110,29 @@ def test_splits_tile_time_and_holes_are_only_gaps(table: list[int | None], limit
         assert trained == ready
     if trained != ready:
         assert isinstance(ended, Waiting)
+
+
+perhaps_empty = st.lists(st.one_of(st.integers(0, 50), st.just(0), st.none()), max_size=20)
+
+
+@given(perhaps_empty, st.sets(st.integers(1, 25), min_size=1), limits)
+def test_nothing_that_ends_before_last_bound_is_left(
+    table: list[int | None], ends: set[int], limits: SplitLimits
+) -> None:
+    """Whatever is missing or empty: a stage trains on all that its upstream lets it, and no split crosses a bound."""
+    samples = Samples(path=TABLE.path, length_seconds=3600, start=START, gaps=GapPolicy(0, "skip"))
+    bounds = [START + end * HOUR for end in sorted(ends)]
+    watermark, trained = None, set()
+    while left := [bound for bound in bounds if watermark is None or bound > watermark]:
+        found = decide(samples, watermark, limits, Imagined(table), left)
+        if not isinstance(found, SplitFound):
+            break
+        with_rows = [partition for partition in found.split.partitions if partition.rows]
+        trained |= {partition.start for partition in with_rows}
+        assert not any(with_rows[0].end <= bound < found.split.end for bound in bounds)
+        watermark = found.split.end
+    due = {START + n * HOUR for n, rows in enumerate(table) if rows and START + (n + 1) * HOUR <= bounds[-1]}
+    assert trained == due
 
 
 @given(hours, hours, limits, st.none() | st.integers(1, 10))

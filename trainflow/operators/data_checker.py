@@ -19,6 +19,7 @@ from trainflow.errors import (
     SampleDamaged,
     SampleGap,
     SamplesRefused,
+    SampleUnreadable,
     SkipException,
 )
 from trainflow.identifiers import triggered_run_id
@@ -213,9 +214,15 @@ class DataCheckerOperator(ChainOperator):
             self._end_repair(ti, conf, f"nothing is left to repair: {why}")
         holes = open_holes(self.open_ledger(head, ti).state(), skipped=bool(conf.get(CONF_SKIPPED)))
         seen = open_inventory(with_options(self.samples, ti.settings), ti.project_root, ti.clock.now())
-        split = next_repair(self.samples, holes, self._limits(ti, head), seen, head.columns)
+        try:
+            split = next_repair(self.samples, holes, self._limits(ti, head), seen, head.columns)
+        except SampleUnreadable as error:
+            if conf[CONF_REPAIR] != REPAIR_FIRST:
+                raise
+            # what the chain does of itself does not wait for a hole
+            self._end_repair(ti, conf, f"the repair ends with holes that could not be read: {error}")
         if split is None:
-            why = "none of its holes has samples" if holes else "the chain has no holes"
+            why = "none of its holes has samples that can be trained on" if holes else "the chain has no holes"
             self._end_repair(ti, conf, f"nothing is left to repair: {why}")
         return self._hand_over(ti, head, split, repair=True)
 

@@ -9,10 +9,11 @@ import pytest
 from tests.unit.operators.late_chain import DAY, Chain
 from trainflow.checkpoints.ledger.entries import Author, HoleFilled
 from trainflow.checkpoints.ledger_changes.rewind import skip
-from trainflow.errors import SkipException
+from trainflow.errors import SampleUnreadable, SkipException
 from trainflow.operators import (
     SplitLimits,
 )
+from trainflow.samples.table.inventory import Inventory
 
 
 @pytest.fixture
@@ -88,6 +89,27 @@ def test_late_data_skip_by_hand_is_repaired_only_when_asked(lab: Any, chain: Cha
     chain.run(repair=True, skipped=True)
     assert chain.days() == [0, 3, 2, 1]
     assert chain.report().holes == []
+
+
+@pytest.mark.parametrize("conf", [True, "first"])
+def test_repair_that_reaches_no_samples_never_says_that_there_are_none(
+    lab: Any, chain: Chain, conf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for day in (0, 2):
+        lab.write_day(day)
+    chain.run(2)
+    lab.write_day(1)
+
+    def unreachable(*_: Any) -> Any:
+        raise SampleUnreadable("the storage does not answer")
+
+    monkeypatch.setattr(Inventory, "content", unreachable)
+    chain.runs += 1
+    chain.task("checkpoint", conf={"repair": conf})
+    with pytest.raises(SampleUnreadable if conf is True else SkipException, match="does not answer"):
+        chain.task("samples", conf={"repair": conf})
+    # who only was to repair first goes on with its own work
+    assert [run.conf for run, *_ in lab.ti.triggered] == ([] if conf is True else [{}])
 
 
 def test_repair_is_bounded_like_any_run(lab: Any, chain: Chain) -> None:

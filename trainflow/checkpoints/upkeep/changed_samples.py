@@ -21,7 +21,6 @@ from trainflow.samples.partitions import at_or_after, label, origin, place_of, s
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import open_inventory
-from trainflow.samples.table.readiness import Readiness
 
 #: so many partitions before the watermark are compared where nothing else is said
 PARTITIONS = 24
@@ -157,4 +156,4 @@ def newest_arrived(state: ChainState, samples: Samples, root: Path | None, now: 
     if not starts:
         return 0
     states = open_inventory(comparable(samples), root, now).states(starts)
-    return sum(state.presence is Readiness.READY for state in states)
+    return sum(state.has_samples for state in states)

@@ -9,22 +9,22 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from trainflow.clock import ensure_utc
-from trainflow.errors import SampleCheckFailed, SampleUnreadable
+from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleFileMissing, SampleUnreadable
 from trainflow.samples.partitions import end_of, shift
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.samples.splits.next_split import TableView
 from trainflow.samples.splits.split import Split, SplitBuilder
 from trainflow.samples.splits.split_content import Columns, Hole
-from trainflow.samples.table.readiness import Readiness
 
 
 def arrived(samples: Samples, holes: Iterable[Hole], seen: TableView) -> Iterator[datetime]:
-    """Starts of the partitions inside `holes` that are ready now, ascending. Costs what is there, not what is not."""
+    """Starts of the partitions inside `holes` that are ready now and have a file, ascending: nothing is trained on no
+    rows alone. Costs what is there, not what is not."""
     for hole in merged(holes):
         for start in seen.later(shift(samples, hole.start, -1)):
             if end_of(samples, start) > hole.end:
                 break
-            if start >= hole.start and seen.state(start).presence is Readiness.READY:
+            if start >= hole.start and seen.state(start).has_samples:
                 yield start
 
 
@@ -34,22 +34,28 @@ def next_repair(
     """The first partitions in a hole that have arrived and are good: neighbours, up to the limits. None: there are
     none. `columns` are those of the split that the chain was trained on last.
 
-    A partition that a check refuses stays a hole.
+    A partition that a check refuses, or that is damaged, stays a hole. Raises SampleUnreadable where one could not be
+    read for another reason, and no other has arrived: then it is not known whether there is something to train.
     """
     building: SplitBuilder | None = None
+    unreadable: SampleUnreadable | None = None
     for start in arrived(samples, holes, seen):
         if building is not None and (start != building.end or building.full(limits)):
             break
         begun = building or SplitBuilder(samples, start, seen.unified(columns))
         try:
             taken = begun.take(seen.content(start), limits)
-        except (SampleCheckFailed, SampleUnreadable):
+        except (SampleCheckFailed, SampleUnreadable) as error:
             if building is not None:
                 break
+            if not isinstance(error, SampleCheckFailed | SampleDamaged | SampleFileMissing):
+                unreadable = unreadable or error
             continue
         if not taken:
             break
         building = begun
+    if building is None and unreadable is not None:
+        raise unreadable
     return building.split() if building is not None else None
 
 

@@ -103,8 +103,8 @@ class SplitBuilder:
         return any(most is not None and total >= most for most, total in totals)
 
     def fits(self, end: datetime, bounds: Sequence[datetime]) -> bool:
-        """Whether a partition that ends then may be added."""
-        anchor = self.taken[0].end if self.taken else end
+        """Whether a partition that ends then may be added. Empty ones bind to no bound: nothing is trained on them."""
+        anchor = next((partition.end for partition in self.taken if partition.files), end)
         bound = next((bound for bound in bounds if bound >= anchor), None)
         return bound is not None and end <= bound
 

@@ -176,7 +176,9 @@ def _to_parquet(split: Split) -> bytes:
         "path_columns": pa.array([file.path_columns for _, file in rows], pa.list_(pa.list_(pa.string()))),
         "hint": pa.array([file.hint for _, file in rows], pa.string()),
     }
-    header = msgspec.json.encode(msgspec.structs.replace(split, partitions=()))
+    # a row is a file: those that have none stand in the header
+    empty = tuple(partition for partition in split.partitions if not partition.files)
+    header = msgspec.json.encode(msgspec.structs.replace(split, partitions=empty))
     table = pa.table(columns).replace_schema_metadata({_HEADER: header})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
@@ -197,11 +199,11 @@ def _from_parquet(data: bytes, where: str) -> Split:
     except (pa.ArrowException, msgspec.MsgspecError, KeyError, OSError) as error:
         said = f"{where} cannot be read ({error}); clear the task that made the split"
         raise SampleUnreadable(said) from error
-    partitions = []
+    partitions = list(header.partitions)
     for (start, fingerprint, hint), described in groupby(rows, key=lambda row: row[: len(_OF_PARTITION)]):
         files = tuple(
             SampleFile(path, size, count, mark, tuple(groups), tuple((key, text) for key, text in columns), file_hint)
             for _, _, _, path, size, count, mark, groups, columns, file_hint in described
         )
         partitions.append(partition_of(start, end_of(header, start), files, fingerprint=fingerprint, hint=hint))
-    return msgspec.structs.replace(header, partitions=tuple(partitions))
+    return msgspec.structs.replace(header, partitions=tuple(sorted(partitions, key=lambda each: each.start)))

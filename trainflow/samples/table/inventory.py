@@ -338,7 +338,7 @@ class InventoryLine(msgspec.Struct, frozen=True):
 
     start: datetime
     end: datetime
-    #: ready | not_ready | missing | hole (missing or not ready, and the ledger says it was stepped over)
+    #: ready | not_ready | missing | hole (missing, not ready or empty, and the ledger says it was stepped over)
     state: str
     reason: str = ""
     files: int = 0
@@ -355,7 +355,7 @@ def list_partitions(
 ) -> list[InventoryLine]:
     """Every partition that starts in `[since, until)`, in order, with its state. `holes` come from a ledger.
 
-    A partition in a hole that is ready now is shown as ready: it can be repaired.
+    A partition in a hole that is ready now and not empty is shown as ready: it can be repaired.
     """
     inventory = open_inventory(samples, root, now)
     partitions = list(partitions_between(samples, since, until))
@@ -376,7 +376,7 @@ def _line(partition: Partition, inventory: Inventory, exists: bool, holes: Seque
     else:
         state = PartitionState(partition.start, Readiness.MISSING, "nothing is there")
     hole = next((hole for hole in holes if hole.start <= partition.start < hole.end), None)
-    in_hole = hole is not None and state.presence is not Readiness.READY
+    in_hole = hole is not None and not state.has_samples
     return InventoryLine(
         start=partition.start,
         end=partition.end,

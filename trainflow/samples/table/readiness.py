@@ -55,6 +55,11 @@ class PartitionState:
     missing_marker: str | None = None
 
     @property
+    def has_samples(self) -> bool:
+        """Whether it is ready and not empty: there is something in it to train on."""
+        return self.presence is Readiness.READY and bool(self.files)
+
+    @property
     def listing(self) -> str:
         """Digest of what a listing shows of the sample files: another one means that something was written."""
         return digest(canonical_json([[file.path, file.size_bytes, file.version] for file in self.files]))

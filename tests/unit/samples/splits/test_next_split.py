@@ -99,6 +99,9 @@ SKIP = GapPolicy(0, "skip")
         # what has no partition before a bound is no reason to stop there
         (".RRRR", None, (1, 3), "-PP"),
         ("..R.R", None, (1, 2, 4), "--P"),
+        # nor is what has one without a row
+        ("eRRR", None, (1, 2, 4), "PP"),
+        ("ReeRR", 1, (2, 5), "PPPP"),
     ],
 )
 def test_split_ends_at_first_bound_it_can(

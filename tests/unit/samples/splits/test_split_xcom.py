@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trainflow.errors import SampleUnreadable
@@ -55,6 +56,16 @@ def test_large_splits_go_by_reference(tmp_path: Path, rows: int | None, where: s
     assert value["uri"].endswith(f"{value['document'].removeprefix('sha256:')}.parquet")
     assert split_from_xcom(value, root=tmp_path) == split
     assert split_to_xcom(split, spill_url=where, root=tmp_path) == value
+
+
+def test_large_split_keeps_its_empty_partitions(tmp_path: Path) -> None:
+    split = split_of(1000)
+    empty = [partition_of(each.start, each.end, ()) for each in split.partitions]
+    kept = tuple(empty[number] if number in (0, 1, 500, 999) else each for number, each in enumerate(split.partitions))
+    split = msgspec.structs.replace(split, partitions=kept)
+    value = split_to_xcom(split, spill_url=str(tmp_path))
+    assert "uri" in value
+    assert split_from_xcom(value) == split
 
 
 def test_limit_is_on_whole_value(tmp_path: Path) -> None:
