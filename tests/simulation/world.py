@@ -96,11 +96,7 @@ class World:
         self.pipeline = pipeline_of(self.scenario, begin)
         self.files = SimulatedFiles(self.pipeline)
         self.invariants.has_changed(self.pipeline)
-        try:
-            self._store_documents()
-        except (SimulatedCrash, DBAPIError):
-            # who reads the files reads them again
-            self._store_documents()
+        self._store_documents()
 
     def new_database(self) -> None:
         """An empty database that knows the pipeline."""

@@ -111,6 +111,9 @@ def _edit(world: World, _choice: int) -> bool:
     """The file says an earlier start, and there is something. Runs fail until a person has said what that means."""
     if world.table.begin != START or world.scenario.shape is not Shape.ALONE or len(world.homes) > 1:
         return False
+    if world.database.crash is not None:
+        # that is for a process of the product
+        return False
     world.invariants.interfered()
     world.invariants.expected_errors.add("FailException")
     world.table.arrive(-1)
