@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,7 +92,8 @@ TABLE = Samples(path="t/{start:%Y-%m-%dT%H}", length_seconds=3600, start=START)
 @given(hours, limits, waits)
 def test_splits_tile_time_and_holes_are_only_gaps(table: list[int | None], limits: SplitLimits, wait: float) -> None:
     samples = Samples(path=TABLE.path, length_seconds=3600, start=START, gaps=GapPolicy(wait, "skip"))
-    splits, ended = chain(samples, limits, Imagined(table))
+    with patch("trainflow.samples.splits.next_split._LOOK_AHEAD", 3):
+        splits, ended = chain(samples, limits, Imagined(table))
     trained, cursor = [], START
     for split in splits:
         assert split.start == cursor

@@ -26,7 +26,7 @@ from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.samples.table.readiness import PartitionState, Readiness
 from trainflow.samples.table.table_formats import refuse_above, refuse_at
 
-#: how many later partitions are looked at to find a ready one
+#: how many later partitions are looked at to find a ready one, before the newest ones are asked whether there is one
 _LOOK_AHEAD = 64
 
 
@@ -355,7 +355,8 @@ def _later(start: datetime, seen: TableView) -> tuple[datetime | None, Partition
     """The first later partition that has anything, and the first that is ready."""
     first: datetime | None = None
     for number, moment in enumerate(seen.later(start)):
-        if number >= _LOOK_AHEAD:
+        # what was not completed for long is looked through where something is ready behind it, and only then
+        if number == _LOOK_AHEAD and ((newest := seen.newest()) is None or newest < moment):
             break
         state = seen.state(moment)
         if state.presence is Readiness.MISSING:  # an empty folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -349,6 +350,20 @@ def test_next_split_after_nothing_but_empty_partitions_says_so(
     found = ask(days, watermark, end=end)
     assert isinstance(found, CaughtUp)
     assert said in found.reason
+
+
+@pytest.mark.parametrize("then", ["skip", "fail"])
+def test_gap_of_many_partitions_that_are_not_complete_ends_like_any(then: Any) -> None:
+    policy = GapPolicy(60, then)
+    if then == "skip":
+        assert shape(ask("R" + "w" * 100 + "R", 1, gaps=policy)) == "-" * 100 + "P"
+    else:
+        with pytest.raises(SampleGap, match=r"while 2024-04-11T00:00Z is ready"):
+            ask("R" + "w" * 100 + "R", 1, gaps=policy)
+    # as long as nothing is ready behind them, it is waited for them
+    waiting = ask("R" + "w" * 100, 1, gaps=policy)
+    assert isinstance(waiting, Waiting)
+    assert waiting.partition_start == START + DAY
 
 
 def test_empty_partition_before_bound_is_stepped_over_with_holes() -> None:
