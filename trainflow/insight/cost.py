@@ -184,8 +184,8 @@ def stored_bytes(ledger: Ledger) -> int:
 
 def _garbage(ledger: Ledger, chain: PipelineChain, now: datetime) -> tuple[int | None, int | None]:
     with suppress(CheckpointError):
-        living = chain.workspace.living_attempts()
-        found = sweep_garbage(ledger, now, living=living, dry_run=True)
+        living, ended = chain.workspace.living_attempts(), chain.workspace.ended_attempts()
+        found = sweep_garbage(ledger, now, living=living, ended=ended, dry_run=True)
         return sum(each.files for each in found), sum(each.size for each in found)
     return None, None
 

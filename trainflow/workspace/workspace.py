@@ -95,13 +95,23 @@ class Workspace:
             return [row.run_id for row in run_queries.unfinished_of(connection, dag_id)]
 
     def living_attempts(self) -> set[str]:
-        """Attempts whose artifacts may still be committed: all of runs that have not ended."""
+        """Attempts that may still commit: those that runs which have not ended stand on."""
         if self.existing_database is None:
             return set()
         from trainflow.metadata.queries import attempt_queries
 
         with self.existing_database.reading() as connection:
             return attempt_queries.of_unfinished_runs(connection)
+
+    def ended_attempts(self) -> set[str]:
+        """Attempts of runs that have not ended that others took the place of: one of those may commit what they
+        trained."""
+        if self.existing_database is None:
+            return set()
+        from trainflow.metadata.queries import attempt_queries
+
+        with self.existing_database.reading() as connection:
+            return attempt_queries.of_unfinished_runs(connection, ended=True)
 
     def wake_engine(self) -> None:
         """Tell the engine of this home, if one is alive, that there is something new in the database, and those of

@@ -147,11 +147,11 @@ def sweep(file: OpenedPipeline, stage: str | None, branch: str | None, *, grace:
 def _sweep(
     file: OpenedPipeline, stage: str | None, branch: str | None, grace: timedelta, now: datetime, *, dry_run: bool
 ) -> SweepDone:
-    living = file.workspace.living_attempts()
+    living, ended = file.workspace.living_attempts(), file.workspace.ended_attempts()
     swept = [
         _described(ledger, each)
         for ledger in _ledgers(file, stage, branch)
-        for each in sweep_garbage(ledger, now, grace=grace, living=living, dry_run=dry_run)
+        for each in sweep_garbage(ledger, now, grace=grace, living=living, ended=ended, dry_run=dry_run)
     ]
     return SweepDone(swept, sum(each.size for each in swept), dry_run)
 

@@ -56,19 +56,21 @@ def sweep_garbage(
     *,
     grace: timedelta = GRACE,
     living: Collection[str] = (),
+    ended: Collection[str] = (),
     dry_run: bool = False,
 ) -> list[Garbage]:
     """Find (and unless `dry_run` delete) what is older than `grace`, in the order of its deletion.
 
-    `living` are attempts that may still commit. Raises LedgerCorrupt before anything is deleted when the ledger cannot
-    be read whole, or anything knows of an entry that is not there; StoreFailure.
+    `living` are attempts that may still commit, `ended` those of the same runs that they took the place of: what one of
+    those has trained they may commit, and nobody writes into its output any more. Raises LedgerCorrupt before anything
+    is deleted when the ledger cannot be read whole, or anything knows of an entry that is not there; StoreFailure.
     """
     if grace < timedelta(0):
         raise ValueError("grace must not be negative")
     ledger.raise_unless_whole()
     before = now - grace
     found = [
-        *orphaned_artifacts(ledger, before, living, shared_files(ledger, now)),
+        *orphaned_artifacts(ledger, before, {*living, *ended}, shared_files(ledger, now)),
         *_orphaned_outputs(ledger, before, living),
         *_files("temporary", ledger.store.temporary(ledger.chain.prefix), before),
         *_files("split", _splits(ledger), _last_use(ledger, before)),

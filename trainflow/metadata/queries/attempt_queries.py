@@ -281,15 +281,22 @@ def end_of_tasks(connection: Connection, ids: Sequence[int], *, outcome: str, no
         )
 
 
-def of_unfinished_runs(connection: Connection) -> set[str]:
-    """The attempts that runs which have not ended stand on: what they made may still be committed."""
-    return set(connection.execute(_OF_UNFINISHED_RUNS).scalars())
+def of_unfinished_runs(connection: Connection, *, ended: bool = False) -> set[str]:
+    """The attempts that runs which have not ended stand on: what they made may still be committed. `ended`: those that
+    they took the place of; what one of these has trained the next one may put into the store under the name of that."""
+    return set(connection.execute(_ENDED if ended else _OF_UNFINISHED_RUNS).scalars())
 
 
 _OF_UNFINISHED_RUNS = (
     select(TASK.c.attempt_id)
     .join(RUN, RUN.c.id == TASK.c.dag_run_id)
     .where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]), TASK.c.attempt_id.is_not(None))
+)
+_ENDED = (
+    select(ATTEMPT.c.attempt_id)
+    .join(TASK, TASK.c.id == ATTEMPT.c.task_instance_id)
+    .join(RUN, RUN.c.id == TASK.c.dag_run_id)
+    .where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]), ATTEMPT.c.attempt_id != TASK.c.attempt_id)
 )
 
 

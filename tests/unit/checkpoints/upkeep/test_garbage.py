@@ -85,6 +85,17 @@ def test_garbage_keeps_what_may_be_needed(writer: ChainWriter, reason: str) -> N
     assert writer.store.folders(writer.chain.artifacts) == before
 
 
+def test_garbage_keeps_artifacts_that_another_attempt_may_commit_and_no_output(writer: ChainWriter) -> None:
+    """It had trained, and was lost before all of it was in the store: the next one puts it there under its name."""
+    folder = leave_behind(writer, attempt_id(10))
+    output = output_folder(writer.store, writer.chain, attempt_id(11), writer.scratch)
+
+    (found,) = sweep_garbage(writer.ledger, NOW, ended={attempt_id(10), attempt_id(11)})
+
+    assert found.path == f"{writer.chain.outputs}/{attempt_id(11)}"
+    assert (folder.exists(), output.exists()) == (True, False)
+
+
 def test_garbage_of_killed_prune_goes_without_grace(writer: ChainWriter) -> None:
     (gone, _) = prune(writer.ledger, [KeepLatest(1)], by=Author(), now=day(5))
     leave_behind(writer, gone, modified=NOW)
