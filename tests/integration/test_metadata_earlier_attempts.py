@@ -7,10 +7,11 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from tests.integration.execution_requests import O
-from tests.support.control_plane import ControlPlane
+from tests.support.control_plane import START, ControlPlane
 from trainflow.messages.execution_api import EarlierAttempt, Progress, Refused, Started
 from trainflow.messages.workload import ExecuteTask, ProcessExit
-from trainflow.metadata.queries.attempt_queries import ATTEMPT
+from trainflow.metadata.queries import run_queries
+from trainflow.metadata.queries.attempt_queries import ATTEMPT, of_unfinished_runs
 
 
 def test_attempt_is_told_of_those_that_began_before(plane: ControlPlane, work: ExecuteTask) -> None:
@@ -59,3 +60,33 @@ def test_heartbeat_of_an_attempt_that_has_reported_is_not_noted(plane: ControlPl
     assert plane.service.note_heartbeats({work.key}) == set()
     with plane.database.reading() as connection:
         assert {row.refused_at for row in connection.execute(select(ATTEMPT))} == {None}
+
+
+def test_attempt_of_open_run_that_another_follows_may_have_trained_what_that_commits(
+    plane: ControlPlane, work: ExecuteTask
+) -> None:
+    def ended() -> set[str]:
+        with plane.database.reading() as connection:
+            return of_unfinished_runs(connection, ended=True)
+
+    plane.claim(work)
+    assert ended() == set()
+    plane.report(work, O.PREEMPTED)
+    (again,) = plane.tick()
+    assert ended() == {work.key.attempt_id}
+    plane.play(again)
+    (then,) = plane.tick()
+    assert ended() == {work.key.attempt_id}
+    plane.play(then)
+    plane.tick()
+    assert ended() == set()
+
+
+def test_clearing_by_clock_that_is_behind_is_after_attempt_and_earlier_clearing(
+    plane: ControlPlane, run: int, work: ExecuteTask
+) -> None:
+    plane.claim(work)
+    for _ in range(2):
+        with plane.database.transaction() as connection:
+            run_queries.clear(connection, run, START - timedelta(minutes=10))
+        assert plane.task(run, "a").cleared_at == START + timedelta(milliseconds=1)

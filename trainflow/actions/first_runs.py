@@ -84,6 +84,7 @@ def begin_or_follow(
     connection: Connection, documents: list[DagDocument], look: Look, now: datetime
 ) -> list[ProgressFeed]:
     """What is followed, one a DAG, in the order of the file's stages."""
+    lock_dags(connection, [document.dag_id for document in documents])
     by_chain = {key_of(each.chain): each.dag_id for each in documents if each.chain}
     triggered = {trigger for each in documents for trigger in _triggers(each)}
     roots: dict[str, frozenset[int]] = {}
@@ -127,6 +128,13 @@ def begin_or_follow(
         else:
             feed.begins_after(newest)
     return found
+
+
+def lock_dags(connection: Connection, dag_ids: Iterable[str]) -> None:
+    """Have no other process create runs of these before this transaction ends: who finds that there is none creates
+    one, and of two at once each would."""
+    for dag_id in sorted(dag_ids):
+        dag_queries.lock(connection, dag_id)
 
 
 def _look_anew(connection: Connection, run: Row[Any], now: datetime) -> None:

@@ -123,8 +123,12 @@ def _behind(connection: Connection, run: Row[Any], document: DagDocument, task_i
 
 
 def _move(connection: Connection, row: Row[Any], state: TaskInstanceState, now: datetime, note: str | None) -> None:
+    task_queries.lock(connection, [row.id])
     attempt_queries.end_of_tasks(connection, [row.id], outcome="marked", now=now)
-    leaving = [each for each, targets in TASK_MOVES.items() if state in targets]
+    # one at work is marked as failed wherever it is by now; of any other it was looked at whether it may be marked
+    leaving = [None if row.state is None else _T(row.state)]
+    if state == _T.FAILED:
+        leaving = [each for each, targets in TASK_MOVES.items() if state in targets]
     words = {} if note is None else {"note": note}
     by_hand = f"marked as failed by hand{f': {note}' if note else ''}"
     problem = by_hand if state == _T.FAILED else None

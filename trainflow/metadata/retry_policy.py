@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import signal
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from trainflow.identifiers import attempt_time
 from trainflow.messages.workload import ProcessExit
 from trainflow.observability.resource_exhaustion import BROKEN, meaning_of_exit_code
 from trainflow.serialization.document import RetryDocument
@@ -105,6 +106,14 @@ def pause_before_start_over(times: int) -> timedelta | None:
 def has_advanced(saved_rows: int | None, credited_rows: int | None) -> bool:
     """Whether more rows are saved than when the budgets last began anew."""
     return (saved_rows or 0) > (credited_rows or 0)
+
+
+def cleared_at(attempts: Iterable[str | None], before: Iterable[datetime | None], now: datetime) -> datetime:
+    """The moment of a clearing: after each of the `attempts` there were, and after the clearings `before` it, whatever
+    the clock of who clears says. What those have saved is not gone on from."""
+    made = (attempt_time(each) for each in attempts if each is not None)
+    later = (each + timedelta(milliseconds=1) for each in made if each is not None)
+    return max([now, *later, *(each for each in before if each is not None)])
 
 
 def retry_delay(retry: RetryDocument, failures: int, identity: str) -> timedelta:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import ProcessExit
 from trainflow.metadata.retry_policy import (
     LONGEST_DELAY,
@@ -18,6 +19,7 @@ from trainflow.metadata.retry_policy import (
     after_failure,
     after_loss,
     after_preemption,
+    cleared_at,
     has_advanced,
     judge_exit,
     retry_delay,
@@ -151,6 +153,28 @@ def test_delay_is_never_negative(delay: float, multiplier: float, longest: float
     retry = RetryDocument(delay_seconds=delay, multiplier=multiplier, max_delay_seconds=longest)
     limit = LONGEST_DELAY if longest is None else min(LONGEST_DELAY, timedelta(seconds=longest))
     assert timedelta() <= retry_delay(retry, failures, "x") <= limit
+
+
+@pytest.mark.parametrize(
+    ("attempts", "before", "expected"),
+    [
+        ([], [], 0),
+        ([None], [None], 0),
+        ([-60_000], [], 0),
+        ([60_000, None, -1], [None], 60_001),
+        ([], [60_000], 60_000),
+        ([5], [60_000], 60_000),
+    ],
+)
+def test_clearing_is_after_all_there_was(attempts: list[int | None], before: list[int | None], expected: int) -> None:
+    """In milliseconds from the clock of who clears."""
+
+    def moment(number: int) -> datetime:
+        return NOW + timedelta(milliseconds=number)
+
+    names = [None if each is None else new_attempt_id(moment(each)) for each in attempts]
+    earlier = [None if each is None else moment(each) for each in before]
+    assert cleared_at(names, earlier, NOW) == moment(expected)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection
 
-from trainflow.actions.first_runs import Look, chains_to_look_at, create_run, will_trigger
+from trainflow.actions.first_runs import Look, chains_to_look_at, create_run, lock_dags, will_trigger
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -60,7 +60,12 @@ def trigger_dependents(workspace: Workspace, upstream: ChainKey, alias: str, now
     dependents = [document for document in documents if follows(document, upstream, alias)]
     look = chains_to_look_at(dependents, workspace)
     dag_ids = {key_of(document.chain): document.dag_id for document in documents if document.chain}
-    return database.write(lambda connection: [_trigger(connection, each, dag_ids, look, now) for each in dependents])
+
+    def begin(connection: Connection) -> list[PromotedStage]:
+        lock_dags(connection, [document.dag_id for document in dependents])
+        return [_trigger(connection, each, dag_ids, look, now) for each in dependents]
+
+    return database.write(begin)
 
 
 def _trigger(

@@ -162,7 +162,7 @@ def begin_repair_of(dag_id: str, *, skipped: bool) -> Begin:
 
 
 def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> ProgressFeed:
-    dag = dag_queries.get(connection, dag_id)
+    dag = dag_queries.lock(connection, dag_id)
     document, _ = Versions().get(connection, dag.version_id)
     unfinished = run_queries.unfinished_of(connection, dag_id)
     if not unfinished:

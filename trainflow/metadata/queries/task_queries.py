@@ -31,6 +31,7 @@ from trainflow.messages.workload import AttemptKey
 from trainflow.metadata.bound_parameters import bound_columns, bound_values, in_parts
 from trainflow.metadata.models import DagRunTable, TaskInstanceTable
 from trainflow.metadata.queries import attempt_queries, xcom_queries
+from trainflow.metadata.retry_policy import cleared_at
 from trainflow.serialization.document import DagDocument
 from trainflow.states import EXECUTION_STATES, TASK_MOVES, UNFINISHED, TaskInstanceState
 
@@ -308,6 +309,23 @@ def unfinished(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
     return list(connection.execute(statement.with_for_update()))
 
 
+def lock(connection: Connection, ids: Sequence[int]) -> list[Row[Any]]:
+    """Have no other process move these before this transaction ends; (attempt_id, cleared_at) of each. To be done
+    before something is said of their attempts, as by who claims or ends one: so neither waits for the other."""
+    rows: list[Row[Any]] = []
+    for part in in_parts(ids):
+        rows += connection.execute(_LOCK, {"ids": part})
+    return rows
+
+
+_LOCK = (
+    select(TASK.c.attempt_id, TASK.c.cleared_at)
+    .where(TASK.c.id.in_(bindparam("ids", expanding=True)))
+    .order_by(TASK.c.id)
+    .with_for_update()
+)
+
+
 def rows_of_run(connection: Connection, dag_run_id: int) -> list[Row[Any]]:
     """All columns of every task instance of a run, for people."""
     return list(connection.execute(select(TASK).where(TASK.c.dag_run_id == dag_run_id).order_by(TASK.c.id)))
@@ -344,6 +362,7 @@ def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:
     """
     if not ids:
         return 0
+    before = lock(connection, ids)
     attempt_queries.end_of_tasks(connection, ids, outcome="cleared", now=now)
     leaving: list[State] = [state for state, targets in TASK_MOVES.items() if None in targets]
     running = [TaskInstanceState.RUNNING]
@@ -366,7 +385,7 @@ def clear(connection: Connection, ids: Sequence[int], now: datetime) -> int:
         "problem": None,
         "note": None,
         "service_id": None,
-        "cleared_at": now,
+        "cleared_at": cleared_at([row.attempt_id for row in before], [row.cleared_at for row in before], now),
         "saved_rows": None,
         "credited_rows": None,
     }
