@@ -272,9 +272,10 @@ class CommitCheckpointOperator(SplitOperator):
 
         try:
             gone = prune(ledger, kept, by=author_of(ti), now=ti.clock.now(), dependents=self.dependents)
-        except LedgerCorrupt:  # the chain must not go on, and the next run would tell it no sooner
-            raise
-        except Exception as error:  # whatever else it is, the checkpoint is committed, and the chain goes on
+        except Exception as error:  # whatever it is, the checkpoint is committed, and the chain goes on
+            if isinstance(error, LedgerCorrupt) and error.location.startswith(ledger.store.uri(ledger.chain.ledger)):
+                # its own, and not that of a chain that goes on from it: the next run would tell it no sooner
+                raise
             ti.log.warning("retention could not be applied, the next commit tries again: %s", error, exc_info=error)
             return f"retention could not be applied: {presentable(describe(error), 200)}"
         return f"{len(gone)} pruned" if gone else None

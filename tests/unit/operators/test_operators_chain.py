@@ -12,6 +12,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import SupersededAttempt
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import FailException, InputError, LedgerCorrupt, RestartException, SkipException
 from trainflow.messages.execution_api import EarlierAttempt
@@ -211,13 +212,34 @@ def test_retention_that_finds_corrupt_ledger_fails(lab: Any, pipeline: Any, monk
     build = pipeline(commit={"retention": [KeepLatest(1)]})
 
     def corrupt(*args: Any, **kwargs: Any) -> None:
-        raise LedgerCorrupt("entry 3 is missing", location="ledger")
+        ledger = ledger_of(lab)
+        raise LedgerCorrupt("entry 3 is missing", location=ledger.store.uri(ledger.chain.entry(3)))
 
     for task_id in TASKS[:4]:
         lab.run(build, task_id, run_id="run-1")
     monkeypatch.setattr("trainflow.checkpoints.ledger_changes.prune.prune", corrupt)
     with pytest.raises(LedgerCorrupt):
         lab.run(build, "commit", run_id="run-1")
+
+
+@pytest.mark.parametrize("entry", [b'{"kind":"later"}', b"torn"])
+def test_chain_goes_on_where_ledger_of_another_that_follows_it_cannot_be_read(
+    lab: Any, pipeline: Any, entry: bytes
+) -> None:
+    """It was written by a newer trainflow, or is damaged: that is the business of who trains it."""
+    for day in range(4):
+        lab.write_day(day)
+    build = pipeline(commit={"retention": [KeepLatest(1)]})
+    run_all(lab, build, "run-0")
+    other, store = ChainKey("other"), ledger_of(lab).store
+    register_origin(store, ChainKey("model"), other)
+    store.create_exclusive(other.entry(1), entry)
+
+    for task_id in TASKS[:5]:
+        lab.run(build, task_id, run_id="run-1")
+
+    assert "retention could not be applied: ledger entry" in lab.ti.notes[-1]
+    assert [each.number for each in ledger_of(lab).kept()] == [1, 2]
 
 
 def test_next_is_pure_function_of_run(lab: Any, pipeline: Any) -> None:

@@ -42,7 +42,7 @@ from trainflow.checkpoints.ledger_changes.promote import promote_head
 from trainflow.checkpoints.ledger_changes.rewind import rewound_checkpoints
 from trainflow.checkpoints.stages.dependents import references, register_origin
 from trainflow.checkpoints.verified_artifacts import is_here, raise_if_damaged, seal_verified, verify_uploaded
-from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError
+from trainflow.errors import ArtifactCorrupt, ChainMoved, CheckpointNotFound, InputError, LedgerCorrupt
 from trainflow.failpoint import hit
 from trainflow.storage.store import Store
 
@@ -167,7 +167,11 @@ def _with_target(work: Commit, verdict: RewindBy) -> Verdict:
         return allowed
     target = next((summary for summary in line if summary.place == allowed.place), None)
     going = rewound_checkpoints(work.ledger, target)
-    used = sorted(going & references(work.ledger.store, work.request.chain))
+    try:
+        used = sorted(going & references(work.ledger.store, work.request.chain))
+    except LedgerCorrupt as error:
+        # of a chain that may have gone on from there
+        return Stops((*allowed.reasons, f"it cannot be rewound: {error}"))
     if used:
         why = f"it cannot be rewound: another stage or branch went on from {', '.join(used)}"
         return Stops((*allowed.reasons, why))

@@ -30,6 +30,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import (
     ChainMoved,
@@ -241,6 +242,19 @@ def test_gate_rewind_past_start_of_another_stage_stops(writer: ChainWriter, tmp_
     retry_refused(writer.ledger, stopped_over(writer), by=ME, now=day(6))
 
     assert isinstance(commit(writer.store, refused(writer, "rewind 1"), day(7)), Rewind)
+
+
+def test_gate_rewind_that_chain_may_have_gone_on_from_stops(writer: ChainWriter) -> None:
+    """Whose ledger cannot be read, so that it is not known what was trained from what is to be undone."""
+    writer.commit_many(3)
+    other = ChainKey("flights", "fine")
+    register_origin(writer.store, writer.chain, other)
+    writer.store.create_exclusive(other.entry(1), b"torn")
+
+    with pytest.raises(ChainStopped, match=r"cannot be rewound: ledger entry .*fine.* is torn"):
+        commit(writer.store, refused(writer, "rewind 2"), day(5))
+
+    accept(writer.ledger, stopped_over(writer), person="ada", now=day(8))
 
 
 def test_repair_that_is_refused_stops(writer: ChainWriter) -> None:
