@@ -89,7 +89,7 @@ MOST_WORKERS = 8
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--every-store", action="store_true", help="also tests of further object stores")
+    parser.addoption("--exhaustive", action="store_true", help="also storms of kills, every store, planted bugs")
     parser.addoption("--cold", action="store_true", help="each command in an interpreter of its own, as for a person")
 
 
@@ -116,10 +116,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unsteady = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unsteady:
         raise pytest.UsageError(f"an address in memory is in the name of {unsteady[0]}: give its parameters `ids`")
-    if not config.option.every_store:
-        left_out = pytest.mark.skip(reason="one object store is enough day by day: --every-store runs it, as CI does")
+    if not config.option.exhaustive:
+        left_out = pytest.mark.skip(reason="not part of every day: --exhaustive runs it, as CI does")
         for item in items:
-            if item.get_closest_marker("every_store"):
+            if item.get_closest_marker("exhaustive"):
                 item.add_marker(left_out)
     items[:] = _slow_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 

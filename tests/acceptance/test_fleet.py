@@ -43,7 +43,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
 @pytest.mark.parametrize(
     ("kind", "server"),
     # each executor, and each server; python -m tests.storm --database has the others
-    [("workload", local_mariadb), ("celery", local_postgres), ("kubernetes", local_mariadb), ("ray", local_postgres)],
+    [
+        ("celery", local_postgres),
+        pytest.param("workload", local_mariadb, marks=pytest.mark.exhaustive),
+        pytest.param("kubernetes", local_mariadb, marks=pytest.mark.exhaustive),
+        pytest.param("ray", local_postgres, marks=pytest.mark.exhaustive),
+    ],
 )
 def test_chain_whose_workers_and_database_server_are_killed_is_that_of_one_machine(
     tmp_path: Path, undisturbed: LiveProject, kind: str, server: Callable[..., AbstractContextManager[LocalServer]]

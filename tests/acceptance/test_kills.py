@@ -88,6 +88,7 @@ class Killer:
         self.project.wait_until_quiet()
 
 
+@pytest.mark.exhaustive
 def test_twenty_kills_in_backfill_of_example(example: LiveProject) -> None:
     example.write("configs/trainflow.toml", "[tracking]\nenabled = false\n" + PATIENT)
     killer = Killer(example, "flight_delay", ("pipelines/flight_delay.yaml",), seed=20130101, looks=40)
@@ -138,6 +139,7 @@ stages:
 """
 
 
+@pytest.mark.exhaustive
 def test_kills_in_stages_that_fan_out_end_with_models_of_undisturbed_run(tmp_path: Path) -> None:
     """KILLS=100 makes it a storm."""
     kills = int(os.environ.get("KILLS", "14"))
@@ -173,6 +175,7 @@ stages:
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("stages", "names"), [(CIRCLE, "first second"), (NEWEST, "base newest champion")])
 def test_kills_of_everything_in_stages_end_with_models_of_undisturbed_run(
     tmp_path: Path, stages: str, names: str
@@ -274,6 +277,7 @@ def test_worker_that_replaces_killed_one_is_as_warm(tiny: LiveProject) -> None:
     assert [name for name, times in lacking.items() if times > 4] == []
 
 
+@pytest.mark.exhaustive
 def test_chain_in_object_store_survives_whatever_is_killed(tmp_path: Path, s3: LocalS3) -> None:
     """A short one of `python -m tests.storm --store s3 --kills 60`."""
     played = Round(tmp_path, SHAPES["latest"], "5", place=Place(s3.make_url(), s3.storage_options), kills=6)

@@ -18,7 +18,7 @@ from trainflow.storage.store import SEAL
 from trainflow.storage.urls import open_store
 from trainflow.testing.processes import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 DAYS = 3
 #: parts of an upload are 8 MiB; one file that never changes, one that always does

@@ -114,6 +114,7 @@ def test_mlflow_that_never_answers_does_not_delay_stop(mirrored: LiveProject) ->
     mirrored.wait_until_quiet()
 
 
+@pytest.mark.exhaustive
 def test_notices_after_any_kill_are_told_once(mirrored: LiveProject) -> None:
     chance = random.Random(3)
 

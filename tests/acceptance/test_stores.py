@@ -100,7 +100,7 @@ def remote(
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # of aiohttp, which drivers give all of a file to
 @pytest.mark.parametrize(
     "store_server",
-    ["s3", "sftp", *(pytest.param(each, marks=pytest.mark.every_store) for each in ("gcs", "azure"))],
+    ["s3", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("sftp", "gcs", "azure"))],
     indirect=True,
 )
 def test_chain_in_store_elsewhere_lives_its_life(remote: Remote) -> None:

@@ -98,6 +98,7 @@ def test_function_of_docs_trains_on_and_refuses_another_order_of_columns(tmp_pat
     refuses_another_order_of_columns(project, library)
 
 
+@pytest.mark.exhaustive
 def test_function_for_sklearn_does_so_and_killed_in_the_middle_makes_the_same_model(tmp_path: Path) -> None:
     library = "scikit-learn"
     undisturbed, killed = (project_of(tmp_path / name, library) for name in ("undisturbed", "killed"))

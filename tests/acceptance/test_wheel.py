@@ -14,7 +14,7 @@ import pytest
 
 from trainflow.testing.processes import DEADLINE_SECONDS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -89,6 +89,7 @@ def _name_of_test(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 @OF_ATTEMPTS.parametrize()
 @settings(max_examples=15, suppress_health_check=list(HealthCheck), **OPTIONS)
 def test_every_request_has_an_answer_that_the_document_names(fuzzed: Fuzzed, case: Any) -> None:

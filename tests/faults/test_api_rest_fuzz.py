@@ -83,11 +83,13 @@ def about(paths: str) -> Any:
     return decorate
 
 
+@pytest.mark.exhaustive
 @about("^/api/v1/dags/")
 def test_every_request_about_a_dag_has_an_answer_that_the_document_names(rest: RestApi, case: Any) -> None:
     _ask(rest, case)
 
 
+@pytest.mark.exhaustive
 @about("^/api/v1/chains/")
 def test_every_request_about_a_chain_has_an_answer_that_the_document_names(rest: RestApi, case: Any) -> None:
     _ask(rest, case)

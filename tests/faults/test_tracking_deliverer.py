@@ -68,6 +68,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.exhaustive
 def test_deliverer_killed_while_making_store_is_followed_by_one_that_makes_it(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"

@@ -38,7 +38,7 @@ from trainflow.samples.splits import next_split
 from trainflow.scheduler import loop, run_decision
 from trainflow.states import EXECUTION_STATES, DagRunState, TaskInstanceState
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 #: attempts run on other hosts
 REMOTE: dict[str, Any] = {**SIMPLEST, "remote": True}

@@ -27,7 +27,7 @@ from trainflow.samples.files import file_binding
 from trainflow.samples.splits import next_split
 from trainflow.samples.splits.split_content import Hole
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 THREE: dict[str, Any] = {
     "shape": Shape.ALONE,

@@ -23,7 +23,7 @@ from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler import loop, recovery
 from trainflow.triggerer.triggerer import Triggerer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 #: partitions come late, and are waited for
 WAITING: dict[str, Any] = {
