@@ -31,6 +31,7 @@ def play(folder: Path, *names: str, drawn: int = 0, **options: Any) -> list[str]
         session.close()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("planted", "deeds"),
     [(SKIPS_AFTER_KILL, ("start", "power cut at work")), (TWICE_AFTER_REWIND, ("start and wait", "rewind all"))],

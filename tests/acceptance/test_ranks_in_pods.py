@@ -93,6 +93,7 @@ def nothing_is_left(cluster: PodApiServer) -> None:
     assert cluster.store.listing(SECRETS, "default")[1] == []
 
 
+@pytest.mark.exhaustive
 def test_ranks_in_pods_killed_at_each_step_train_each_row_once(
     ranked: LiveProject, cluster: tuple[PodApiServer, Path]
 ) -> None:

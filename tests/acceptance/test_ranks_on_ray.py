@@ -41,6 +41,7 @@ def ranked(projects: Callable[..., LiveProject], ray: RayJobsServer) -> LiveProj
     return lay_out_ranked(project, PIPELINE.replace("nodes: 3,", "nodes: 3, executor: cluster,"))
 
 
+@pytest.mark.exhaustive
 def test_ranks_on_ray_killed_at_each_step_train_each_row_once(ranked: LiveProject, ray: RayJobsServer) -> None:
     disturb(ranked, "kill-1-0", "kill-0-1")
     ended = ranked.start(FILE)

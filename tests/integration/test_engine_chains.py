@@ -75,6 +75,7 @@ with DAG("stage"):
 
 
 @pytest.mark.slow
+@pytest.mark.exhaustive
 def test_hundred_cycles_of_waiting_and_triggering_leave_none_stuck(write_project: WriteProject) -> None:
     with embedded(write_project({"pipelines/p.py": SOAK})) as engine:
         assert engine.load() is None
