@@ -90,16 +90,15 @@ class Session:
         ended = self.run("runs", "list", NAME, "--json")
         return [str(each["number"]) for each in json.loads(ended.output)] if ended.code == 0 else []
 
-    def wait_for_work(self, seconds: float = 15.0) -> bool:
+    def wait_for_work(self, seconds: float = 30.0) -> bool:
         """Wait until an attempt has trained on some rows, saved that, and is not done; False when none does."""
         until = time.monotonic() + seconds
         before = self._written()
         while time.monotonic() < until and self.commands.processes():
-            grown = [path for path, size in self._written().items() if path in before and size > before[path]]
+            grown = [path for path, size in self._written().items() if size > before.get(path, 0)]
             texts = [path.read_bytes() for path in grown]
             if any(text.count(b'"rows"') > 1 and b'"done"' not in text for text in texts):
                 return True
-            before |= {path: size for path, size in self._written().items() if path not in before}
             time.sleep(0.005)
         return False
 
