@@ -284,7 +284,7 @@ def test_database_that_is_away_is_told_by_what_is_no_endpoint_of_rest(path: str,
         raise error
 
     nothing: Any = None
-    rest = RestApplication(nothing, nothing, [], threads=1)
+    rest = RestApplication(nothing, nothing, threads=1)
     try:
         application = web_application(rest, installation=fail, metrics=fail)
         status, headers = asyncio.run(_asked(application, path))

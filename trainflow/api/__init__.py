@@ -21,3 +21,8 @@ A change breaks this when what people ask can keep attempts waiting, when a requ
 changes something, when a secret is written to a log or stands in an answer, when a request that is sent twice has the
 effect of two, or when what a request says names a file.
 """
+
+from trainflow.bootstrap import load_when_used
+
+# libraries import them (Uvicorn, Starlette, SQLAlchemy), for what this server has no use for or seldom: 1.5 MiB
+load_when_used("html", "importlib.metadata", "logging.config")

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from trainflow.api.rest.all_endpoints import ENDPOINTS
 from trainflow.api.rest.all_endpoints import PREFIX as REST_PREFIX
+from trainflow.api.rest.all_endpoints import all_endpoints
 from trainflow.api.rest.document import paths_of, schemas_of, types_of
 from trainflow.messages.execution_api import Failed, Refused, Reply, Start, SupervisorReply
 from trainflow.messages.http_protocol import (
@@ -40,10 +40,11 @@ def openapi_document(version: str) -> bytes:
     """Describe everything that the API server answers, as JSON: kept as that, since it is large as objects."""
     requests = [*(operation.request for operation in OPERATIONS), WorkerHeartbeat, WorkerOrders]
     others = [Reply | SupervisorReply, Refused, Failed | HttpProblem, HttpProblem]
-    schemas, components = schemas_of([*requests, *others, *types_of(ENDPOINTS)], _SCHEMA)
+    endpoints = all_endpoints()
+    schemas, components = schemas_of([*requests, *others, *types_of(endpoints)], _SCHEMA)
     bodies = dict(zip(requests, schemas, strict=False))
     reply, refused, failed, problem = schemas[len(requests) : len(requests) + len(others)]
-    of_rest = paths_of(ENDPOINTS, REST_PREFIX, schemas[len(requests) + len(others) :], components)
+    of_rest = paths_of(endpoints, REST_PREFIX, schemas[len(requests) + len(others) :], components)
     answers = {
         "200": _answer("applied, now or before", reply),
         "410": _answer("the attempt is not waited for any more: stop", refused),

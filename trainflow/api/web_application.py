@@ -14,9 +14,6 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from trainflow.api.application import guarded_application, json_response
-from trainflow.api.openapi import openapi_document
-from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, AIRFLOWS
-from trainflow.api.rest.all_endpoints import PREFIX as REST_PREFIX
 from trainflow.api.rest.application import RestApplication
 from trainflow.api.rest.problems import Problem, problem_response
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PROTOCOL
@@ -41,6 +38,8 @@ def web_application(
         return json_response({**said, "installation": await run_in_threadpool(installation)})
 
     async def document(_request: Request) -> Response:
+        from trainflow.api.openapi import openapi_document
+
         content = await run_in_threadpool(openapi_document, metadata.version("trainflow"))
         return Response(content, media_type="application/json")
 
@@ -51,8 +50,7 @@ def web_application(
         Route("/version", version),
         Route("/metrics", for_prometheus),
         Route("/openapi.json", document),
-        *rest.routes(REST_PREFIX),
-        *rest.routes(AIRFLOW_PREFIX, AIRFLOWS),
+        *rest.routes(),
         *(Route(path, app) for path, app in (pages or {}).items()),
     ]
     return guarded_application(routes, _nothing_there)

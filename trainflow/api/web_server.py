@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from trainflow.api.application import is_for_attempts
 from trainflow.api.authentication import Access
@@ -12,18 +14,19 @@ from trainflow.api.connections import allow_many_connections
 from trainflow.api.gate import AccessGate
 from trainflow.api.hand_over import HandOver
 from trainflow.api.http_server import HttpServer, TakenConnections
-from trainflow.api.rest.all_endpoints import ENDPOINTS
 from trainflow.api.rest.application import RestApplication
 from trainflow.api.routed_connection import RoutedConnection, Routing, WebConnection
 from trainflow.api.web_application import web_application
 from trainflow.clock import Clock
-from trainflow.insight.metrics.metrics import Metrics
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import service_queries
 from trainflow.pages.lazy import LOGIN, OPEN_PATHS, PATHS, LazyPages
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from trainflow.insight.metrics.metrics import Metrics
 
 
 class WebServer:
@@ -41,12 +44,13 @@ class WebServer:
         idle_seconds: float | None = None,
     ) -> None:
         self.workspace = Workspace(project, settings, database)
+        self._clock = clock
         self.pages = LazyPages(self.workspace, clock)
-        self._rest = RestApplication(self.workspace, clock, ENDPOINTS, threads=settings.api.rest_threads)
+        self._rest = RestApplication(self.workspace, clock, threads=settings.api.rest_threads)
         self.application = web_application(
             self._rest,
             installation=lambda: self.workspace.database.read(service_queries.installation),
-            metrics=Metrics(self.workspace, clock).text,
+            metrics=lambda: self._metrics.text(),
             pages=dict.fromkeys(PATHS, self.pages),
         )
         access = Access(self.workspace, clock, settings.api, self._rest.in_thread)
@@ -55,6 +59,12 @@ class WebServer:
         routing = Routing(lambda path: not is_for_attempts(path, root_path), hand_over)
         given = TakenConnections(hand_over, functools.partial(RoutedConnection, routing))
         self._server = HttpServer(gate, WebConnection, idle_seconds=idle_seconds, taken=given)
+
+    @cached_property
+    def _metrics(self) -> Metrics:
+        from trainflow.insight.metrics.metrics import Metrics
+
+        return Metrics(self.workspace, self._clock)
 
     def run(self, listener: socket.socket, ready: Callable[[], object] = lambda: None) -> None:
         """Answer until `request_stop`, or until nothing was asked for long; `ready` is called when requests are

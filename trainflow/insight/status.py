@@ -28,7 +28,7 @@ from trainflow.metadata.sql_text import ReadableDatabase, ReadingConnection
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.settings.project import Project
 from trainflow.workspace.locate import Selection, locate, project_files
-from trainflow.workspace.pipeline_file import dags_named_in
+from trainflow.workspace.pipeline_file import dags_named_in, is_changed, recorded_problem
 from trainflow.workspace.pipelines import read_pipeline
 from trainflow.workspace.workspace import Workspace
 
@@ -220,16 +220,6 @@ def _problems(connection: ReadingConnection, project: Project) -> dict[str, str]
 def _recorded(row: ImportProblemRow, path: Path) -> str:
     """The problem as it was found; of a file that was changed since, when: it may be mended, and is not read here."""
     return recorded_problem(row.message, row.at) if is_changed(path, row.at) else row.message
-
-
-def is_changed(file: Path, since: datetime) -> bool:
-    """Whether a file was changed after it was read: what was wrong with it may be mended, and is not read here."""
-    return file.is_file() and file.stat().st_mtime > since.timestamp()
-
-
-def recorded_problem(message: str, at: datetime) -> str:
-    """What was wrong with a file that has changed since."""
-    return f"recorded at {at:%H:%M} UTC, and the file has changed since: {message}"
 
 
 def _unknown(

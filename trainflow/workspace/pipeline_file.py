@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,3 +146,13 @@ def _options(section: dict[str, Any]) -> dict[str, Any]:
 
 def _text(value: Any, otherwise: str) -> str:
     return value if isinstance(value, str) else otherwise
+
+
+def is_changed(file: Path, since: datetime) -> bool:
+    """Whether a file was changed after it was read: what was wrong with it may be mended, and is not read here."""
+    return file.is_file() and file.stat().st_mtime > since.timestamp()
+
+
+def recorded_problem(message: str, at: datetime) -> str:
+    """What was wrong with a file that has changed since."""
+    return f"recorded at {at:%H:%M} UTC, and the file has changed since: {message}"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import Receive, Scope, Send
 
 from trainflow.api.authentication import Caller
+from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, PREFIX, endpoints_of, modules_of
 from trainflow.api.rest.endpoints import JSON, AnswerFile, ApiCall, Endpoint, Polled
 from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of, problem_response
 from trainflow.api.rest.reading import read_body, read_query
@@ -35,31 +37,39 @@ T = TypeVar("T")
 
 
 class RestApplication:
-    """Answers the endpoints that it is given."""
+    """Answers every endpoint, with what it needs for it once it is asked for."""
 
     def __init__(
         self,
         workspace: Workspace,
         clock: Clock,
-        endpoints: Sequence[Endpoint],
         *,
         threads: int,
     ) -> None:
         self._workspace = workspace
         self._clock = clock
-        self._endpoints = endpoints
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._writes = Writes(workspace, clock)
         self._waiting = 0
         self._streams = 0
         self._ended = False
 
-    def routes(self, prefix: str, endpoints: Iterable[Endpoint] | None = None) -> list[Route]:
-        """A route for each path below `prefix`, in the order in which they were declared."""
+    def routes(self) -> list[Route]:
+        """A route for each of the two prefixes."""
+        return [Route(f"{prefix}{{below:path}}", _Resources(self, prefix)) for prefix in (PREFIX, AIRFLOW_PREFIX)]
+
+    async def router(self, prefix: str, modules: Sequence[str]) -> Router:
+        """A route for each path below `prefix` that modules declare, which are imported for it: that takes a while, in
+        which others are answered."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._router, prefix, modules)
+
+    def _router(self, prefix: str, modules: Sequence[str]) -> Router:
         by_path: dict[str, dict[str, Endpoint]] = {}
-        for each in self._endpoints if endpoints is None else endpoints:
-            by_path.setdefault(each.path, {})[each.method] = each
-        return [Route(prefix + path, self._route(methods), methods=list(methods)) for path, methods in by_path.items()]
+        for each in endpoints_of(modules):
+            if prefix == PREFIX or each.is_airflows:
+                by_path.setdefault(each.path, {})[each.method] = each
+        routes = [Route(prefix + path, self._route(methods), methods=[*methods]) for path, methods in by_path.items()]
+        return Router(routes, redirect_slashes=False)
 
     def close(self) -> None:
         """Answer nothing more."""
@@ -162,6 +172,21 @@ class RestApplication:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._waiting -= 1
+
+
+class _Resources:
+    """What is asked below a prefix: a router for each resource, made when it is first asked for."""
+
+    def __init__(self, rest: RestApplication, prefix: str) -> None:
+        self._rest = rest
+        self._prefix = prefix
+        self._routers: dict[tuple[str, ...], Router] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        modules = modules_of(scope["path_params"].pop("below"))
+        if modules not in self._routers:
+            self._routers[modules] = await self._rest.router(self._prefix, modules)
+        await self._routers[modules](scope, receive, send)
 
 
 def _busy(detail: str) -> RequestRefused:

@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Row
 
-from trainflow.insight.status import is_changed, recorded_problem
 from trainflow.messages.workload import ParseProblem
 from trainflow.metadata.queries import dag_queries, run_queries, status_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import DagDocument, decode, version_of
 from trainflow.workspace.names import dag_named
-from trainflow.workspace.pipeline_file import parse
+from trainflow.workspace.pipeline_file import is_changed, parse, recorded_problem
 from trainflow.workspace.workspace import Workspace
 
 
