@@ -41,6 +41,12 @@ def number(value: float) -> str:
     return f"{value:,.4g}"
 
 
+def percent(done: float, total: float) -> str:
+    """How much of it is done: `99%` until all of it is, and never more than `100%`."""
+    # 0.29 * 100 is less than 29
+    return f"{int(min(1.0, done / total) * 100 + 1e-9)}%"
+
+
 def duration(seconds: float | None) -> str:
     """`1h02m`, `3m05s`, `12.3s`, `45d`, `2d01h`."""
     if seconds is None:

@@ -78,8 +78,9 @@ def test_documents_and_what_they_must_not_hold(write_project: WriteProject) -> N
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("import nowhere", "p.py:1: ModuleNotFoundError"),
-        ("def broken(:", "p.py:1"),
+        ("import nowhere", "pipelines/p.py:1: ModuleNotFoundError"),
+        ("def broken(:", "pipelines/p.py:1:12: syntax error"),
+        ("from trainflow import DAG\nDAG('a', schedle=None)", "pipelines/p.py:2: DAG 'a' has no argument"),
         ("import os; os._exit(7)", "ended without an answer (exit code 7)"),
         ("import os, sys; sys.stderr.write('last words'); sys.stderr.flush(); os.abort()", "last words"),
         ("x = 1", "defines no DAG"),
@@ -92,7 +93,9 @@ def test_read_file_with_mistake_names_it(write_project: WriteProject, source: st
         read(project)
 
     assert said in str(raised.value)
-    assert "p.py" in str(raised.value)
+    # as the mistakes of YAML: from the project's folder, wherever that lies
+    assert f"{project.root}/pipelines/p.py:" not in str(raised.value)
+    assert "pipelines/p.py" in str(raised.value)
 
 
 def test_module_beside_pipeline_is_found_below_project(write_project: WriteProject) -> None:

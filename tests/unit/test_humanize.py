@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import trainflow
-from trainflow.humanize import agreeing, bytes_text, counted, duration, plural
+from trainflow.humanize import agreeing, bytes_text, counted, duration, percent, plural
 
 _ROOT = Path(trainflow.__file__).parent
 _NOUNS = ["partition", "run", "hole", "file", "checkpoint", "delivery", "task", "entry", "attempt", "chain", "DAG"]
@@ -53,6 +53,15 @@ def test_number_of_things(number: int, noun: str, said: str) -> None:
 )
 def test_bytes_text_has_three_digits(count: int, said: str) -> None:
     assert bytes_text(count) == said
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "said"),
+    [(0, 3000, "0%"), (77, 3000, "2%"), (29, 100, "29%"), (0.29, 1, "29%"), (2999, 3000, "99%"), (3000, 3000, "100%")]
+    + [(3100, 3000, "100%")],
+)
+def test_percent_is_all_only_when_all_is_done(done: float, total: float, said: str) -> None:
+    assert percent(done, total) == said
 
 
 def test_humanize_verb_agrees() -> None:

@@ -253,7 +253,7 @@ class DagProcessor:
             known = parsing.known
             self._parse(_Parsing(known, stamp(known.path), crashes=crashes, kills=kills))
             return
-        path = str(parsing.known.path)
+        path = parsing.known.source.path
         seconds = self._settings.dag_processor.parse_timeout_seconds
         if parsing.timed_out:
             message = (
@@ -310,9 +310,8 @@ class DagProcessor:
         """What came out of a file cannot be stored: that is what is wrong with it."""
         log.error("what %s gives cannot be kept", known.path, exc_info=error)
         reason = presentable(str(getattr(error, "orig", None) or error), _MESSAGE_CHARACTERS)
-        problem = ParseProblem(
-            f"{known.path}: what it gives cannot be kept: {type(error).__name__}: {reason}", path=str(known.path)
-        )
+        path = known.source.path
+        problem = ParseProblem(f"{path}: what it gives cannot be kept: {type(error).__name__}: {reason}", path=path)
         try:
             self._database.write(partial(self._keep, known.source, ParseResult(problem=problem)))
         except Exception as second:
@@ -339,7 +338,7 @@ class DagProcessor:
 
 
 def _unheard(parsing: _Parsing, why: str) -> ParseResult:
-    path = str(parsing.known.path)
+    path = parsing.known.source.path
     return ParseResult(problem=ParseProblem(f"{path}: the process that imported it failed: {why}", path=path))
 
 

@@ -53,18 +53,19 @@ def load(source: DagSource, project: Project) -> LoadedFile:
     add_to_path(project)
     path = project.absolute(source.path)
     if not path.is_file():
-        raise PipelineFileError("there is no such file", path=str(path))
+        raise PipelineFileError("there is no such file", path=project.relative(path))
     if path.suffix in YAML_SUFFIXES:
         from trainflow.pipeline_spec.load import load_pipeline_file
 
         dags, content, files = load_pipeline_file(path, source.overrides, project)
         return LoadedFile({dag.dag_id: dag for dag in dags}, content, files)
     if path.suffix == ".py":
-        return LoadedFile(_load_python(path, source.overrides), "")
-    raise PipelineFileError("a pipeline is a .yaml, .yml or .py file", path=str(path))
+        return LoadedFile(_load_python(path, source.overrides, project), "")
+    raise PipelineFileError("a pipeline is a .yaml, .yml or .py file", path=project.relative(path))
 
 
-def _load_python(path: Path, overrides: dict[str, str]) -> dict[str, DAG]:
+def _load_python(path: Path, overrides: dict[str, str], project: Project) -> dict[str, DAG]:
+    shown = project.relative(path)
     name = f"trainflow_pipeline_{path.stem}_{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
@@ -77,20 +78,22 @@ def _load_python(path: Path, overrides: dict[str, str]) -> dict[str, DAG]:
     except PipelineFileError:
         raise
     except SyntaxError as error:
-        raise PipelineFileError(
-            f"syntax error: {error.msg}", path=error.filename or str(path), line=error.lineno, column=error.offset
-        ) from error
+        # it may be in a module that the file imports
+        file = error.filename or ""
+        where = project.relative(Path(file)) if os.path.isabs(file) else shown
+        said = f"syntax error: {error.msg}"
+        raise PipelineFileError(said, path=where, line=error.lineno, column=error.offset) from error
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         line, hint = _line_in(path, error), _where_to_find(path, error)
-        raise PipelineFileError(f"{describe(error)}{hint}", path=str(path), line=line) from error
+        raise PipelineFileError(f"{describe(error)}{hint}", path=shown, line=line) from error
     dags = {dag.dag_id: dag for dag in made}
     if len(dags) < len(made):
         twice = sorted({dag.dag_id for dag in made if sum(other.dag_id == dag.dag_id for other in made) > 1})
-        raise PipelineFileError(f"defines more than one DAG called {', '.join(twice)}", path=str(path))
+        raise PipelineFileError(f"defines more than one DAG called {', '.join(twice)}", path=shown)
     if not dags:
-        raise PipelineFileError("defines no DAG", path=str(path))
+        raise PipelineFileError("defines no DAG", path=shown)
     _override(dags, overrides, path)
     return dags
 

@@ -45,10 +45,10 @@ def parse(
     except PipelineFileError as error:
         return _problem(str(error), error, error.path, error.line, error.column)
     except InputError as error:
-        path = str(project.absolute(request.source.path))
+        path = request.source.path
         return _problem(f"{path}: {error}", error, path)
     except Exception as error:
-        path = str(project.absolute(request.source.path))
+        path = request.source.path
         ran_out = exhausted_resource(error)
         said = f"{path}: {describe(error)}"
         return _problem(f"{said}: {ran_out}" if ran_out else said, error, path)

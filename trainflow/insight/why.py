@@ -11,7 +11,7 @@ from datetime import datetime
 
 import msgspec
 
-from trainflow.humanize import agreeing, counted
+from trainflow.humanize import agreeing, counted, percent
 from trainflow.insight.chains.chain_status import ChainStatus, chain_statuses_in
 from trainflow.insight.snapshot import DagSnapshot, RunSnapshot, TaskSnapshot
 from trainflow.insight.status import overview_of, snapshots_of
@@ -322,7 +322,7 @@ def _progress(task: TaskSnapshot) -> str:
         return note
     if not total:
         return f": {done:,.0f} {unit}".rstrip() + note
-    return f": {done / total:.0%} ({done:,.0f} of {total:,.0f} {unit})".replace(" )", ")") + note
+    return f": {percent(done, total)} ({done:,.0f} of {total:,.0f} {unit})".replace(" )", ")") + note
 
 
 def _after(snapshot: DagSnapshot, run: RunSnapshot, task: TaskSnapshot) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup, escape
 
-from trainflow.humanize import bytes_text, counted, duration, number
+from trainflow.humanize import bytes_text, counted, duration, number, percent
 from trainflow.pages.log_text import log_markup
 
 #: a JSON value that is longer is cut in a page, in characters
@@ -40,6 +40,7 @@ def environment() -> Environment:
         "log": log_markup,
         "moment": moment,
         "number": lambda value: "" if value is None else number(value),
+        "percent": percent,
         "segment": segment,
         "size": lambda count: "" if count is None else bytes_text(round(count)),
         "words": words,

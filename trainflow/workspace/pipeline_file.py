@@ -40,15 +40,16 @@ def read_file(project: Project, settings: Settings, path: Path, overrides: dict[
     from trainflow.messages.parsed_file import ParsedFile
     from trainflow.messages.workload import DagSource, ParseFile
 
-    request = ParseFile(DagSource(project.relative(path), overrides), str(project.root), str(project.home.path))
-    answer = _ask(msgspec.json.encode(request), path, settings.dag_processor.parse_timeout_seconds)
+    shown = project.relative(path)
+    request = ParseFile(DagSource(shown, overrides), str(project.root), str(project.home.path))
+    answer = _ask(msgspec.json.encode(request), shown, settings.dag_processor.parse_timeout_seconds)
     parsed = msgspec.json.decode(answer, type=ParsedFile)
     if parsed.result.problem is not None:
         raise InputError(parsed.result.problem.message)
     return parsed
 
 
-def _ask(request: bytes, path: Path, seconds: float) -> bytes:
+def _ask(request: bytes, path: str, seconds: float) -> bytes:
     from trainflow.observability.process_lifetime import signal_group
 
     process = subprocess.Popen(

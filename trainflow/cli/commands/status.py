@@ -12,7 +12,7 @@ from trainflow.bootstrap import importing
 from trainflow.cli.arguments import STAGE
 from trainflow.cli.render.output import JSON_OPTION, only_one, print_json, print_rows, sparkline, text
 from trainflow.errors import InputError
-from trainflow.humanize import agreeing, counted, duration, number
+from trainflow.humanize import agreeing, counted, duration, number, percent
 from trainflow.observability.standard_streams import drive
 from trainflow.workspace.locate import open_selection
 
@@ -203,7 +203,7 @@ def _progress(progress: dict[str, Any] | None) -> str:
     if not progress or progress.get("done") is None:
         return ""
     done, total, unit = progress["done"], progress.get("total"), progress.get("unit") or ""
-    return f"{done / total:.0%}" if total else f"{done:,.0f} {unit}".rstrip()
+    return percent(done, total) if total else f"{done:,.0f} {unit}".rstrip()
 
 
 def _cut(sentence: str) -> str:

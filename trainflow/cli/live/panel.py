@@ -21,7 +21,7 @@ from trainflow.cli.live.lines import (
     waiting_line,
 )
 from trainflow.cli.render.output import print_facts, print_table, sparkline
-from trainflow.humanize import counted, duration, number
+from trainflow.humanize import counted, duration, number, percent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -157,7 +157,7 @@ def task_text(task: TaskLine, now: datetime) -> RenderableType:
         line.append(f" {duration(seconds):>7}", style="dim")
     if task.state == "running" and task.progress:
         done, total = task.progress["done"], task.progress.get("total")
-        share = f" {done / total:4.0%}" if total else ""
+        share = f" {percent(done, total):>4}" if total else ""
         line.append(f" {share} {done:,.0f} {task.progress.get('unit', '')}" if done or total else "")
         if task.progress.get("note"):
             line.append(f"  {_one_line(task.progress['note'])}", style="dim")
