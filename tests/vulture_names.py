@@ -25,6 +25,9 @@ _.seekable
 _.readall
 _.readinto
 
+# celery.worker.state
+_.should_stop
+
 # zipfile.ZipInfo
 _.external_attr
 

@@ -90,10 +90,11 @@ def said_of_two_builds(error: BaseException) -> str | None:
     return f"trainflow is being installed anew, or was while this command ran ({what}): run it again"
 
 
-def run_again(*, without: str, instead: Sequence[str] = (), patience_seconds: float = 60.0) -> None:
+def run_again(*, without: str, instead: Sequence[str] = (), patience_seconds: float = 300.0) -> None:
     """Put this very command of the build that is installed now in the place of this process, once that can be imported
-    and has not changed for a second; `without` an option and its value, and `instead` of its words those, where it
-    decided something that is not decided twice. Comes back when it cannot be, after that long."""
+    and has not changed for a second, and its command is there, which an installer writes last; `without` an option and
+    its value, and `instead` of its words those, where it decided something that is not decided twice. Comes back when
+    it cannot be, after that long."""
     import subprocess
 
     arguments = [*sys.orig_argv[1:]]
@@ -107,7 +108,9 @@ def run_again(*, without: str, instead: Sequence[str] = (), patience_seconds: fl
         before = _installed()
         time.sleep(1.0)
         look = [sys.executable, "-P", "-c", "import trainflow.cli.main, trainflow.engine.engine"]
-        if before is not None and before == _installed() and not subprocess.run(look, capture_output=True).returncode:
+        if before is None or before != _installed() or not os.path.exists(sys.argv[0]):
+            continue
+        if not subprocess.run(look, capture_output=True).returncode:
             sys.stdout.flush()
             sys.stderr.flush()
             os.execv(sys.executable, [sys.executable, *arguments])

@@ -210,6 +210,7 @@ import os, socket, sys
 from trainflow.api.server_processes import ProcessSpec, ServerProcesses
 
 listener = socket.create_server(("127.0.0.1", 0))
+said = sys.argv[1:]
 
 def answer():
     connection, _ = listener.accept()
@@ -219,10 +220,8 @@ def answer():
     if said == b"break":
         raise RuntimeError("broken")
 
-ServerProcesses([ProcessSpec("web server", answer, [listener])]).run(
-    lambda: print(listener.getsockname()[1], flush=True)
-)
-print("ended", os.getpid())
+processes = ServerProcesses([ProcessSpec("web server", answer, [listener])], is_over=lambda: "over" in said)
+print("ended", os.getpid(), processes.run(lambda: print(listener.getsockname()[1], flush=True)))
 """
 
 
@@ -235,15 +234,22 @@ def _said(port: int, word: bytes) -> int:
 def test_process_is_forked_when_it_is_asked_and_again_after_its_end(tmp_path: Path) -> None:
     script = tmp_path / "processes.py"
     script.write_text(PROCESSES)
-    command = [interpreter("x")[0], str(script)]
+    command = [interpreter("x")[0], str(script), "not yet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         port = int(parent.stdout.readline())
         pids = [_said(port, word) for word in (b"go", b"break", b"go")]
         parent.terminate()
         rest, problems = parent.communicate(timeout=20)
-    assert (len({parent.pid, *pids}), rest) == (4, f"ended {parent.pid}\n")
+    assert (len({parent.pid, *pids}), rest) == (4, f"ended {parent.pid} False\n")
     assert "the web server ended (exit code 1): started again in 0.5 s" in problems
+
+
+def test_processes_end_once_it_is_over_which_is_told_from_a_signal(tmp_path: Path) -> None:
+    script = tmp_path / "processes.py"
+    script.write_text(PROCESSES)
+    said = subprocess.run([interpreter("x")[0], str(script), "over"], capture_output=True, text=True, check=True)
+    assert said.stdout.endswith(" True\n")
 
 
 def test_address_of_a_client_and_scheme_reach_the_web_server(api: RunningApi) -> None:

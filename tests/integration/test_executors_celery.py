@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+import trainflow
 from tests.support.local_brokers import LocalBroker, local_broker
-from trainflow.bootstrap import interpreter
+from trainflow.bootstrap import interpreter, version
 from trainflow.executors.celery import CeleryExecutor
 from trainflow.messages.workload import ExecuteTask
 from trainflow.settings.project import Project
@@ -30,7 +31,9 @@ class CeleryWorker:
 
     def __init__(self, project: Project, log: Path) -> None:
         self._project = project
-        self._log = log
+        self.log = self._log = log
+        #: what it has in its environment besides
+        self.environ: dict[str, str] = {}
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -42,6 +45,7 @@ class CeleryWorker:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                env={**os.environ, **self.environ},
             )
 
     def kill(self) -> None:
@@ -58,6 +62,18 @@ class CeleryWorker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise AssertionError(self._log.read_text()) from None
+
+
+def package_of_links(site: Path) -> Path:
+    """A package that is this one, but for its top module, which is returned."""
+    package = Path(trainflow.__file__).parent
+    (site / "trainflow").mkdir(parents=True)
+    for each in package.iterdir():
+        if each.name not in ("__init__.py", "__pycache__"):
+            (site / "trainflow" / each.name).symlink_to(each)
+    top = site / "trainflow" / "__init__.py"
+    top.write_text((package / "__init__.py").read_text())
+    return top
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +129,27 @@ class TestCeleryExecutor(ExecutorEngineContract):
         (engine.root / "go").touch()
         assert engine.finish(run) == "success"
         assert (engine.task(run).lost, engine.task(run).failures) == (0, 0)
+
+    def test_worker_whose_package_is_installed_anew_goes_on_as_the_new_build(
+        self, engine: ContractEngine, tmp_path: Path
+    ) -> None:
+        self.worker.stop()
+        top = package_of_links(tmp_path / "site")
+        self.worker.environ["PYTHONPATH"] = str(tmp_path / "site")
+        self.worker.process = self.worker._start()
+        run = engine.trigger("contract_waits")
+        engine.until(lambda: engine.is_running(run))
+        top.write_text(top.read_text().replace(f'"{version()}"', '"99.0"'))
+        # what it has trained goes on as the other build, in the same process
+        engine.until(lambda: engine.outcomes(run)[0] is not None)
+        assert engine.outcomes(run)[0] == "preempted"
+        (engine.root / "go").touch()
+        assert engine.finish(run) == "success"
+        assert (engine.task(run).lost, engine.task(run).failures) == (0, 0)
+        assert self.worker.process.poll() is None
+        said = self.worker.log.read_text()
+        assert f"trainflow {version()} was replaced where it is installed: this worker stops in good order" in said
+        assert said.partition("was replaced")[2].count(" ready.") == 1
 
     def test_broker_that_is_away_keeps_tasks_queued_and_loses_nothing(
         self, engine: ContractEngine, broker: LocalBroker

@@ -19,6 +19,7 @@ from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.actions import fleet as actions
 from trainflow.actions.fleet import DrainKind
 from trainflow.errors import InputError
+from trainflow.execution import worker_presence
 from trainflow.execution.http_api_client import ApiAddress
 from trainflow.execution.worker_presence import WorkerPresence
 from trainflow.insight.fleet import Fleet
@@ -303,6 +304,25 @@ def test_worker_whose_token_is_refused_says_so_once(plane: ControlPlane, caplog:
         presence.end()
     assert caplog.text.count("does not take that this worker lives") == 1
     assert "wrong" not in caplog.text
+
+
+def test_worker_ahead_of_its_api_server_takes_nothing_until_that_is_upgraded(
+    plane: ControlPlane, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers are to be upgraded last; those that are not yet have what is in the queues."""
+    heard: list[WorkerOrders] = []
+    with running_api(plane) as api, monkeypatch.context() as ahead:
+        ahead.setattr(worker_presence, "PROTOCOL", PROTOCOL + 1)
+        presence = WorkerPresence(
+            ApiAddress(api.url), None, describe=heartbeat, on_orders=heard.append, heartbeat_seconds=0.01
+        )
+        presence.begin()
+        wait_for(lambda: heard, "the worker to leave its queues alone")
+        ahead.undo()
+        wait_for(lambda: len(heard) == 2, "the worker to listen again")
+        presence.end()
+    assert [orders.drained_queues for orders in heard] == [["default", "gpu"], []]
+    assert "upgrade the API server (and the scheduler) before the workers" in heard[0].reason
 
 
 def test_worker_of_another_installation_says_so_and_follows_no_drain(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import itertools
 import multiprocessing
@@ -141,6 +142,30 @@ def test_head_is_newest_migration() -> None:
     assert all(name[:4].isdigit() and name[4] == "_" for name in names)
 
 
+#: the first migration of which a build that was running before it takes no notice
+_ONLY_ADDS = "0020"
+_WHAT_ADDS = {"add_column", "create_table", "create_index"}
+
+
+def test_migrations_only_add_so_that_what_runs_meanwhile_goes_on() -> None:
+    """Hosts of a fleet are upgraded one after another: what is running there writes no new column."""
+    for path in sorted((schema.MIGRATIONS / "versions").glob("*.py")):
+        if path.name[:4] < _ONLY_ADDS:
+            continue
+        tree = ast.parse(path.read_text())
+        (upgrade,) = [each for each in tree.body if isinstance(each, ast.FunctionDef) and each.name == "upgrade"]
+        for call in ast.walk(upgrade):
+            if not (isinstance(call, ast.Call) and ast.unparse(call.func).startswith("op.")):
+                continue
+            what, text = ast.unparse(call.func).removeprefix("op."), ast.unparse(call)
+            inserts = what == "execute" and ".insert()" in text
+            assert what in _WHAT_ADDS or inserts, f"{path.name}: {text}"
+            if what == "add_column":
+                assert "nullable=True" in text or "server_default" in text, f"{path.name}: {text}"
+            if what == "create_index":
+                assert "unique=True" not in text, f"{path.name}: {text}"
+
+
 def test_ensuring_twice_changes_nothing(fresh: Database) -> None:
     before = _described(fresh)
     schema.ensure_schema(fresh)
@@ -151,8 +176,10 @@ def test_ensuring_twice_changes_nothing(fresh: Database) -> None:
 def test_newer_database_is_refused(fresh: Database) -> None:
     with fresh.transaction() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(EngineError, match=r"9999.*newer trainflow.*may be moved away") as caught:
+    with pytest.raises(EngineError, match=r"9999: a newer trainflow has migrated it.*upgrade it here") as caught:
         schema.ensure_schema(fresh)
+    # to move a file away is one way out; nobody is told to do that to a server that others use
+    assert ("move the file away" in str(caught.value)) == (fresh.file is not None)
     assert str(fresh.url.database) in str(caught.value)
     assert schema.current_revision(fresh) == "9999"
 

@@ -123,20 +123,48 @@ class Became(Exception):
     """This process is another one from now on."""
 
 
-@pytest.mark.parametrize(("instead", "words"), [((), ("resume", "p", "--accept")), (("start", "q"), ("start", "q"))])
-def test_run_again_is_the_same_command_without_what_was_handed_to_this_process(
-    monkeypatch: pytest.MonkeyPatch, instead: tuple[str, ...], words: tuple[str, ...]
-) -> None:
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The command that this process was started as."""
+    path = tmp_path / "trainflow"
+    path.touch()
+
     def became(path: str, arguments: list[str]) -> None:
         raise Became(path, *arguments)
 
     monkeypatch.setattr(os, "execv", became)
     monkeypatch.setattr(bootstrap.time, "sleep", lambda _seconds: None)
-    monkeypatch.setattr(sys, "orig_argv", ["python", "bin/trainflow", "resume", "p", "--ready", "7", "--accept"])
-    monkeypatch.setattr(sys, "argv", ["bin/trainflow", "resume", "p", "--ready", "7", "--accept"])
+    words = [str(path), "resume", "p", "--ready", "7", "--accept"]
+    monkeypatch.setattr(sys, "orig_argv", ["python", *words])
+    monkeypatch.setattr(sys, "argv", words)
+    return path
+
+
+@pytest.mark.parametrize(("instead", "words"), [((), ("resume", "p", "--accept")), (("start", "q"), ("start", "q"))])
+def test_run_again_is_the_same_command_without_what_was_handed_to_this_process(
+    script: Path, instead: tuple[str, ...], words: tuple[str, ...]
+) -> None:
     with pytest.raises(Became) as found:
         bootstrap.run_again(without="--ready", instead=instead)
-    assert found.value.args == (sys.executable, sys.executable, "bin/trainflow", *words)
+    assert found.value.args == (sys.executable, sys.executable, str(script), *words)
+
+
+def test_run_again_waits_for_the_command_which_an_installer_writes_last(
+    script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pip takes the command away with the old build, and writes it anew after all modules of the new one."""
+    script.unlink()
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            script.touch()
+
+    monkeypatch.setattr(bootstrap.time, "sleep", sleep)
+    with pytest.raises(Became):
+        bootstrap.run_again(without="--ready")
+    assert len(slept) == 3
 
 
 def test_run_again_gives_up_on_a_package_that_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:

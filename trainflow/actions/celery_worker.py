@@ -2,7 +2,7 @@
 
 Each message waits in a thread of Celery's for the end of its attempt, which a `Worker` runs in a process: forked from a
 warm one, as on an engine's host. A warm shutdown (SIGTERM) has the attempts save how far they are; they are preempted,
-and go again elsewhere.
+and go again elsewhere. A message that is taken meanwhile is given back to the broker.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,13 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainflow.actions.execute_workload import read_workload
+from trainflow.actions.worker_restart import WorkerRestart
 from trainflow.bootstrap import version
 from trainflow.clock import Clock
-from trainflow.errors import InputError, TrainflowError
+from trainflow.errors import InputError, TrainflowError, describe
 from trainflow.execution.code_bundles import code_of
 from trainflow.execution.http_api_client import ApiAddress
 from trainflow.execution.worker_presence import WorkerPresence
-from trainflow.executors.celery import TASK, celery_app, celery_options, is_redis
+from trainflow.executors.celery import TASK, celery_app, celery_options, is_redis, send_message
 from trainflow.executors.worker import worker_home
 from trainflow.executors.worker_thread import WorkerThread
 from trainflow.identifiers import did_you_mean
@@ -37,7 +39,12 @@ from trainflow.settings.model import Settings
 if TYPE_CHECKING:
     from celery import Celery
 
+    from trainflow.messages.workload import ExecuteTask
+
 log = logging.getLogger(__name__)
+
+#: before a message is given back that may come again
+_PAUSE_SECONDS = 1.0
 
 
 def celery_executor(settings: Settings, name: str | None) -> ExecutorEntry:
@@ -61,11 +68,9 @@ def run_celery_worker(
     clock: Clock,
     name: str | None = None,
     root: Path | None = None,
-) -> None:
+) -> bool:
     """Take messages of these queues until SIGTERM or Ctrl-C. `name`: what it is drained by; default: its host. `root`:
-    of the project whose settings these are."""
-    from celery import signals
-
+    of the project whose settings these are. Returns whether the worker is to begin again: see `WorkerRestart`."""
     options = celery_options(entry.name, entry.options)
     app = celery_app(options)
     gone_when_taken = is_redis(options.broker)
@@ -74,27 +79,22 @@ def run_celery_worker(
     started_in = Path.cwd()
     consumers = _Consumers(app, f"{name or 'trainflow'}@{socket.gethostname()}")
     presence = _presence(settings, entry, queues, slots, name, root or started_in, consumers)
+    restart = WorkerRestart(lambda: _stop_in_order(attempts))
     # from here on nothing that this process starts needs them
     forget_secrets()
     grace = timedelta(seconds=settings.engine.stop_grace_seconds)
     with worker_home() as home:
         attempts = WorkerThread(home, clock, grace=grace)
 
-        taken = _Messages(attempts, consumers, presence, project, started_in)
+        taken = _Messages(app, attempts, consumers, presence, restart, project, started_in)
         how = {"Strategy": staticmethod(_acknowledging_nothing)} if gone_when_taken else {}
         app.task(name=TASK, ignore_result=True, acks_late=False, **how)(taken.execute_workload)
 
-        def stop(**_facts: object) -> None:
-            attempts.request_stop()
-
-        def ready(**_facts: object) -> None:
-            presence.begin()
-
-        signals.worker_shutting_down.connect(stop, weak=False)
-        signals.worker_ready.connect(ready, weak=False)
+        _hear_signals(attempts, presence, restart)
         # that a message came, and that its task has ended: what became of an attempt is said here, in one line
         for name in ("celery.worker.strategy", "celery.app.trace"):
             logging.getLogger(name).setLevel(logging.WARNING)
+        restart.watch()
         app.Worker(
             queues=queues,
             concurrency=slots,
@@ -107,6 +107,31 @@ def run_celery_worker(
         attempts.request_stop()
         attempts.join()
         presence.end()
+    return restart.begins_again()
+
+
+def _stop_in_order(attempts: WorkerThread) -> None:
+    """Do what SIGTERM does, which only a person or a service manager sends."""
+    from celery.worker import state
+
+    attempts.request_stop()
+    state.should_stop = 0  # Celery's loop looks at it
+
+
+def _hear_signals(attempts: WorkerThread, presence: WorkerPresence, restart: WorkerRestart) -> None:
+    """Have a worker that is told to stop do so with its attempts, and begin what is begun once it takes messages."""
+    from celery import signals
+
+    def stop(**_facts: object) -> None:
+        restart.told_to_end()
+        attempts.request_stop()
+
+    def ready(**_facts: object) -> None:
+        restart.hear_hangup()
+        presence.begin()
+
+    signals.worker_shutting_down.connect(stop, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
 
 
 def _presence(
@@ -195,12 +220,18 @@ class _Messages:
 
     def __init__(
         self,
+        app: Celery,
         attempts: WorkerThread,
         consumers: _Consumers,
         presence: WorkerPresence,
+        restart: WorkerRestart,
         project: Path | None,
         started_in: Path,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._app = app
+        self._pause = pause
+        self._restart = restart
         self._attempts = attempts
         self._presence = presence
         self._consumers = consumers
@@ -216,7 +247,12 @@ class _Messages:
             return
         attempt_id = workload.key.attempt_id
         if workload.queue in self._consumers.drained:
-            log.info("attempt %s is left to others: %s", attempt_id, self._consumers.reason)
+            # it is listened on no more once that is heard; until then the same message would come at once
+            self._pause(_PAUSE_SECONDS)
+            self._give_back(workload, text, self._consumers.reason)
+            return
+        if self._restart.is_due():
+            self._give_back(workload, text, "this worker stops")
             return
         try:
             with self._consumers.busy():
@@ -224,9 +260,21 @@ class _Messages:
         except TrainflowError as error:
             log.error("attempt %s: it cannot be run here: %s", attempt_id, error)
             return
+        if end.is_left:
+            self._give_back(workload, text, "this worker stops")
+            return
         if end.done:
             self._presence.note_served(workload.installation)
         log.log(logging.INFO if end.done else logging.ERROR, "attempt %s: %s", attempt_id, end.message)
+
+    def _give_back(self, workload: ExecuteTask, text: str, reason: str) -> None:
+        """Send its message anew: the engine would do so a minute later."""
+        try:
+            send_message(self._app, workload, text)
+        except Exception as error:
+            log.warning("attempt %s waits until it is sent again: %s", workload.key.attempt_id, describe(error))
+        else:
+            log.info("attempt %s is left to others: %s", workload.key.attempt_id, reason)
 
 
 class _Consumers:

@@ -40,6 +40,7 @@ from trainflow.messages.http_protocol import (
     OPERATIONS,
     PROTOCOL,
     PROTOCOL_HEADER,
+    PROTOCOL_REFUSED,
     SHORTEST_TOKEN,
     TOKEN_HEADER,
     HttpProblem,
@@ -151,7 +152,7 @@ class ExecutionApplication:
     ) -> Any:
         problem = protocol_problem(headers.get(_PROTOCOL))
         if problem is not None:
-            raise HttpRefusal(400, "ProtocolVersion", problem)
+            raise HttpRefusal(400, PROTOCOL_REFUSED, problem)
         secret = bearer(headers.get("authorization"))
         if secret is None:
             raise _unauthorized("the header 'Authorization: Bearer …' is missing")

@@ -111,9 +111,16 @@ class ApiServer:
         finally:
             self.database.close()
 
-    def run(self, ready: Callable[[], object] = lambda: None, *, parent: int | None = None) -> None:
-        """Answer until SIGINT or SIGTERM, or until the process `parent` ends; `ready` is called when they are taken.
-        To be called by a process without threads."""
+    def run(
+        self,
+        ready: Callable[[], object] = lambda: None,
+        *,
+        parent: int | None = None,
+        is_over: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Answer until SIGINT or SIGTERM, until the process `parent` ends, or until `is_over`, asked every two seconds,
+        says so: whether it did. `ready` is called when requests are taken. To be called by a process without
+        threads."""
         try:
             self.prepare()
             freeze_imports()
@@ -121,7 +128,7 @@ class ApiServer:
                 ProcessSpec("API server", self._run_execution),
                 ProcessSpec("web server", self._run_web, (self.web_listener, self._line[1])),
             )
-            ServerProcesses(specs, parent).run(ready)
+            return ServerProcesses(specs, parent, is_over=is_over).run(ready)
         finally:
             self.close()
 

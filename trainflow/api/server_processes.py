@@ -30,6 +30,8 @@ _LIVED_SECONDS = 60.0
 #: how long processes may take to end, before they are killed
 _STOP_SECONDS = 5.5
 _PARENT_LOOK_SECONDS = 1.0
+#: how often it is asked whether it is over
+_LOOK_SECONDS = 2.0
 _WRONG_INPUT, _BROKEN = 2, 1
 
 
@@ -68,26 +70,38 @@ class _Process:
 class ServerProcesses:
     """Keeps processes running until SIGINT or SIGTERM, or until the parent of this one ends."""
 
-    def __init__(self, specs: Sequence[ProcessSpec], parent: int | None = None) -> None:
-        """`parent`: a process that this one ends with."""
+    def __init__(
+        self,
+        specs: Sequence[ProcessSpec],
+        parent: int | None = None,
+        *,
+        is_over: Callable[[], bool] | None = None,
+    ) -> None:
+        """`parent`: a process that this one ends with. `is_over`: asked every two seconds; they are ended once it says
+        so."""
         self._processes = [_Process(spec) for spec in specs]
         self._parent = parent
+        self._is_over = is_over
         self._stops = False
 
-    def run(self, ready: Callable[[], object]) -> None:
-        """Start them, and keep them; `ready` is called when those that always run have begun."""
+    def run(self, ready: Callable[[], object]) -> bool:
+        """Start them, and keep them; `ready` is called when those that always run have begun. Returns whether it was
+        `is_over` that ended them, and no signal, not even while they ended."""
         assert threading.active_count() == 1, "a process with threads cannot be forked"
         with _wakened(self._stop) as wake, _parent_descriptor(self._parent) as parent:
             try:
                 self._start(set())
                 ready()
-                while not self._stops:
+                over = False
+                while not self._stops and not over:
                     asked = self._wait([wake, *parent])
                     self._reap()
-                    if not self._stops and not self._parent_has_ended(parent, asked):
+                    over = self._is_over is not None and self._is_over()
+                    if not over and not self._stops and not self._parent_has_ended(parent, asked):
                         self._start(asked)
             finally:
                 self._end_all()
+        return not self._stops
 
     def _stop(self) -> None:
         self._stops = True
@@ -114,9 +128,11 @@ class ServerProcesses:
         waiting = [each for each in self._processes if each.pid is None]
         due = [one.fileno() for each in waiting if each.is_due(now) for one in each.spec.when]
         later = [each.not_before - now for each in waiting if not each.is_due(now)]
-        timeout = min(later, default=None)
+        if self._is_over is not None:
+            later.append(_LOOK_SECONDS)
         if self._parent is not None and len(descriptors) == 1:
-            timeout = min(_PARENT_LOOK_SECONDS, timeout or _PARENT_LOOK_SECONDS)
+            later.append(_PARENT_LOOK_SECONDS)
+        timeout = min(later, default=None)
         found, _, _ = select.select([*descriptors, *due], [], [], timeout)
         if descriptors[0] in found:
             with contextlib.suppress(BlockingIOError):

@@ -17,6 +17,7 @@ from trainflow.clock import Clock
 from trainflow.messages.http_protocol import (
     HEARTBEAT_BYTES,
     PROTOCOL_HEADER,
+    PROTOCOL_REFUSED,
     WORKER_OPERATION,
     Operation,
     WorkerHeartbeat,
@@ -65,7 +66,7 @@ class WorkerApplication:
         """What it says, once it has shown who it is."""
         problem = protocol_problem(request.headers.get(PROTOCOL_HEADER))
         if problem is not None:
-            raise HttpRefusal(400, "ProtocolVersion", problem)
+            raise HttpRefusal(400, PROTOCOL_REFUSED, problem)
         if self._tokens and not self._is_known(bearer(request.headers.get("authorization")) or ""):
             message = "show workers.token (or api.token): 'Authorization: Bearer …'"
             raise HttpRefusal(401, "Unauthorized", message, WWW_Authenticate="Bearer")

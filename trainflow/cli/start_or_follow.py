@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from trainflow.bootstrap import run_again, version
+from trainflow.bootstrap import is_replaced, run_again, version
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED
 from trainflow.errors import EngineAlreadyRunning
 
@@ -97,7 +97,8 @@ def _words_to_go_on(request: TrainingRequest) -> list[str]:
 def as_installed_now(instead: Sequence[str] = ()) -> int:
     """Go on as the same command (or as `instead`) of the build that has taken the place of this one; the exit code
     where that cannot be imported."""
-    typer.echo(f"trainflow {version()} was replaced where it is installed: it goes on as what is there now", err=True)
+    why = f"trainflow {version()} was replaced where it is installed: " if is_replaced() else ""
+    typer.echo(f"{why}it goes on as what is there now", err=True)
     run_again(without="--ready-descriptor", instead=instead)
     typer.echo("error: what is installed now cannot be imported: install it again, and start again", err=True)
     return EXIT_FAILED

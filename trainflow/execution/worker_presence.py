@@ -18,6 +18,7 @@ from trainflow.messages.http_protocol import (
     INSTALLATION_HEADER,
     PROTOCOL,
     PROTOCOL_HEADER,
+    PROTOCOL_REFUSED,
     WORKER_OPERATION,
     HttpProblem,
     WorkerHeartbeat,
@@ -88,6 +89,8 @@ class WorkerPresence:
         else:
             if isinstance(answer, HttpProblem):
                 self._complain(answer.message)
+                if answer.error == PROTOCOL_REFUSED:
+                    self._leave_all(answer.message)
             elif self._served not in ("", self._answering) and self._answering:
                 self._service_id = answer.service_id
                 self._complain(
@@ -95,6 +98,7 @@ class WorkerPresence:
                 )
             else:
                 self._complained = ""
+                self._service_id = answer.service_id
                 self._follow(answer)
 
     def _complain(self, problem: str) -> None:
@@ -107,8 +111,12 @@ class WorkerPresence:
             )
         self._complained = problem
 
+    def _leave_all(self, reason: str) -> None:
+        """Take nothing, until what is said is understood: what would be claimed here is refused for the same reason."""
+        self._follow(WorkerOrders(self._service_id or 0, sorted(self._describe().queues), reason))
+
     def _follow(self, orders: WorkerOrders) -> None:
-        self._service_id, told = orders.service_id, (orders.drained_queues, orders.reason)
+        told = orders.drained_queues, orders.reason
         if told != self._told:
             self._told = told
             self._on_orders(orders)

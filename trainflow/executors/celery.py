@@ -135,6 +135,21 @@ def celery_app(options: CeleryOptions) -> Celery:
     return app
 
 
+def send_message(app: Celery, workload: ExecuteTask, text: str | None = None) -> None:
+    """Send the message of an attempt; `text`: as it came, which may hold what another build has written. Raises what
+    the broker's client raises."""
+    app.send_task(
+        TASK,
+        args=[text or msgspec.json.encode(workload).decode()],
+        task_id=message_id(workload.key),
+        queue=workload.queue,
+        ignore_result=True,
+        retry=False,
+        # what monitors show: the message itself holds a secret
+        argsrepr=f"({workload.dag_id} {workload.run_id} {workload.task_id})",
+    )
+
+
 class CeleryExecutor(RemoteExecutor):
     """`type = "celery"`."""
 
@@ -221,7 +236,7 @@ class _Sender:
                     app.control.revoke(message_id(work))
                     self._complained = False
                 else:
-                    self._send(app, work)
+                    send_message(app, work)
                     if self._away:
                         self._away = False
                         self._on_recovery(work)
@@ -236,16 +251,3 @@ class _Sender:
                     self._complained = True
                     log.warning("messages of attempts that are not waited for cannot be called off: %s", said)
         app.close()
-
-    @staticmethod
-    def _send(app: Celery, workload: ExecuteTask) -> None:
-        app.send_task(
-            TASK,
-            args=[msgspec.json.encode(workload).decode()],
-            task_id=message_id(workload.key),
-            queue=workload.queue,
-            ignore_result=True,
-            retry=False,
-            # what monitors show: the message itself holds a secret
-            argsrepr=f"({workload.dag_id} {workload.run_id} {workload.task_id})",
-        )

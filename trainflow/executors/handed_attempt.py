@@ -30,11 +30,13 @@ log = logging.getLogger(__name__)
 
 
 class WorkloadEnd(NamedTuple):
-    """What became of a workload. `done`: its outcome was delivered, or another worker has the attempt."""
+    """What became of a workload. `done`: its outcome was delivered, or another worker has the attempt. `is_left`: it
+    was not tried, since its worker ends."""
 
     key: AttemptKey
     done: bool
     message: str
+    is_left: bool = False
 
 
 class HandedAttempt:

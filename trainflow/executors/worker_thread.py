@@ -46,13 +46,13 @@ class WorkerThread:
             self._worker.reactor.call_soon(lambda: self._begin(workload, root, wait))
         while not wait.done.wait(_TURN_SECONDS) and self._thread.is_alive():
             pass
-        return wait.end or WorkloadEnd(workload.key, False, "not begun: this worker has ended")
+        return wait.end or WorkloadEnd(workload.key, False, "not begun: this worker has ended", is_left=True)
 
     def _begin(self, workload: ExecuteTask, root: Path, wait: _Wait) -> None:
         if workload.key in self._waits:
             self._finish(wait, WorkloadEnd(workload.key, True, "not run twice: this worker has it"))
         elif self._ending.is_set():
-            self._finish(wait, WorkloadEnd(workload.key, False, "not begun: this worker ends"))
+            self._finish(wait, WorkloadEnd(workload.key, False, "not begun: this worker ends", is_left=True))
         else:
             self._waits[workload.key] = wait
             try:

@@ -93,6 +93,10 @@ def too_large(operation: Operation) -> str:
     return f"{operation.name}: the request is larger than {operation.most_bytes} bytes"
 
 
+#: the word of a problem that is about this version
+PROTOCOL_REFUSED = "ProtocolVersion"
+
+
 def protocol_problem(spoken: str | None) -> str | None:
     """What is wrong with the version that a worker speaks; None: it is understood."""
     if spoken is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from typing import Any
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from trainflow.bootstrap import version
 from trainflow.errors import EngineError
 from trainflow.metadata.api_models import METADATA
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import InstallationTable, PoolTable
 from trainflow.metadata.sqlite_reader import HEAD as HEAD
+
+log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 #: of the lock under which the schema changes: any number, the same in every process
@@ -42,8 +46,24 @@ def ensure_schema(database: Database) -> None:
         return
     if found in (None, _BEING_MADE):
         _create_unless_there(database)
+    elif found.isdecimal() and int(found) > int(HEAD):
+        raise EngineError(_made_by_newer(database, found))
     else:
         upgrade(database)
+        log.info("the metadata database was migrated from revision %s to %s", found or "none", HEAD)
+
+
+def _made_by_newer(database: Database, found: str) -> str:
+    """What to do about a database of a later revision. Migrations only add, so what was running then goes on; what
+    starts cannot know."""
+    url = database.url.render_as_string(hide_password=True)
+    said = (
+        f"the metadata database {url} is of revision {found}: a newer trainflow has migrated it. This is trainflow "
+        f"{version()}, of revision {HEAD}: upgrade it here"
+    )
+    if database.file is None:
+        return f"{said}, too; parts of it that ran before the migration go on until they end"
+    return f"{said}, or move the file away: nothing about training is kept there, the chains go on at their heads"
 
 
 def _create_unless_there(database: Database) -> None:
@@ -88,14 +108,15 @@ def upgrade(database: Database, revision: str = "head") -> None:
     from alembic import command
     from alembic.util import CommandError
 
+    # each of its plug-ins, and how it goes about it
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         with _alone(database), database.transaction() as connection:
             command.upgrade(_alembic_config(connection), revision)
     except (CommandError, SQLAlchemyError) as error:
         raise EngineError(
             f"cannot migrate the metadata database {database.url.render_as_string(hide_password=True)}: {error}. "
-            "It may have been written by a newer trainflow. Nothing about training is kept there: "
-            "it may be moved away, the chains go on at their heads"
+            "Nothing about training is kept there: it may be moved away, the chains go on at their heads"
         ) from error
 
 

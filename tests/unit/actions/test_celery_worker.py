@@ -1,13 +1,19 @@
-"""The pool of a Celery worker, without a broker."""
+"""The pool of a Celery worker, and what it gives back, without a broker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from trainflow.actions import celery_worker
+from trainflow.executors.handed_attempt import WorkloadEnd
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 
 
 class Loop:
@@ -39,3 +45,47 @@ def test_pool_wakes_loop_when_slot_is_free_again() -> None:
     # each time after the message was counted as done
     assert done == [0, 0, 1, 1]
     assert loop.woken == 2
+
+
+TASK = ExecuteTask(
+    AttemptKey("01m8qdxcpreh5tyxzf6fd0g3ve", 0),
+    *(1, "d", "r", "t", -1, DagSource("p.py"), "/srv/p", "/srv/h", "l"),
+    api_url="http://127.0.0.1:8080",
+    claim_secret="secret",
+)
+#: of an engine that is a build ahead
+MESSAGE = msgspec.json.encode({**msgspec.to_builtins(TASK), "of_the_next_build": 1}).decode()
+
+
+@pytest.mark.parametrize(
+    ("drained", "replaced", "ends", "given_back"),
+    [
+        ({"default"}, False, False, True),
+        (set(), True, False, True),
+        (set(), False, True, True),
+        (set(), False, False, False),
+    ],
+    ids=["queue is left alone", "package was replaced", "worker ends", "run"],
+)
+def test_message_of_an_attempt_that_is_not_begun_here_goes_back_as_it_came(
+    monkeypatch: pytest.MonkeyPatch, drained: set[str], replaced: bool, ends: bool, given_back: bool
+) -> None:
+    sent: list[list[str]] = []
+    ran: list[ExecuteTask] = []
+
+    def execute(workload: ExecuteTask, _root: Path) -> WorkloadEnd:
+        ran.append(workload)
+        return WorkloadEnd(workload.key, not ends, "it ended", is_left=ends)
+
+    monkeypatch.setattr(celery_worker, "code_of", lambda *_: Path("/srv/p"))
+    stubs: dict[str, Any] = {
+        "app": SimpleNamespace(send_task=lambda _name, args, **_how: sent.append(args)),
+        "attempts": SimpleNamespace(execute=execute),
+        "consumers": SimpleNamespace(drained=drained, reason="drained", busy=nullcontext),
+        "presence": SimpleNamespace(note_served=lambda _installation: None),
+        "restart": SimpleNamespace(is_due=lambda: replaced),
+    }
+    messages = celery_worker._Messages(**stubs, project=Path("/srv/p"), started_in=Path("/srv"), pause=print)
+    messages.execute_workload(MESSAGE)
+    assert sent == ([[MESSAGE]] if given_back else [])
+    assert bool(ran) == (not drained and not replaced)

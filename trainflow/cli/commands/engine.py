@@ -224,6 +224,7 @@ def api_server(
     from msgspec.structs import replace
 
     from trainflow.api.server import ApiServer
+    from trainflow.bootstrap import is_replaced
     from trainflow.clock import SystemClock
     from trainflow.observability.logs import configure_logging
     from trainflow.settings.api_address import listen, shown_address
@@ -238,6 +239,12 @@ def api_server(
     project.home.create()
     address = shown_address(settings.api, socket.gethostname())
     server = ApiServer(project, settings, SystemClock(), listen(settings.api), sends_logs=True)
-    server.run(lambda: typer.echo(f"api-server is alive at {address}, Ctrl-C stops it", err=True))
+    replaced = server.run(
+        lambda: typer.echo(f"api-server is alive at {address}, Ctrl-C stops it", err=True), is_over=is_replaced
+    )
     typer.echo("api-server has stopped", err=True)
+    if replaced:
+        from trainflow.cli.start_or_follow import as_installed_now
+
+        return as_installed_now()
     return 0

@@ -88,7 +88,8 @@ def worker(
     """Take tasks from a broker and run them on this host.
 
     It needs the code and the settings of the project, above all the broker, and no database: attempts are claimed at
-    the API server. Until SIGTERM or Ctrl-C: attempts that run save how far they are, and go again elsewhere.
+    the API server. Until SIGTERM or Ctrl-C: attempts that run save how far they are, and go again elsewhere. SIGHUP,
+    and another trainflow that is installed here, have it begin again the same way.
 
     Exit codes: 0 stopped, 2 wrong input.
     """
@@ -110,7 +111,7 @@ def worker(
     configure_logging(settings.logging.level)
     entry = celery_executor(settings, executor)
     names = [name.strip() for name in queues.split(",") if name.strip()]
-    run_celery_worker(
+    begins_again = run_celery_worker(
         settings,
         entry,
         queues=names,
@@ -120,4 +121,8 @@ def worker(
         name=name,
         root=found.root,
     )
+    if begins_again:
+        from trainflow.cli.start_or_follow import as_installed_now
+
+        return as_installed_now()
     return 0
