@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -207,6 +208,24 @@ def test_module_that_tasks_import_is_read_anew(engine: Embedded) -> None:
     assert engine.xcoms(engine.execute("q")) == {"t": 1}
     write(engine, "operators/other.py", "VALUE = 1000\n")
     assert engine.xcoms(engine.execute("q")) == {"t": 1000}
+
+
+def test_files_are_read_once_the_host_gives_a_process_again(
+    engine: Embedded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gives_nothing() -> None:
+        tries.append(1)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    tries: list[int] = []
+    engine.until(lambda: "p" in dags(engine))
+    monkeypatch.setattr("trainflow.dag_processor.processor.HOLD_UP_SECONDS", 0.01)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(engine.engine.dag_processor, "_worker", gives_nothing)
+        write(engine, "pipelines/q.py", pipeline("q", "q"))
+        engine.until(lambda: len(tries) > 1)
+    engine.until(lambda: "q" in dags(engine))
+    assert caplog.text.count("pipeline files are read later: no process can be started: Too many open files") == 1
 
 
 def test_files_without_forking_are_read(write_project: WriteProject) -> None:

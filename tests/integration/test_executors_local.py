@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import msgspec
 import pytest
 
 from tests.integration.executor_hosts import results, started_executor
-from trainflow.executors.executor import Executor
+from trainflow.executors import local, warm_workers
+from trainflow.executors.executor import Executor, ExecutorUnavailable
 from trainflow.executors.local import LocalExecutor
 from trainflow.messages.execution_api import OutcomeState
 from trainflow.messages.workload import ExecuteTask, ProcessExit
@@ -92,6 +94,46 @@ def test_attempt_not_launched_before_worker_died_is_lost(host: Host, executor: L
     executor.queue_workload(workload(host, "says", 5))
     host.until(lambda: len(host.exits) == 3)
     assert results(host) == {"says5": "first"}
+
+
+def test_host_that_gives_no_process_keeps_attempts_and_runs_them_when_it_does(
+    host: Host, executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = executor.warm_process
+    assert worker is not None
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(warm_workers, "spawn_forkserver", _gives_nothing)
+        os.kill(worker.pid, signal.SIGKILL)
+        host.until(lambda: worker not in executor._workers.all)
+        with pytest.raises(ExecutorUnavailable, match="no process can be started: Resource temporarily unavailable"):
+            executor.queue_workload(workload(host, "says"))
+        assert (executor.running(), host.exits) == (frozenset(), [])
+        # one that is replaced while it is launched is put back
+        meanwhile.setattr(warm_workers, "may_fork", lambda *_, **__: False)
+        meanwhile.setattr(local, "spawn_attempt", _gives_nothing)
+        with pytest.raises(ExecutorUnavailable, match="no process can be started"):
+            executor.queue_workload(workload(host, "says"))
+    executor.queue_workload(workload(host, "says"))
+    host.until(lambda: host.exits)
+    assert results(host) == {"says0": "first"}
+
+
+def test_attempt_whose_worker_is_replaced_while_the_host_gives_no_process_is_put_back(
+    host: Host, executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor.queue_workload(workload(host, "says"))
+    host.until(lambda: host.exits)
+    (host.project.root / PIPELINE).write_text(CODE.replace('"first"', '"the second"'))
+    monkeypatch.setattr(warm_workers, "spawn_forkserver", _gives_nothing)
+    late = workload(host, "says", 1)
+    executor.queue_workload(late)
+    host.until(lambda: host.given_back)
+    assert [key for key, _ in host.given_back] == [late.key]
+    assert executor.running() == frozenset()
+
+
+def _gives_nothing(*_: object) -> None:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
 
 def test_changed_code_is_used_by_all_that_were_waiting(host: Host, executor: LocalExecutor) -> None:

@@ -20,7 +20,9 @@ from tests.support.ports import free_port
 from trainflow.bootstrap import interpreter
 from trainflow.clock import SystemClock
 from trainflow.executors.attempt_process import AttemptProcess
+from trainflow.executors.executor import ExecutorUnavailable
 from trainflow.executors.handed_attempt import WorkloadEnd
+from trainflow.executors.local import LocalExecutor
 from trainflow.executors.remote import _Delivered
 from trainflow.executors.worker_thread import WorkerThread
 from trainflow.executors.workload_process import WorkloadExecutor
@@ -289,6 +291,31 @@ def test_attempt_of_database_that_was_made_anew_saves_and_stops_at_first_answer(
     assert not ends[0].done
     assert "is that of another installation" in ends[0].message
     assert told == [signal.SIGTERM]
+
+
+def test_worker_whose_host_gives_no_process_runs_the_attempt_when_it_comes_again(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gives_nothing(_executor: LocalExecutor, _workload: ExecuteTask) -> None:
+        raise ExecutorUnavailable("no process can be started: Resource temporarily unavailable")
+
+    project.home.create()
+    with contract_api(project, listener_of(project)), contract_engine(project) as engine:
+        engine.intercept = lambda workload: keep(engine, workload)
+        run = engine.trigger("contract_says")
+        engine.until(lambda: engine.delivered)
+        workload, ends = engine.delivered[-1], list[WorkloadEnd]()
+        worker = WorkerThread(tmp_path / "worker", SystemClock(), grace=timedelta(seconds=DEADLINE_SECONDS))
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(LocalExecutor, "queue_workload", gives_nothing)
+            ends.append(worker.execute(workload, engine.root))
+        threading.Thread(target=lambda: ends.append(worker.execute(workload, engine.root))).start()
+        assert engine.finish(run) == "success"
+        engine.until(lambda: len(ends) == 2)
+        worker.request_stop()
+        worker.join()
+    assert [end.done for end in ends] == [False, True]
+    assert "it cannot be run here: no process can be started" in ends[0].message
 
 
 def test_worker_that_is_told_to_stop_during_its_claim_ends_and_claims_nothing(

@@ -16,16 +16,14 @@ from trainflow.clock import Clock
 from trainflow.dag_processor.files import EarlyParse, ParsedFileStamps, Stamp, pipeline_files, stamp
 from trainflow.executors.framed_socket import FramedSocket
 from trainflow.executors.reactor import Reactor, Timer
-from trainflow.executors.spawn import spawn_forkserver
 from trainflow.executors.warm_workers import ForkserverClient
-from trainflow.messages.forkserver import ChildEnded, FromParser, FromWorker, Parse, ParseStarted, Stale
+from trainflow.messages.forkserver import ChildEnded, FromParser, Parse, ParseStarted
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult, ProcessExit
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import dag_queries
 from trainflow.metadata.queries.dag_queries import DefinedTwice
 from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_retries import is_refusal
-from trainflow.observability.oom_kills import OomKills
 from trainflow.observability.process_lifetime import signal_group
 from trainflow.observability.redaction import presentable
 from trainflow.observability.resource_exhaustion import meaning_of_exit_code
@@ -103,6 +101,8 @@ class DagProcessor:
         self._parsing: _Parsing | None = None
         self._closed = False
         self._deleted_are_forgotten = False
+        #: the system gave no process to read with the last time: said once
+        self._is_short = False
         #: files that are not put behind others (again): a person waits for them, or they have been
         self._in_turn: set[Path] = set()
         #: files that were found and cannot be read under their name: said once
@@ -188,13 +188,24 @@ class DagProcessor:
             self._parse(_Parsing(known, stamp(known.path)))
 
     def _parse(self, parsing: _Parsing) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         request = ParseFile(parsing.known.source, str(self._project.root), str(self._project.home.path))
+        try:
+            parsing.worker = self._worker()
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        except OSError as error:
+            self._put_off(parsing.known, error)
+            return
+        self._is_short = False
         self._hear(parsing, ours)
         with theirs:
-            parsing.worker = self._worker()
             parsing.killed_before = parsing.worker.memory.look()
             parsing.worker.parse(Parse(request), theirs.fileno())
+
+    def _put_off(self, known: ParsedFileStamps, error: OSError) -> None:
+        if not self._is_short:
+            log.warning("pipeline files are read later: no process can be started: %s", error.strerror or error)
+        self._is_short, self._parsing, self._queue = True, None, [known, *self._queue]
+        self._reactor.call_later(HOLD_UP_SECONDS, self._next)
 
     def _hear(self, parsing: _Parsing, answer: socket.socket) -> None:
         self._parsing = parsing
@@ -354,42 +365,3 @@ def _kill(parsing: _Parsing) -> None:
     """End the child that imports, with whatever it has started."""
     if parsing.pid is not None:
         signal_group(parsing.pid, signal.SIGKILL)
-
-
-class ParsingWorker:
-    """The warm worker in which files are parsed: the local executor's where it forks, otherwise one of our own.
-
-    Call it to get the one that serves now.
-    """
-
-    def __init__(
-        self, reactor: Reactor, clock: Clock, project_root: Path, warm_process: Callable[[], ForkserverClient | None]
-    ) -> None:
-        self._reactor = reactor
-        self._clock = clock
-        self._project_root = project_root
-        self._warm_process = warm_process
-        self._own: ForkserverClient | None = None
-
-    def __call__(self) -> ForkserverClient:
-        if (warm := self._warm_process()) is not None:
-            return warm
-        if self._own is None:
-            spawned = spawn_forkserver(self._project_root)
-            self._own = ForkserverClient(
-                self._reactor, spawned, OomKills(self._clock), on_message=self._heard, on_death=self._died
-            )
-        return self._own
-
-    def _heard(self, process: ForkserverClient, message: FromWorker) -> None:
-        if isinstance(message, Stale):
-            self._own = None
-            process.close()
-
-    def _died(self, _process: ForkserverClient) -> None:
-        self._own = None
-
-    def close(self) -> None:
-        """End our own."""
-        if self._own is not None:
-            self._own.close()

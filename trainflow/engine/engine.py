@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from trainflow.bootstrap import is_replaced, version
 from trainflow.clock import Clock
-from trainflow.dag_processor.processor import DagProcessor, ParsingWorker
+from trainflow.dag_processor.parsing_worker import ParsingWorker
+from trainflow.dag_processor.processor import DagProcessor
 from trainflow.deadlines import pause_after
 from trainflow.engine.api_server_process import ApiServerProcess
 from trainflow.engine.channels import channel_dispatchers

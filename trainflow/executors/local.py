@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from trainflow.errors import DatabaseUnavailable
 from trainflow.executors.attempt_process import AttemptProcess, ProcessReaper
 from trainflow.executors.execution_socket import apply_spooled
-from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
+from trainflow.executors.executor import Executor, ExecutorHost, ExecutorUnavailable, InFlightAttempt
 from trainflow.executors.spawn import SpawnedForkserver, spawn_attempt
 from trainflow.executors.warm_workers import ForkserverClient, WarmWorkers
 from trainflow.messages.execution_api import Started
@@ -80,18 +80,31 @@ class LocalExecutor(Executor):
             return
         otherwise = replace(workload, instead_of=process)
         held = self._held[workload.key] = AttemptProcess(otherwise, self._memory.look())
-        worker = self._workers.for_attempt(workload)
-        if worker is not None and self._workers.give(worker, workload, process, started):
-            held.worker = worker
-            self._launched(worker, workload.key, process.pid)
-        else:
-            self._launch(otherwise, held)
+        with contextlib.suppress(OSError):  # none can be started that it would be given to
+            worker = self._workers.for_attempt(workload)
+            if worker is not None and self._workers.give(worker, workload, process, started):
+                held.worker = worker
+                self._launched(worker, workload.key, process.pid)
+                return
+        self._launch_or_put_back(otherwise, held)
+
+    def _launch_or_put_back(self, workload: ExecuteTask, held: AttemptProcess) -> None:
+        try:
+            self._launch(workload, held)
+        except ExecutorUnavailable as error:
+            self._host.not_taken(workload, str(error))
 
     def _launch(self, workload: ExecuteTask, held: AttemptProcess) -> None:
-        held.worker = worker = self._workers.for_attempt(workload, alone=held.alone)
-        if worker is None:
-            self._spawn(workload, held)
-            return
+        """Start what runs it. Raises ExecutorUnavailable, and has it no more, when the system gives no process or no
+        descriptor for that."""
+        try:
+            held.worker = worker = self._workers.for_attempt(workload, alone=held.alone)
+            if worker is None:
+                self._spawn(workload, held)
+                return
+        except OSError as error:
+            self._forget(workload.key)
+            raise ExecutorUnavailable(f"no process can be started: {error.strerror or error}") from error
         seconds = self._host.settings.dag_processor.parse_timeout_seconds
         held.launch_timer = self._host.reactor.call_later(seconds, lambda: self._no_word(workload.key))
         pid = self._workers.launch(worker, workload)
@@ -226,7 +239,7 @@ class LocalExecutor(Executor):
         held = self._held.get(key) if key else None
         if held is not None and held.worker is worker and held.workload is not None:
             held.stop_waiting()
-            self._launch(held.workload, held)
+            self._launch_or_put_back(held.workload, held)
         self._retire(worker)
 
     def _retire(self, worker: ForkserverClient) -> None:
@@ -270,16 +283,13 @@ class LocalExecutor(Executor):
             elif held.pid in worker.children:
                 # the child goes on; from now on it is watched from here
                 self._watch_orphan(key, held)
-        self._workers.start_missing()
+        with contextlib.suppress(OSError):  # it is started for the next attempt, which says so where it cannot be
+            self._workers.start_missing()
 
     # -- fresh interpreters ----------------------------------------------------------------------------------------
 
     def _spawn(self, workload: ExecuteTask, held: AttemptProcess) -> None:
-        try:
-            held.process = spawn_attempt(workload)
-        except OSError as error:
-            self._finish(workload.key, ProcessExit(reason=f"no process could be started: {error}"))
-            return
+        held.process = spawn_attempt(workload)
         held.pid = held.process.pid
         held.watch_end(self._host.reactor, lambda: self._pid_ended(workload.key, held))
 
@@ -364,7 +374,7 @@ class LocalExecutor(Executor):
         if held is not None and held.hung and held.workload is not None and not self._ending:
             held.let_go()
             held.pid, held.remains, held.hung, held.alone = None, None, False, True
-            self._launch(held.workload, held)
+            self._launch_or_put_back(held.workload, held)
             return
         self._forget(key)
         self._host.exited(key, exit)

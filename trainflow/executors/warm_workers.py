@@ -199,12 +199,12 @@ class WarmWorkers:
 
     @property
     def serving(self) -> ForkserverClient | None:
-        """The worker that serves now; None when attempts are not forked."""
+        """The worker that serves now; None when attempts are not forked. Raises OSError when none can be started."""
         self.start_missing()
         return self._workers[-1] if self._forks else None
 
     def start_missing(self) -> None:
-        """Start a worker where none serves that should."""
+        """Start a worker where none serves that should. Raises OSError when the system gives no process for it."""
         if self._forks and self._is_missing:
             self._start()
 
@@ -227,7 +227,7 @@ class WarmWorkers:
     # -- attempts --------------------------------------------------------------------------------------------------
 
     def for_attempt(self, workload: ExecuteTask, *, alone: bool = False) -> ForkserverClient | None:
-        """The worker that forks this attempt (`alone`: see `may_fork`); None: it is not forked."""
+        """The worker that forks this attempt (`alone`: see `may_fork`); None: it is not forked. Raises OSError."""
         if may_fork(workload.source.path, self._crashes, as_set=self._forks, alone=alone):
             return self.serving
         return None

@@ -26,6 +26,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from trainflow.clock import Clock
+from trainflow.errors import EngineError
 from trainflow.execution.http_api_client import ApiAddress, authorities_of, client_of
 from trainflow.execution.remote_session import RemoteSession
 from trainflow.executors.execution_socket import ExecutionSocket
@@ -109,7 +110,13 @@ class Worker:
             claim_secret="",
             api_url="",
         )
-        host.executor.queue_workload(own)
+        try:
+            host.executor.queue_workload(own)
+        except EngineError:
+            # it may come again
+            del self._attempts[workload.key]
+            attempt.in_order(attempt.close)
+            raise
 
     def _address(self, url: str, ca_file: str | None) -> ApiAddress:
         key = (url, ca_file)
