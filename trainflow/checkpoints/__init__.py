@@ -25,7 +25,8 @@ records.
 
 Reading order
 - `chain` (the names of a chain and of its files), `transfers` (files on their way to a store and from it),
-  `verified_artifacts` (what of a checkpoint was looked at before) and `artifact_cache` (files that this machine keeps);
+  `file_progress` (how far that is), `verified_artifacts` (what of a checkpoint was looked at before) and
+  `artifact_cache` (files that this machine keeps);
 - `ledger`: entries, the rules they obey, the state they fold to, and the files they lie in (of a
   `trainflow.storage.store`);
 - `saves`: how far an attempt is inside its split, and where the next one resumes;

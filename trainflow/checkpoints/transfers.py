@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from trainflow.checkpoints.file_progress import FileProgress
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.concurrent_map import concurrent_map
 from trainflow.failpoint import hit
@@ -88,7 +89,7 @@ def put_files(store: Store, folder: Path, path: str, names: Sequence[str]) -> No
         store.put_file(folder / name, f"{path}/{name}")
         hit("artifacts: a file is in the store")
 
-    for _ in _each(store, names, lambda name: (folder / name).stat().st_size, put):
+    for _ in _each("uploading the files", store, names, lambda name: (folder / name).stat().st_size, put):
         pass
 
 
@@ -104,7 +105,7 @@ def fetch_files(store: Store, artifacts: Artifacts, into: Path) -> list[str]:
             except FileNotFoundError:
                 raise FileNotFoundError(place) from None
 
-        for file in _each(store, artifacts.files, lambda file: file.size, get):
+        for file in _each("fetching the files", store, artifacts.files, lambda file: file.size, get):
             digests.take(into / file.path)
         return [
             f"{into / file.path} differs from what was committed"
@@ -113,7 +114,9 @@ def fetch_files(store: Store, artifacts: Artifacts, into: Path) -> list[str]:
         ]
 
 
-def _each(store: Store, items: Sequence[T], size_of: Callable[[T], int], move: Callable[[T], object]) -> Iterator[T]:
+def _each(
+    doing: str, store: Store, items: Sequence[T], size_of: Callable[[T], int], move: Callable[[T], object]
+) -> Iterator[T]:
     """Move all of them, several at a time; each when it was moved."""
     large = [item for item in items if size_of(item) > SMALL_FILE_BYTES]
     small = [item for item in items if size_of(item) <= SMALL_FILE_BYTES]
@@ -122,5 +125,8 @@ def _each(store: Store, items: Sequence[T], size_of: Callable[[T], int], move: C
         move(item)
         return item
 
-    yield from concurrent_map(min(_LARGE_AT_ONCE, store.requests_at_once), moved, large)
-    yield from concurrent_map(store.requests_at_once, moved, small)
+    with FileProgress(doing, len(items)) as progress:
+        for at_once, some in ((min(_LARGE_AT_ONCE, store.requests_at_once), large), (store.requests_at_once, small)):
+            for item in concurrent_map(at_once, moved, some):
+                progress.add(size_of(item))
+                yield item

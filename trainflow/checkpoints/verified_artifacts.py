@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from trainflow.checkpoints.file_progress import FileProgress
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.ledger.entry_files import encode_entry
 from trainflow.checkpoints.transfers import SMALL_BYTES, digest_file, digest_of, fetch_files
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.artifact_cache import ArtifactCache
 
 _KEPT = 4
+T = TypeVar("T")
 
 #: size, time of the last change of content and of status in nanoseconds, device and inode
 _Status = tuple[int, int, int, int, int]
@@ -140,8 +143,17 @@ def _status(path: Path) -> _Status:
 
 def verify(store: Store, artifacts: Artifacts) -> list[str]:
     """What is wrong with a checkpoint's files, a sentence each; empty when every byte is as it was committed."""
-    found = concurrent_map(store.requests_at_once, lambda file: _file_problem(store, artifacts, file), artifacts.files)
-    return [problem for problem in found if problem]
+    look = partial(_file_problem, store, artifacts)
+    return [problem for problem in _looked_at(store, look, artifacts.files, lambda file: file.size) if problem]
+
+
+def _looked_at(
+    store: Store, look: Callable[[T], str | None], files: Sequence[T], size_of: Callable[[T], int]
+) -> Iterator[str | None]:
+    with FileProgress("verifying the files", len(files)) as progress:
+        for file, problem in zip(files, concurrent_map(store.requests_at_once, look, files), strict=True):
+            progress.add(size_of(file))
+            yield problem
 
 
 def verify_many(store: Store, many: Sequence[Artifacts]) -> list[list[str]]:
@@ -155,7 +167,7 @@ def verify_many(store: Store, many: Sequence[Artifacts]) -> list[list[str]]:
 
     # what several have is read once
     places = {(each.place(file), file.size, file.sha256): (each, file) for each in many for file in each.files}
-    answers = concurrent_map(store.requests_at_once, look, list(places.values()))
+    answers = _looked_at(store, look, list(places.values()), lambda place: place[1].size)
     found = dict(zip(places, answers, strict=True))
     return [
         [problem for file in each.files if (problem := found[each.place(file), file.size, file.sha256])]
@@ -240,12 +252,14 @@ def download(store: Store, checkpoint: Checkpoint, target: Path, cache: Artifact
 def differences(folder: Path, artifacts: Artifacts) -> list[str]:
     """What is wrong with a copy of the files in a local folder, a sentence each."""
     problems: list[str] = []
-    for file in artifacts.files:
-        path = folder / file.path
-        if not path.is_file():
-            problems.append(f"{path} is missing")
-        elif digest_file(path) != (file.size, file.sha256):
-            problems.append(f"{path} differs from what was committed")
+    with FileProgress("verifying the copies of the files", len(artifacts.files)) as progress:
+        for file in artifacts.files:
+            path = folder / file.path
+            if not path.is_file():
+                problems.append(f"{path} is missing")
+            elif digest_file(path) != (file.size, file.sha256):
+                problems.append(f"{path} differs from what was committed")
+            progress.add(file.size)
     return problems
 
 

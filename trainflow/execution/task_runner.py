@@ -13,6 +13,7 @@ from trainflow.authoring.context import build_context, current_context
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.python_call import end_forked_copies
 from trainflow.bootstrap import importing
+from trainflow.checkpoints.file_progress import tell_files
 from trainflow.clock import Clock
 from trainflow.deadlines import counting_clock
 from trainflow.errors import (
@@ -88,8 +89,10 @@ def conduct(
         stop=stop,
     )
     tell_waits(ti.report_waiting)
+    tell_files(ti.report_waiting)
     outcome = _Attempt(workload, started, ti, stop, clock, host_clock, imported).outcome(files)
     tell_waits(None)
+    tell_files(None)
     if outcome.store_use:
         log.info("store: %s", sentence_about(outcome.store_use))
     # before it is reported: the task that comes next may read what these still write

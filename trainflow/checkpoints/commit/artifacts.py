@@ -28,6 +28,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.output_checks import check_fit, resolve_links
+from trainflow.checkpoints.file_progress import FileProgress
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
 from trainflow.checkpoints.transfers import Digests, digest_file, put_files
 from trainflow.checkpoints.verified_artifacts import is_whole, remember_verified, statuses
@@ -233,7 +234,12 @@ def digest_folder(folder: Path) -> list[ArtifactFile]:
         paths = sorted(_regular_files(folder))
         # a disk that waits for one file is faster with others beside it: 7 times for files of some bytes
         at_once = _AT_ONCE if len(paths) > _FEW_FILES else 1
-        return list(concurrent_map(at_once, partial(_describe, folder), paths))
+        files = []
+        with FileProgress("making the files durable", len(paths)) as progress:
+            for file in concurrent_map(at_once, partial(_describe, folder), paths):
+                files.append(file)
+                progress.add(file.size)
+        return files
     except OSError as error:
         raise failure("write", str(folder), error) from error
 
@@ -270,6 +276,9 @@ def _describe(folder: Path, path: Path) -> ArtifactFile:
 
 #: of the files of one folder so many bytes are copied before the rest is moved
 COPIED_BYTES = 64 << 20
+#: what shares no blocks of so many files one after the other does it of none. On ext4 the empty file that is left where
+#: it cannot costs more than the copy: what is written into one that was truncated goes to the disk at once
+_CLONES_TRIED = 8
 
 _Inode = tuple[int, int]
 #: size and time of the last write in nanoseconds, of each file by its path below a folder
@@ -317,17 +326,22 @@ def refuse_written_since(folder: Path, left: Written) -> None:
 def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
     """Make each second path of `pairs` hold the content of the first. Folders are there. Raises OSError."""
     moved: list[Path] = []
-    left = COPIED_BYTES
-    for source, target in pairs:
-        size = source.stat().st_size
-        if clone(source, target):
-            continue
-        is_here = source.stat().st_dev == target.parent.stat().st_dev
-        if (size <= left or not is_here) and _copied(source, target, or_else=is_here):
-            left -= size
-        else:
-            source.rename(target)
-            moved.append(target)
+    left, refused = COPIED_BYTES, 0
+    with FileProgress("taking over the files", len(pairs)) as progress:
+        for source, target in pairs:
+            status = source.stat()
+            size = status.st_size
+            if refused < _CLONES_TRIED and clone(source, target):
+                refused = 0
+            else:
+                refused += 1
+                is_here = status.st_dev == target.parent.stat().st_dev
+                if (size <= left or not is_here) and _copied(source, target, or_else=is_here):
+                    left -= size
+                else:
+                    source.rename(target)
+                    moved.append(target)
+            progress.add(size)
     held = open_somewhere({_inode(path) for path in moved}) if moved else set()
     for path in moved:
         if _inode(path) in held:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trainflow.cli.arguments import BRANCH, OVERRIDES, PIPELINE, STAGE, parse_overrides
+from trainflow.cli.render.file_progress import showing_files
 from trainflow.cli.render.output import EXIT_FAILED, JSON_OPTION, only_one, print_json, print_rows, text
 from trainflow.humanize import counted
 from trainflow.workspace.pipelines import open_pipeline
@@ -70,7 +71,7 @@ def audit(
 
     if lineage is not None and cost:
         raise InputError("--cost is about an audit: leave out --lineage, or --cost")
-    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
+    with open_pipeline(pipeline, parse_overrides(overrides)) as file, showing_files():
         if lineage is not None:
             return show_lineage(file.one_chain(stage, branch), lineage, json=as_json)
         now = SystemClock().now()

@@ -60,9 +60,10 @@ def export(
 
     JSON: {pipeline, stage, branch, number, id, folder, files, bytes}.
     """
+    from trainflow.cli.render.file_progress import showing_files
     from trainflow.insight.chains import checkpoints
 
-    with open_pipeline(pipeline) as file:
+    with open_pipeline(pipeline) as file, showing_files():
         done = checkpoints.export(file.one_chain(stage, branch), which, to)
     if as_json:
         print_json(done)

@@ -178,9 +178,10 @@ def verify(
 
     JSON: {ok, checkpoints: [{pipeline, stage, branch, number, id, ok, files, bytes, problems}]}.
     """
+    from trainflow.cli.render.file_progress import showing_files
     from trainflow.insight.chains import checkpoints
 
-    with open_pipeline(pipeline) as file:
+    with open_pipeline(pipeline) as file, showing_files():
         several = every or which == HEAD
         chains = file.chosen(stage, branch) if several else [file.one_chain(stage, branch)]
         found = checkpoints.verify(chains, which, every=every)

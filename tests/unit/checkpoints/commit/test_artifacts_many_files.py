@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from trainflow.checkpoints import file_progress
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
+from trainflow.checkpoints.verified_artifacts import fetch, verify
 from trainflow.storage.urls import open_store
-from trainflow.testing.chains import attempt_id
+from trainflow.testing.chains import ChainWriter, attempt_id
 
 CHAIN = ChainKey("flights")
 
@@ -53,3 +55,47 @@ def test_file_that_cannot_be_copied_on_a_full_disk_is_moved(tmp_path: Path, monk
     assert [(file.path, file.size) for file in sealed.files] == [("model", 7)]
     assert store.read(f"{sealed.path}/model") == b"weights"
     assert not list(folder.iterdir())
+
+
+def test_clone_is_not_tried_for_each_file_of_a_disk_that_knows_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store("store", root=tmp_path)
+    folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
+    for number in range(40):
+        (folder / f"{number:02}").write_text(str(number))
+    tried: list[str] = []
+
+    def refused(source: Path, _target: Path) -> bool:
+        tried.append(source.name)
+        return False
+
+    monkeypatch.setattr("trainflow.checkpoints.commit.artifacts.clone", refused)
+
+    sealed = seal(store, CHAIN, attempt_id(1), folder)
+    assert len(sealed.files) == 40
+    assert tried == [f"{number:02}" for number in range(8)]
+
+
+@pytest.mark.parametrize("url", ["store", "memory://many-files"])
+def test_files_of_a_checkpoint_say_how_far_they_are_on_every_way(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_progress, "TOLD_FILES", 10)
+    store = open_store(url, root=tmp_path)
+    chain = ChainWriter(store, tmp_path / "scratch")
+    told: list[str | None] = []
+    file_progress.tell_files(told.append)
+    try:
+        made = chain.commit(files={f"{number:02}": b"1" for number in range(21)})
+        verify(store, made.artifacts)
+        fetch(store, made, tmp_path / "copies")
+        fetch(store, made, tmp_path / "copies")
+    finally:
+        file_progress.tell_files(None)
+        store.delete_folder("")
+
+    sealed = ["uploading the files"] if url != "store" else ["taking over the files", "making the files durable"]
+    ways = [*sealed, "verifying the files", "fetching the files", "verifying the copies of the files"]
+    assert {f"{way}: 20 of 21 files" for way in ways} <= set(told)
+    assert told[-1] is None
