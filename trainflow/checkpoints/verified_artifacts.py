@@ -3,9 +3,9 @@
 Files of large checkpoints that were found whole on a local store are remembered, so that 20 GB are not read again for
 every run. A file that has the size, the times and the inode that it had when its digest was found right is taken for
 unchanged: a write changes the time of its last change of status, which no program can set. A hint that saves reading,
-never what an audit goes by; small checkpoints are simply read. A second name of a file, which an unchanged one gets on
-a local store, changes that time as well when it is given and when it goes: `remember_verified` and `still_verified`
-follow it, where nothing else has changed.
+never what an audit goes by; checkpoints of few and small files are simply read. A second name of a file, which an
+unchanged one gets on a local store, changes that time as well when it is given and when it goes: `remember_verified`
+and `still_verified` follow it, where nothing else has changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
-from trainflow.checkpoints.file_progress import FileProgress
+from trainflow.checkpoints.file_progress import TOLD_BYTES, TOLD_FILES, FileProgress
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Checkpoint
 from trainflow.checkpoints.ledger.entry_files import encode_entry
 from trainflow.checkpoints.transfers import SMALL_BYTES, digest_file, digest_of, fetch_files
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.artifact_cache import ArtifactCache
 
 _KEPT = 4
+#: a checkpoint of more files is large, whatever its size: copies of so many take as long as those of gigabytes
+FEW_FILES = 2_000
 T = TypeVar("T")
 
 #: size, time of the last change of content and of status in nanoseconds, device and inode
@@ -43,9 +45,14 @@ _VerifiedFiles = dict[str, dict[str, _Status]]
 _DECODER = msgspec.json.Decoder(_VerifiedFiles)
 
 
+def is_small(artifacts: Artifacts) -> bool:
+    """Whether a checkpoint is read and copied each time it is used."""
+    return artifacts.size <= SMALL_BYTES and len(artifacts.files) <= FEW_FILES
+
+
 def is_verified(store: Store, artifacts: Artifacts) -> bool:
     """Whether all files of a large checkpoint are as they were when they were found whole."""
-    if artifacts.size <= SMALL_BYTES:
+    if is_small(artifacts):
         return False
     known = _read(store, artifacts).get(artifacts.path)
     return known is not None and known == statuses(store, artifacts)
@@ -55,7 +62,7 @@ def is_whole(store: Store, artifacts: Artifacts, file: ArtifactFile) -> bool:
     """Whether one file of a checkpoint in a local store is as it was committed. Reads it, unless it is large and as it
     was when it was found whole."""
     now = statuses(store, Artifacts(artifacts.path, [file]))
-    if artifacts.size > SMALL_BYTES and now:
+    if not is_small(artifacts) and now:
         known = _read(store, artifacts).get(artifacts.path, {})
         if known.get(file.path) == now[file.path]:
             return True
@@ -78,7 +85,7 @@ def _local(store: Store, artifacts: Artifacts, file: ArtifactFile) -> Path | Non
 
 def remember_verified(store: Store, artifacts: Artifacts, before: dict[str, _Status] | None) -> None:
     """The files, whose status was `before`, have been read since and are whole."""
-    if artifacts.size <= SMALL_BYTES or before is None or before != statuses(store, artifacts):
+    if is_small(artifacts) or before is None or before != statuses(store, artifacts):
         return
     known = _read(store, artifacts)
     known.pop(artifacts.path, None)
@@ -150,8 +157,12 @@ def verify(store: Store, artifacts: Artifacts) -> list[str]:
 def _looked_at(
     store: Store, look: Callable[[T], str | None], files: Sequence[T], size_of: Callable[[T], int]
 ) -> Iterator[str | None]:
+    found = concurrent_map(store.requests_at_once, look, files)
+    if len(files) < TOLD_FILES and sum(map(size_of, files)) < TOLD_BYTES:
+        yield from found
+        return
     with FileProgress("verifying the files", len(files)) as progress:
-        for file, problem in zip(files, concurrent_map(store.requests_at_once, look, files), strict=True):
+        for file, problem in zip(files, found, strict=True):
             progress.add(size_of(file))
             yield problem
 
@@ -217,7 +228,7 @@ def fetch(store: Store, checkpoint: Checkpoint, into: Path, cache: ArtifactCache
     """
     artifacts = checkpoint.artifacts
     local = store.local_path(artifacts.path)
-    if local is not None and artifacts.size > SMALL_BYTES and not artifacts.owners:
+    if local is not None and not is_small(artifacts) and not artifacts.owners:
         raise_if_damaged(store, checkpoint)
         return local
     target = into / checkpoint.id

@@ -274,10 +274,9 @@ def _describe(folder: Path, path: Path) -> ArtifactFile:
     return ArtifactFile(path.relative_to(folder).as_posix(), size, found)
 
 
-#: of the files of one folder so many bytes are copied before the rest is moved
-COPIED_BYTES = 64 << 20
-#: what shares no blocks of so many files one after the other does it of none. On ext4 the empty file that is left where
-#: it cannot costs more than the copy: what is written into one that was truncated goes to the disk at once
+#: of the files of one folder so many bytes, and so many files, are copied before the rest is moved
+COPIED_BYTES, COPIED_FILES = 64 << 20, 2_000
+#: what shares no blocks of so many files in a row does it of none. A try costs more than a copy: ext4 flushes at once
 _CLONES_TRIED = 8
 
 _Inode = tuple[int, int]
@@ -328,20 +327,21 @@ def take_over(pairs: Sequence[tuple[Path, Path]]) -> None:
     moved: list[Path] = []
     left, refused = COPIED_BYTES, 0
     with FileProgress("taking over the files", len(pairs)) as progress:
-        for source, target in pairs:
+        for number, (source, target) in enumerate(pairs):
             status = source.stat()
-            size = status.st_size
             if refused < _CLONES_TRIED and clone(source, target):
                 refused = 0
             else:
                 refused += 1
                 is_here = status.st_dev == target.parent.stat().st_dev
-                if (size <= left or not is_here) and _copied(source, target, or_else=is_here):
-                    left -= size
+                few = status.st_size <= left and number < COPIED_FILES
+                # by another name of its own it could be written to after it was moved
+                if (few or not is_here or status.st_nlink > 1) and _copied(source, target, or_else=is_here):
+                    left -= status.st_size
                 else:
                     source.rename(target)
                     moved.append(target)
-            progress.add(size)
+            progress.add(status.st_size)
     held = open_somewhere({_inode(path) for path in moved}) if moved else set()
     for path in moved:
         if _inode(path) in held:

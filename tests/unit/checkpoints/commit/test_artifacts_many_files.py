@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.checkpoints import file_progress
+from trainflow.checkpoints import file_progress, transfers, verified_artifacts
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.verified_artifacts import fetch, verify
 from trainflow.storage.urls import open_store
@@ -82,6 +83,7 @@ def test_files_of_a_checkpoint_say_how_far_they_are_on_every_way(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(file_progress, "TOLD_FILES", 10)
+    monkeypatch.setattr(verified_artifacts, "TOLD_FILES", 10)
     store = open_store(url, root=tmp_path)
     chain = ChainWriter(store, tmp_path / "scratch")
     told: list[str | None] = []
@@ -99,3 +101,34 @@ def test_files_of_a_checkpoint_say_how_far_they_are_on_every_way(
     ways = [*sealed, "verifying the files", "fetching the files", "verifying the copies of the files"]
     assert {f"{way}: 20 of 21 files" for way in ways} <= set(told)
     assert told[-1] is None
+
+
+def test_more_files_than_are_copied_are_moved_but_for_those_with_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "COPIED_FILES", 2)
+    monkeypatch.setattr(artifacts, "clone", lambda _source, _target: False)
+    store = open_store("store", root=tmp_path)
+    folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
+    for number in range(5):
+        (folder / f"{number}").write_text("weights")
+    os.link(folder / "3", tmp_path / "by another name")
+
+    sealed = seal(store, CHAIN, attempt_id(1), folder)
+    assert sorted(os.listdir(folder)) == ["0", "1", "3"]
+    (tmp_path / "by another name").write_text("changed")
+    assert verify(store, sealed) == []
+
+
+def test_checkpoint_of_many_files_is_used_where_it_is_and_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verified_artifacts, "FEW_FILES", 2)
+    store = open_store("store", root=tmp_path)
+    chain = ChainWriter(store, tmp_path / "scratch")
+    made = chain.commit(files={f"{number}": b"1" for number in range(3)})
+
+    assert fetch(store, made, tmp_path / "copies") == store.local_path(made.artifacts.path)
+    monkeypatch.setattr(transfers, "digest_of", lambda _chunks: pytest.fail("a file is read"))
+    monkeypatch.setattr(verified_artifacts, "digest_of", lambda _chunks: pytest.fail("a file is read"))
+    fetch(store, made, tmp_path / "copies")
