@@ -16,47 +16,52 @@ from trainflow.bootstrap import is_replaced, run_again, said_of_two_builds
 from trainflow.cli.render.output import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_WRONG_INPUT
 from trainflow.errors import InputError, TrainflowError
 
-#: what a word runs, in the order of the help: a module of `cli.commands`, and the function or the group in it
+#: what a word runs, in the order of the help: a module of `cli.commands` and the function or the group in it; and what
+#: the help says of it, which imports none of them
 _COMMANDS = {
-    "start": "start.start",
-    "resume": "resume.resume",
-    "repair": "repair.repair",
-    "regrid": "repair.regrid",
-    "status": "status.status",
-    "why": "status.why",
-    "plan": "plan.plan",
-    "audit": "audit.audit",
-    "report": "report.report",
-    "schema": "project.schema",
-    "mlflow": "engine.mlflow",
-    "ui": "ui.ui",
-    "init": "project.init",
-    "standalone": "engine.standalone",
-    "scheduler": "engine.scheduler",
-    "triggerer": "engine.triggerer",
-    "dag-processor": "engine.dag_processor",
-    "api-server": "engine.api_server",
-    "execute-workload": "workers.execute_workload",
-    "stop": "engine.stop",
+    "start": ("start.start", "Train a pipeline until it is caught up."),
+    "resume": ("resume.resume", "Decide about a chain that is stopped, and go on."),
+    "repair": ("repair.repair", "Train what was stepped over and has arrived since."),
+    "regrid": ("repair.regrid", "Go on with samples that are cut or placed otherwise."),
+    "status": ("status.status", "Show the engine, and where each pipeline is."),
+    "why": ("status.why", "Say in one sentence why nothing is training, or what is."),
+    "plan": ("plan.plan", "Show the runs that would train what is ready now."),
+    "audit": ("audit.audit", "Prove what was trained: each partition once, in order."),
+    "report": ("report.report", "Write a report: one HTML file."),
+    "schema": ("project.schema", "Print the JSON Schema of YAML pipelines."),
+    "mlflow": ("engine.mlflow", "Serve MLflow's page of this project."),
+    "ui": ("ui.ui", "Serve the pages of this project."),
+    "init": ("project.init", "Lay out a project that runs as it is."),
+    "standalone": ("engine.standalone", "Run the engine of this project."),
+    "scheduler": ("engine.scheduler", "Run the scheduler alone."),
+    "triggerer": ("engine.triggerer", "Run the triggerer alone."),
+    "dag-processor": ("engine.dag_processor", "Run the DAG processor alone."),
+    "api-server": ("engine.api_server", "Run the API server."),
+    "execute-workload": ("workers.execute_workload", "Run one attempt that an executor handed over."),
+    "stop": ("engine.stop", "Stop the engine of this project."),
 }
 _GROUPS = {
-    "checkpoints": "checkpoints.checkpoints",
-    "celery": "workers.celery",
-    "fleet": "fleet.fleet",
-    "samples": "samples.samples",
-    "dags": "dags.dags",
-    "runs": "runs.runs",
-    "tasks": "tasks.tasks",
-    "pools": "pools.pools",
-    "tokens": "tokens.tokens",
-    "config": "project.config",
-    "db": "db.db",
+    "checkpoints": ("checkpoints.checkpoints", "What a chain has committed."),
+    "celery": ("workers.celery", "Workers of the Celery executor."),
+    "fleet": ("fleet.fleet", "Show who is alive over this database, and what waits."),
+    "samples": ("samples.samples", "The partitions a pipeline trains on."),
+    "dags": ("dags.dags", "DAGs: list, show, pause, test a file."),
+    "runs": ("runs.runs", "Runs: list, show, trigger, cancel, clear."),
+    "tasks": ("tasks.tasks", "Tasks: list, show, logs, clear, mark, test."),
+    "pools": ("pools.pools", "Pools: limits that tasks share."),
+    "tokens": ("tokens.tokens", "Tokens of the API server, for people and programs."),
+    "config": ("project.config", "Settings in force, and where from."),
+    "db": ("db.db", "The metadata database."),
 }
+
+
+#: options of the command line itself: nothing is run with them
+_OPTIONS = frozenset({"-h", "--help", "--version"})
 
 
 def application(word: str | None = None) -> typer.Typer:
     """The command line with what `word` runs alone: to import and build the others takes as long as all else before it.
-    With all of them where it names none."""
+    With all of them where it names none; with their names and summaries where it is an option."""
     app = typer.Typer(
         name="trainflow",
         help="Train models that never stop being trained: checkpoints and samples, chained.",
@@ -68,14 +73,22 @@ def application(word: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
+    if word in _OPTIONS:
+        for name, (_, summary) in (_COMMANDS | _GROUPS).items():
+            app.command(name, help=summary)(_unread)
+        return app
     everything = word not in _COMMANDS and word not in _GROUPS
-    for name, place in _COMMANDS.items():
+    for name, (place, _) in _COMMANDS.items():
         if everything or name == word:
             app.command(name)(_found(place))
-    for name, place in _GROUPS.items():
+    for name, (place, _) in _GROUPS.items():
         if everything or name == word:
             app.add_typer(_found(place))
     return app
+
+
+def _unread() -> None:
+    """Stands for a command whose name alone is needed."""
 
 
 def _found(place: str) -> Any:
@@ -114,7 +127,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line."""
     try:
-        code = application(next(iter(arguments), None))(arguments, standalone_mode=False, color=_color())
+        code = application(next(iter(arguments), "--help"))(arguments, standalone_mode=False, color=_color())
     except InputError as error:
         return _complain(str(error), EXIT_WRONG_INPUT)
     except TrainflowError as error:

@@ -10,6 +10,7 @@ import sys
 from contextlib import closing
 
 import pytest
+import typer
 
 from tests.support.control_plane import empty_task
 from trainflow.cli import main
@@ -189,3 +190,20 @@ def test_help_pays_for_nothing_it_does_not_use() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("columns", [50, 80, 160])
+def test_help_without_commands_is_that_of_all_of_them(columns: int) -> None:
+    every, alone = (typer.main.get_command(main.application(word)) for word in (None, "--help"))
+    with every.make_context("trainflow", [], terminal_width=columns, resilient_parsing=True) as context:
+        expected = every.get_help(context)
+    with alone.make_context("trainflow", [], terminal_width=columns, resilient_parsing=True) as context:
+        assert alone.get_help(context) == expected
+
+
+def test_help_and_version_import_no_command() -> None:
+    look = "import sys; from trainflow.cli import main; main.run(sys.argv[1:]); "
+    look += "print(*(each for each in sys.modules if each.startswith('trainflow.cli.commands')), sep='')"
+    for words in (["--help"], ["-h"], ["--version"], []):
+        done = subprocess.run([sys.executable, "-c", look, *words], capture_output=True, text=True, check=True)
+        assert "trainflow.cli.commands" not in done.stdout
