@@ -74,6 +74,9 @@ class PartitionStatus(StrEnum):
     UNDONE = "undone"
 
 
+#: what is so of samples alone
+_PRESENCE = frozenset({PartitionStatus.ABSENT, PartitionStatus.ARRIVING, PartitionStatus.READY})
+
 #: first (0: the table's first partition), how many, in which state
 PartitionStretch = tuple[int, int, str]
 
@@ -121,8 +124,10 @@ class Seen(msgspec.Struct, frozen=True):
 def partition_ranges(ledger: Ledger, samples: Samples, now: datetime, seen: Seen | None = None) -> PartitionRanges:
     """The ranges of a chain. Raises LedgerCorrupt, StoreFailure."""
     state = ledger.state()
-    stretches = [*ledger_stretches(state, samples), *(seen.stretches if seen is not None else ())]
-    layers = [_placed(samples, each) for each in stretches]
+    looked = seen.stretches if seen is not None else ()
+    # samples that a gate refused, or that a rewind left behind, are there as well: what became of them is said
+    beneath, above = ([each for each in looked if (each[2] in _PRESENCE) is there] for there in (True, False))
+    layers = [_placed(samples, each) for each in (*beneath, *ledger_stretches(state, samples), *above)]
     found = list(painted(layer for layer in layers if layer is not None))
     return PartitionRanges(
         **ledger.chain.names,

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Fork, HoleRecord
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, LineFill, LineHole
 from trainflow.checkpoints.ledger_changes.rewind import rewind
+from trainflow.errors import ChainStopped
 from trainflow.insight.chains import partition_ranges as partition_ranges_module
 from trainflow.insight.chains.partition_ranges import (
     Layer,
@@ -65,6 +67,23 @@ def test_partition_ranges_with_what_was_seen_cover_what_the_ledger_says(writer: 
     seen = Seen([(day(1), day(2), PartitionStatus.REPUBLISHED), (day(4), day(6), PartitionStatus.TRAINING)])
     found = partition_ranges(ledger_of(writer), DAYS, NOW, seen)
     assert found.ranges == [(0, 1, "trained"), (1, 1, "republished"), (2, 2, "trained"), (4, 2, "training")]
+
+
+def test_partition_ranges_with_samples_seen_say_what_became_of_them(writer: ChainWriter) -> None:
+    """That they are there is known of what was refused, and of what was undone, too: what became of it is news."""
+    kept = writer.commit(split=split_of(0, 4))
+    writer.commit(split=split_of(4, 3))
+    ledger = ledger_of(writer)
+    rewind(ledger, kept.id, expected_head=ledger.checkpoint().id, by=PERSON, now=NOW)
+    with pytest.raises(ChainStopped):
+        writer.commit(split=split_of(4, 2), metrics={"loss": 2.0}, gates=(Gate("loss <= 1"),))
+    seen = [(day(4), day(10), PartitionStatus.ABSENT), (day(4), day(9), PartitionStatus.READY)]
+    expected = [(0, 4, "trained"), (4, 2, "refused"), (6, 1, "undone"), (7, 2, "ready"), (9, 1, "absent")]
+    assert partition_ranges(ledger_of(writer), DAYS, NOW, Seen(seen)).ranges == expected
+
+    again = [*seen, (day(4), day(6), PartitionStatus.TRAINING)]
+    expected[1] = (4, 2, "training")
+    assert partition_ranges(ledger_of(writer), DAYS, NOW, Seen(again)).ranges == expected
 
 
 def test_checkpoint_borders_of_a_stretch_are_those_that_end_in_it(writer: ChainWriter) -> None:
