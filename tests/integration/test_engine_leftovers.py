@@ -6,14 +6,19 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from tests.support.embedded import embedded
-from trainflow.engine.home_upkeep import OLD, UNUSED, sweep_home
+from trainflow.checkpoints.ledger.entries import Artifacts
+from trainflow.engine.home_upkeep import OLD, UNUSED, HomeUpkeep, sweep_home
+from trainflow.errors import EngineError
+from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.metadata.database import Database
+from trainflow.operators.training.ended_training import read_ended, record_ended, record_uploaded
 from trainflow.settings.home import Home
 
 NOW = START
@@ -58,6 +63,57 @@ def test_sweep_removes_what_ended_and_keeps_what_is_under_way(plane: ControlPlan
     assert [path.exists() for path in stays] == [True] * 6
     assert [path.exists() for path in goes] == [False] * 6
     assert sweep_home(home, plane.database, NOW) == []
+
+
+def test_sweep_keeps_what_was_trained_and_is_to_be_uploaded(plane: ControlPlane) -> None:
+    """The store has been away for longer than a day; each try was an attempt of its own."""
+    home = plane.project.home
+    plane.add_run("d")
+    trained, *_ = plane.tick()
+    plane.claim(trained)
+    output = old(home.attempts_scratch / trained.key.attempt_id, inside="output/model.bin")
+    ended = record_ended(home.local_saves / "a", trained.key.attempt_id, output / "output", {})
+    plane.report(trained, OutcomeState.PREEMPTED)
+    (again,) = plane.tick()
+    plane.claim(again)
+    assert sweep_home(home, plane.database, NOW) == []
+    assert read_ended(home.local_saves / "a", None) == ended
+    record_uploaded(home.local_saves / "a", ended, Artifacts("p/main/main/artifacts/a", []))
+    assert sweep_home(home, plane.database, NOW) == [output]
+
+
+def test_sweep_that_fails_ends_no_engine_and_is_tried_again(
+    plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reactor = Reactor(plane.clock)
+    none = dict.fromkeys(("_limit_logs", "_delete_runs"), lambda *_: None)
+    for name, nothing in none.items():
+        monkeypatch.setattr(HomeUpkeep, name, nothing)
+    upkeep = HomeUpkeep(
+        plane.project, plane.settings, plane.database, reactor, plane.clock, may_delete_runs=lambda _: False
+    )
+    left = old(plane.project.home.outcome("UNKNOWN", 0))
+    for problem in (EngineError("the database is away"), PermissionError(1, "Operation not permitted")):
+        with monkeypatch.context() as patched:
+            if isinstance(problem, EngineError):
+                patched.setattr(plane.database, "reading", _raising(problem))
+            else:
+                patched.setattr(Path, "unlink", _raising(problem))
+            upkeep._sweep_leftovers()
+        assert str(problem.args[-1]) in caplog.text
+        assert left.exists()
+    plane.clock.advance(OLD)
+    os.utime(left, ((plane.clock.now() - OLD - timedelta(seconds=1)).timestamp(),) * 2)
+    reactor.turn(0)
+    assert not left.exists()
+    reactor.close()
+
+
+def _raising(error: Exception) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
 
 
 def test_sweep_keeps_what_was_touched_lately(plane: ControlPlane) -> None:

@@ -11,18 +11,22 @@ import logging
 import shutil
 import socket
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.errors import describe
 from trainflow.executors.reactor import Reactor
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries, run_queries
+from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.observability.log_files import rotate
-from trainflow.settings.home import Home
+from trainflow.settings.home import ENDED_TRAINING, Home
 from trainflow.settings.model import LoggingSettings, Settings
 from trainflow.settings.project import Project
 
@@ -48,12 +52,9 @@ def sweep_home(home: Home, database: Database, now: datetime) -> list[Path]:
     with database.reading() as connection:
         attempts = attempt_queries.under_way(connection)
         runs = {home.run_scratch(*run) for run in run_queries.unfinished_names(connection)}
-    gone = [path for path in old if not _is_needed(path, attempts, runs)]
-    for path in gone:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        ended = attempt_queries.of_unfinished_runs(connection, ended=True)
+    needed = runs.union(folder for folder in _to_be_uploaded(home) if folder.name in ended)
+    gone = [path for path in old if not _is_needed(path, attempts, needed) and _deleted(path)]
     if gone:
         log.info("deleted %d leftovers of attempts and runs that have ended, in %s", len(gone), home.path)
     return gone
@@ -68,9 +69,41 @@ def _candidates(home: Home) -> Iterator[tuple[Path, timedelta]]:
             yield from ((path, age) for path in sorted(folder.iterdir()))
 
 
-def _is_needed(path: Path, attempts: Collection[str], runs: Collection[Path]) -> bool:
+def _is_needed(path: Path, attempts: Collection[str], others: Collection[Path]) -> bool:
     # an outcome is called after its attempt too
-    return path in runs or path.name.partition(".")[0] in attempts
+    return path in others or path.name.partition(".")[0] in attempts
+
+
+class _EndedTraining(msgspec.Struct):
+    """What is read of the record of a training that has ended; `artifacts`: all of its files are in the store."""
+
+    output: str
+    artifacts: msgspec.Raw = msgspec.Raw(b"null")
+
+
+def _to_be_uploaded(home: Home) -> set[Path]:
+    """The working folders of attempts that have trained and were lost before all of it was in the store: the next
+    attempt of the run puts it there, however long the store was away."""
+    found = set()
+    for path in home.local_saves.glob(f"*/{ENDED_TRAINING}"):
+        with suppress(OSError, msgspec.MsgspecError):
+            ended = msgspec.json.decode(path.read_bytes(), type=_EndedTraining)
+            if bytes(ended.artifacts) == b"null":
+                found.add(Path(ended.output).parent)
+    return found
+
+
+def _deleted(path: Path) -> bool:
+    """Delete a file or a folder. False where it cannot be: said."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("%s, which nothing needs any more, cannot be deleted: %s", path, error.strerror)
+        return False
+    return True
 
 
 def _newest(path: Path) -> datetime:
@@ -150,8 +183,13 @@ class HomeUpkeep:
         cleanup.begin()
 
     def _sweep_leftovers(self) -> None:
-        sweep_home(self._project.home, self._database, self._clock.now())
+        """Nothing waits for it: what goes wrong ends no engine, and is tried again."""
         self._reactor.call_later(OLD.total_seconds(), self._sweep_leftovers)
+        try:
+            sweep_home(self._project.home, self._database, self._clock.now())
+        except Exception as error:
+            own = error if is_own_fault(error) else None
+            log.warning("leftovers cannot be deleted now, next in a day: %s", describe(error), exc_info=own)
 
     def _limit_logs(self) -> None:
         limit_logs(self._project.home, self._database, self._settings.logging)

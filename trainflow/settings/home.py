@@ -16,6 +16,9 @@ SOCKETS = Path("/tmp")
 #: there is no room on the disk, or none left for this user
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
+#: in a folder of local saves: what a training that has ended has left, and where
+ENDED_TRAINING = "ended.json"
+
 
 @dataclass(frozen=True)
 class Home:

@@ -24,6 +24,7 @@ from trainflow.checkpoints.ledger.entries import Artifacts
 from trainflow.checkpoints.verified_artifacts import verify_uploaded
 from trainflow.errors import ArtifactsRefused, StoreFailure
 from trainflow.identifiers import attempt_time
+from trainflow.settings.home import ENDED_TRAINING
 from trainflow.storage.exclusive import replace_whole
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.artifact_cache import ArtifactCache
     from trainflow.checkpoints.ledger.ledger import Ledger
     from trainflow.settings.home import Home
-
-_NAME = "ended.json"
 
 #: size, time of the last change of content and of status in nanoseconds, device and inode
 _Status = tuple[int, int, int, int, int]
@@ -164,14 +163,14 @@ def record_uploaded(folder: Path, ended: EndedTraining, artifacts: Artifacts) ->
 def forget_ended(folder: Path) -> None:
     """Delete the record: what was left can not be committed. Never raises."""
     with suppress(OSError):
-        (folder / _NAME).unlink(missing_ok=True)
+        (folder / ENDED_TRAINING).unlink(missing_ok=True)
 
 
 def read_ended(folder: Path, not_before: datetime | None) -> EndedTraining | None:
     """The training that has ended; None where there is none, its files are not what they were, or it began before a
     person cleared the task."""
     try:
-        ended = _DECODER.decode((folder / _NAME).read_bytes())
+        ended = _DECODER.decode((folder / ENDED_TRAINING).read_bytes())
         made = attempt_time(ended.attempt_id)
         if made is None or (not_before is not None and made < not_before):
             return None
@@ -184,7 +183,7 @@ def read_ended(folder: Path, not_before: datetime | None) -> EndedTraining | Non
 
 def _write(folder: Path, ended: EndedTraining) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    replace_whole(folder / _NAME, msgspec.json.encode(ended))
+    replace_whole(folder / ENDED_TRAINING, msgspec.json.encode(ended))
 
 
 def _statuses(output: Path) -> dict[str, _Status]:
