@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Promotion, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.messages.execution_api import Heartbeat
-from trainflow.metadata.queries import run_queries
+from trainflow.metadata.queries import dag_queries, run_queries
 from trainflow.storage.local import LocalStore
 from trainflow.testing.processes import DEADLINE_SECONDS
 
@@ -192,6 +193,23 @@ def test_branch_is_forked_and_shown_before_it_is_trained(rest: RestApi) -> None:
     found = rest.get("/chains/flights/main/wide/partitions")
     assert found["ranges"] == [[0, 7, "inherited"]]
     assert rest.get("/chains/flights/main/wide")["branch"] == "wide"
+
+
+def test_start_of_branch_begins_its_own_dag_with_what_it_was_forked_with(rest: RestApi) -> None:
+    rest.post(f"{CHAIN}/fork", {"new_branch": "wide", "overrides": {"split.partitions": "2"}, "dry_run": False})
+    rest.plane.clock.advance(timedelta(seconds=1))
+    (begun,) = rest.post("/chains/flights/main/wide/start")["runs"]
+    assert rest.get(f"/dags/flights.main.wide/dagRuns/{begun}")["state"] == "queued"
+    assert [each["dag_run_id"] for each in rest.get("/dags/~/dagRuns")["dag_runs"] if each["dag_id"] == "flights"] == []
+    with rest.plane.database.reading() as connection:
+        assert dag_queries.overrides_of(connection, "pipelines/flights.yaml") == {
+            "branch": "wide", "split.partitions": "2",
+        }  # fmt: skip
+    assert rest.post("/chains/flights/main/wide/start")["runs"] == [begun]
+    # and that of the file itself its own, whatever was begun last
+    rest.plane.clock.advance(timedelta(seconds=1))
+    (own,) = rest.post(f"{CHAIN}/start")["runs"]
+    assert rest.get(f"/dags/flights/dagRuns/{own}")["state"] == "queued"
 
 
 def test_prune_repair_resume_start_and_stop_say_what_they_would_do(rest: RestApi) -> None:

@@ -15,9 +15,10 @@ from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.errors import ChainStopped
+from trainflow.messages.workload import ParseResult
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
-from trainflow.testing.chains import ChainWriter
+from trainflow.testing.chains import ChainWriter, split_of
 
 YAML = """
 pipeline: flights
@@ -61,6 +62,22 @@ def test_resume_of_chain_that_is_stopped_starts(flights: Flights, monkeypatch: p
         flights.writer.commit(gates=(Gate("auc >= 0.5"),), metrics={"auc": 0.1})
     assert flights.run("resume", "flights")[0] == 0
     assert started == [1]
+
+
+def test_resume_of_branch_starts_it_and_no_other(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[dict[str, str], list[str]]] = []
+
+    def train(path: Path, overrides: dict[str, str], *, parsed: ParseResult, **_: object) -> int:
+        started.append((overrides, [dag.dag_id for dag in parsed.dags]))
+        return 0
+
+    monkeypatch.setattr("trainflow.cli.start_or_follow.train", train)
+    hot = ChainWriter(flights.writer.store, flights.root / "hot", ChainKey("flights", branch="hot"))
+    origin = CheckpointRef(flights.writer.chain, Ledger(hot.store, flights.writer.chain).checkpoint().id)
+    with pytest.raises(ChainStopped):
+        hot.commit(split=split_of(2), gates=(Gate("auc >= 0.5"),), metrics={"auc": 0.1}, origin=origin)
+    assert flights.run("resume", "flights", "--branch", "hot")[0] == 0
+    assert started == [({"branch": "hot"}, ["flights.main.hot"])]
 
 
 @pytest.mark.parametrize(("sides", "untrained"), [(("main", "hot"), "B"), (("hot", "main"), "A")])

@@ -183,7 +183,7 @@ class HomeUpkeep:
         cleanup.begin()
 
     def _sweep_leftovers(self) -> None:
-        """Nothing waits for it: what goes wrong ends no engine, and is tried again."""
+        """Delete what is left in the home, once a day: what goes wrong with it ends no engine."""
         self._reactor.call_later(OLD.total_seconds(), self._sweep_leftovers)
         try:
             sweep_home(self._project.home, self._database, self._clock.now())

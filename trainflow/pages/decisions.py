@@ -25,6 +25,7 @@ from trainflow.pages.idempotency import FIELD, REPEATED
 from trainflow.pages.rendering import segment
 from trainflow.pages.site import Answer, Handler, Site
 from trainflow.states import TriggeredBy
+from trainflow.workspace.branches import as_branch
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
 
 Form = Mapping[str, str]
@@ -116,7 +117,7 @@ def _chosen(site: Site, form: Form) -> _Chosen:
     if snapshot is None:
         raise InputError(f"no pipeline of this project trains a chain {key}")
     path = site.workspace.project.absolute(snapshot.path)
-    file = read_pipeline(site.workspace, path, {})
+    file = as_branch(read_pipeline(site.workspace, path, {}), key.branch)
     page = f"chains/{key.pipeline}/{key.stage}/{key.branch}"
     return _Chosen(file, file.one_chain(key.stage, key.branch), key, page)
 

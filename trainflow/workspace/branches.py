@@ -41,6 +41,15 @@ def overrides_of_branch(workspace: Workspace, path: Path, branch: str, given: di
     return {**forked, **given, "branch": branch}
 
 
+def as_branch(file: OpenedPipeline, branch: str | None) -> OpenedPipeline:
+    """The file read anew as it trains a branch of its chains, where it was not read for that (None: whichever it
+    trains): with what that was forked with, and by the names of its own DAGs. Raises InputError."""
+    if branch is None or any(chain.document.branch == branch for chain in file.chains):
+        return file
+    overrides = overrides_of_branch(file.workspace, file.path, branch, dict(file.overrides))
+    return read_pipeline(file.workspace, file.path, overrides)
+
+
 #: overrides of these say which chains there are, and where they lie
 _NAMING = ("pipeline", "stage", "stages", "branch", "store")
 

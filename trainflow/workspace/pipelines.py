@@ -110,13 +110,15 @@ class PipelineChain(NamedTuple):
 
 
 class OpenedPipeline(NamedTuple):
-    """A pipeline file as it is now. `parsed`: what was read, None: it was not, its names say enough."""
+    """A pipeline file as it is now. `parsed`: what was read, None: it was not, its names say enough; `overrides`: what
+    it was read with."""
 
     path: Path
     workspace: Workspace
     documents: list[DagDocument]
     chains: list[PipelineChain]
     parsed: ParseResult | None = None
+    overrides: Mapping[str, str] = MappingProxyType({})
 
     @property
     def name(self) -> str:
@@ -192,7 +194,7 @@ def read_pipeline(workspace: Workspace, path: Path, overrides: Mapping[str, str]
     from trainflow.workspace.pipeline_file import read_file
 
     parsed = read_file(workspace.project, workspace.settings, path, dict(overrides))
-    return describe(parsed, path, workspace)
+    return describe(parsed, path, workspace)._replace(overrides=dict(overrides))
 
 
 def describe(parsed: ParsedFile, path: Path, workspace: Workspace) -> OpenedPipeline:

@@ -26,6 +26,7 @@ from trainflow.insight.chains.known_chains import read_again
 from trainflow.insight.runs.runs import list_runs
 from trainflow.messages.workload import DagSource
 from trainflow.metadata.queries.token_queries import Role
+from trainflow.workspace.branches import as_branch
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 decisions = EndpointGroup("Decision")
@@ -204,9 +205,11 @@ def start_chain(call: ApiCall[NoQuery, StartBody]) -> StartAnswer:
 
 
 def _begun(call: ApiCall[Any, Any], file: OpenedPipeline, chain: PipelineChain, how: Any = begin) -> list[str]:
-    """Have the file be current, begin or find its runs; those of the chain's DAG."""
+    """Have the file be current, begin or find its runs; those of the chain's DAG. Raises InputError for a branch that
+    is not whole."""
+    file = as_branch(file, chain.key.branch)
     assert file.parsed is not None
-    keep_in_database(call.workspace, DagSource(file.name, {}), file.parsed, call.now)
+    keep_in_database(call.workspace, DagSource(file.name, dict(file.overrides)), file.parsed, call.now)
     how(call.workspace, file.name, call.now)
     call.workspace.wake_engine()
     return [

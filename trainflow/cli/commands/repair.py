@@ -70,10 +70,11 @@ def repair(
         raise InputError("--yes and --reason belong to --accept-loss")
     from trainflow.actions.chains import repair as action
     from trainflow.clock import SystemClock
+    from trainflow.workspace.branches import as_branch
 
-    given = parse_overrides(overrides)
-    with open_pipeline(pipeline, given) as file:
-        chain, now = file.one_chain(stage, branch), SystemClock().now()
+    with open_pipeline(pipeline, parse_overrides(overrides)) as opened:
+        file, now = opened if accept_loss else as_branch(opened, branch), SystemClock().now()
+        chain = file.one_chain(stage, branch)
         if accept_loss:
             return _accept_loss(chain, now, yes=yes and not dry_run, reason=reason, as_json=as_json)
         if earlier:
@@ -82,7 +83,7 @@ def repair(
     if not as_json:
         _show(chain, plan)
     if plan.repairs and not dry_run:
-        return _train(file, chain, plan, given, skipped=skipped, plain=plain, as_json=as_json)
+        return _train(file, chain, plan, skipped=skipped, plain=plain, as_json=as_json)
     return _report(chain, plan, dry_run=dry_run) if as_json else 0
 
 
@@ -90,7 +91,6 @@ def _train(
     file: OpenedPipeline,
     chain: PipelineChain,
     plan: RepairPlan,
-    given: dict[str, str],
     *,
     skipped: bool,
     plain: bool,
@@ -102,7 +102,7 @@ def _train(
     begin = begin_repair_of(chain.dag_id, skipped=skipped)
     # what is shown on the way must not get into the document
     with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
-        code = train(file.path, given, plain=plain or as_json, begin=begin, parsed=file.parsed)
+        code = train(file.path, dict(file.overrides), plain=plain or as_json, begin=begin, parsed=file.parsed)
     if as_json:
         _report(chain, plan, dry_run=False)
         return code

@@ -48,6 +48,7 @@ def resume(
     from trainflow.actions.chains import resume as action
     from trainflow.cli.start_or_follow import train
     from trainflow.clock import SystemClock
+    from trainflow.workspace.branches import as_branch
 
     given = parse_overrides(overrides)
     asked = action.ResumeRequest(
@@ -58,7 +59,7 @@ def resume(
         only_record=no_start,
     )
     with open_pipeline(pipeline, given) as file:
-        now = SystemClock().now()
+        now, file = SystemClock().now(), as_branch(file, branch)
         if dry_run:
             done = action.plan_resume(file, asked, now=now)
         else:
@@ -69,7 +70,7 @@ def resume(
         typer.echo("nothing was recorded, and nothing was started: without --dry-run it is")
     if no_start or dry_run:
         return 0
-    return train(file.path, given, detach=detach, plain=plain, parsed=file.parsed)
+    return train(file.path, dict(file.overrides), detach=detach, plain=plain, parsed=file.parsed)
 
 
 def _decision(*, accept: bool, skip: bool, rewind: int | None) -> Decision:

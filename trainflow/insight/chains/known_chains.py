@@ -6,6 +6,7 @@ its store is reached. What decides about a chain has its file read by another pr
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from trainflow.identifiers import did_you_mean
 from trainflow.messages.parsed_file import ChainAccess
 from trainflow.metadata.queries import status_queries
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
+from trainflow.workspace.branches import as_branch
 from trainflow.workspace.locate import project_files
 from trainflow.workspace.pipeline_file import dags_named_in
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
@@ -118,4 +120,6 @@ def read_again(known: KnownChain) -> tuple[OpenedPipeline, PipelineChain]:
     """The file of a chain, read by another process as it is now, and the chain in it. Raises InputError."""
     key = known.chain.key
     file = read_pipeline(known.chain.workspace, known.path, {})
+    with suppress(InputError):  # of a branch that is not whole its ledger can be decided about all the same
+        file = as_branch(file, key.branch)
     return file, file.one_chain(key.stage, key.branch)
