@@ -48,9 +48,11 @@ def percent(done: float, total: float) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`1h02m`, `3m05s`, `12.3s`, `45d`, `2d01h`."""
+    """`1h02m`, `3m05s`, `12.3s`, `45d`, `2d01h`; `?` for what ended before it began: the clock was set back."""
     if seconds is None:
         return ""
+    if seconds < 0:
+        return "?"
     if seconds < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)

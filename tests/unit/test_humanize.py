@@ -96,6 +96,8 @@ def test_humanize_is_used_by_every_message() -> None:
     ("seconds", "said"),
     [
         (None, ""),
+        (-3598.8, "?"),
+        (0, "0.0s"),
         (12.34, "12.3s"),
         (185, "3m05s"),
         (3720, "1h02m"),

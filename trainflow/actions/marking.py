@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError, LostTransition
+from trainflow.insight.runs.tasks import not_started
 from trainflow.metadata.queries import attempt_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import DagDocument
@@ -95,7 +96,7 @@ def _row(connection: Connection, run: Row[Any], document: DagDocument, task_id: 
     rows = {row.task_id: row for row in task_queries.rows_of_run(connection, run.id)}
     check_tasks([task_id], [task.task_id for task in document.tasks], f"run {run.run_id} of {run.dag_id}")
     if task_id not in rows:
-        raise LostTransition(f"run {run.run_id} of {run.dag_id} has not started: its tasks are made when it does")
+        raise LostTransition(not_started(run))
     return rows[task_id]
 
 

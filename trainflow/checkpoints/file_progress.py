@@ -12,6 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from trainflow.humanize import counted
+
 log = logging.getLogger(__name__)
 
 Listener = Callable[[str | None], None]
@@ -59,7 +61,7 @@ class FileProgress:
         self._bytes += size_bytes
         if self._done < self._total and (self._files >= TOLD_FILES or self._bytes >= TOLD_BYTES):
             self._files = self._bytes = 0
-            self._say(f"{self._doing}: {self._done:,} of {self._total:,} files")
+            self._say(f"{self._doing}: {self._done:,} of {counted(self._total, 'file')}")
 
     def _say(self, sentence: str) -> None:
         if self._said % _LOGGED == 0:

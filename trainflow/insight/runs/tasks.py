@@ -235,8 +235,14 @@ def _task_row(connection: Connection, run: Row[Any], task_id: str) -> Row[Any]:
     known = [task.task_id for task in document.tasks]
     check_tasks([task_id], [*rows, *known], f"run {run.run_id} of {run.dag_id}")
     if task_id not in rows:
-        raise NotFound(f"run {run.run_id} of {run.dag_id} has not started: its tasks are made when it does")
+        raise NotFound(not_started(run))
     return rows[task_id]
+
+
+def not_started(run: Row[Any]) -> str:
+    """Say of a run that it has no tasks yet, and how to find out why."""
+    made = f"run {run.run_id} of {run.dag_id} has not started: its tasks are made when it does"
+    return f"{made}. 'trainflow why {run.dag_id}' says what it waits for"
 
 
 class TaskRow(NamedTuple):

@@ -126,13 +126,21 @@ class TestShow:
         assert row["waiting"].startswith("waits in the triggerer for Partition")
 
     @pytest.mark.parametrize(
-        ("task", "hint"), [("aa", "did you mean 'a'"), ("zzz", "there is: a, b, c"), ("b", "has not started")]
+        ("task", "hint"), [("aa", "did you mean 'a'"), ("zzz", "there is: a, b, c"), ("b", "'trainflow why d' says")]
     )
     def test_show_of_unknown_names_is_refused(self, plane, cli, task, hint):
         plane.add_run("d", "first")
         said = cli("tasks", "show", "d", "first", task)
         assert said.code == 2
         assert hint in said.err
+
+
+def test_mark_in_run_that_has_not_started_says_how_to_find_out_why(plane, cli):
+    plane.add_run("d", "first")
+    said = cli("tasks", "mark", "d", "first", "b", "--failed")
+    assert said.code == 1
+    assert "has not started" in said.err
+    assert "'trainflow why d' says what it waits for" in said.err
 
 
 class TestLogs:
