@@ -7,7 +7,9 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -210,20 +212,34 @@ def test_module_that_tasks_import_is_read_anew(engine: Embedded) -> None:
     assert engine.xcoms(engine.execute("q")) == {"t": 1000}
 
 
+@pytest.mark.parametrize("hangs", [False, True], ids=["it answers", "its time is over"])
+def test_processor_that_stood_still_stores_nothing_of_what_it_read_before(engine: Embedded, hangs: bool) -> None:
+    processor = engine.engine.dag_processor
+    assert processor is not None
+    engine.until(lambda: "p" in dags(engine))
+    waits = f"import pathlib\nwhile not pathlib.Path({str(engine.project.root / 'go')!r}).exists():\n    pass\n"
+    write(engine, "pipelines/q.py", waits + pipeline("of before", "q"))
+    engine.until(lambda: is_reading(processor, "q.py"))
+    write(engine, "pipelines/q.py", pipeline("of now", "q"))
+    clock = engine.engine.clock
+    processor._clock = SimpleNamespace(now=clock.now, monotonic=lambda: clock.monotonic() + 600.0)
+    processor._time_out(processor._parsing, processor._parsing.peer) if hangs else write(engine, "go", "")
+    engine.until(lambda: "q" in dags(engine))
+    assert dags(engine)["q"].version_number == 1
+    assert not problems(engine)
+    assert engine.xcoms(engine.execute("q")) == {"t": "of now"}
+
+
 def test_files_are_read_once_the_host_gives_a_process_again(
     engine: Embedded, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def gives_nothing() -> None:
-        tries.append(1)
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    tries: list[int] = []
+    gives_nothing = Mock(side_effect=OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
     engine.until(lambda: "p" in dags(engine))
     monkeypatch.setattr("trainflow.dag_processor.processor.HOLD_UP_SECONDS", 0.01)
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(engine.engine.dag_processor, "_worker", gives_nothing)
         write(engine, "pipelines/q.py", pipeline("q", "q"))
-        engine.until(lambda: len(tries) > 1)
+        engine.until(lambda: gives_nothing.call_count > 1)
     engine.until(lambda: "q" in dags(engine))
     assert caplog.text.count("pipeline files are read later: no process can be started: Too many open files") == 1
 

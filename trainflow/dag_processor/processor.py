@@ -41,12 +41,27 @@ HOLD_UP_SECONDS = 5.0
 KILLS = 20
 
 
+#: a time limit that is seen to be over so much later was not looked at in time, even on a machine that is busy
+_LATE_SECONDS = 5.0
+
+
+def stood_still(took_seconds: float, limit_seconds: float) -> bool:
+    """Whether a parse took longer than it may, so that not the file but this process stood still (stopped, or on a
+    machine that was suspended): the time limit ends any other."""
+    return took_seconds > limit_seconds + _LATE_SECONDS
+
+
 class _Parsing:
     """The parse that is under way."""
 
-    def __init__(self, known: ParsedFileStamps, before: Stamp | None, *, crashes: int = 0, kills: int = 0) -> None:
+    def __init__(
+        self, known: ParsedFileStamps, before: Stamp | None, *, crashes: int = 0, kills: int = 0, again: bool = False
+    ) -> None:
+        """`again`: what came out of it before was of no use any more."""
         self.known = known
         self.before = before
+        self.again = again
+        self.began = 0.0
         #: how the tries before this one ended
         self.crashes = crashes
         self.kills = kills
@@ -209,6 +224,7 @@ class DagProcessor:
 
     def _hear(self, parsing: _Parsing, answer: socket.socket) -> None:
         self._parsing = parsing
+        parsing.began = self._clock.monotonic()
 
         def heard(message: bytes) -> None:
             try:
@@ -283,6 +299,11 @@ class DagProcessor:
         parsing.cancel_timers()
         self._parsing = None
         known = parsing.known
+        took = self._clock.monotonic() - parsing.began
+        if not parsing.again and stood_still(took, self._settings.dag_processor.parse_timeout_seconds):
+            log.warning("%s is read again: this process stood still, others may have read a newer file", known.path)
+            self._parse(_Parsing(known, stamp(known.path), again=True))
+            return
         self._in_turn.discard(known.path)
         problem = self._store(known, result)
         # one that took too long is left alone until it changes: it would keep the others from being read
