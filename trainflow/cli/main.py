@@ -160,29 +160,13 @@ def run(arguments: list[str]) -> int:
 
 def _of_the_machine(error: OSError) -> str:
     """What the machine refuses, and what to do about it."""
-    whose = _owner_of_another(error.filename) if error.errno in (errno.EACCES, errno.EPERM) else None
-    if whose is not None:
-        what = f"it belongs to {whose}: run this as that user, or set TRAINFLOW_HOME to a folder of your own"
-    else:
-        what = _OF_THE_MACHINE[error.errno or errno.EIO]
-    return f"{error.strerror}; {what}"
+    if error.errno in (errno.EACCES, errno.EPERM) and isinstance(error.filename, str):
+        from trainflow.observability.file_access import keeps_out
 
-
-def _owner_of_another(path: object) -> str | None:
-    """Who owns a file, or the nearest folder above it that can be seen; None: this user, or it is not known."""
-    from contextlib import suppress
-    from pathlib import Path
-
-    found = Path(os.fsdecode(path)) if isinstance(path, str | bytes) else None
-    for each in (found, *found.absolute().parents) if found else ():
-        with suppress(OSError):
-            uid = each.stat().st_uid
-            with suppress(ImportError, KeyError):
-                import pwd
-
-                return None if uid == os.getuid() else f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
-            return None if uid == os.getuid() else f"uid {uid}"
-    return None
+        whose = keeps_out(error.filename, to_write=True)
+        if whose is not None:
+            return f"{error.strerror}; {whose}: run this as that user, or set TRAINFLOW_HOME to a folder of your own"
+    return f"{error.strerror}; {_OF_THE_MACHINE[error.errno or errno.EIO]}"
 
 
 def _complain(message: str, code: int) -> int:

@@ -28,6 +28,7 @@ from trainflow.metadata.fast_path import Plans
 from trainflow.metadata.server_connections import postgres_options
 from trainflow.metadata.sqlite_reader import BUSY_TIMEOUT_SECONDS, damage_of
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
+from trainflow.observability.file_access import keeps_out
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
 
@@ -187,7 +188,11 @@ class Database:
             if is_damage(error):
                 raise self._damaged(error) from error
             where = self.url.render_as_string(hide_password=True)
-            raise EngineError(f"cannot open the metadata database {where}: {error.orig}") from error
+            whose = keeps_out(self.file, to_write=True) if self.file is not None else None
+            kept_out = f"; {whose}: run this as that user, or set TRAINFLOW_HOME to a folder of your own"
+            raise EngineError(
+                f"cannot open the metadata database {where}: {error.orig}{kept_out if whose else ''}"
+            ) from error
 
     def _damaged(self, error: BaseException) -> DatabaseDamaged:
         return damage_of(self.file, getattr(error, "orig", None) or error)

@@ -4,9 +4,10 @@ Reading order
 - `redaction` (what counts as a secret, pure), `redacted_output` (what user code prints), `logs` and `log_files` (the
   log of one process, and how large a log gets);
 - `processes` (which there are, who descends from whom), `process_lifetime` (how they end), `resource_exhaustion` (what
-  ran out), `oom_kills` (what was killed for want of memory), `standard_streams` (output whose reader is gone, and
-  terminals), `terminal_text` (what text of users may do to these, pure), `store_requests` (requests to stores,
-  counted), `prometheus` (metrics as text), `http_delivery` (a POST to another system).
+  ran out), `file_access` (whose file it is that keeps us out), `oom_kills` (what was killed for want of memory),
+  `standard_streams` (output whose reader is gone, and terminals), `terminal_text` (what text of users may do to these,
+  pure), `store_requests` (requests to stores, counted), `prometheus` (metrics as text), `http_delivery` (a POST to
+  another system).
 
 Invariants:
 - A secret is cut out where text leaves the process (the formatter, the mirror), not where it is made: one place cannot

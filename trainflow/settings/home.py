@@ -145,8 +145,12 @@ class Home:
 
     def refused(self, error: OSError) -> SettingsError:
         """What to say when something in the home cannot be written."""
+        from trainflow.observability.file_access import keeps_out
+
         where = error.filename or self.path
         what = "make room on its disk" if error.errno in _FULL else f"make {self.path} writable"
+        if isinstance(error, PermissionError) and (whose := keeps_out(where, to_write=True)) is not None:
+            what = f"{whose}: run this as that user, {what}"
         return SettingsError(
             f"the home cannot be written: {where}: {error.strerror or error}; {what}, or set TRAINFLOW_HOME to a "
             f"folder {'with room' if error.errno in _FULL else 'that is'}"

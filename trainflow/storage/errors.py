@@ -71,7 +71,12 @@ class Failures(ABC):
                 f"{self.masked(location)} cannot be {_DONE[doing]}: its driver knows no storage option '{unknown[1]}'"
             )
         said = self.masked(_said(error)).rstrip(".")
-        return f"{self.masked(location)} cannot be {_DONE[doing]}: {said}; {reason.value}"
+        whose = None
+        if reason is RefusalReason.DENIED:
+            from trainflow.observability.file_access import of_another_user
+
+            whose = of_another_user(chain_of(error), to_write=doing != "read")
+        return f"{self.masked(location)} cannot be {_DONE[doing]}: {said}; {whose or reason.value}"
 
     def bucket_missing(self, location: str, bucket: str) -> Exception:
         """The bucket or container does not exist."""

@@ -15,6 +15,7 @@ import typer
 from tests.support.control_plane import empty_task
 from trainflow.cli import main
 from trainflow.metadata.database import Database
+from trainflow.observability import file_access
 
 
 def damage(database) -> None:
@@ -159,10 +160,12 @@ def test_main_refused_in_a_folder_of_another_says_whose_it_is(tmp_path, capsys, 
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "not" / "seen"))
 
     monkeypatch.setattr(main, "application", lambda _: fails)
-    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    monkeypatch.setattr(file_access.os, "access", lambda path, *_, **__: path != tmp_path)
     assert main.run(["status"]) == 1
-    advice = "run this as that user, or set TRAINFLOW_HOME to a folder of your own"
-    assert f"(uid {tmp_path.stat().st_uid}): {advice}" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f"{tmp_path} belongs to " in err
+    assert f"(uid {tmp_path.stat().st_uid}), group " in err
+    assert ": run this as that user, or set TRAINFLOW_HOME to a folder of your own" in err
 
 
 @pytest.mark.parametrize("depth", [300, 100_000])

@@ -1,0 +1,77 @@
+"""What keeps a process out, as one that is not root sees it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trainflow.observability import file_access
+from trainflow.observability.file_access import keeps_out
+from trainflow.storage.errors import CheckpointFailures
+
+
+@pytest.fixture(autouse=True)
+def _modes_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may do everything: what the mode gives the owner is looked at instead."""
+
+    def access(path: os.PathLike[str], mode: int, **_: object) -> bool:
+        return (Path(path).stat().st_mode >> 6) & mode == mode
+
+    monkeypatch.setattr(file_access.os, "access", access)
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "to_write", "names"),
+    [
+        (0o000, 0o600, False, "folder"),
+        (0o600, 0o600, False, "folder"),
+        (0o700, 0o200, False, "file"),
+        (0o700, 0o400, False, None),
+        (0o700, 0o400, True, "file"),
+        (0o700, 0o600, True, None),
+        (0o500, None, True, "folder"),
+        (0o500, None, False, None),
+        (0o700, None, True, None),
+    ],
+)
+def test_first_that_keeps_out_is_named_with_owner_and_mode(
+    tmp_path: Path, folder: int, file: int | None, to_write: bool, names: str | None
+) -> None:
+    made = tmp_path / "folder"
+    made.mkdir()
+    path = made / "file"
+    if file is not None:
+        path.touch()
+        path.chmod(file)
+    made.chmod(folder)
+    said = keeps_out(path, to_write=to_write)
+    made.chmod(0o700)
+    if names is None:
+        assert said is None
+        return
+    assert said is not None
+    assert said.startswith(f"{made if names == 'folder' else path} belongs to ")
+    assert f"(uid {os.getuid()}), group " in said
+    assert "; this process is " in said
+    assert ("mode d" in said) == (names == "folder")
+
+
+def test_error_of_a_store_says_how_two_users_share_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch(0o000)
+    error = PermissionError(13, "Permission denied", str(path))
+    said = str(CheckpointFailures().failure("read", str(path), error))
+    assert f"cannot be read: Permission denied: '{path}'; {path} belongs to " in said
+    assert "umask 007" in said
+    assert "credentials" not in said
+    assert "check the credentials" in str(CheckpointFailures().failure("read", "s3://b/k", PermissionError("no")))
+
+
+def test_path_on_which_nothing_can_be_looked_at_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> bool:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(file_access.os, "access", fails)
+    assert keeps_out("/srv/store") is None
