@@ -12,12 +12,14 @@ import shutil
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import Connection
 
 from trainflow.clock import Clock
+from trainflow.concurrent_map import concurrent_map
 from trainflow.deadlines import TOLERANCE
 from trainflow.humanize import agreeing, counted
 from trainflow.identifiers import earliest_attempt_id
@@ -41,6 +43,8 @@ _LARGE = 1 << 20
 _WHOLE = 8 << 20
 #: what an attempt prints last comes after its end is known, perhaps over a network: so many seconds it is looked for
 _LATE_SECONDS = 60.0
+#: logs that are sent beside each other: one that is large, or a store that is slow, holds up no others
+_AT_ONCE = 4
 #: how long what is left may take to be sent when the process ends
 _LAST_SECONDS = 10.0
 
@@ -138,15 +142,19 @@ class LogUploads:
     def _send_all(self, under_way: set[str]) -> None:
         """Send what is new of each log. The first that cannot be sent ends that, and comes last the next time: what is
         wrong with one keeps none of the others here."""
-        for name in sorted(self._names, key=lambda name: (name in self._refused, name)):
-            try:
-                self._send(name, ends=name not in under_way or self._ended.is_set())
-            except Exception:
-                self._refused.add(name)
-                # opened anew the next time: what it is reached with may have changed (an expired token)
-                self._store = None
-                raise
-            self._refused.discard(name)
+        names = sorted(self._names, key=lambda name: (name in self._refused, name))
+        due = [name for name in names if self._due(name, ends=name not in under_way or self._ended.is_set())]
+        if not due:
+            return
+        if self._store is None:
+            self._store = self._open()
+        try:
+            for _ in concurrent_map(_AT_ONCE, partial(self._send, self._store), due):
+                pass
+        except Exception:
+            # opened anew the next time: what it is reached with may have changed (an expired token)
+            self._store = None
+            raise
 
     def _follow(self, connection: Connection) -> set[str]:
         """Take up attempts that were handed out since the last look, and those that have gone on after a wait; the logs
@@ -178,18 +186,26 @@ class LogUploads:
         except FileNotFoundError:
             return False  # it is rotated just now
 
-    def _send(self, name: str, *, ends: bool) -> None:
+    def _due(self, name: str, *, ends: bool) -> bool:
+        """Whether something of a log is to be sent now."""
         for path, file in self._files(name).items():
             before, state = self._sent.get(path), _state(file)
-            now = self._clock.monotonic()
-            if before is not None and (before.size, before.changed) == state:
-                continue
-            if before is not None and not ends and now - before.at < self._pause * (state[0] / _LARGE):
-                continue
-            if self._store is None:
-                self._store = self._open()
-            _put(self._store, path, file, state[0])
-            self._sent[path] = _Sent(*state, now)
+            if before is None:
+                return True
+            pause = 0.0 if ends else self._pause * (state[0] / _LARGE)
+            if (before.size, before.changed) != state and self._clock.monotonic() - before.at >= pause:
+                return True
+        return False
+
+    def _send(self, store: Store, name: str) -> None:
+        """Send what the store has not of a log. In one of several threads, each with another log."""
+        self._refused.add(name)
+        for path, file in self._files(name).items():
+            before, state = self._sent.get(path), _state(file)
+            if before is None or (before.size, before.changed) != state:
+                _put(store, path, file, state[0])
+                self._sent[path] = _Sent(*state, self._clock.monotonic())
+        self._refused.discard(name)
 
 
 def _put(store: Store, path: str, file: Path, size: int) -> None:
