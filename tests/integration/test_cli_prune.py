@@ -14,7 +14,7 @@ from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.ledger.entries import CheckpointRef
 from trainflow.checkpoints.stages.dependents import add_dependent
 from trainflow.checkpoints.stages.init_from import Dependent
-from trainflow.testing.chains import ChainWriter, attempt_id
+from trainflow.testing.chains import ChainWriter, attempt_id, split_of
 
 LONG_AGO = datetime(2014, 1, 1, tzinfo=UTC).timestamp()
 
@@ -29,6 +29,16 @@ def test_prune_keeps_one_week_of_what_was_trained(history: History) -> None:
 
     assert [each.id for each in history.ledger.kept()] == [made[5], made[12], made[14], made[15]]
     assert history.json("checkpoints", "prune", "flights")["pruned"] == []
+
+
+def test_prune_of_branch_keeps_what_that_was_forked_to_keep(history: History) -> None:
+    origin = CheckpointRef(history.main.chain, history.main.commit_many(2)[1].id)
+    history.json("checkpoints", "fork", "flights", "--branch", "deep", "--set", "retention.keep_latest=4")
+    deep = ChainWriter(history.store, history.root / "deep", ChainKey("flights", "main", "deep"))
+    deep.commit(split=split_of(2), origin=origin)
+    deep.commit_many(3)
+    assert history.json("checkpoints", "prune", "flights", "--branch", "deep")["pruned"] == []
+    assert len(deep.ledger.kept()) == 4
 
 
 def leave_behind(history: History, chain: ChainKey, number: int) -> Path:

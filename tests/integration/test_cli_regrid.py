@@ -16,7 +16,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.commit_decision import CommitRequest, summary_of
-from trainflow.checkpoints.ledger.entries import Author
+from trainflow.checkpoints.ledger.entries import Author, Fork
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.identifiers import new_attempt_id
 from trainflow.insight.chains.chain_status import chain_status_of
@@ -57,12 +57,14 @@ class Hours(CommandLine):
     def samples(self, path: str = PATH, length: int = 3600, hour: int = 2) -> Samples:
         return Samples(path=path, length_seconds=length, start=START + hour * HOUR, ready=Ready(min_files=1))
 
-    def train(self, samples: Samples | None = None, count: int = 1) -> None:
+    def train(self, samples: Samples | None = None, count: int = 1, branch: str = "main") -> None:
         """Commit what a run would have trained, `count` partitions."""
         samples = samples or self.samples()
-        store, chain = LocalStore(self.root / "checkpoints"), ChainKey("hours")
-        head, attempt = Ledger(store, chain).state().head, new_attempt_id(NOW)
-        found = next_split(samples, head.watermark if head else None, SplitLimits(partitions=count), NOW, self.root)
+        store, chain = LocalStore(self.root / "checkpoints"), ChainKey("hours", branch=branch)
+        state, attempt = Ledger(store, chain).state(), new_attempt_id(NOW)
+        head, fork = state.head, state.start if isinstance(state.start, Fork) else None
+        start = head or fork
+        found = next_split(samples, start.watermark if start else None, SplitLimits(partitions=count), NOW, self.root)
         assert isinstance(found, SplitFound)
         folder = output_folder(store, chain, attempt, self.root / "scratch")
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,6 +76,7 @@ class Hours(CommandLine):
             artifacts=seal(store, chain, attempt, folder),
             by=Author(attempt, attempt),
             grid=grid_of(samples),
+            origin=fork.origin if fork else None,
         )
         commit(store, request, NOW)
 
@@ -117,6 +120,14 @@ def test_regrid_goes_on_where_chain_ends(hours: Hours) -> None:
     assert hours.json("audit", "hours")["partitions"] == 4
     assert "regrid at 2024-01-01T04:00Z" in hours.said("checkpoints", "ledger", "hours")
     assert "differ in nothing that matters" in hours.said("regrid", "hours")
+
+
+def test_regrid_of_branch_is_by_the_samples_that_it_was_forked_with(hours: Hours) -> None:
+    hours.json("checkpoints", "fork", "hours", "--branch", "deep", "--set", "samples.length=2h")
+    hours.train(branch="deep")
+    planned = hours.json("regrid", "hours", "--branch", "deep", "--dry-run")
+    assert planned["new"]["length"] == "2h"
+    assert hours.json("regrid", "hours", "--dry-run")["new"] is None
 
 
 def test_regrid_that_would_leave_something_out_is_refused(hours: Hours) -> None:

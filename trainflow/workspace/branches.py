@@ -47,7 +47,8 @@ def as_branch(file: OpenedPipeline, branch: str | None) -> OpenedPipeline:
     if branch is None or any(chain.document.branch == branch for chain in file.chains):
         return file
     overrides = overrides_of_branch(file.workspace, file.path, branch, dict(file.overrides))
-    return read_pipeline(file.workspace, file.path, overrides)
+    read, stages = read_pipeline(file.workspace, file.path, overrides), {each.key.stage for each in file.chains}
+    return read._replace(chains=[each for each in read.chains if each.key.stage in stages])  # of a DAG that was named
 
 
 #: overrides of these say which chains there are, and where they lie

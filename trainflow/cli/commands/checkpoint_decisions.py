@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import typer
 
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE, duration_of, moment, parse_overrides, person
 from trainflow.cli.render.output import JSON_OPTION, columns_of, print_json, print_rows, text
+from trainflow.errors import InputError
 from trainflow.humanize import counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
     from trainflow.actions.chains.fork import ForkDone, ForkPlan
     from trainflow.actions.chains.rewind import RewoundChain
+    from trainflow.workspace.pipelines import OpenedPipeline
 
 
 _BECOMES = {
@@ -271,8 +274,8 @@ def prune(
     from trainflow.actions.chains import prune as action
     from trainflow.clock import SystemClock
 
-    with open_pipeline(pipeline) as file:
-        chains, now = file.chosen(stage, branch), SystemClock().now()
+    with open_pipeline(pipeline) as opened:
+        chains, now = _of_branch(opened, branch).chosen(stage, branch), SystemClock().now()
         if dry_run:
             done = action.plan_prune(chains, keep_latest, now=now)
         else:
@@ -287,6 +290,16 @@ def prune(
         what = "would go" if dry_run else "deleted"
         typer.echo(f"{counted(len(rows), 'checkpoint')}, {counted(done.bytes, 'byte')} {what}")
     return 0
+
+
+def _of_branch(file: OpenedPipeline, branch: str | None) -> OpenedPipeline:
+    """The file as the branch trains it, which keeps what it was forked to keep; one that is not whole has the file's
+    own retention."""
+    from trainflow.workspace.branches import as_branch
+
+    with contextlib.suppress(InputError):
+        file = as_branch(file, branch)
+    return file
 
 
 def sweep(

@@ -247,9 +247,10 @@ def regrid(
     """
     from trainflow.actions.chains import regrid as action
     from trainflow.clock import SystemClock
+    from trainflow.workspace.branches import as_branch
 
-    with open_pipeline(pipeline, parse_overrides(overrides)) as file:
-        now = SystemClock().now()
+    with open_pipeline(pipeline, parse_overrides(overrides)) as opened:
+        file, now = as_branch(opened, branch), SystemClock().now()
         plan = action.plan_regrid(file.one_chain(stage, branch), now=now)
         if dry_run:
             done = plan.outcome(None, dry_run=True)
