@@ -52,7 +52,7 @@ class ChainCheck:
         self.promoted: dict[str, str] = {}
         #: the checkpoint that gates refused, which is not decided about yet
         self.stopped: str | None = None
-        #: runs that have committed, and those that have come to another conclusion
+        #: runs that have committed last, and those that have come to a conclusion: one that was cleared comes to another
         self.runs: set[str] = set()
         self.concluded: set[str] = set()
         #: entries that are lost for now
@@ -107,6 +107,8 @@ class ChainCheck:
             _KINDS[entry["kind"]](self, entry)
             if abs(time_of(entry["at"]) - self._table.clock.now()) > _CLOCKS_DIFFER:
                 raise Violation("the control plane's clock counts", f"entry {entry['sequence']}: at {entry['at']}")
+            if entry["kind"] in ("rewind", "skip", "stop"):
+                self.runs.discard(entry["by"].get("run_id", ""))
             self.concluded.add(entry["by"].get("run_id", ""))
             self._previous = digest(data)
             self.sequence += 1

@@ -97,7 +97,7 @@ class LedgerCheck:
             chain.check_everything_is_there()
 
     def has_committed(self, run_id: str) -> bool:
-        """Is there a checkpoint of this run?"""
+        """Has this run committed a checkpoint, and come to no other conclusion since it was cleared?"""
         return any(run_id in chain.runs for chain in self.chains.values())
 
     def has_concluded(self, run_id: str) -> bool:
