@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.conftest import CommandLine
+from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
@@ -71,6 +72,22 @@ def test_accept_loss_with_yes_goes_on_and_audit_tells_it(flights: Flights, copie
     assert ("entries 4 to 5 of an earlier ledger were lost" in said, "(no backup)" in said) == (not copies, not copies)
     assert "intact" in said
     assert flights.json("repair", "flights", "--accept-loss")["whole"]
+
+
+def test_accept_loss_of_branch_waits_for_run_of_that_branch(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+    hot = ChainWriter(flights.writer.store, flights.root / "scratch", ChainKey("flights", branch="hot"))
+    hot.commit_many(2)
+    hot.store.delete(hot.chain.entry(2))
+    monkeypatch.setattr(
+        "trainflow.workspace.workspace.Workspace.active_runs",
+        lambda _, dag_id: [] if dag_id == "flights" else ["manual__1"],
+    )
+
+    code, said = flights.run("repair", "flights", "--branch", "hot", "--accept-loss", "--yes")
+
+    assert code == 2, said
+    assert "run manual__1 of flights.main.hot has not ended: nothing was changed" in said
+    assert Ledger(hot.store, hot.chain).state().sequence == 1
 
 
 def test_yes_without_accept_loss_is_refused(flights: Flights) -> None:

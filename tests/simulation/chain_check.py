@@ -52,7 +52,7 @@ class ChainCheck:
         self.promoted: dict[str, str] = {}
         #: the checkpoint that gates refused, which is not decided about yet
         self.stopped: str | None = None
-        #: runs that have committed last, and those that have come to a conclusion: one that was cleared comes to another
+        #: runs that have committed last, and those that have come to a conclusion: a cleared one comes to another
         self.runs: set[str] = set()
         self.concluded: set[str] = set()
         #: entries that are lost for now

@@ -49,6 +49,17 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
         return f"{self.pipeline}{stage}{'' if self.branch == 'main' else f' --branch {self.branch}'}"
 
     @property
+    def fork_arguments(self) -> str:
+        """How `trainflow checkpoints fork` names the chain to fork: its `--branch` is the new one."""
+        stage = "" if self.stage == "main" else f" --stage {self.stage}"
+        return f"{self.pipeline}{stage}{'' if self.branch == 'main' else f' --of {self.branch}'}"
+
+    @property
+    def start_arguments(self) -> str:
+        """How `trainflow start` names what trains the chain: a pipeline with all its stages, and a branch."""
+        return ChainKey(self.pipeline, branch=self.branch).arguments
+
+    @property
     def prefix(self) -> str:
         """The chain's folder in its store."""
         return f"{self.pipeline}/{self.stage}/{self.branch}"

@@ -14,6 +14,7 @@ from datetime import datetime
 
 import msgspec
 
+from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import folder_of_source
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
@@ -114,13 +115,10 @@ class RunCost(msgspec.Struct, frozen=True):
     price: float | None
 
 
-class ChainCost(msgspec.Struct, frozen=True, kw_only=True):
+class ChainCost(OfChain, frozen=True, kw_only=True):
     """What a chain keeps and asks. Prices are None where they are not known; `garbage_*` where the ledger cannot be
     read whole. `runs_a_day`: one for each partition; `price_a_month` is of its runs and of what it keeps."""
 
-    pipeline: str
-    stage: str
-    branch: str
     kept_checkpoints: int
     kept_bytes: int
     garbage_files: int | None

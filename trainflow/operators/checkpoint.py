@@ -179,13 +179,13 @@ class CheckpointOperator(BaseOperator):
         seen = observe_upstream(ledger, declared)
         back, samples = rewind_after_upstream(ledger, ti), self._samples()
         if samples is not None:
-            refuse_change(ledger, grid_of(samples), ti.dag_id)
+            refuse_change(ledger, grid_of(samples))
         changed = "; ".join(filter(None, (back, "" if samples is None else check_late_data(ledger, samples, ti))))
         if changed:
             ti.xcom_push(XCOM_LATE_DATA, changed)
             if samples is not None:
                 # going back may have taken back what was recorded of its grid
-                refuse_change(ledger, grid_of(samples), ti.dag_id)
+                refuse_change(ledger, grid_of(samples))
         state = ledger.state()
         push_moved_aliases(ledger, state, ti)
         pinned = context["dag_run"].conf.get(CONF_INIT_FROM)

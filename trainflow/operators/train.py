@@ -291,6 +291,6 @@ def _telling_full_disk(output: Path, head: Head) -> Iterator[None]:
         shutil.rmtree(output, ignore_errors=True)
         raise TaskError(
             f"{describe(error)}. {left}; what this attempt wrote there is deleted, what is committed or saved stays. "
-            f"'trainflow checkpoints sweep {head.chain.pipeline}' deletes what other attempts left, "
-            f"'trainflow checkpoints prune {head.chain.pipeline}' what the retention does not keep"
+            f"'trainflow checkpoints sweep {head.chain.arguments}' deletes what other attempts left, "
+            f"'trainflow checkpoints prune {head.chain.arguments}' what the retention does not keep"
         ) from error

@@ -61,9 +61,9 @@ def grid_change(old: Grid, new: Grid, edge: datetime, first: datetime | None = N
     )
 
 
-def sentence_about(change: GridChange, name: str) -> str:
-    """What changed, and the ways out; `name` is what commands call the pipeline."""
-    return f"{what_changed(change)}. Put that back, or: {'; '.join(ways_out(change, name))}"
+def sentence_about(change: GridChange, name: str, fork: str) -> str:
+    """What changed, and the ways out; `name`: what commands call the chain, `fork`: what the one that forks it does."""
+    return f"{what_changed(change)}. Put that back, or: {'; '.join(ways_out(change, name, fork))}"
 
 
 def what_changed(change: GridChange) -> str:
@@ -85,7 +85,7 @@ def what_changed(change: GridChange) -> str:
     return f"the samples are not those that the chain was trained on: {'; '.join(said)}"
 
 
-def ways_out(change: GridChange, name: str) -> list[str]:
+def ways_out(change: GridChange, name: str, fork: str) -> list[str]:
     """What a person can do, as commands."""
     ways = []
     if not change.fits:
@@ -106,7 +106,7 @@ def ways_out(change: GridChange, name: str) -> list[str]:
             f"'trainflow repair {name} --earlier' records that as a hole and trains it, on top of the head: later than "
             "what comes after it in time"
         )
-    ways.append(f"'trainflow checkpoints fork {name} --branch NAME' goes on beside the chain")
+    ways.append(f"'trainflow checkpoints fork {fork} --branch NAME' goes on beside the chain")
     ways.append("another name for the pipeline begins a new chain")
     return ways
 

@@ -69,14 +69,22 @@ def test_grid_earlier_start_matters_only_to_chain_from_table_start() -> None:
 @pytest.mark.parametrize(
     ("changed", "says", "way_out"),
     [
-        (new(length_seconds=7200), "a partition was 1h long and is 2h", "'trainflow regrid clicks' goes on with"),
-        (new(length_seconds=5 * 3600), "is 5h", "'trainflow checkpoints rewind clicks --before DATE'"),
-        (new(start=START - HOUR), "start at 2023-12-31T23:00Z", "'trainflow repair clicks --earlier'"),
-        (new(path="/m/{start:%FT%H}"), "their path was t/", "'trainflow regrid clicks' where it is the same table"),
+        (
+            new(length_seconds=7200),
+            "a partition was 1h long and is 2h",
+            "'trainflow regrid clicks --branch hot' goes on with",
+        ),
+        (new(length_seconds=5 * 3600), "is 5h", "'trainflow checkpoints rewind clicks --branch hot --before DATE'"),
+        (new(start=START - HOUR), "start at 2023-12-31T23:00Z", "'trainflow repair clicks --branch hot --earlier'"),
+        (
+            new(path="/m/{start:%FT%H}"),
+            "their path was t/",
+            "'trainflow regrid clicks --branch hot' where it is the same table",
+        ),
     ],
 )
 def test_sentence_says_what_changed_and_ways_out(changed: Grid, says: str, way_out: str) -> None:
-    said = sentence_about(grid_change(OLD, changed, EDGE, START), "clicks")
+    said = sentence_about(grid_change(OLD, changed, EDGE, START), "clicks --branch hot", "clicks --of hot")
     assert says in said
     assert way_out in said
-    assert "'trainflow checkpoints fork clicks --branch NAME'" in said
+    assert "'trainflow checkpoints fork clicks --of hot --branch NAME'" in said

@@ -110,7 +110,7 @@ def _on_line(ledger: Ledger, which: str) -> Checkpoint:
     """A checkpoint that the head descends from. Raises InputError for one that a rewind left behind; NotFound."""
     checkpoint = checkpoint_named(ledger, which)
     if all(each.id != checkpoint.id for each in ledger.line()):
-        number, fork = checkpoint.number, f"trainflow checkpoints fork {ledger.chain.pipeline}"
+        number, fork = checkpoint.number, f"trainflow checkpoints fork {ledger.chain.fork_arguments}"
         raise InputError(
             f"checkpoint {number} of {ledger.chain} was left behind by a rewind: only what the head descends from is "
             f"promoted. '{fork} --from {number} --branch NAME' goes on from it, and may promote what comes of that"

@@ -38,7 +38,8 @@ from trainflow.samples.table.inventory import open_inventory
 from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of
 from trainflow.serialization.document import DagDocument
 from trainflow.states import DagRunState, TaskInstanceState
-from trainflow.workspace.pipelines import PipelineChain
+from trainflow.workspace.branches import dags_of
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.workspace import Workspace
 
 _WAITING = (TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RESCHEDULE)
@@ -258,16 +259,17 @@ def plan_accept_loss(chain: PipelineChain) -> LossPlan:
     return LossPlan(chain, damage_of(chain.ledger()))
 
 
-def accept_loss(plan: LossPlan, *, who: Author, now: datetime, reason: str = "") -> LossDone:
+def accept_loss(file: OpenedPipeline, plan: LossPlan, *, who: Author, now: datetime, reason: str = "") -> LossDone:
     """Put right what can be, and record what is lost. Raises InputError while a run of the chain has not ended,
     ChainMoved, StoreFailure."""
     chain, damage = plan
     if damage is None:
         return plan.outcome(None)
-    runs = chain.workspace.active_runs(chain.dag_id)
-    if runs:
-        raise InputError(
-            f"run {runs[0]} of {chain.dag_id} has not ended: nothing was changed; end it with 'trainflow runs cancel "
-            f"{chain.dag_id} {runs[0]}', or wait for it"
-        )
+    # a branch has DAGs of its own
+    for dag_id in dags_of(file, chain.key):
+        for run in file.workspace.active_runs(dag_id):
+            raise InputError(
+                f"run {run} of {dag_id} has not ended: nothing was changed; end it with 'trainflow runs cancel "
+                f"{dag_id} {run}', or wait for it"
+            )
     return plan.outcome(put_right(chain.ledger(), damage, by=chain.by(who), now=now, reason=reason))

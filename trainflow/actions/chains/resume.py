@@ -94,7 +94,7 @@ def _instead(stopped: _StoppedBySamples, asked: str) -> str:
     where = f"{label(stopped.stop.start)} to {label(stopped.stop.end)}"
     what = f"{stopped.chain.key} is stopped by its samples: {where} is {stopped.stop.problem}. "
     cause = "samples.checks" if stopped.stop.refused else "samples.gaps"
-    start = f"trainflow start {stopped.chain.key.pipeline}"
+    start = f"trainflow start {stopped.chain.key.start_arguments}"
     mend = f"mend the samples, or change {cause}, and '{start}'; or leave it out: --skip"
     match asked:
         case "--accept":

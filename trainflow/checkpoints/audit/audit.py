@@ -114,7 +114,7 @@ def audit(
     work.time_problems += alignment_problems(work.line, samples)
     work.ledger_problems += regrid_problems(work.line, work.chain.regrids)
     if samples:
-        work.time_problems += change_problems(work.line, work.chain, samples, ledger.chain.pipeline)
+        work.time_problems += change_problems(work.line, work.chain, samples, ledger.chain.arguments)
     if verify_files:
         _verify_files(work)
     republished = _compare(work, fingerprints_now) if fingerprints_now else []

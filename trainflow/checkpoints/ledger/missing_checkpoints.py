@@ -40,8 +40,8 @@ def raise_if_unrecorded(
         raise LedgerCorrupt(
             f"the ledger of chain {ledger.chain} in {ledger.store.url} is short: {sentence(found)}. Nothing is deleted "
             f"meanwhile. Restore what is missing in {ledger.store.uri(ledger.chain.ledger)} from a backup or another "
-            "copy of the store, then run 'trainflow audit PIPELINE'; where it cannot be restored, 'trainflow repair "
-            f"{ledger.chain.pipeline} --accept-loss' shows what is left",
+            f"copy of the store, then run 'trainflow audit {ledger.chain.arguments}'; where it cannot be restored, "
+            f"'trainflow repair {ledger.chain.arguments} --accept-loss' shows what is left",
             location=ledger.store.uri(ledger.chain.ledger),
         )
 

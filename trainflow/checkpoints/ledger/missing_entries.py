@@ -165,8 +165,8 @@ def missing_entries_error(
         f"the ledger of chain {chain} in {store.url} is short: {entries_named(lost)} "
         f"{agreeing(len(lost), 'is', 'are')} missing, and {witness.what} knows of entry {witness.sequence}. Nothing "
         f"is appended or deleted meanwhile. Restore what is missing in {store.uri(chain.ledger)} from a backup or "
-        f"another copy of the store, then run 'trainflow audit {chain.pipeline}'; where it cannot be restored, "
-        f"'trainflow repair {chain.pipeline} --accept-loss' shows what is left",
+        f"another copy of the store, then run 'trainflow audit {chain.arguments}'; where it cannot be restored, "
+        f"'trainflow repair {chain.arguments} --accept-loss' shows what is left",
         location=store.uri(chain.entry(min(lost))),
     )
 
@@ -177,7 +177,7 @@ def replaced_entry_error(store: Store, chain: ChainKey, mark: NewestEntry, found
     return LedgerCorrupt(
         f"ledger entry {location} is not the one that was written: {store.uri(chain.mark)} says {mark.digest}, found "
         f"{found}. Entries of another copy or of another chain were put over it. Restore the newest copy of the "
-        f"ledger, then run 'trainflow audit {chain.pipeline}'",
+        f"ledger, then run 'trainflow audit {chain.arguments}'",
         location=location,
     )
 

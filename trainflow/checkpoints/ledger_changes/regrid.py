@@ -31,11 +31,11 @@ COMPARED = 1000
 Fingerprints = Callable[[Sequence[datetime]], Sequence[str | None]]
 
 
-def refuse_change(ledger: Ledger, grid: Grid, name: str) -> None:
+def refuse_change(ledger: Ledger, grid: Grid) -> None:
     """Raise InputError, which names the ways out, for a grid that the chain cannot simply go on with."""
     change = change_of(ledger.state(), grid)
     if change is not None:
-        raise InputError(sentence_about(change, name))
+        raise InputError(sentence_about(change, ledger.chain.arguments, ledger.chain.fork_arguments))
 
 
 class RegridComparison(msgspec.Struct, frozen=True):

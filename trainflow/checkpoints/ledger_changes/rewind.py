@@ -200,7 +200,7 @@ def _chain_rewind(ledger: Ledger, line: list[Checkpoint], target: str | None) ->
     if target and asked is None:
         raise InputError(
             f"chain {ledger.chain} cannot be rewound to checkpoint {target}: a rewind left it behind, or it was never "
-            f"there; 'trainflow checkpoints list {ledger.chain.pipeline}' shows what can be rewound to"
+            f"there; 'trainflow checkpoints list {ledger.chain.arguments}' shows what can be rewound to"
         )
     summary = nearest_kept(ledger, line, target)
     number, to_id = (summary.number, summary.id) if summary else (0, None)

@@ -42,7 +42,7 @@ def path(
     typer.echo(found.path or found.uri)
     if found.elsewhere:
         lie = f"{counted(found.elsewhere, 'file')} of it {agreeing(found.elsewhere, 'lies', 'lie')} elsewhere"
-        typer.echo(f"{lie}: 'trainflow checkpoints export {pipeline}' copies all of them", err=True)
+        typer.echo(f"{lie}: 'trainflow checkpoints export {found.chain.arguments}' copies all of them", err=True)
     return 0
 
 

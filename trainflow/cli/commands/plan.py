@@ -72,7 +72,8 @@ def _show(made: ChainPlan) -> None:
     typer.echo(f"{made.chain}: {stands}{f', trained up to {label(watermark)}' if watermark else ''}")
     if made.stopped:
         typer.secho(
-            f"a gate stopped it: {'; '.join(made.stopped)}; after 'trainflow resume {made.pipeline}':", fg="yellow"
+            f"a gate stopped it: {'; '.join(made.stopped)}; after 'trainflow resume {made.chain.arguments}':",
+            fg="yellow",
         )
     rows = [
         {
@@ -101,4 +102,4 @@ def _show(made: ChainPlan) -> None:
     if made.holes_arrived:
         count = made.holes_arrived
         have = f"{counted(count, 'partition')} of the chain's holes {agreeing(count, 'has', 'have')} arrived"
-        typer.echo(f"{have}: 'trainflow repair {made.pipeline}' trains {agreeing(count, 'it', 'them')}")
+        typer.echo(f"{have}: 'trainflow repair {made.chain.arguments}' trains {agreeing(count, 'it', 'them')}")

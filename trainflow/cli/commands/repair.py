@@ -76,7 +76,7 @@ def repair(
         file, now = opened if accept_loss else as_branch(opened, branch), SystemClock().now()
         chain = file.one_chain(stage, branch)
         if accept_loss:
-            return _accept_loss(chain, now, yes=yes and not dry_run, reason=reason, as_json=as_json)
+            return _accept_loss(file, chain, now, yes=yes and not dry_run, reason=reason, as_json=as_json)
         if earlier:
             _record_earlier(chain, now, dry_run=dry_run)
         plan = action.plan_repair(chain, skipped=skipped, now=now)
@@ -154,13 +154,15 @@ def _nothing(chain: PipelineChain, plan: RepairPlan) -> str:
     return f"nothing to repair: no partition of the {stepped} can be trained now{hint}"
 
 
-def _accept_loss(chain: PipelineChain, now: datetime, *, yes: bool, reason: str, as_json: bool) -> int:
+def _accept_loss(
+    file: OpenedPipeline, chain: PipelineChain, now: datetime, *, yes: bool, reason: str, as_json: bool
+) -> int:
     """Show what is lost; with `yes` put right what can be, and accept the rest. Raises InputError while a run of the
     chain has not ended."""
     from trainflow.actions.chains.repair import accept_loss, plan_accept_loss
 
     plan = plan_accept_loss(chain)
-    done = accept_loss(plan, who=person(), now=now, reason=reason) if yes else plan.outcome(None)
+    done = accept_loss(file, plan, who=person(), now=now, reason=reason) if yes else plan.outcome(None)
     if as_json:
         print_json(done)
     elif plan.damage is None:
@@ -181,7 +183,7 @@ def _show_loss(plan: LossPlan, damage: Damage, done: LossDone, *, accepted: bool
         goes_on = f"checkpoint {head.number} ({head.id}), trained up to {text(head.watermark)}"
     typer.echo(f"{chain.key}: it {'goes' if accepted else 'would go'} on from {goes_on}")
     if done.entry is not None:
-        audit = f"'trainflow audit {chain.key.pipeline}'"
+        audit = f"'trainflow audit {chain.key.arguments}'"
         typer.echo(f"{chain.key}: {entries_named([done.entry])} keeps what was lost; {audit} tells it")
     elif not accepted:
         typer.echo("nothing was changed: restore a backup where there is one; otherwise '--yes' does this")
@@ -279,5 +281,5 @@ def _regridded(plan: RegridPlan, done: RegridDone) -> str:
         )
     if change.untrained is not None:
         hole = f"{label(change.untrained.start)} to {label(change.untrained.end)}"
-        said += f"\n{hole} is recorded as a hole: 'trainflow repair {chain.key.pipeline}' trains it"
+        said += f"\n{hole} is recorded as a hole: 'trainflow repair {chain.key.arguments}' trains it"
     return said

@@ -45,9 +45,9 @@ def print_chain_cost(cost: ChainCost) -> None:
         kept += f", {money(cost.kept_price_a_month, cost.currency)} a month"
     garbage = "" if not cost.garbage_files else (
         f"{counted(cost.garbage_files, 'file')}, {bytes_text(cost.garbage_bytes or 0)}: "
-        f"'trainflow checkpoints sweep {cost.pipeline}' frees it"
+        f"'trainflow checkpoints sweep {cost.chain.arguments}' frees it"
     )  # fmt: skip
-    typer.echo(f"\ncost of {cost.pipeline}/{cost.stage}/{cost.branch}")
+    typer.echo(f"\ncost of {cost.chain}")
     print_facts({"  kept": kept, "  garbage": garbage, "  a run": _of_a_run(cost), "  a month": _of_a_month(cost)})
 
 

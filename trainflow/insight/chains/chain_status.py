@@ -148,7 +148,8 @@ def chain_status_of(
     try:
         change = change_of(state, grid_of(samples))
         if change is not None:
-            return msgspec.structs.replace(known, samples_changed=sentence_about(change, ledger.chain.pipeline))
+            said = sentence_about(change, ledger.chain.arguments, ledger.chain.fork_arguments)
+            return msgspec.structs.replace(known, samples_changed=said)
         inventory = open_inventory(samples, root, now)
         line = KeptLine(ledger, state)
         known = _with_lag(known, state, line, samples, inventory)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from trainflow.checkpoints.chain import OfChain
+from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.ancestors import line_from_head, past_runs
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
@@ -103,7 +103,7 @@ def _of_chain(chain: PipelineChain, most: int, now: datetime) -> ChainPlan:
     state = ledger.state()
     change = change_of(state, grid_of(samples))
     if change is not None:
-        return _described(ledger, state.watermark, refused(change, ledger.chain.pipeline))
+        return _described(ledger, state.watermark, refused(change, ledger.chain))
     ahead = next_run_of(chain.document, ledger)
     if not ledger.state().sequence and chain.adopt is not None:
         ahead = adopting(ahead, chain.adopt, chain.root, now)
@@ -156,10 +156,9 @@ def plan(
     return _plan(runs, "more", f"only the next {most} runs were looked at")
 
 
-def refused(change: GridChange, name: str) -> Plan:
-    """Plan of a chain whose samples are not those that it was trained on: no run until that is decided. `name` is what
-    commands call the pipeline."""
-    return _plan([], "stopped", sentence_about(change, name))
+def refused(change: GridChange, chain: ChainKey) -> Plan:
+    """Plan of a chain whose samples are not those that it was trained on: no run until that is decided."""
+    return _plan([], "stopped", sentence_about(change, chain.arguments, chain.fork_arguments))
 
 
 def planned_split(number: int, split: Split, pace: Throughput) -> PlannedSplit:

@@ -71,12 +71,12 @@ def test_chain_of_which_no_grid_is_recorded_is_left_alone(writer: ChainWriter) -
 def test_regrid_new_grid_holds_from_end_of_chain(writer: ChainWriter) -> None:
     writer.commit_many(4, grid=DAYS)
     with pytest.raises(InputError, match="'trainflow regrid flights'"):
-        refuse_change(writer.ledger, PAIRS, "flights")
+        refuse_change(writer.ledger, PAIRS)
     written = to(writer, PAIRS, reason="fewer")
     assert written is not None
     assert (written.watermark, written.holes, written.grid) == (day(4), [], PAIRS)
     assert writer.ledger.state().grid == PAIRS
-    refuse_change(writer.ledger, PAIRS, "flights")
+    refuse_change(writer.ledger, PAIRS)
     assert to(writer, PAIRS) is None
     writer.commit(split=pair(4), grid=PAIRS)
     assert ok(writer, PAIRS) == []
