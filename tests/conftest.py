@@ -116,11 +116,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     unsteady = [item.nodeid for item in items if " at 0x" in item.nodeid]
     if unsteady:
         raise pytest.UsageError(f"an address in memory is in the name of {unsteady[0]}: give its parameters `ids`")
-    if not config.option.exhaustive:
-        left_out = pytest.mark.skip(reason="not part of every day: --exhaustive runs it, as CI does")
-        for item in items:
-            if item.get_closest_marker("exhaustive"):
-                item.add_marker(left_out)
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.exhaustive:
+        # of a module that is named, all is run
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("exhaustive")]
     items[:] = _slow_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
