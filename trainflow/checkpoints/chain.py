@@ -45,14 +45,17 @@ class ChainKey(msgspec.Struct, frozen=True, order=True):
     @property
     def arguments(self) -> str:
         """How a command line names the chain: its pipeline, and stage and branch where they are not the default."""
-        stage = "" if self.stage == "main" else f" --stage {self.stage}"
-        return f"{self.pipeline}{stage}{'' if self.branch == 'main' else f' --branch {self.branch}'}"
+        return self._arguments("--branch")
 
     @property
     def fork_arguments(self) -> str:
         """How `trainflow checkpoints fork` names the chain to fork: its `--branch` is the new one."""
+        return self._arguments("--of")
+
+    def _arguments(self, option_of_branch: str) -> str:
         stage = "" if self.stage == "main" else f" --stage {self.stage}"
-        return f"{self.pipeline}{stage}{'' if self.branch == 'main' else f' --of {self.branch}'}"
+        branch = "" if self.branch == "main" else f" {option_of_branch} {self.branch}"
+        return f"{self.pipeline}{stage}{branch}"
 
     @property
     def start_arguments(self) -> str:

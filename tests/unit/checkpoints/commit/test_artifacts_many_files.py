@@ -15,19 +15,26 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import artifacts
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.verified_artifacts import fetch, verify
+from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import ChainWriter, attempt_id
 
 CHAIN = ChainKey("flights")
 
 
+def forty_files(root: Path) -> tuple[Store, Path]:
+    """A store, and the output of an attempt with forty small files in it."""
+    store = open_store("store", root=root)
+    folder = output_folder(store, CHAIN, attempt_id(1), root / "scratch")
+    for number in range(40):
+        (folder / f"{number:02}").write_text(str(number))
+    return store, folder
+
+
 def test_many_files_are_made_durable_side_by_side_and_listed_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store("store", root=tmp_path)
-    folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
-    for number in range(40):
-        (folder / f"{number:02}").write_text(str(number))
+    store, folder = forty_files(tmp_path)
     others = threading.Barrier(2, timeout=30)
 
     def met(path: Path) -> None:
@@ -61,10 +68,7 @@ def test_file_that_cannot_be_copied_on_a_full_disk_is_moved(tmp_path: Path, monk
 def test_clone_is_not_tried_for_each_file_of_a_disk_that_knows_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = open_store("store", root=tmp_path)
-    folder = output_folder(store, CHAIN, attempt_id(1), tmp_path / "scratch")
-    for number in range(40):
-        (folder / f"{number:02}").write_text(str(number))
+    store, folder = forty_files(tmp_path)
     tried: list[str] = []
 
     def refused(source: Path, _target: Path) -> bool:
