@@ -80,13 +80,14 @@ class LocalExecutor(Executor):
             return
         otherwise = replace(workload, instead_of=process)
         held = self._held[workload.key] = AttemptProcess(otherwise, self._memory.look())
+        worker = None
         with contextlib.suppress(OSError):  # none can be started that it would be given to
             worker = self._workers.for_attempt(workload)
-            if worker is not None and self._workers.give(worker, workload, process, started):
-                held.worker = worker
-                self._launched(worker, workload.key, process.pid)
-                return
-        self._launch_or_put_back(otherwise, held)
+        if worker is not None and self._workers.give(worker, workload, process, started):
+            held.worker = worker
+            self._launched(worker, workload.key, process.pid)
+        else:
+            self._launch_or_put_back(otherwise, held)
 
     def _launch_or_put_back(self, workload: ExecuteTask, held: AttemptProcess) -> None:
         try:
