@@ -178,7 +178,7 @@ def test_newer_database_is_refused(fresh: Database) -> None:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(EngineError, match=r"9999: a newer trainflow has migrated it.*upgrade it here") as caught:
         schema.ensure_schema(fresh)
-    # to move a file away is one way out; nobody is told to do that to a server that others use
+    # to move a file away is one way out; not for a server, which others use
     assert ("move the file away" in str(caught.value)) == (fresh.file is not None)
     assert str(fresh.url.database) in str(caught.value)
     assert schema.current_revision(fresh) == "9999"

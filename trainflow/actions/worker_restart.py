@@ -64,7 +64,7 @@ class WorkerRestart:
             self._stop()
 
     def told_to_end(self) -> None:
-        """Note that somebody else has told the worker to stop: it does not begin again. Fit for a signal handler."""
+        """Note that a signal has told the worker to end: it does not begin again. Fit for a signal handler."""
         self._told_to_end = True
 
     def begins_again(self) -> bool:

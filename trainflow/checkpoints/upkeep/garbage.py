@@ -62,7 +62,7 @@ def sweep_garbage(
     """Find (and unless `dry_run` delete) what is older than `grace`, in the order of its deletion.
 
     `living` are attempts that may still commit, `ended` those of the same runs that they took the place of: what one of
-    those has trained they may commit, and nobody writes into its output any more. Raises LedgerCorrupt before anything
+    those has trained they may commit, and nothing writes into its output any more. Raises LedgerCorrupt before anything
     is deleted when the ledger cannot be read whole, or anything knows of an entry that is not there; StoreFailure.
     """
     if grace < timedelta(0):
