@@ -76,7 +76,7 @@ class Table:
     def content(self, start: datetime) -> SplitPartition:
         return partition_of(start, end_of(self.samples, start), (SampleFile("f", 1, 1, start.isoformat()),))
 
-    def newest(self) -> datetime | None:
+    def newest(self, after: datetime, upto: datetime | None = None) -> datetime | None:
         return None
 
     def unified(self, chain: Columns) -> NoColumnUnifier:

@@ -65,8 +65,9 @@ class Table:
     def later(self, start: datetime) -> Iterator[datetime]:
         return iter([each for each in (START + n * HOUR for n in sorted(self.versions)) if each > start])
 
-    def newest(self) -> datetime | None:
-        return START + max(self.versions) * HOUR if self.versions else None
+    def newest(self, after: datetime, upto: datetime | None = None) -> datetime | None:
+        ready = (START + number * HOUR for number in self.versions)
+        return max((each for each in ready if each >= after and (upto is None or each <= upto)), default=None)
 
     def content(self, start: datetime) -> SplitPartition:
         number = (start - START) // HOUR

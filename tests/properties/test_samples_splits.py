@@ -55,9 +55,9 @@ class Imagined:
         first = (start - START) // HOUR + 1
         return (START + n * HOUR for n in range(first, len(self.hours)) if self.hours[n] is not None)
 
-    def newest(self) -> datetime | None:
-        ready = [START + n * HOUR for n, rows in enumerate(self.hours) if rows is not None and rows >= 0]
-        return max(ready, default=None)
+    def newest(self, after: datetime, upto: datetime | None = None) -> datetime | None:
+        ready = (START + n * HOUR for n, rows in enumerate(self.hours) if rows is not None and rows > 0)
+        return max((each for each in ready if each >= after and (upto is None or each <= upto)), default=None)
 
     def content(self, start: datetime) -> SplitPartition:
         rows = self.hours[(start - START) // HOUR] or 0

@@ -23,5 +23,5 @@ product says of itself where the rows or the files could be looked at.
 Reading order: `run` (what to call), `plan`, `driver`, `world`, then the actors `engine`, `executor`, `process` (with
 `worker`, `fiber`, `training`), `trigger_loop`, `people`, then `faults`, `environment` (of all of them), `database`,
 `memory_store`, `table`, `pipeline`, and `invariants`, `ledger_check`, `chain_check` (with `committed`,
-`upstream_check`, `model_check`).
+`upstream_check`, `model_check`), `chain_ends`.
 """

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import dropwhile
 
 from tests.simulation.committed import CommittedCheckpoint, Entry, Lineage, digest, numbers_in, time_of
 from tests.simulation.expected import Expected
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.model_check import ModelCheck
-from tests.simulation.table import START, SampleTable, tiles
+from tests.simulation.table import EMPTY, START, SampleTable, tiles
 from tests.simulation.upstream_check import UpstreamCheck
 from tests.simulation.violation import Violation
 from trainflow.checkpoints.chain import ChainKey
@@ -179,6 +180,7 @@ class ChainCheck:
             raise Violation("exactly once", f"{entry['id']} trains {sorted(twice)} again")
         if unknown := trained - self._table.seen:
             raise Violation("exactly once", f"{entry['id']} was trained on {sorted(unknown)}, which never were there")
+        self._check_limit(entry)
         self._check_gates(entry)
         self._models.check_files(entry)
         self.kept[entry["id"]] = CommittedCheckpoint(entry, line, self._models.check_model(entry))
@@ -223,6 +225,16 @@ class ChainCheck:
         if self.stopped is None:
             raise Violation("gates", f"{self.key} is resumed, and nothing had stopped it")
         self.stopped = None
+
+    def _check_limit(self, entry: Entry) -> None:
+        """As many partitions as its pipeline says; empty ones before the first that has rows are in it as well."""
+        fingerprints = [each["fingerprint"] for each in entry["split"]["partitions"]]
+        counted = list(dropwhile(lambda each: each == EMPTY, fingerprints))
+        if not counted:
+            raise Violation("something is trained on", f"{entry['id']} is trained on no row")
+        if len(fingerprints) > max(self._expected.limit, 1 + len(fingerprints) - len(counted)):
+            most = self._expected.limit
+            raise Violation("splits are limited", f"{entry['id']}: {len(fingerprints)} partitions of at most {most}")
 
     def _check_gates(self, entry: Entry) -> None:
         """What gates refuse, a person has accepted."""

@@ -17,7 +17,7 @@ class UpstreamRule(StrEnum):
     ANY = "any"
 
 
-class Expected(msgspec.Struct, frozen=True):
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What is expected of a chain."""
 
     #: what its gates demand; None: it has none
@@ -30,3 +30,5 @@ class Expected(msgspec.Struct, frozen=True):
     no_holes: frozenset[int] = frozenset()
     #: what is published again is trained again
     replays: bool = False
+    #: the most partitions of one split, but for empty ones before the first that has rows
+    limit: int

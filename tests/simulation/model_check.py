@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tests.simulation.committed import CommittedCheckpoint, Entry, digest, numbers_in, origin, time_of
 from tests.simulation.memory_store import MemoryStore
-from tests.simulation.table import SampleTable, fingerprint_of, rows_of
+from tests.simulation.table import SampleTable, rows_of
 from tests.simulation.training import MODEL
 from tests.simulation.violation import Violation
 
@@ -48,6 +48,6 @@ class ModelCheck:
         number, start = numbers_in([trained])[0], time_of(trained["start"])
         times = self._table.written[number][1] if number in self._table.written else 0
         for edition in range(1, times + 1):
-            if fingerprint_of(edition) == trained["fingerprint"]:
-                return rows_of(start, edition)
+            if self._table.fingerprint(number, edition) == trained["fingerprint"]:
+                return [] if self._table.is_empty(number, edition) else rows_of(start, edition)
         raise Violation("exactly once", f"partition {number} never was what the ledger calls {trained['fingerprint']}")

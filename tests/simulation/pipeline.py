@@ -76,11 +76,19 @@ class Pipeline:
                 least_quality=LEAST_QUALITY if scenario.gate else None,
                 base=_BASES.get(scenario.shape, {}).get(key.stage),
                 follows=self._base_of(key),
-                no_holes=frozenset(() if steps_over else scenario.present),
+                no_holes=frozenset(() if steps_over else {*scenario.present} - {*scenario.empty}),
                 replays=scenario.republished == "replay",
+                limit=self._limit_of(key),
             )
             for key in self.chains.values()
         }
+
+    def _limit_of(self, key: ChainKey) -> int:
+        dag_id = next(dag_id for dag_id, each in self.chains.items() if each == key)
+        limits = self.checker(dag_id).limits
+        assert limits is not None
+        assert limits.partitions is not None
+        return limits.partitions
 
     def _base_of(self, key: ChainKey) -> str:
         facts = next(each.chain for dag_id, each in self.documents.items() if self.chains.get(dag_id) == key)
@@ -102,6 +110,9 @@ def _written(scenario: Scenario, begin: datetime) -> dict[str, Any]:
     """As a file says it, with everything that stages inherit."""
     plain = _stage(scenario, begin)
     stages = {name: {**plain, **({"init_from": init} if init else {})} for name, init in _SHAPES[scenario.shape]}
+    if scenario.later_limit is not None:
+        for name in list(stages)[1:]:
+            stages[name]["split"] = {"partitions": scenario.later_limit}
     if scenario.shape is Shape.LAGGED:
         stages["tune"]["samples"] = {**stages["tune"]["samples"], "lag": LAG}
     return {"pipeline": NAME, "stages": stages}
@@ -121,6 +132,8 @@ def _stage(scenario: Scenario, begin: datetime) -> dict[str, Any]:
             "files": "*.bin",
             "gaps": {"wait": f"{scenario.gap_seconds}s", "then": "skip"},
             "republished": scenario.republished,
+            # about as long as a gap is waited for
+            "ready": {"unfinished": "20s"},
             # longer than any clock is set by, and shorter than that of a worker is wrong
             "wait_timeout": "90d",
             "catch_up": {"newer_than": f"{scenario.newer_than}h"} if scenario.newer_than else "all",

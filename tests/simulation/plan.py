@@ -111,6 +111,10 @@ class Scenario(msgspec.Struct, frozen=True):
     keep: int | None = None
     #: training saves how far it is
     saves: bool = False
+    #: partitions that have their marker and no row until they are published again
+    empty: tuple[int, ...] = ()
+    #: the most partitions of one split of each stage after the first; None: as many
+    later_limit: int | None = None
     #: what gates do about bad partitions; None: there are no gates
     gate: str | None = None
     #: partitions that spoil what is trained on them
@@ -163,8 +167,16 @@ def scenario_of(seed: int) -> Scenario:
         gate=gate,
         homes=2 if random.random() < 0.08 else 1,
         remote=Random(f"remote {seed}").random() < 0.4,
+        empty=_some(seed, "empty", size, 0.12),
+        later_limit=Random(f"later limit {seed}").choice((None, None, 1, 2)) if shape is not Shape.ALONE else None,
         bad=tuple(number for number in range(size) if random.random() < 0.3) if gate else (),
     )
+
+
+def _some(seed: int, what: str, size: int, likely: float) -> tuple[int, ...]:
+    """Some of so many partitions, drawn beside what else the scenario of a seed is."""
+    random = Random(f"{what} {seed}")
+    return tuple(number for number in range(size) if random.random() < likely)
 
 
 def faults_of(seed: int, among: Sequence[FaultKind] = tuple(FaultKind)) -> tuple[Fault, ...]:
@@ -191,6 +203,8 @@ _SIMPLEST: dict[str, Any] = {
     "shape": Shape.ALONE,
     "gate": None,
     "bad": (),
+    "empty": (),
+    "later_limit": None,
     "homes": 1,
     "remote": False,
 }

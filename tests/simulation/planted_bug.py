@@ -22,6 +22,7 @@ SIMPLEST: dict[str, Any] = {
     "newer_than": None,
     "keep": None,
     "homes": 1,
+    "empty": (),
     "remote": False,
 }
 

@@ -28,7 +28,7 @@ class SharedWorld:
         self.files = SimulatedFiles(self.pipeline)
         # of each kind about half
         self.store = MemoryStore(STORE, remote=scenario.partitions % 2 == 1)
-        self.table = SampleTable(self.clock, scenario.partitions)
+        self.table = SampleTable(self.clock, scenario.partitions, scenario.empty)
         self.arrivals = list(scenario.arrivals)
         for number in scenario.present:
             self.table.arrive(number)

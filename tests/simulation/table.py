@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import IO
 
@@ -19,6 +20,8 @@ TABLE = "table"
 ROWS = 2
 _FOLDER = "%Y-%m-%dT%H"
 _FILES = ("_SUCCESS", "part.bin")
+#: what a ledger calls a partition without a file
+EMPTY = partition_fingerprint([])
 
 
 class SampleTable(Storage):
@@ -26,9 +29,11 @@ class SampleTable(Storage):
 
     url = TABLE
 
-    def __init__(self, clock: Clock, size: int) -> None:
+    def __init__(self, clock: Clock, size: int, empty: Iterable[int] = ()) -> None:
+        """`empty`: partitions that have their marker and no file, and when they are written again one, and so on."""
         self.clock = clock
         self.size = size
+        self._written_empty = frozenset(empty)
         #: partition number → when it was written last
         self.arrived: dict[int, datetime] = {}
         #: the same, by what the clock has measured, and how often
@@ -64,9 +69,22 @@ class SampleTable(Storage):
         self.version += 1
         edition = self.written[number][1]
         listing = f"{now.isoformat()} {self.version}"
-        files = [StoreFile(name, len(_content(edition)), now, listing) for name in _FILES]
+        names = _FILES[:1] if self.is_empty(number, edition) else _FILES
+        files = [StoreFile(name, len(_content(edition)), now, listing) for name in names]
         self._folders[f"{START + number * LENGTH:{_FOLDER}}"] = files
         self._editions[f"{START + number * LENGTH:{_FOLDER}}"] = edition
+
+    def is_empty(self, number: int, edition: int) -> bool:
+        """Whether a partition that was written so often has no row."""
+        return number in self._written_empty and edition % 2 == 1
+
+    def fingerprint(self, number: int, edition: int) -> str:
+        """What a ledger calls a partition that was written so often."""
+        return EMPTY if self.is_empty(number, edition) else fingerprint_of(edition)
+
+    def has_rows(self, number: int) -> bool:
+        """Whether a partition is there, and is not empty."""
+        return number in self.arrived and not self.is_empty(number, self.written[number][1])
 
     def vanish(self, number: int) -> None:
         """Take a partition away."""

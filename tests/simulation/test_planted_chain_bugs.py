@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.simulation import world
+from tests.simulation import chain_ends
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.plan import FaultKind as F
 from tests.simulation.plan import Shape
@@ -25,7 +25,9 @@ from trainflow.operators.chain import automatic_rewinds, chain_operator
 from trainflow.operators.training import save_points
 from trainflow.samples.files import file_binding
 from trainflow.samples.splits import next_split
+from trainflow.samples.splits.split import SplitBuilder
 from trainflow.samples.splits.split_content import Hole
+from trainflow.samples.table.readiness import PartitionState, Readiness
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
@@ -36,6 +38,7 @@ THREE: dict[str, Any] = {
     "newer_than": None,
     "keep": None,
     "homes": 1,
+    "empty": (),
     "partitions": 3,
     "present": (0, 1, 2),
     "arrivals": (),
@@ -69,7 +72,7 @@ def take_samples_as_they_are(patch: pytest.MonkeyPatch) -> None:
     """The samples are not compared with those that the chain was trained on."""
     patch.setattr(regrid, "change_of", lambda *_: None)
     patch.setattr(commit_decision, "change_of", lambda *_: None)
-    patch.setattr(world, "change_of", lambda *_: None)
+    patch.setattr(chain_ends, "change_of", lambda *_: None)
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
 
@@ -79,7 +82,7 @@ def forget_what_lies_before(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(regrid, "Regrid", lambda **given: real(**{**given, "holes": []}))
     patch.setattr(rules, "_regrid", lambda *_: None)
     patch.setattr(regrid, "change_of", lambda state, grid: _unless_said(state, grid))
-    patch.setattr(world, "change_of", lambda state, grid: _unless_said(state, grid))
+    patch.setattr(chain_ends, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(commit_decision, "change_of", lambda state, grid: _unless_said(state, grid))
     patch.setattr(rules, "_grid_problem", lambda *_: None)
 
@@ -89,6 +92,30 @@ def _unless_said(state: Any, grid: Any) -> Any:
 
 
 _change_of = rules.change_of
+
+
+# -- empty partitions ------------------------------------------------------------------------------------------------
+
+
+def count_what_is_empty_as_newest(patch: pytest.MonkeyPatch) -> None:
+    """What is too old is counted from the newest partition that is ready, be there a row in it or not."""
+    patch.setattr(PartitionState, "has_samples", property(lambda self: self.presence is Readiness.READY))
+
+
+def end_a_split_where_empty_ones_end(patch: pytest.MonkeyPatch) -> None:
+    """An empty partition that ends where a base's checkpoint ends has the split of a stage end there."""
+
+    def fits(self: SplitBuilder, end: Any, bounds: Any) -> bool:
+        anchor = self.taken[0].end if self.taken else end
+        bound = next((bound for bound in bounds if bound >= anchor), None)
+        return bound is not None and end <= bound
+
+    patch.setattr(SplitBuilder, "fits", fits)
+
+
+def train_on_empty_ones_alone(patch: pytest.MonkeyPatch) -> None:
+    """A split of nothing but empty partitions is trained on."""
+    patch.setattr(SplitBuilder, "has_files", property(lambda self: bool(self.taken)))
 
 
 # -- stages ----------------------------------------------------------------------------------------------------------
@@ -249,6 +276,7 @@ def replay_to_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
 
 #: what comes after the first partition comes while it is trained on
 LATE = {**THREE, "mode": "latest", "present": (0,), "arrivals": (1, 2), "limit": 3}
+EMPTY = {**THREE, "empty": (1,)}
 KILLS = (F.KILL, F.REBOOT)
 
 PLANTED = [
@@ -262,6 +290,14 @@ PLANTED = [
     PlantedBug(step_over_what_is_there, (), {"holes have a reason"}, THREE),
     PlantedBug(take_samples_as_they_are, (F.EDIT,), {"audit"}, THREE),
     PlantedBug(forget_what_lies_before, (F.EDIT,), {"audit"}, THREE),
+    PlantedBug(count_what_is_empty_as_newest, (), {"progress"}, {**EMPTY, "newer_than": 1, "empty": (2,)}),
+    PlantedBug(
+        end_a_split_where_empty_ones_end,
+        (),
+        {"progress"},
+        {**EMPTY, "shape": Shape.DAILY, "limit": 2, "later_limit": 1},
+    ),
+    PlantedBug(train_on_empty_ones_alone, (), {"something is trained on", "nothing fails without a cause"}, EMPTY),
     PlantedBug(start_from_the_base_again, (), {"the base is the right one"}, {**THREE, "shape": Shape.ONCE}),
     PlantedBug(forget_the_base, (), {"the base is the right one"}, {**THREE, "shape": Shape.DAILY}),
     PlantedBug(train_beyond_the_base, (), {"the base is the right one"}, {**LATE, "shape": Shape.FAN}),

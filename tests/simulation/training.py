@@ -25,7 +25,7 @@ class TrainingFailed(Exception):
 def train(ctx: TrainContext) -> dict[str, float]:
     """Remember the rows of the split after those of the parent, row by row; save each, where the parameters say so."""
     known: list[str] = [] if ctx.start is None else read_model(ctx.start)
-    rows = [(partition, place) for partition in ctx.split.partitions for place in range(ROWS)]
+    rows = [(partition, place) for partition in _with_rows(ctx) for place in range(ROWS)]
     begun = ctx.saved.position["row"] if ctx.saved is not None else 0
     for number, (partition, place) in enumerate(rows[begun:], begun + 1):
         known.append(_read(ctx, partition)[place])
@@ -36,8 +36,12 @@ def train(ctx: TrainContext) -> dict[str, float]:
     _write(known, ctx.output)
     pause(f"{MODEL} was written")
     (ctx.output / OPTIMIZER).write_text(json.dumps({"steps": len(known)}))
-    bad = any(partition.start.hour in ctx.params["bad"] for partition in ctx.split.partitions)
+    bad = any(partition.start.hour in ctx.params["bad"] for partition in _with_rows(ctx))
     return {"loss": 1.0 / len(known), "quality": BAD if bad else GOOD}
+
+
+def _with_rows(ctx: TrainContext) -> list[SplitPartition]:
+    return [partition for partition in ctx.split.partitions if partition.files]
 
 
 def _read(ctx: TrainContext, partition: SplitPartition) -> list[str]:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from tests.simulation.chain_check import ChainCheck
+from tests.simulation.chain_ends import ChainEnds
 from tests.simulation.clock import HostClock
 from tests.simulation.database import SimulatedCrash, SimulatedDatabase
 from tests.simulation.engine import SETTINGS, SimulatedEngine
@@ -22,17 +23,12 @@ from tests.simulation.invariants import Invariants
 from tests.simulation.pipeline import SOURCE, SimulatedFiles, pipeline_of
 from tests.simulation.process import Process
 from tests.simulation.shared_world import SharedWorld
-from tests.simulation.table import START, tiles
 from tests.simulation.trigger_loop import TriggerLoop
 from tests.simulation.worker import SimulatedAttempt, StoreFault
-from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
-from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.messages.execution_api import Outcome, Refused, Reply, Request, Start
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.queries import dag_queries
-from trainflow.samples.grid import grid_of
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store
 
@@ -56,6 +52,7 @@ class World:
         self.clock, self.table, self.store = shared.clock, shared.table, shared.store
         self.pipeline, self.files, self.ledger = shared.pipeline, shared.files, shared.ledger
         self.arrivals = shared.arrivals
+        self._ends = ChainEnds(shared)
         self.database = database
         self.project = project
         self.settings = SETTINGS
@@ -288,36 +285,13 @@ class World:
 
     @property
     def has_other_samples(self) -> bool:
-        """The samples are not those that a chain was trained on, and no person has said what that means."""
-        if self.table.begin == START:
-            return False
-        samples = {key: self.pipeline.checker(dag_id).samples for dag_id, key in self.pipeline.chains.items()}
-        return any(change_of(Ledger(self.store, key).state(), grid_of(each)) for key, each in samples.items())
+        """See `ChainEnds`."""
+        return self._ends.has_other_samples(self.pipeline)
 
     @property
     def is_trained(self) -> bool:
-        """Every chain has come to the end of the table, and none stands on what its base has undone. Where files are
-        pruned, it may have to."""
-        chains = self.ledger.chains
-        if self.scenario.keep is None and any(self.ledger.stands_on_undone(key) for key in chains):
-            return False
-        return all(chains[key].edge == goal or self._goes_no_further(key) for key, goal in self.pipeline.goals.items())
-
-    def _goes_no_further(self, key: ChainKey, asked: frozenset[ChainKey] = frozenset()) -> bool:
-        """Whether a chain has passed its base, which has stepped over the rest or goes no further itself."""
-        if key in asked:
-            return False
-        chain = self.ledger.chains[key]
-        for document in self.pipeline.documents.values():
-            facts = document.chain
-            if facts and facts.init_from and ChainKey(facts.pipeline, facts.stage, facts.branch) == key:
-                base = self.ledger.chains[facts.init_from.chain]
-                left = tiles(chain.edge or START, base.watermark) if base.watermark is not None else ()
-                # what the base was trained on may have been taken away
-                behind = not any(number in self.table.arrived for number in left)
-                ends = base.edge == self.table.end
-                return behind and (ends or self._goes_no_further(facts.init_from.chain, asked | {key}))
-        return False
+        """See `ChainEnds`."""
+        return self._ends.is_trained(self.pipeline)
 
     @property
     def stopped(self) -> list[ChainCheck]:

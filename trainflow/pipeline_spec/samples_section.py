@@ -99,8 +99,8 @@ class CatchUpSection(Section):
     """How far back to go after an outage."""
 
     newer_than: Duration
-    """Step over what is older than this, counted back from the newest partition that is ready (it becomes a hole in the
-    ledger, shown and offered for repair)."""
+    """Step over what is older than this, counted back from the newest partition that is ready and not empty (it becomes
+    a hole in the ledger, shown and offered for repair)."""
 
 
 class SamplesSection(TaskSection):

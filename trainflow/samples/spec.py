@@ -107,8 +107,8 @@ class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     republished: Republished = msgspec.field(default_factory=Republished)
     #: a partition counts only when the one so many later is ready too: labels that come late
     lag: Annotated[int, Meta(ge=0)] = 0
-    #: step over what is older than this, counted back from the end of the newest partition that is ready; None: train
-    #: on everything
+    #: step over what is older than this, counted back from the end of the newest partition that is ready and not
+    #: empty; None: train on everything
     catch_up_seconds: Annotated[float, Meta(gt=0)] | None = None
     storage_options: dict[str, Any] = msgspec.field(default_factory=dict)
 

@@ -87,8 +87,9 @@ class TableView(Protocol):
         """A ready partition with its files. Raises SampleUnreadable, SampleCheckFailed."""
         ...
 
-    def newest(self) -> datetime | None:
-        """Start of the newest partition that is ready; None when none of the last ones is."""
+    def newest(self, after: datetime, upto: datetime | None = None) -> datetime | None:
+        """Start of the newest partition from `after` to `upto`, both included, that is ready and not empty; None: there
+        is none, or none of the last ones is ready."""
         ...
 
     def table_exists(self) -> bool:
@@ -293,17 +294,16 @@ def _too_early(
 
 def _caught_up_to(samples: Samples, first: datetime, seen: TableView, bounds: Sequence[datetime]) -> datetime:
     """Where training goes on after an outage. Counted from the newest samples and not from the present: how late
-    it is asked must not decide what is trained on. Counted from the newest that may be taken, where there is a lag or
-    a bound: else all that may be could be too old, and nothing would ever be trained."""
+    it is asked must not decide what is trained on. Counted from the newest that has rows and may be taken, where there
+    is a lag or a bound: else all that may be could be too old, and nothing would ever be trained."""
     if samples.catch_up_seconds is None:
         return first
-    newest = seen.newest()
+    upto = _last_before(samples, bounds[-1]) if bounds else None
+    newest = seen.newest(first, None if samples.lag else upto)
+    if newest is not None and samples.lag:
+        taken_up_to = shift(samples, newest, -samples.lag)
+        newest = seen.newest(first, taken_up_to if upto is None else min(taken_up_to, upto))
     if newest is None:
-        return first
-    newest = shift(samples, newest, -samples.lag)
-    if bounds:
-        newest = min(newest, _last_before(samples, bounds[-1]))
-    if newest <= first:
         return first
     bound = end_of(samples, newest) - timedelta(seconds=samples.catch_up_seconds)
     return min(newest, max(first, at_or_after(samples, bound)))
@@ -356,7 +356,7 @@ def _later(start: datetime, seen: TableView) -> tuple[datetime | None, Partition
     first: datetime | None = None
     for number, moment in enumerate(seen.later(start)):
         # what was not completed for long is looked through where something is ready behind it, and only then
-        if number == _LOOK_AHEAD and ((newest := seen.newest()) is None or newest < moment):
+        if number == _LOOK_AHEAD and seen.newest(moment) is None:
             break
         state = seen.state(moment)
         if state.presence is Readiness.MISSING:  # an empty folder

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -43,8 +44,8 @@ from trainflow.storage.store import Storage, StoreFile
 from trainflow.storage.urls import open_storage
 
 _LARGEST_WINDOW = 64
-#: how many of the last partitions are looked at to find one that is ready
-_LOOK_BACK = 64
+#: how many of the last partitions may not be ready: what lies before so many is not looked for
+_LOOK_BACK = 1024
 
 #: the numbers in a name, see `Segment.key`
 Key = tuple[int | str, ...]
@@ -186,14 +187,18 @@ class Inventory:
         contents = self._read_contents(self.pattern.folder(start), state.files)
         return partition_fingerprint((name, content.fingerprint) for name, content in contents.items())
 
-    def newest(self) -> datetime | None:
-        """Start of the newest partition that is ready; None when none of the last ones is."""
+    def newest(self, after: datetime, upto: datetime | None = None) -> datetime | None:
+        """See `TableView.newest`."""
         end = limit(self.samples)
-        for number, start in enumerate(self._backwards()):
-            if number >= _LOOK_BACK:
-                return None
-            if (end is None or start < end) and self.state(start).presence is Readiness.READY:
-                return start
+        starts = takewhile(lambda start: start >= after, self._backwards())
+        inside = (each for each in starts if (end is None or each < end) and (upto is None or each <= upto))
+        unready, size = 0, 1
+        while unready < _LOOK_BACK and (block := list(islice(inside, size))):
+            found = self.states(block)
+            for state in filter(lambda state: state.has_samples, found):
+                return state.start
+            unready += sum(state.presence is not Readiness.READY for state in found)
+            size = min(2 * size, _LARGEST_WINDOW)
         return None
 
     def _look(self, starts: list[datetime]) -> None:

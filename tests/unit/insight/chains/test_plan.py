@@ -35,8 +35,8 @@ class Table:
     def later(self, start: datetime) -> Iterator[datetime]:
         return iter(sorted(each for each in self._there if each > start))
 
-    def newest(self) -> datetime | None:
-        return max(self._there, default=None)
+    def newest(self, after: datetime, upto: datetime | None = None) -> datetime | None:
+        return max((each for each in self._there if each >= after and (upto is None or each <= upto)), default=None)
 
     def content(self, start: datetime) -> SplitPartition:
         if start in self._bad:

@@ -49,8 +49,9 @@ class Imagined:
         first = (start - START) // DAY + 1
         return (START + number * DAY for number in range(first, len(self.days)) if self.days[number] != ".")
 
-    def newest(self) -> datetime | None:
-        return max((START + n * DAY for n, mark in enumerate(self.days) if mark in "R!"), default=None)
+    def newest(self, after: datetime, upto: datetime | None = None) -> datetime | None:
+        ready = (START + n * DAY for n, mark in enumerate(self.days) if mark in "R!")
+        return max((each for each in ready if each >= after and (upto is None or each <= upto)), default=None)
 
     def content(self, start: datetime) -> SplitPartition:
         if self.days[(start - START) // DAY] == "!":
@@ -188,6 +189,7 @@ def test_next_split_limits_decide_its_end(days: str, limits: dict[str, object], 
         ("RRRRRRw", 1, 3, "--PPP"),  # counted from what is ready
         ("R...RRR", 1, 3, "---PPP"),
         ("RRRRRRR.", 1, 2, "----PP"),
+        ("RRRRRee", 1, 2, "--PPPP"),  # and has rows
     ],
 )
 def test_next_split_steps_over_too_old(days: str, watermark: int | None, bound: float, expected: str) -> None:
@@ -208,6 +210,13 @@ def test_next_split_too_old_counts_back_from_bound(bounds: tuple[int, ...], expe
 
 def test_next_split_too_old_counts_back_from_lagged_end() -> None:
     assert shape(ask("RRRRRRR", catch_up=1, lag=2)) == "----P"
+
+
+def test_next_split_too_old_counts_back_from_rows_that_may_be_taken() -> None:
+    """What is empty is no newer sample: nothing would be trained on instead of what it made too old."""
+    assert shape(ask("RReR", catch_up=1, lag=1)) == "-PP"
+    assert shape(ask("RReRR", catch_up=1, bounds=(3,))) == "-PP"
+    assert shape(ask("RR.RR", catch_up=1, bounds=(3,), gaps=SKIP)) == "-P"
 
 
 def test_full_split_does_not_look_further() -> None:

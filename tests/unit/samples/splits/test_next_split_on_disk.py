@@ -49,13 +49,18 @@ def test_listing_is_enough_to_know_partition_again(daily, now) -> None:
     assert seen._footers == {}
 
 
-def test_newest_partition_is_last_one_that_is_ready(daily, now) -> None:
-    assert open_inventory(daily.samples, daily.root, now).newest() is None
-    daily.write(0, 1, 4)
-    daily.write(5, marker=None)
-    assert open_inventory(daily.samples, daily.root, now).newest() == START + 4 * DAY
+def test_newest_partition_is_last_one_that_is_ready_and_has_rows(daily, now) -> None:
+    assert open_inventory(daily.samples, daily.root, now).newest(START) is None
+    daily.write(0, 1, 4, 5, at=now - DAY)
+    (daily.folder(5) / "a.parquet").unlink()
+    daily.write(*range(6, 80), marker=None)
+    seen = open_inventory(daily.samples, daily.root, now)
+    assert seen.newest(START) == START + 4 * DAY
+    assert seen.newest(START, START + 4 * DAY) == START + 4 * DAY
+    assert seen.newest(START, START + 3 * DAY) == START + DAY
+    assert seen.newest(START + 5 * DAY) is None
     before = msgspec.structs.replace(daily.samples, end=START + 3 * DAY)
-    assert open_inventory(before, daily.root, now).newest() == START + DAY
+    assert open_inventory(before, daily.root, now).newest(START) == START + DAY
 
 
 def test_table_that_does_not_exist_yet(daily, now) -> None:
