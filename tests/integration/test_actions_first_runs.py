@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
+from trainflow.actions.chains.repair import begin_repair_of
 from trainflow.actions.first_runs import begin
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
@@ -22,10 +23,9 @@ from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import TaskInstanceTable
 from trainflow.metadata.queries import dag_queries, run_queries, task_queries, xcom_queries
-from trainflow.serialization.document import decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project, project_at
-from trainflow.states import DagRunState, DagRunType, TriggeredBy
+from trainflow.states import DagRunState, DagRunType, TaskInstanceState, TriggeredBy
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, day
 from trainflow.workspace.workspace import Workspace
@@ -51,14 +51,14 @@ class Home:
         self.store = LocalStore(project.root / "checkpoints")
         self._writers: dict[str, ChainWriter] = {}
 
-    def read(self, stages: str) -> None:
+    def read(self, stages: str, *, branch: str | None = None, now: datetime = NOW) -> None:
         (self.project.root / FILE).write_text(YAML + stages)
-        source = DagSource(FILE)
+        self.overrides = {"branch": branch} if branch else {}
+        source = DagSource(FILE, self.overrides)
         request = ParseFile(source, str(self.project.root), str(self.project.home.path))
         with self.database.transaction() as connection:
-            for dag in parse_file(request).result.dags:
-                data = bytes(dag.document)
-                dag_queries.store(connection, decode(data), data, source, NOW)
+            result = parse_file(request).result
+            assert dag_queries.store_result(connection, source, result, now, is_there=lambda _: True) is None
 
     def writer(self, stage: str) -> ChainWriter:
         scratch = self.project.root / "scratch" / stage
@@ -70,7 +70,9 @@ class Home:
     def begin(self) -> dict[str, dict[str, Any]]:
         """DAG → conf of the run that was begun."""
         before = {row.id for row in self.runs()}
-        self.followings = begin(Workspace(self.project, Settings(), self.database), FILE, NOW)
+        self.followings = begin(
+            Workspace(self.project, Settings(), self.database), DagSource(FILE, self.overrides), NOW
+        )
         return {row.dag_id: row.conf for row in reversed(self.runs()) if row.id not in before}
 
     def runs(self) -> list[Any]:
@@ -193,6 +195,58 @@ def test_circle_goes_on_where_it_was_left(home: Home, commits: list[str], begun:
 def test_stage_of_another_pipeline_finds_out_by_itself(home: Home) -> None:
     home.read("  fine: {init_from: {pipeline: other, stage: base}}\n")
     assert home.begin() == {"p.fine": {}}
+
+
+def test_start_begins_branch_it_was_asked_for_whatever_was_read_last(home: Home) -> None:
+    """By a host whose clock is ahead, or while this start was on its way."""
+    home.read("  base:\n", now=NOW + timedelta(minutes=5))
+    home.read("  base:\n", branch="hot")
+    with home.database.reading() as connection:
+        assert dag_queries.overrides_of(connection, FILE) == {"branch": "hot"}
+    home.read("  base:\n")
+    home.overrides = {"branch": "hot"}
+    assert home.begin() == {"p.base.hot": {}}
+    # the branch that the file itself trains, by its name
+    home.overrides = {"branch": "main"}
+    assert home.begin() == {"p.base": {}}
+
+
+_T = TaskInstanceState
+_ENDED = dict.fromkeys(("checkpoint", "samples", "train", "commit"), _T.SUCCESS)
+_ALL = {*_ENDED, "next"}
+
+
+@pytest.mark.parametrize(
+    ("states", "anew"),
+    [
+        ({}, set()),
+        ({"checkpoint": _T.RUNNING}, set()),
+        ({"samples": _T.UP_FOR_RETRY}, set()),
+        *(({"samples": state}, _ALL) for state in (_T.QUEUED, _T.RUNNING, _T.DEFERRED, _T.UP_FOR_RESCHEDULE)),
+        ({"samples": _T.SUCCESS, "train": _T.RUNNING}, set()),
+        ({**_ENDED, "next": _T.SCHEDULED}, set()),
+        ({**_ENDED, "next": _T.QUEUED}, {"next"}),
+        ({**_ENDED, "next": _T.RUNNING}, {"next"}),
+        ({**_ENDED, "next": _T.SUCCESS}, None),
+        ({"samples": _T.SKIPPED, "train": _T.SKIPPED}, None),
+        ({"samples": _T.FAILED}, None),
+    ],
+)
+def test_repair_is_heard_by_run_under_way_or_begins_another(
+    home: Home, states: dict[str, TaskInstanceState], anew: set[str] | None
+) -> None:
+    home.read("  base:\n")
+    key = home.run("p.base", "first")
+    with home.database.transaction() as connection:
+        for name, state in states.items():
+            connection.execute(update(TASK).where(TASK.c.task_id == name).values(state=state))
+    begin_repair = begin_repair_of("p.base", skipped=False)
+    begin_repair(Workspace(home.project, Settings(), home.database), DagSource(FILE), NOW)
+    with home.database.reading() as connection:
+        left = task_queries.states_in_run(connection, key)
+    confs = [row.conf for row in home.runs()]
+    assert confs == ([{"repair": True}, {}] if anew is None else [{"repair": "first"}])
+    assert {name for name, state in states.items() if left[name] is not state} == {*(anew or ())} & {*states}
 
 
 def test_base_that_was_rewound_is_waited_for(home: Home) -> None:

@@ -48,7 +48,7 @@ def begin(world: World) -> str:
     world.invariants.reports.by_person = True
     try:
         workspace = Workspace(world.project, world.settings, world.database)
-        begin_pipeline(workspace, SOURCE.path, world.clock.now())
+        begin_pipeline(workspace, SOURCE, world.clock.now())
     except SimulatedCrash:
         return "begins, and does not live to see it"
     world.wake()

@@ -49,13 +49,11 @@ class EngineClient:
         with self.workspace.database.transaction() as connection:
             service_queries.stop(connection, self._service_id, self.clock.now())
 
-    def begin(
-        self, stored: str, overrides: dict[str, str], parsed: ParseResult, how: Begin | None = None
-    ) -> list[ProgressFeed]:
-        """Make what was parsed of the file `stored` current, begin or find the runs, and wake the engine."""
+    def begin(self, source: DagSource, parsed: ParseResult, how: Begin | None = None) -> list[ProgressFeed]:
+        """Make what was parsed of the file current, begin or find the runs, and wake the engine."""
         now = self.clock.now()
-        keep_in_database(self.workspace, DagSource(stored, overrides), parsed, now)
-        feeds = (how or begin)(self.workspace, stored, now)
+        keep_in_database(self.workspace, source, parsed, now)
+        feeds = (how or begin)(self.workspace, source, now)
         self.workspace.wake_engine()
         return feeds
 
@@ -112,4 +110,4 @@ def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[Fol
         chains = [decode(each.document).chain for each in parsed.dags]
         stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
     with request.workspace, EngineClient(request.workspace, clock) as client:
-        yield FollowedTraining(client, client.begin(request.stored, request.overrides, parsed, request.begin))
+        yield FollowedTraining(client, client.begin(request.source, parsed, request.begin))

@@ -20,6 +20,7 @@ from trainflow.errors import StateError, TrainflowError
 from trainflow.identifiers import manual_run_id
 from trainflow.insight.chains.lost_ledger_end import committed_by, describe_loss, key_of
 from trainflow.insight.progress import HeadSeen, ProgressFeed
+from trainflow.messages.workload import DagSource
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import dag_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
@@ -36,15 +37,15 @@ log = logging.getLogger(__name__)
 #: how a chain of the file stands with its upstream; None: it cannot be known from here
 Look = Callable[[ChainDocument], "NextRun | None"]
 
-#: begins or finds the runs to follow: workspace, path of the file in the project, now
-Begin = Callable[[Workspace, str, datetime], list[ProgressFeed]]
+#: begins or finds the runs to follow: workspace, the file in the project with what it was read with, now
+Begin = Callable[[Workspace, DagSource, datetime], list[ProgressFeed]]
 
 
-def begin(workspace: Workspace, stored_path: str, now: datetime) -> list[ProgressFeed]:
+def begin(workspace: Workspace, source: DagSource, now: datetime) -> list[ProgressFeed]:
     """Follow the unfinished run of each DAG of the file, or queue a new one if it has something to do that nothing else
     triggers."""
     with workspace.database.reading() as connection:
-        documents = documents_of(connection, stored_path)
+        documents = documents_of(connection, source)
     look = chains_to_look_at(documents, workspace)
     feeds = workspace.database.write(lambda connection: begin_or_follow(connection, documents, look, now))
     tell_heads(feeds, workspace)
@@ -240,16 +241,16 @@ def _triggered_by(document: DagDocument) -> set[str]:
     return {dag_id for dag_id in named if isinstance(dag_id, str)}
 
 
-def documents_of(connection: Connection, stored_path: str) -> list[DagDocument]:
+def documents_of(connection: Connection, source: DagSource) -> list[DagDocument]:
     """The DAGs that a file defines, upstreams first."""
     versions = Versions()
-    dags = [dag_queries.get(connection, dag_id) for dag_id in dag_queries.of_path(connection, stored_path)]
+    dags = [dag_queries.get(connection, dag_id) for dag_id in dag_queries.of_source(connection, source)]
     documents = [versions.get(connection, dag.version_id)[0] for dag in dags]
     return upstream_first(documents)
 
 
-def places_of(workspace: Workspace, stored_path: str) -> list[str]:
+def places_of(workspace: Workspace, source: DagSource) -> list[str]:
     """Where the chains of a file have their checkpoints and samples, and what they adopt."""
     with workspace.database.reading() as connection:
-        documents = documents_of(connection, stored_path)
+        documents = documents_of(connection, source)
     return [place for each in documents if each.chain is not None for place in each.chain.places]

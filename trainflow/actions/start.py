@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trainflow.dag_processor.files import EarlyParse
     from trainflow.engine.engine import Engine
     from trainflow.insight.progress import ProgressFeed
-    from trainflow.messages.workload import ParseResult
+    from trainflow.messages.workload import DagSource, ParseResult
     from trainflow.settings.model import Settings
     from trainflow.settings.project import Project
 
@@ -43,6 +43,13 @@ class TrainingRequest(NamedTuple):
     def stored(self) -> str:
         """The path as the database has it."""
         return self.workspace.project.relative(self.path)
+
+    @property
+    def source(self) -> DagSource:
+        """The file, with what it is read with."""
+        from trainflow.messages.workload import DagSource
+
+        return DagSource(self.stored, self.overrides)
 
 
 class EngineTraining(NamedTuple):
@@ -106,8 +113,8 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         stack.enter_context(engine.running())
         _read(engine, request, early.parse)
         workspace = Workspace(project, settings, engine.database)
-        stores.raise_if_refused(places_of(workspace, request.stored))
-        feeds = (request.begin or begin)(workspace, request.stored, clock.now())
+        stores.raise_if_refused(places_of(workspace, request.source))
+        feeds = (request.begin or begin)(workspace, request.source, clock.now())
         engine.reactor.wake()
         yield EngineTraining(engine, feeds, pages_at)
 

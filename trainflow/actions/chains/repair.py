@@ -8,7 +8,7 @@ Otherwise a new run is queued.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import InputError
 from trainflow.insight.chains.plan import PlannedSplit, planned_split
 from trainflow.insight.progress import ProgressFeed, ProgressView
+from trainflow.messages.workload import DagSource
 from trainflow.metadata.queries import dag_queries, run_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR_FIRST
@@ -37,12 +38,14 @@ from trainflow.samples.splits.split_content import Columns, Hole
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of
 from trainflow.serialization.document import DagDocument
-from trainflow.states import DagRunState, TaskInstanceState
+from trainflow.states import FINISHED, DagRunState, TaskInstanceState
 from trainflow.workspace.branches import dags_of
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.workspace import Workspace
 
-_WAITING = (TaskInstanceState.DEFERRED, TaskInstanceState.UP_FOR_RESCHEDULE)
+_T = TaskInstanceState
+#: a task that is there reads its run's conf anew, unless it is cleared: it has read it, or what it waits for has
+_UNDER_WAY = (_T.QUEUED, _T.RUNNING, _T.DEFERRED, _T.UP_FOR_RESCHEDULE)
 
 
 class RepairPlan(msgspec.Struct, frozen=True):
@@ -154,7 +157,7 @@ def begin_repair_of(dag_id: str, *, skipped: bool) -> Begin:
     """Begins the repair of one DAG's chain where `trainflow.actions.first_runs.begin` would begin to train."""
     conf = {CONF_REPAIR: True, **({CONF_SKIPPED: True} if skipped else {})}
 
-    def begin(workspace: Workspace, _stored_path: str, now: datetime) -> list[ProgressFeed]:
+    def begin(workspace: Workspace, _source: DagSource, now: datetime) -> list[ProgressFeed]:
         feeds = [workspace.database.write(lambda connection: _begin(connection, dag_id, conf, now))]
         tell_heads(feeds, workspace)
         return feeds
@@ -166,25 +169,37 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
     dag = dag_queries.lock(connection, dag_id)
     document, _ = Versions().get(connection, dag.version_id)
     unfinished = run_queries.unfinished_of(connection, dag_id)
-    if not unfinished:
+    run = unfinished[-1] if unfinished else None
+    begun_anew = None
+    if run is not None and run.state == DagRunState.RUNNING:
+        begun_anew = what_hears(document, task_queries.states_in_run(connection, run.id))
+    if run is None or (run.state == DagRunState.RUNNING and begun_anew is None):
         own = frozenset({create_run(connection, dag_id, conf, now)})
         return RepairFeed(dag_id, own, document.chain, now, roots=own)
-    run = unfinished[-1]
     known = run.conf.get(CONF_REPAIR)
     run_queries.add_conf(connection, run.id, {**conf, CONF_REPAIR: known or REPAIR_FIRST})
-    if run.state == DagRunState.RUNNING and _waits(connection, run.id, document):
-        # it has read its conf already: begin it anew
-        run_queries.clear(connection, run.id, now)
+    if begun_anew:
+        run_queries.clear(connection, run.id, now, begun_anew)
     own = frozenset({run.root_id or run.id})
     feed = RepairFeed(dag_id, own, document.chain, now, roots=own)
     feed.joins(connection, run.id)
     return feed
 
 
-def _waits(connection: Connection, dag_run_id: int, document: DagDocument) -> bool:
-    """Whether the run only waits for samples."""
-    states = task_queries.states_in_run(connection, dag_run_id)
-    return any(task.role == "samples" and states.get(task.task_id) in _WAITING for task in document.tasks)
+def what_hears(document: DagDocument, states: Mapping[str, TaskInstanceState | None]) -> set[str] | None:
+    """The tasks of a run under way that are to be cleared so that it, or the run it triggers, hears what is added to
+    its conf now; None: it is too late for that. Its samples and what triggers the next run read it when they begin."""
+    samples = {task.task_id for task in document.tasks if task.role == "samples"}
+    reached = {states.get(name) for name in samples}
+    if reached & {*_UNDER_WAY}:
+        return {task.task_id for task in document.tasks}
+    if reached != {_T.SUCCESS}:
+        return None if reached and reached <= {*FINISHED} else set()
+    triggers = [task for task in document.tasks if task.template_fields.get("trigger_dag_id") == document.dag_id]
+    left = {each.task_id: states.get(each.task_id) for each in triggers}
+    if all(state in FINISHED for state in left.values()):
+        return None
+    return {name for name, state in left.items() if state in _UNDER_WAY}
 
 
 class RepairFeed(ProgressFeed):

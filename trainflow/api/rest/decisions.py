@@ -209,8 +209,9 @@ def _begun(call: ApiCall[Any, Any], file: OpenedPipeline, chain: PipelineChain, 
     is not whole."""
     file = as_branch(file, chain.key.branch)
     assert file.parsed is not None
-    keep_in_database(call.workspace, DagSource(file.name, dict(file.overrides)), file.parsed, call.now)
-    how(call.workspace, file.name, call.now)
+    source = DagSource(file.name, dict(file.overrides))
+    keep_in_database(call.workspace, source, file.parsed, call.now)
+    how(call.workspace, source, call.now)
     call.workspace.wake_engine()
     return [
         run.run_id

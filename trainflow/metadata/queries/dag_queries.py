@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -114,6 +114,7 @@ def store_result(
             store_problem(connection, source.path, problem, now)
         return problem
     forget_problem(connection, source.path)
+    now = _after_last_reading(connection, source.path, now)
     for parsed in result.dags:
         data = bytes(parsed.document)
         store(connection, decode(data), data, source, now)
@@ -122,14 +123,17 @@ def store_result(
     return None
 
 
+def _after_last_reading(connection: Connection, path: str, now: datetime) -> datetime:
+    """The moment of a reading, which is later than that of any before it: a clock that is set back, or another host's
+    that is ahead, does not have the file be what it was read with before."""
+    last = connection.execute(_LAST_READ, {"path": path}).scalar()
+    return now if last is None or last < now else last + timedelta(microseconds=1)
+
+
 def _of_other_branches(connection: Connection, source: DagSource) -> set[str]:
     """The DAGs that this file gives when it is read for another branch: this time it was not asked for them."""
     branch = source.overrides.get(BRANCH)
-    rows = connection.execute(
-        select(DAG.c.dag_id, VERSION.c.source)
-        .join(VERSION, VERSION.c.id == DAG.c.version_id)
-        .where(DAG.c.path == source.path, DAG.c.missing_since.is_(None))
-    )
+    rows = connection.execute(_SOURCES_OF_PATH, {"path": source.path})
     return {row.dag_id for row in rows if row.source.get("overrides", {}).get(BRANCH) != branch}
 
 
@@ -240,6 +244,23 @@ def everything(connection: Connection) -> list[Row[Any]]:
 def of_path(connection: Connection, path: str) -> list[str]:
     """Ids of the DAGs a file gave when it was read last: for one branch."""
     return list(connection.execute(_OF_PATH, {"path": path}).scalars())
+
+
+def of_source(connection: Connection, source: DagSource) -> list[str]:
+    """Ids of the DAGs that a file gives for the branch it is read for, whichever another process has it read for
+    meanwhile."""
+    branch = source.overrides.get(BRANCH)
+    rows = connection.execute(_SOURCES_OF_PATH, {"path": source.path}).all()
+    found = [row.dag_id for row in rows if row.source.get("overrides", {}).get(BRANCH) == branch]
+    return found or of_path(connection, source.path)  # `branch` may name the one that the file itself trains
+
+
+_SOURCES_OF_PATH = (
+    select(DAG.c.dag_id, VERSION.c.source)
+    .join(VERSION, VERSION.c.id == DAG.c.version_id)
+    .where(DAG.c.path == bindparam("path"), DAG.c.missing_since.is_(None))
+    .order_by(DAG.c.dag_id)
+)
 
 
 _LAST_READ = select(func.max(DAG.c.parsed_at)).where(DAG.c.path == bindparam("path"), DAG.c.missing_since.is_(None))
