@@ -6,25 +6,21 @@ import resource
 import subprocess
 import sys
 import time
-from datetime import timedelta
 from pathlib import Path
 
 import msgspec
-from sqlalchemy import insert
 
 from tests.benchmarks.workbench import show, throw_away_project
+from tests.support.run_histories import write_history
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import TrainedPartition
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.clock import SystemClock
-from trainflow.messages.workload import DagSource
-from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
-from trainflow.metadata.queries import dag_queries
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.serialization.document import DagDocument, encode
 from trainflow.settings.project import project_at
 from trainflow.storage.local import LocalStore
-from trainflow.testing.chains import DAY, START, append_many, day
+from trainflow.testing.chains import DAY, append_many, day
 from trainflow.workspace.pipelines import read_pipeline
 from trainflow.workspace.workspace import Workspace
 
@@ -82,7 +78,8 @@ def prepare(root: Path, chains: int = CHAINS, runs: int = RUNS) -> None:
         for number in range(chains):
             document = _renamed(first, f"model_{number:02}")
             _write_chain(root, document)
-            _write_history(workspace, document, number, runs)
+            with workspace.database.transaction() as connection:
+                write_history(connection, document, runs, place=number)
 
 
 def _renamed(document: DagDocument, name: str) -> DagDocument:
@@ -99,60 +96,6 @@ def _write_chain(root: Path, document: DagDocument) -> None:
     contents = [inventory.content(day(number)) for number in range(CHECKPOINTS)]
     trained = [TrainedPartition(each.start, each.end, each.fingerprint, 10, each.hint) for each in contents]
     append_many(ledger, CHECKPOINTS, *trained)
-
-
-def _write_history(workspace: Workspace, document: DagDocument, chain: int, runs: int) -> None:
-    now = SystemClock().now()
-    with workspace.database.transaction() as connection:
-        source = DagSource(f"pipelines/{document.dag_id}.yaml")
-        dag_queries.store(connection, document, encode(document), source, now)
-        version = dag_queries.get(connection, document.dag_id).version_id
-        made: dict[str, list[dict[str, object]]] = {"runs": [], "tasks": [], "attempts": []}
-        for number in range(1, runs + 1):
-            run_key = chain * runs + number
-            at = START + timedelta(hours=number)
-            times = {"queued_at": at, "started_at": at, "ended_at": at + timedelta(minutes=9)}
-            made["runs"].append(
-                {
-                    "id": run_key,
-                    "dag_id": document.dag_id,
-                    "run_id": f"manual__{number:05}",
-                    "number": number,
-                    "version_id": version,
-                    "state": "success",
-                    "run_type": "manual",
-                    "triggered_by": "cli",
-                    "conf": {},
-                    "run_after": at,
-                    "clear_number": 0,
-                    **times,
-                }
-            )
-            for index, task in enumerate(document.tasks):
-                key, attempt = run_key * 16 + index, f"{run_key}.{index}"
-                made["tasks"].append(
-                    {
-                        "id": key,
-                        "dag_run_id": run_key,
-                        "task_id": task.task_id,
-                        "state": "success",
-                        "attempt_id": attempt,
-                        "pool": "default_pool",
-                        **times,
-                    }
-                )
-                made["attempts"].append(
-                    {
-                        "attempt_id": attempt,
-                        "task_instance_id": key,
-                        "try_number": 1,
-                        "outcome": "success",
-                        "log_name": attempt,
-                        **times,
-                    }
-                )
-        for table, rows in zip((DagRunTable, TaskInstanceTable, AttemptTable), made.values(), strict=True):
-            connection.execute(insert(table.table), rows)
 
 
 if __name__ == "__main__":

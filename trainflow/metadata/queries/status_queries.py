@@ -165,17 +165,17 @@ def newest_results(
     return _RESULTS.rows(connection, dags=list(dag_ids), tasks=list(task_ids), success=success, runs=runs)
 
 
-# both are read from the end of an index, whatever the history
+# both are read from the end of an index, whatever the history: CROSS has SQLite begin with the DAGs, otherwise it begins
+# with all of their runs
 _RESULTS = SqlText(
     """
     SELECT run.dag_id, run.number, run.ended_at, xcom.value
-    FROM dag
-        JOIN dag_run AS run ON run.dag_id = dag.dag_id AND run.state = :success AND run.number > (
-            SELECT max(newest.number) FROM dag_run AS newest
-            WHERE newest.dag_id = dag.dag_id AND newest.state = :success
-        ) - :runs
+    FROM dag CROSS JOIN dag_run AS run
         JOIN xcom ON xcom.dag_run_id = run.id AND xcom.task_id IN :tasks AND xcom.key = 'return_value'
-    WHERE dag.dag_id IN :dags
+    WHERE dag.dag_id IN :dags AND run.dag_id = dag.dag_id AND run.state = :success AND run.number > (
+        SELECT max(newest.number) FROM dag_run AS newest
+        WHERE newest.dag_id = dag.dag_id AND newest.state = :success
+    ) - :runs
     ORDER BY run.number
     """,
     TaskResult,
