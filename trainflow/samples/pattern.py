@@ -55,8 +55,17 @@ _LOOKS = {
 _SHORTHANDS = {"F": "%Y-%m-%d", "T": "%H:%M:%S", "R": "%H:%M"}
 #: orders of directives in which the order of the names is the order of time
 _SORTED = (("Y", "m", "d", "H", "M", "S"), ("Y", "j", "H", "M", "S"), ("G", "V", "u", "H", "M", "S"))
-#: directives that are parts of a moment by themselves: no calendar is asked, which is faster
-_PLAIN = frozenset("YmdHMS")
+#: directives that are parts of a moment by themselves, as it calls them, and their digits: no calendar is asked, which
+#: is faster
+_FIELDS = {
+    "Y": ("year", 4),
+    "m": ("month", 2),
+    "d": ("day", 2),
+    "H": ("hour", 2),
+    "M": ("minute", 2),
+    "S": ("second", 2),
+}
+_DIRECTIVE = re.compile(r"(%%|%-?.)")
 #: directives that are no number: what stands between two numbers without leading zeros and keeps them apart
 _WORDS = frozenset("bBaAp")
 #: what a suffix of a file looks like: it has a letter, so that no part of a date is taken for one
@@ -127,7 +136,7 @@ class PathPattern(NamedTuple):
             if match is None:
                 return None
             values.update(zip(segment.directives, match.groups(), strict=True))
-        if values.keys() <= _PLAIN:
+        if values.keys() <= _FIELDS.keys():
             return _moment(values)
         if not values.keys() & {"u", "w", "a", "A"} and values.keys() & {"V", "U", "W"}:
             values["u" if "V" in values else "w"] = "0" if "U" in values else "1"
@@ -218,13 +227,30 @@ def _ends_with_suffix(part: list[tuple[bool, str]]) -> bool:
 
 def _written(form: str, moment: datetime) -> str:
     """strftime, with `%-m` on every operating system."""
-    if "%-" not in form:
-        return moment.strftime(form)
-    pieces = re.split(r"(%%|%-?.)", form)
+    template = _template(form)
+    if template is not None:
+        return template.format(moment)
+    pieces = _DIRECTIVE.split(form)
     return "".join(
         str(int(moment.strftime(f"%{piece[2]}"))) if piece.startswith("%-") else moment.strftime(piece)
         for piece in pieces
     )
+
+
+@lru_cache(maxsize=256)
+def _template(form: str) -> str | None:
+    """The format of a moment as `str.format` has it, which asks no calendar; None where that is needed."""
+    pieces = []
+    for piece in _DIRECTIVE.split(form):
+        if piece.startswith("%") and piece != "%%":
+            name = piece[1:].removeprefix("-")
+            if name not in _FIELDS:
+                return None
+            field, digits = _FIELDS[name]
+            pieces.append(f"{{0.{field}}}" if piece[1] == "-" else f"{{0.{field}:0{digits}d}}")
+        else:
+            pieces.append(piece.replace("%%", "%").replace("{", "{{").replace("}", "}}"))
+    return "".join(pieces)
 
 
 @lru_cache(maxsize=256)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from trainflow.errors import SettingsError
 
@@ -20,8 +21,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 ENDED_TRAINING = "ended.json"
 
 
-@dataclass(frozen=True)
-class Home:
+class Home(msgspec.Struct, frozen=True, dict=True):
     """The folder `.trainflow/` of a project (or `$TRAINFLOW_HOME`)."""
 
     path: Path

@@ -50,6 +50,7 @@ class LocalStore(Store):
     def __init__(self, root: Path, failures: Failures | None = None) -> None:
         self.root = Path(os.path.abspath(root))
         self.url = str(self.root)
+        self._prefix = os.path.join(self.url, "")
         self._failures = failures or CheckpointFailures()
 
     def listing(self, folder: str, *, recursive: bool) -> list[StoreFile] | None:
@@ -225,7 +226,9 @@ class LocalStore(Store):
 
     def _path(self, path: str) -> str:
         """The absolute path; of a location, what it names."""
-        return os.path.join(self.url, path.removeprefix("file://").removeprefix("local://"))
+        if "://" in path:
+            path = path.removeprefix("file://").removeprefix("local://")
+        return path if path.startswith("/") else self._prefix + path
 
     @contextmanager
     def _failing(self, doing: str, path: Path) -> Iterator[None]:

@@ -143,6 +143,9 @@ class _Backwards:
 
     def entry(self, number: int) -> LedgerEntry | None:
         """An entry by its number."""
+        remembered = self._ledger.remembered(number)
+        if remembered is not None:
+            return remembered
         if number not in self._read:
             self._fetch(number)
         data, path = self._read[number], self._ledger.chain.entry(number)

@@ -27,6 +27,10 @@ from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, wi
 from trainflow.errors import CheckpointNotFound
 from trainflow.storage.store import Store, StoreFile
 
+#: so many of the newest entries are remembered, unless they name more files than that: who looks back from the head
+#: reads these only once
+_REMEMBERED, _FEW_FILES = 32, 100
+
 
 class LedgerReader:
     """One chain's ledger, read. Remembers what it has read: the next `state()` reads only what is new.
@@ -58,6 +62,7 @@ class LedgerReader:
         self._fresh = False
         self._snapshot_at = 0
         self._page_source = StorePages(store, chain)
+        self._entries: dict[int, LedgerEntry] = {}
         #: of the other chains that this task has asked about
         self._others: dict[ChainKey, LedgerReader] = {chain: self}
 
@@ -177,11 +182,21 @@ class LedgerReader:
     ) -> ChainState:
         for batch in following:
             for sealed in batch:
+                self._remember(sealed.entry)
                 if mark is not None and sealed.entry.sequence == mark.sequence:
                     self._check_mark(mark, sealed.digest)
             if batch:
                 state = fold(state, batch, self._page_source)
         return state
+
+    def _remember(self, entry: LedgerEntry) -> None:
+        self._entries.pop(entry.sequence - _REMEMBERED, None)
+        if not isinstance(entry, Checkpoint) or len(entry.artifacts.files) <= _FEW_FILES:
+            self._entries[entry.sequence] = entry
+
+    def remembered(self, number: int) -> LedgerEntry | None:
+        """An entry by its number, if it was read for the newest state; None: it has to be read."""
+        return self._entries.get(number)
 
     def _check_mark(self, mark: NewestEntry, found: str) -> None:
         if mark.sequence and mark.digest != found:
@@ -189,7 +204,7 @@ class LedgerReader:
 
     def _read_all(self) -> ChainState:
         """Read from the first entry, whatever the snapshots say: pages are made again on the way."""
-        self._known, self._snapshot_at = ChainState(), 0
+        self._known, self._snapshot_at, self._entries = ChainState(), 0, {}
         self._page_source = StorePages(self.store, self.chain)
         return self._read_on()
 

@@ -165,8 +165,8 @@ def newest_results(
     return _RESULTS.rows(connection, dags=list(dag_ids), tasks=list(task_ids), success=success, runs=runs)
 
 
-# both are read from the end of an index, whatever the history: CROSS has SQLite begin with the DAGs, otherwise it begins
-# with all of their runs
+# both are read from the end of an index, whatever the history: CROSS has SQLite begin with the DAGs, not with all of
+# their runs
 _RESULTS = SqlText(
     """
     SELECT run.dag_id, run.number, run.ended_at, xcom.value

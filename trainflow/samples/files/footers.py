@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from trainflow.samples.columns.path_columns import PathColumns, declared_type, disagreement, value_as
 from trainflow.samples.files.fingerprint import Content
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
 Range = tuple[float | str | None, float | str | None]
 
 
-@dataclass(frozen=True)
-class ColumnSummary:
+class ColumnSummary(msgspec.Struct, frozen=True):
     """`nulls`: null and NaN. `smallest` and `largest` are keys (`trainflow.samples.columns.bounds`): exact where they
     are outside of the range that was asked about, else anything between it and them; None: there is no value."""
 
@@ -137,15 +137,14 @@ _OTHERS = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class Footer:
+class Footer(msgspec.Struct, frozen=True):
     """One Parquet file."""
 
     #: rows of each row group
     row_groups: tuple[int, ...]
     #: its columns, those in its path included, a `pyarrow.Schema`
     schema: Any
-    summaries: dict[str, ColumnSummary] = field(default_factory=dict)
+    summaries: dict[str, ColumnSummary] = {}
     #: the columns that are in its path and not in the file
     path_columns: PathColumns = ()
     #: why it cannot be read as it was written

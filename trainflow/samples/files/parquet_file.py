@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.observability.redaction import redact_text
@@ -20,8 +21,7 @@ from trainflow.storage.store import FileStatus, Storage
 INT96_UNIT = "us"
 
 
-@dataclass(frozen=True)
-class OpenFile:
+class OpenFile(msgspec.Struct, frozen=True):
     """A `pyarrow.parquet.ParquetFile`, its Arrow schema, and the content that was found when it was opened. `status`:
     of the file before that; None where nothing of what is read can change any more."""
 

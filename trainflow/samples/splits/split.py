@@ -5,9 +5,10 @@ making: what is taken, what is stepped over, and when it is full.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from trainflow.errors import SampleUnreadable
 from trainflow.humanize import counted
@@ -72,16 +73,15 @@ class ColumnUnifier(Protocol):
         """Raises SampleCheckFailed for a partition whose columns do not go together with the others'."""
 
 
-@dataclass
-class SplitBuilder:
+class SplitBuilder(msgspec.Struct):
     """A split in the making, from `start` on. Holes count only when a partition follows them."""
 
     samples: Samples
     start: datetime
     unified: ColumnUnifier
-    taken: list[SplitPartition] = field(default_factory=list)
-    holes: list[Hole] = field(default_factory=list)
-    pending: list[Hole] = field(default_factory=list)
+    taken: list[SplitPartition] = []
+    holes: list[Hole] = []
+    pending: list[Hole] = []
     rows: int = 0
     bytes: int = 0
 

@@ -8,7 +8,6 @@ reads a split takes its content; `trainflow.samples.splits.split.Split` is the c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -64,12 +63,14 @@ class Hole(msgspec.Struct, frozen=True):
     reason: str
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(msgspec.Struct, frozen=True):
     """How this process reaches the files of a split. Never serialized or printed: it may hold secrets."""
 
     root: Path | None = None
-    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    storage_options: Mapping[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"Reading(root={self.root!r})"
 
 
 class SplitContent(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+import msgspec
 
 from trainflow.errors import SampleDamaged
 from trainflow.humanize import counted
@@ -21,6 +22,8 @@ from trainflow.samples.spec import Ready, Samples
 from trainflow.storage.store import StoreFile
 
 DEFAULT_MARKER = "_SUCCESS"
+#: how names begin that are no data
+_ASIDE = ("_", ".")
 #: said where the file asks for no marker
 _BY_DEFAULT = ", which samples.ready asks for by default (where no marker is written: {stable: 10m})"
 
@@ -35,8 +38,7 @@ class Readiness(StrEnum):
     READY = "ready"
 
 
-@dataclass(frozen=True)
-class PartitionState:
+class PartitionState(msgspec.Struct, frozen=True):
     """One partition as it is now."""
 
     start: datetime
@@ -187,7 +189,7 @@ def is_sample(name: str, glob: str) -> bool:
     `.` (Spark's `_temporary/`, checksums) unless the glob says so too. `key=__HIVE_DEFAULT_PARTITION__/` is data."""
     if not glob_expression(glob).fullmatch(name):
         return False
-    return glob.startswith(("_", ".")) or not any(part.startswith(("_", ".")) for part in name.split("/"))
+    return glob.startswith(_ASIDE) or not (name.startswith(_ASIDE) or "/_" in name or "/." in name)
 
 
 def _marker_name(rule: Ready) -> str | None:
