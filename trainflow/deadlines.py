@@ -29,15 +29,11 @@ What begins or goes on is early rather than never; what ends something living is
 from __future__ import annotations
 
 import heapq
-import logging
 from collections.abc import Hashable
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from trainflow.clock import Clock, MeasuredClock
-
-#: an attempt is told in its own log
-log = logging.getLogger("trainflow.task")
 
 #: clocks of hosts that work together differ by less; a clock that was set back by less delays by no more than that
 TOLERANCE = timedelta(minutes=1)
@@ -132,5 +128,10 @@ def counting_clock(told: datetime | None, own: Clock) -> Clock:
     off = (own.now() - told).total_seconds()
     if abs(off) > TOLERANCE.total_seconds():
         said = f"{abs(off):,.0f} s {'ahead of' if off > 0 else 'behind'} that of the control plane"
-        log.warning("the clock of this host is %s, which counts for what trainflow decides", said)
+        # a command that has nothing to log does not import it; an attempt is told in its own log
+        from logging import getLogger
+
+        getLogger("trainflow.task").warning(
+            "the clock of this host is %s, which counts for what trainflow decides", said
+        )
     return MeasuredClock(told, own)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from trainflow.executors.worker import worker_home
 from trainflow.executors.worker_thread import WorkerThread
 from trainflow.identifiers import did_you_mean
 from trainflow.messages.http_protocol import WorkerHeartbeat, WorkerOrders
-from trainflow.observability.processes import started_at
+from trainflow.observability.processes import hostname, started_at
 from trainflow.settings.environment import forget_secrets
 from trainflow.settings.executors import ExecutorEntry, executor_entries
 from trainflow.settings.model import Settings
@@ -77,7 +76,7 @@ def run_celery_worker(
     if gone_when_taken:
         app.conf.task_queues = _gone_when_taken(queues)
     started_in = Path.cwd()
-    consumers = _Consumers(app, f"{name or 'trainflow'}@{socket.gethostname()}")
+    consumers = _Consumers(app, f"{name or 'trainflow'}@{hostname()}")
     presence = _presence(settings, entry, queues, slots, name, root or started_in, consumers)
     restart = WorkerRestart(lambda: _stop_in_order(attempts))
     # from here on nothing that this process starts needs them
@@ -145,7 +144,7 @@ def _presence(
 ) -> WorkerPresence:
     """What says that this worker lives."""
     api, pid = settings.api, os.getpid()
-    host, started = socket.gethostname(), started_at(pid)
+    host, started = hostname(), started_at(pid)
 
     def describe() -> WorkerHeartbeat:
         return WorkerHeartbeat(

@@ -9,6 +9,7 @@ import msgspec
 
 from trainflow.errors import InputError, SettingsError
 from trainflow.metadata.queries import living_queries
+from trainflow.observability.processes import hostname
 from trainflow.settings.api_address import listen, shown_address
 from trainflow.settings.model import ApiSettings
 from trainflow.workspace.workspace import Workspace
@@ -18,7 +19,7 @@ def listen_for_pages(api: ApiSettings) -> tuple[socket.socket, str]:
     """A socket at the address of the settings, or at a free port beside it where that one is taken, and how a person
     reaches it. Raises SettingsError for an address that may not be."""
     try:
-        return listen(api), shown_address(api, socket.gethostname())
+        return listen(api), shown_address(api, hostname())
     except SettingsError:
         raise
     except InputError:
@@ -31,7 +32,7 @@ def listen_for_pages(api: ApiSettings) -> tuple[socket.socket, str]:
             raise InputError(f"cannot listen on {api.host}: {error.strerror}") from None
         # an address for others is one of the port that is taken
         there = msgspec.structs.replace(api, port=listener.getsockname()[1], url=None)
-        return listener, shown_address(there, socket.gethostname())
+        return listener, shown_address(there, hostname())
 
 
 def page_address(workspace: Workspace, now: datetime) -> str | None:
@@ -42,8 +43,8 @@ def page_address(workspace: Workspace, now: datetime) -> str | None:
     dead_after = timedelta(seconds=workspace.settings.engine.dead_after_seconds)
     with database.reading() as connection:
         living = living_queries.shown_as_living(connection, now, dead_after)
-    here = [row for row in living if row.kind == living_queries.API_SERVER and row.hostname == socket.gethostname()]
-    return shown_address(workspace.settings.api, socket.gethostname()) if here else None
+    here = [row for row in living if row.kind == living_queries.API_SERVER and row.hostname == hostname()]
+    return shown_address(workspace.settings.api, hostname()) if here else None
 
 
 def show_in_browser(address: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import living_queries, service_queries
 from trainflow.metadata.queries.living_queries import Service
 from trainflow.metadata.queries.service_queries import Leases
-from trainflow.observability.processes import is_alive
+from trainflow.observability.processes import hostname, is_alive
 from trainflow.settings.model import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -98,4 +97,4 @@ class Presence:
 
 
 def _is_gone(row: Service) -> bool:
-    return row.hostname == socket.gethostname() and not is_alive(row.pid, row.process_started)
+    return row.hostname == hostname() and not is_alive(row.pid, row.process_started)

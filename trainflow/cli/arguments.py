@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from trainflow.errors import InputError
+from trainflow.observability.processes import hostname
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -86,11 +87,10 @@ def _parsed(parse: Callable[[str], _T], written: str, option: str) -> _T:
 def person() -> Author:
     """The user of this process, on this machine; no run, no attempt."""
     import getpass
-    import socket
 
     from trainflow.checkpoints.ledger.entries import Author
 
-    host = socket.gethostname()
+    host = hostname()
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container with a user id that has no name

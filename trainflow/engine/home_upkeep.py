@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-import socket
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -26,6 +25,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import attempt_queries, run_queries
 from trainflow.metadata.transaction_retries import is_own_fault
 from trainflow.observability.log_files import rotate
+from trainflow.observability.processes import hostname
 from trainflow.settings.home import ENDED_TRAINING, Home
 from trainflow.settings.model import LoggingSettings, Settings
 from trainflow.settings.project import Project
@@ -177,7 +177,7 @@ class HomeUpkeep:
             self._reactor,
             self._clock,
             keep=keep,
-            owner=f"scheduler on {socket.gethostname()}",
+            owner=f"scheduler on {hostname()}",
             may_delete_runs=self._may_delete_runs,
         )
         cleanup.begin()

@@ -7,7 +7,6 @@ in an environment variable, so that nothing has to be mounted or copied beforeha
 from __future__ import annotations
 
 import os
-import socket
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from trainflow.messages.workload import WORKLOAD_VARIABLE, ExecuteTask, ProcessI
 from trainflow.observability import redacted_output
 from trainflow.observability.logs import configure_logging, redirect_output
 from trainflow.observability.process_lifetime import GRACE_SECONDS, adopt_orphans, die_with_parent
-from trainflow.observability.processes import WORKER_VARIABLE, carry_mark, started_at
+from trainflow.observability.processes import WORKER_VARIABLE, carry_mark, hostname, started_at
 from trainflow.observability.resource_exhaustion import BROKEN, exit_code_of
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
@@ -57,7 +56,7 @@ def prepare(project: Project, settings: Settings) -> Prepared:
     )
     connection.open()
     pid = os.getpid()
-    return Prepared(stop, clock, connection, ProcessIdentity(pid, started_at(pid)), socket.gethostname())
+    return Prepared(stop, clock, connection, ProcessIdentity(pid, started_at(pid)), hostname())
 
 
 def run_attempt(

@@ -28,7 +28,7 @@ from trainflow.messages.execution_api import Done, RunInfo, Start, Started
 from trainflow.messages.forkserver import ToWaiting
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 from trainflow.observability.process_lifetime import has_children
-from trainflow.observability.processes import room_for_mark, started_at
+from trainflow.observability.processes import hostname, room_for_mark, started_at
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -96,7 +96,7 @@ class Rehearsal:
             launch = _LAUNCH.decode(_ENCODED)
             conduct(
                 launch.workload,
-                Start(_WORKLOAD.key, pid, started_at(pid), socket.gethostname()),
+                Start(_WORKLOAD.key, pid, started_at(pid), hostname()),
                 *(connection, self._project, self._settings, self._files),
                 stop=stop,
                 clock=clock,

@@ -53,6 +53,7 @@ from trainflow.messages.execution_api import (
 )
 from trainflow.messages.notice import Notice
 from trainflow.messages.workload import ExecuteTask
+from trainflow.observability.processes import hostname
 from trainflow.observability.redacted_output import without_secrets
 from trainflow.observability.redaction import check_no_secrets, may_hold_secrets, presentable, redact, secret_paths
 from trainflow.settings.home import Home
@@ -96,7 +97,7 @@ class RuntimeTaskInstance(TaskInstance):
         self.reschedule_count = started.reschedule_count
         self.source = workload.source
         self.other_ranks = [socket.socket(fileno=descriptor) for descriptor in workload.rank_sockets]
-        self.hostname = socket.gethostname()
+        self.hostname = hostname()
         self.project_root = project_root
         self.home = home
         self.settings = settings

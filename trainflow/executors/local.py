@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-import socket
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -31,7 +30,7 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit, Pr
 from trainflow.observability import processes
 from trainflow.observability.oom_kills import OomKills
 from trainflow.observability.process_lifetime import GRACE_SECONDS, signal_all
-from trainflow.observability.processes import ProcessEntry, left_by_attempt, process_table
+from trainflow.observability.processes import ProcessEntry, hostname, left_by_attempt, process_table
 from trainflow.settings.executors import local_executor
 
 log = logging.getLogger(__name__)
@@ -130,7 +129,7 @@ class LocalExecutor(Executor):
                 self._held[attempt.key] = held
                 held.pid = attempt.pid
                 self._watch_orphan(attempt.key, held)
-            elif attempt.hostname == socket.gethostname() and self._remains(attempt.key, attempt.pid):
+            elif attempt.hostname == hostname() and self._remains(attempt.key, attempt.pid):
                 self._held[attempt.key] = held
                 held.pid = attempt.pid
                 self._end_remains(attempt.key, held, ProcessExit(reason=_UNSEEN))
@@ -393,7 +392,7 @@ class LocalExecutor(Executor):
 
 
 def _runs_here(attempt: InFlightAttempt) -> bool:
-    if not attempt.running or attempt.pid is None or attempt.hostname != socket.gethostname():
+    if not attempt.running or attempt.pid is None or attempt.hostname != hostname():
         return False
     # one that waited for this attempt may have been given another one, and the engine was killed at that moment
     is_its_own = not processes.is_of_another(attempt.pid, attempt.key.attempt_id)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ from trainflow.executors.local import LocalExecutor
 from trainflow.executors.reactor import Callback, Reactor
 from trainflow.messages.execution_api import Done, Progress, Refused, Reply, Request, RowsSaved
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
-from trainflow.observability.processes import WORKER_VARIABLE, is_alive, started_at
+from trainflow.observability.processes import WORKER_VARIABLE, hostname, is_alive, started_at
 from trainflow.settings.home import Home
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import HOME_VARIABLE, Project
@@ -310,7 +309,7 @@ def worker_home() -> Iterator[Path]:
     sweep_worker_homes(folder)
     pid = os.getpid()
     # hosts may share a temporary folder, and none can see the processes of another
-    owner = f"{pid}_{started_at(pid):.0f}_{socket.gethostname()}"
+    owner = f"{pid}_{started_at(pid):.0f}_{hostname()}"
     made = Path(tempfile.mkdtemp(dir=folder, prefix=f"{_PREFIX}{owner}."))
     try:
         yield made
@@ -330,7 +329,7 @@ def _is_left(name: str) -> bool:
     owner, _, _ = name.removeprefix(_PREFIX).rpartition(".")
     pid, _, rest = owner.partition("_")
     started, _, host = rest.partition("_")
-    if host != socket.gethostname() or not (pid.isdecimal() and started.isdecimal()):
+    if host != hostname() or not (pid.isdecimal() and started.isdecimal()):
         return False
     return not is_alive(int(pid), float(started))
 

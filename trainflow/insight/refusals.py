@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from trainflow.metadata.queries import drain_queries, living_queries, status_que
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind, Drains
 from trainflow.metadata.queries.living_queries import WORKER, Service, details_of, executors_of
 from trainflow.metadata.sql_text import ReadingConnection
-from trainflow.observability.processes import is_alive
+from trainflow.observability.processes import hostname, is_alive
 from trainflow.settings.executors import ExecutorEntry, executor_entries
 from trainflow.settings.model import Settings
 
@@ -26,7 +25,7 @@ def with_queues(settings: Settings) -> frozenset[str]:
 
 def is_dead_here(row: Any) -> bool:
     """A lease outlives a killed process by some seconds; on this host the process itself can be asked."""
-    return bool(row.hostname == socket.gethostname()) and not is_alive(row.pid, row.process_started)
+    return bool(row.hostname == hostname()) and not is_alive(row.pid, row.process_started)
 
 
 def refusals(connection: ReadingConnection, settings: Settings, now: datetime) -> dict[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
@@ -17,6 +16,7 @@ from trainflow.metadata.queries import drain_queries, living_queries, status_que
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.status_queries import FailedAttempt, ShownRun, ShownTask
 from trainflow.metadata.sql_text import ReadableDatabase, ReadingConnection
+from trainflow.observability.processes import hostname
 from trainflow.serialization.document import ChainDocument, DagDocument, decode
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -145,7 +145,7 @@ def engine_state(
 def _is_of_another_home(row: Any) -> bool:
     """Whether an engine of this host is not that of the home with this database, whose lock is free: the home is a
     copy of one that is at work."""
-    return bool(row.kind == "engine" and row.hostname == socket.gethostname())
+    return bool(row.kind == "engine" and row.hostname == hostname())
 
 
 class _Around(NamedTuple):

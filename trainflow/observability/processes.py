@@ -8,7 +8,6 @@ in its environment and in that of everything it starts.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import os
 from collections.abc import Collection, Iterable
@@ -22,6 +21,11 @@ WORKER_VARIABLE = "TRAINFLOW_WORKER"
 #: room that is kept for an id, in bytes: the environment that the system shows is as large as it was at the start
 _ROOM = 64
 _NO_MARK = "-" * _ROOM
+
+
+def hostname() -> str:
+    """The name of this host, as `socket.gethostname` says it."""
+    return os.uname().nodename
 
 
 def started_at(pid: int) -> float:
@@ -179,11 +183,11 @@ def carry_mark(attempt_id: str) -> None:
 @functools.cache
 def room_for_mark() -> memoryview | None:
     """Where the mark stands in the environment that the system shows; None in a process that was given no room."""
-    address = _getenv(MARK.encode())
+    import ctypes
+
+    getenv = ctypes.CDLL(None).getenv
+    getenv.argtypes, getenv.restype = [ctypes.c_char_p], ctypes.c_void_p
+    address = getenv(MARK.encode())
     if not address or len(ctypes.string_at(address)) != _ROOM:
         return None
     return memoryview((ctypes.c_char * _ROOM).from_address(address)).cast("B")
-
-
-_getenv = ctypes.CDLL(None).getenv
-_getenv.argtypes, _getenv.restype = [ctypes.c_char_p], ctypes.c_void_p

@@ -47,13 +47,11 @@ class Throughput(msgspec.Struct, frozen=True):
 
 def throughput_of(experiences: Iterable[PastRun]) -> Throughput:
     """The median of what was: one run on a busy machine changes little."""
-    from statistics import median  # takes longer to import than all of this module
-
     known = [each for each in experiences if each.seconds > 0 and each.partitions]
     by_rows = [each.seconds / each.rows for each in known if each.rows]
     return Throughput(
-        seconds_a_row=median(by_rows) if by_rows else None,
-        seconds_a_partition=median(each.seconds / each.partitions for each in known) if known else None,
+        seconds_a_row=_median(by_rows) if by_rows else None,
+        seconds_a_partition=_median([each.seconds / each.partitions for each in known]) if known else None,
     )
 
 
@@ -63,8 +61,6 @@ def limits_for_target(limits: SplitLimits, experiences: Sequence[PastRun]) -> Sp
     target = limits.target_seconds
     if target is None:
         return limits
-    from statistics import median
-
     plain = msgspec.structs.replace(limits, target_seconds=None)
     known = [each for each in experiences if each.seconds > 0 and each.partitions]
     if not known:
@@ -72,11 +68,17 @@ def limits_for_target(limits: SplitLimits, experiences: Sequence[PastRun]) -> Sp
     for name in ("rows", "bytes", "partitions"):
         amounts = [getattr(each, name) for each in known]
         if all(amounts):
-            fits = target / median(each.seconds / amount for each, amount in zip(known, amounts, strict=True))
+            fits = target / _median([each.seconds / amount for each, amount in zip(known, amounts, strict=True)])
             bound = max(1, int(min(fits, GROWTH * max(amounts))))
             given = getattr(plain, name)
             return msgspec.structs.replace(plain, **{name: bound if given is None else min(bound, given)})
     raise AssertionError("every run that was has partitions")
+
+
+def _median(values: Sequence[float]) -> float:
+    """The middle of values, or between the two in the middle. `statistics` takes longer to import than `status` has."""
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 class Lag(msgspec.Struct, frozen=True):

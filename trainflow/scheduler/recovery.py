@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries import attempt_queries, in_flight, living_queries, service_queries
 from trainflow.metadata.queries.living_queries import Service
 from trainflow.metadata.queries.service_queries import Leases
-from trainflow.observability.processes import is_alive
+from trainflow.observability.processes import hostname, is_alive
 from trainflow.settings.executors import LOCAL
 from trainflow.states import TaskInstanceState
 
@@ -38,7 +37,7 @@ class DeadServices(NamedTuple):
 
 def is_gone(service: Service) -> bool:
     """Whether a part ran on this host, and its process is not there any more."""
-    return service.hostname == socket.gethostname() and not is_alive(service.pid, service.process_started)
+    return service.hostname == hostname() and not is_alive(service.pid, service.process_started)
 
 
 def dead_services(connection: Connection, leases: Leases, *, own: int, gone: Callable[[Service], bool]) -> DeadServices:

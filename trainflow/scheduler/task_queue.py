@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -30,6 +29,7 @@ from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate, ask_and_lock_scheduled
+from trainflow.observability.processes import hostname
 from trainflow.scheduler.error_containment import Each
 from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose, resumes_after_wait, workload_of
 from trainflow.serialization.document import DagDocument
@@ -88,7 +88,7 @@ class TaskQueue:
         self._project = project
         self._settings = settings
         self._service_id = service_id
-        self._hostname = socket.gethostname()
+        self._hostname = hostname()
         self._executors = executor_entries(settings)
         #: what was queued and is not handed over: whether it was is known once its transaction is committed
         self._handover: list[_Queued] = []

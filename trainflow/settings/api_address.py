@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from trainflow.errors import InputError, SettingsError
+from trainflow.observability.processes import hostname
 from trainflow.settings.executors import executor_entries
 from trainflow.settings.model import ApiSettings, Settings
 
@@ -83,7 +84,7 @@ def try_to_listen(api: ApiSettings) -> tuple[socket.socket | None, str]:
     if not api.enabled:
         return None, "not started: api.enabled is false"
     try:
-        return listen(api), shown_address(api, socket.gethostname())
+        return listen(api), shown_address(api, hostname())
     except SettingsError:
         raise
     except InputError as error:

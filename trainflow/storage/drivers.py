@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainflow.errors import InputError, StoreNotExclusive
 from trainflow.observability.redaction import redact_text, texts_of
@@ -17,7 +16,9 @@ from trainflow.storage.driver import Driver
 from trainflow.storage.obstore.option_words import OptionNotMapped
 from trainflow.storage.store import Store
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from logging import Logger
+
 
 #: the extra of this package that brings fsspec's driver of a protocol
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "abfs": "azure", "abfss": "azure", "az": "azure"}
@@ -72,7 +73,7 @@ def _obstore(url: str, options: Mapping[str, Any], quick_seconds: float | None =
         raise InputError(f"{redact_text(url, texts_of(options))} cannot be reached by obstore: {reason}")
     if reason and reason not in _said:
         _said.add(reason)
-        log.info("%s is reached by fsspec: %s", redact_text(url, texts_of(options)), reason)
+        _log().info("%s is reached by fsspec: %s", redact_text(url, texts_of(options)), reason)
     return reason
 
 
@@ -161,7 +162,7 @@ def load_before_fork(url: str, options: Mapping[str, Any]) -> None:
     try:
         load_driver(url, options)
     except Exception as error:
-        log.debug("what reaches %s cannot be imported before a fork: %s", redact_text(url), error)
+        _log().debug("what reaches %s cannot be imported before a fork: %s", redact_text(url), error)
 
 
 @contextmanager
@@ -237,3 +238,10 @@ def _create_again(store: Store, path: str) -> None:
     except FileExistsError:
         return
     raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=store.url, how="created the same file twice"))
+
+
+def _log() -> Logger:
+    # a command that has nothing to log does not import it
+    from logging import getLogger
+
+    return getLogger(__name__)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from trainflow.cli.render.output import EXIT_FAILED
+from trainflow.observability.processes import hostname
 
 if TYPE_CHECKING:
     from trainflow.engine.engine import Engine
@@ -219,8 +220,6 @@ def api_server(
     It listens on loopback, unless api.host or --host says otherwise: then api.token has to be set. Several may run over
     one PostgreSQL or MySQL database. Exit codes: 0 stopped, 2 wrong input, or the port is taken.
     """
-    import socket
-
     from msgspec.structs import replace
 
     from trainflow.api.server import ApiServer
@@ -237,7 +236,7 @@ def api_server(
     settings = replace(settings, api=replace(settings.api, **given))
     configure_logging(settings.logging.level)
     project.home.create()
-    address = shown_address(settings.api, socket.gethostname())
+    address = shown_address(settings.api, hostname())
     server = ApiServer(project, settings, SystemClock(), listen(settings.api), sends_logs=True)
     replaced = server.run(
         lambda: typer.echo(f"api-server is alive at {address}, Ctrl-C stops it", err=True), is_over=is_replaced

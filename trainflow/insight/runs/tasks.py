@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from trainflow.metadata.queries import (
     xcom_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
+from trainflow.observability.processes import hostname
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import FINISHED
 from trainflow.workspace.names import check_tasks, run_named
@@ -107,7 +107,7 @@ class AttemptLog(msgspec.Struct, frozen=True):
     @property
     def elsewhere(self) -> str:
         """Where else its log may be: the end of a sentence which says that there is none here."""
-        if self.hostname in (None, socket.gethostname()):
+        if self.hostname in (None, hostname()):
             return ""
         return f" here (the attempt ran on {self.hostname}: its log is in the home of the engine there)"
 

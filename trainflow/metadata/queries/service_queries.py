@@ -12,7 +12,6 @@ The price: an observer that has just started does not know how long the others h
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from trainflow.bootstrap import version
 from trainflow.metadata.models import InstallationTable, ServiceTable
 from trainflow.metadata.queries.living_queries import WORKER, ExecutorState, ServiceDetails, not_stopped
 from trainflow.observability import processes
+from trainflow.observability.processes import hostname
 
 SERVICE = ServiceTable.table
 #: stopped services are remembered this long
@@ -115,7 +115,7 @@ def register_this_process(connection: Connection, kind: str, now: datetime) -> i
     return register(
         connection,
         kind=kind,
-        hostname=socket.gethostname(),
+        hostname=hostname(),
         pid=os.getpid(),
         process_started=processes.started_at(os.getpid()),
         now=now,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from trainflow.authoring.operator import BaseOperator
 from trainflow.authoring.xcom_arg import XComArg
 from trainflow.errors import ChangedFile, FailException, RestartException, SampleChanged, SampleError
+from trainflow.observability.processes import hostname
 from trainflow.operators.chain.head import Head, HeadOfOtherVersion, head_from_xcom
 from trainflow.operators.chain.storage_options import (
     checkpoint_options,
@@ -210,7 +210,7 @@ def author_of(ti: TaskInstance) -> Author:
     """The author of what this attempt records."""
     from trainflow.checkpoints.ledger.entries import Author
 
-    return Author(run_id=ti.run_id, attempt_id=ti.attempt_id, dag_id=ti.dag_id, hostname=socket.gethostname())
+    return Author(run_id=ti.run_id, attempt_id=ti.attempt_id, dag_id=ti.dag_id, hostname=hostname())
 
 
 def superseded_by(ti: TaskInstance) -> list[SupersededAttempt]:
