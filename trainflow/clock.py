@@ -66,6 +66,12 @@ class MeasuredClock(Clock):
         return self._measured_by.monotonic()
 
 
+def elapsed_seconds(start: datetime | None, end: datetime | None) -> float | None:
+    """Seconds from `start` to `end`; None where one of them is not known, and where the clock was set back between
+    them: then nobody knows how long it took."""
+    return None if start is None or end is None or end < start else (end - start).total_seconds()
+
+
 def ensure_utc(moment: datetime) -> datetime:
     """The same instant in UTC. Raises ValueError for a naive datetime: a guess would move partitions."""
     if moment.tzinfo is None:

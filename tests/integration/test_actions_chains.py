@@ -203,5 +203,5 @@ def test_train_through_engine_does_not_read_again_what_was_read(
     request = request_training(flights.file.path, {}, parsed=flights.file.parsed)
     monkeypatch.setattr("trainflow.workspace.pipeline_file.read_file", lambda *_: pytest.fail("it was read"))
 
-    with train_through_engine(request, SystemClock()) as (_, feeds):
+    with train_through_engine(request, SystemClock(), print) as (_, feeds):
         assert [each.dag_id for each in feeds] == ["flights"]

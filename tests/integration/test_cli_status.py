@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from tests.integration.cli_home import NOW, YAML, Home, commit, publish
 from trainflow.checkpoints.chain import ChainKey
@@ -17,10 +17,15 @@ from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata.queries import dag_queries, outbox_queries, service_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
+from trainflow.metadata.queries.service_queries import SERVICE
+from trainflow.observability import file_access
 from trainflow.observability.processes import started_at
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter
+
+#: what a disk without room says of itself
+FULL = os.statvfs_result((4096, 4096, 1000, 0, 0, 1000, 500, 500, 0, 255))
 
 
 @pytest.fixture
@@ -34,7 +39,10 @@ def home(inside: Callable[..., Home]) -> Iterator[Home]:
 def test_status_of_project_that_never_ran(home: Home) -> None:
     status = home.json("status")
 
-    assert status["engine"] == {"alive": False, "pid": None, "hostname": None, "since": None, "triggers": False}
+    assert status["engine"] == {
+        "alive": False, "pid": None, "hostname": None, "since": None, "triggers": False,
+        "silent_seconds": None, "problem": None,
+    }  # fmt: skip
     [line] = status["pipelines"]
     assert (line["dag_id"], line["head_number"], line["watermark"], line["lag"]) == ("days", 0, None, 0)
     assert (line["run"], line["last_run"], line["last_failure"]) == (None, None, None)
@@ -75,6 +83,36 @@ def test_status_of_pipeline_at_work(home: Home) -> None:
     assert f"engine: alive (pid {os.getpid()}" in out
     assert "run 1: train 75%" in out
     assert max(map(len, out.splitlines()[2:4])) <= 80
+
+
+@pytest.mark.usefixtures("engine_of_home")
+@pytest.mark.parametrize(
+    ("seconds", "full", "says"),
+    [
+        (10, True, None),
+        (50, False, "it is stopped or overloaded, or the database takes no writes"),
+        (50, True, "trainflow.db cannot be written, its disk is full: make room on it. Attempts that run go on"),
+        # longer than other parts of the control plane count as living: it holds the lock of the home
+        (3_600, True, "the engine has written nothing to its database for 1h00m"),
+    ],
+)
+def test_status_and_why_say_that_engine_writes_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch, seconds: int, full: bool, says: str | None
+) -> None:
+    run = home.start_run()
+    home.task(run, "train", "running", started_at=NOW)
+    with home.database.transaction() as connection:
+        connection.execute(update(SERVICE).values(heartbeat_at=SystemClock().now() - timedelta(seconds=seconds)))
+    if full:
+        monkeypatch.setattr(file_access.os, "statvfs", lambda _path: FULL)
+
+    engine = home.json("status")["engine"]
+
+    assert (engine["alive"], engine["triggers"]) == (True, True)
+    assert (engine["silent_seconds"] is None, engine["problem"] is None) == (says is None, says is None)
+    for command in ("status", "why"):
+        out = home.run(command)[1]
+        assert "has written nothing" not in out if says is None else says in " ".join(out.split())
 
 
 def test_status_delivery_refused_by_mlflow_is_counted_until_redelivered(home: Home) -> None:

@@ -123,8 +123,14 @@ class TestADatabaseThatIsAway:
             self.refuses = len(self.slept) < 4
 
         database.sleep = sleep
+        told: list[str] = []
+        database.tell = told.append
         database.write(add_to("default_pool"))
         assert self.slept == [0.1, 0.2, 0.4, 0.8]
+        away, back = told
+        assert away.startswith(f"the metadata database {database.file} cannot be used now: attempt to write a readonly")
+        assert away.endswith("It is asked again for 60 s; attempts that run go on meanwhile")
+        assert back == f"the metadata database {database.file} can be used again"
         assert slots(database)["default_pool"] == 129
 
     def test_database_away_for_a_minute_is_given_up(self, database: Database) -> None:

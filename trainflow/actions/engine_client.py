@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -15,6 +15,7 @@ from trainflow.actions.dags import keep_in_database
 from trainflow.actions.first_runs import Begin, begin
 from trainflow.clock import Clock
 from trainflow.engine.lock import running_engine
+from trainflow.engine.startup import ignoring_outage
 from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.messages.workload import DagSource, ParseResult
 from trainflow.metadata.queries import living_queries, service_queries
@@ -32,7 +33,9 @@ _LOOK_SECONDS = 0.2
 class EngineClient:
     """A terminal that follows. While it lives, the engine stays for what it follows."""
 
-    def __init__(self, workspace: Workspace, clock: Clock) -> None:
+    def __init__(self, workspace: Workspace, clock: Clock, tell: Callable[[str], None]) -> None:
+        """`tell`: see `train_as_engine`."""
+        workspace.database.tell = tell
         self.workspace = workspace
         self.clock = clock
         self._renewed: float = self.clock.monotonic()
@@ -46,8 +49,11 @@ class EngineClient:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self.workspace.database.transaction() as connection:
-            service_queries.stop(connection, self._service_id, self.clock.now())
+        self.workspace.database.patience_seconds = 0.0
+        with ignoring_outage("say that this terminal follows no more"):
+            self.workspace.database.write(
+                lambda connection: service_queries.stop(connection, self._service_id, self.clock.now())
+            )
 
     def begin(self, source: DagSource, parsed: ParseResult, how: Begin | None = None) -> list[ProgressFeed]:
         """Make what was parsed of the file current, begin or find the runs, and wake the engine."""
@@ -58,17 +64,18 @@ class EngineClient:
         return feeds
 
     def look(self, feed: ProgressFeed) -> ProgressView:
-        """What is new."""
-        with self.workspace.database.reading() as connection:
-            return feed.look(connection, self.clock.now())
+        """What is new. Raises DatabaseUnavailable."""
+        now = self.clock.now()
+        return self.workspace.database.read(lambda connection: feed.look(connection, now))
 
     def wait(self, seconds: float) -> bool:
-        """Let time pass; say from time to time that this terminal lives. False when the engine has ended."""
+        """Let time pass; say from time to time that this terminal lives. False when the engine has ended. Raises
+        DatabaseUnavailable."""
         time.sleep(seconds)
         if self.clock.monotonic() - self._renewed > self.workspace.settings.engine.heartbeat_seconds:
             self._renewed = self.clock.monotonic()
-            with self.workspace.database.transaction() as connection:
-                service_queries.renew_lease(connection, self._service_id, self.clock.now())
+            now = self.clock.now()
+            self.workspace.database.write(lambda each: service_queries.renew_lease(each, self._service_id, now))
         return running_engine(self.workspace.project.home) is not None
 
     def engine_comes_back(self, patience_seconds: float = 90.0) -> bool:
@@ -97,9 +104,12 @@ class FollowedTraining(NamedTuple):
 
 
 @contextmanager
-def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[FollowedTraining]:
+def train_through_engine(
+    request: TrainingRequest, clock: Clock, tell: Callable[[str], None]
+) -> Iterator[FollowedTraining]:
     """Have the file read, unless it was, and hand it to the engine that is alive. It stays for what is followed while
-    the block lasts. Raises InputError with what is wrong in the file, or that a store it names cannot be used."""
+    the block lasts. `tell`: see `train_as_engine`. Raises InputError with what is wrong in the file, or that a store it
+    names cannot be used."""
     from trainflow.serialization.document import decode
     from trainflow.workspace.pipeline_file import parse
     from trainflow.workspace.store_check import StoreCheck
@@ -109,5 +119,5 @@ def train_through_engine(request: TrainingRequest, clock: Clock) -> Iterator[Fol
         parsed = request.parsed or parse(project, settings, request.path, request.overrides)
         chains = [decode(each.document).chain for each in parsed.dags]
         stores.raise_if_refused([place for chain in chains if chain is not None for place in chain.places])
-    with request.workspace, EngineClient(request.workspace, clock) as client:
+    with request.workspace, EngineClient(request.workspace, clock, tell) as client:
         yield FollowedTraining(client, client.begin(request.source, parsed, request.begin))

@@ -6,7 +6,7 @@ engine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -84,8 +84,9 @@ def check_executors(project: Project, settings: Settings) -> None:
 
 
 @contextmanager
-def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTraining]:
-    """Become the engine of the home, have the file read once, and begin. The engine ends with the block.
+def train_as_engine(request: TrainingRequest, clock: Clock, tell: Callable[[str], None]) -> Iterator[EngineTraining]:
+    """Become the engine of the home, have the file read once, and begin. The engine ends with the block. `tell` is
+    called with what a person is to know at once: that the database is away, that it is back.
 
     Raises EngineAlreadyRunning, InputError with what is wrong in the file or that a store it names cannot be used,
     KeyboardInterrupt when told to stop before the file was read.
@@ -109,6 +110,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock) -> Iterator[EngineTr
         configure_logging(settings.logging.level, project.home.engine_log)
         listener, pages_at = _listener(request)
         engine = Engine(project, settings, clock=clock, prestarted=early.forkserver, api_listener=listener)
+        engine.database.tell = tell
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         _read(engine, request, early.parse)

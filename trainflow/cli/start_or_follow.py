@@ -64,7 +64,7 @@ def _as_engine(request: TrainingRequest, *, plain: bool, ready: int | None) -> i
     outlive_readers(log.warning)
     begun = False
     try:
-        with train_as_engine(request, SystemClock()) as (engine, feeds, pages_at):
+        with train_as_engine(request, SystemClock(), say_beside) as (engine, feeds, pages_at):
             from trainflow.cli.live.session import Session, say_ready, say_where_chains_stand
 
             begun = True
@@ -121,7 +121,7 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
     from trainflow.clock import SystemClock
 
     try:
-        with train_through_engine(request, SystemClock()) as (client, feeds):
+        with train_through_engine(request, SystemClock(), say_beside) as (client, feeds):
             say_what_goes_on(feeds, request.stored)
             if request.serves_pages:
                 from trainflow.actions.page import page_address
@@ -137,6 +137,11 @@ def _as_follower(request: TrainingRequest, *, plain: bool, ready: int | None) ->
         typer.echo("not following any more; the engine goes on ('trainflow stop' ends it)")
         return EXIT_INTERRUPTED
     return as_installed_now(_words_to_go_on(request)) if code == EXIT_INTERRUPTED else code
+
+
+def say_beside(sentence: str) -> None:
+    """Say what a person is to know at once, beside what is shown."""
+    typer.echo(sentence, err=True)
 
 
 def show_pages(address: str | None) -> None:

@@ -72,6 +72,10 @@ class Engine:
         self.clock = clock
         self.parts = parts
         self.reactor = Reactor(clock)
+        self.database = Database.of(project.home, settings)
+        # a person who asked to stop does not wait for a database that is away
+        self.database.give_up = lambda: self.stop_requested > 0
+        self.database.on_done_again = self.reactor.wake
         self.versions = Versions()
         #: how often; whether it was since the package was installed anew, and no person asked for it
         self.stop_requested, self.is_replaced = 0, False
@@ -105,10 +109,6 @@ class Engine:
         """Set up everything for what runs inside; on the way out attempts are stopped in good order and leases given
         back."""
         self.project.home.create()
-        self.database = Database.of(self.project.home, self.settings)
-        # a person who asked to stop does not wait for a database that is away
-        self.database.give_up = lambda: self.stop_requested > 0
-        self.database.on_done_again = self.reactor.wake
         with ExitStack() as on_failure:
             on_failure.callback(self.reactor.close)
             on_failure.callback(self.database.close)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection
 
+from trainflow.clock import elapsed_seconds
 from trainflow.engine.channel_dispatcher import ChannelAnswer, ChannelDispatcher, ChannelJob
 from trainflow.engine.page_links import chain_page, pages_address, run_page
 from trainflow.errors import TrainflowError
@@ -152,7 +153,7 @@ def _attempts(
             try_number=row.try_number,
             outcome=row.outcome,
             started_at=row.started_at,
-            seconds=(row.ended_at - row.started_at).total_seconds() if row.ended_at and row.started_at else None,
+            seconds=elapsed_seconds(row.started_at, row.ended_at),
             hostname=row.hostname or "",
             problem=row.problem or "",
             progress=curves[row.attempt_id] if row.attempt_id in shown else {},

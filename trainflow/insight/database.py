@@ -8,6 +8,7 @@ from sqlalchemy.exc import DBAPIError
 from trainflow.errors import EngineError
 from trainflow.metadata.database import Database
 from trainflow.metadata.schema import HEAD, current_revision, damage_of
+from trainflow.observability.file_access import unwritable
 from trainflow.workspace.workspace import Workspace
 
 
@@ -75,6 +76,9 @@ def _examined(database: Database) -> tuple[str | None, str | None]:
                 return revision, f"is damaged: {damage}. It may be moved away: the chains go on at their heads"
     except (EngineError, DBAPIError) as error:
         return None, f"cannot be read: {error.orig if isinstance(error, DBAPIError) else error}"
+    why = unwritable(database.file) if database.file is not None else None
+    if why is not None:
+        return revision, f"cannot be written: {why}"
     if revision not in (None, HEAD):
         return revision, f"is at revision {revision}, this trainflow needs {HEAD}: 'trainflow db migrate'"
     return revision, None

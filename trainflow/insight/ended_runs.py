@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from trainflow.clock import elapsed_seconds
 from trainflow.engine.mlflow_deliveries import results_by_role
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
 from trainflow.metadata.queries import status_queries, xcom_queries
@@ -19,14 +20,14 @@ from trainflow.states import DagRunState, TaskInstanceState
 
 
 class RunLine(msgspec.Struct, frozen=True):
-    """One run that has ended. `seconds` from start to end; `metrics` are prequential."""
+    """One run that has ended. `seconds` from start to end (see `elapsed_seconds`); `metrics` are prequential."""
 
     dag_id: str
     run_id: str
     number: int
     state: str
     note: str | None
-    seconds: float
+    seconds: float | None
     #: of these, how long any of its tasks was at work: without what it waited for a process that had imported the model
     busy_seconds: float
     partitions: int
@@ -69,7 +70,7 @@ class RunTotals:
             self.runs += 1
             self.partitions += run.partitions
             self.rows += run.rows
-            self.seconds += run.seconds
+            self.seconds += run.seconds or 0.0
         for task in run.failed_beside:
             self.failed_beside[task] = self.failed_beside.get(task, 0) + 1
         for name, value in run.metrics.items():
@@ -104,7 +105,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         number=row.number,
         state=row.state,
         note=row.note if failed else _note(tasks, document) or row.note,
-        seconds=((row.ended_at or started) - started).total_seconds(),
+        seconds=elapsed_seconds(started, row.ended_at),
         busy_seconds=_busy_seconds(tasks),
         partitions=split.get("partitions", 0),
         rows=split.get("rows") or 0,
@@ -148,8 +149,10 @@ def _busy_seconds(tasks: Sequence[Any]) -> float:
     spans = sorted((task.started_at, task.ended_at) for task in tasks if task.started_at and task.ended_at)
     busy, reached = timedelta(), None
     for start, end in spans:
-        if reached is None or end > reached:
-            busy += end - (start if reached is None else max(start, reached))
+        begun = start if reached is None else max(start, reached)
+        # one that ended before it began: the clock was set back
+        if end > begun:
+            busy += end - begun
             reached = end
     return busy.total_seconds()
 

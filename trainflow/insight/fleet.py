@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row
 
+from trainflow.clock import elapsed_seconds
 from trainflow.insight.refusals import drain_of_worker, living_parts, refusals, with_queues
 from trainflow.insight.why_task import handed_to
 from trainflow.metadata.queries import drain_queries, fleet_queries
@@ -207,9 +208,8 @@ class _Look:
         if row is None:
             return None
         since = row.scheduled_at or row.queued_at or now
-        return LongestWait(
-            row.dag_id, row.run_id, row.task_id, since, (now - since).total_seconds(), self._why(connection, row, now)
-        )
+        waited = elapsed_seconds(since, now) or 0.0
+        return LongestWait(row.dag_id, row.run_id, row.task_id, since, waited, self._why(connection, row, now))
 
     def _why(self, connection: Connection, row: Row[Any], now: datetime) -> str:
         refused = refusals(connection, self._settings, now).get(row.id)

@@ -4,20 +4,16 @@ same. One look costs what is under way, however long the history is."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
 from trainflow.insight.snapshot import EngineSnapshot, engine_state
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import live_queries, living_queries
+from trainflow.metadata.queries import live_queries
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
-
-_SCHEDULING = ("engine", "scheduler")
-#: an engine that has not renewed its lease for so many times its pause is slow
-_SLOW = 3
 
 
 class Look(NamedTuple):
@@ -33,8 +29,7 @@ def look(project: Project, settings: Settings, database: Database, now: datetime
     engine = engine_state(project, settings, database, now)
     with database.reading() as connection:
         topics = _topics(connection)
-        silent = _silent_seconds(connection, settings, now)
-    state, sentence = _of_engine(engine, settings, silent)
+    state, sentence = _of_engine(engine)
     # a sentence of a page may be about the engine
     topics["fleet"] = (*topics["fleet"], state, engine.pid)
     return Look(topics, state, sentence)
@@ -61,18 +56,7 @@ def _topics(connection: Connection) -> dict[str, Any]:
     return topics
 
 
-def _silent_seconds(connection: Connection, settings: Settings, now: datetime) -> float | None:
-    """Seconds for which no scheduler has renewed its lease; None: there is none."""
-    dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
-    living = living_queries.shown_as_living(connection, now, dead_after)
-    beats = [row.heartbeat_at for row in living if row.kind in _SCHEDULING]
-    return (now - max(beats)).total_seconds() if beats else None
-
-
-def _of_engine(engine: EngineSnapshot, settings: Settings, silent: float | None) -> tuple[str, str]:
+def _of_engine(engine: EngineSnapshot) -> tuple[str, str]:
     if not engine.alive:
         return "none", "no engine is alive: what is shown is as it was left, and nothing can be done from here"
-    late = settings.engine.heartbeat_seconds * _SLOW
-    if silent is not None and silent > late:
-        return "slow", "the engine has not renewed its lease in time: it is slow, or was stopped"
-    return "alive", ""
+    return ("alive", "") if engine.problem is None else ("slow", engine.problem)

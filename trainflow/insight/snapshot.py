@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import msgspec
 
 from trainflow.engine.lock import running_engine
+from trainflow.humanize import duration
 from trainflow.insight.chains.lost_ledger_end import RememberedCheckpoint, last_committed
 from trainflow.insight.refusals import is_dead_here, refusals, with_queues
 from trainflow.metadata.queries import drain_queries, living_queries, status_queries
@@ -24,10 +25,13 @@ from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
 
 _SCHEDULING = ("engine", "scheduler")
 _TRIGGERING = ("engine", "triggerer")
+#: an engine that has not renewed its lease for so many times its pause is late
+_LATE = 3
 
 
 class EngineSnapshot(msgspec.Struct, frozen=True):
-    """Who schedules. `since`: when it started, where that is known."""
+    """Who schedules. `since`: when it started, where that is known. `silent_seconds`: for how long it has written
+    nothing to its database, where that is longer than it should be (else None), and `problem` says so."""
 
     alive: bool = False
     pid: int | None = None
@@ -35,6 +39,8 @@ class EngineSnapshot(msgspec.Struct, frozen=True):
     since: datetime | None = None
     #: a triggerer watches what deferred tasks wait for
     triggers: bool = False
+    silent_seconds: float | None = None
+    problem: str | None = None
 
 
 class TaskSnapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,13 +124,12 @@ def engine_state(
     project: Project, settings: Settings, database: ReadableDatabase | None, now: datetime
 ) -> EngineSnapshot:
     """The engine of this home, or a scheduler elsewhere that uses its database."""
-    rows: Sequence[Any] = []
-    living: Sequence[Any] = []
+    begun: Sequence[Any] = []
     if database is not None:
-        dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
         with database.reading() as connection:
-            living = living_queries.shown_as_living(connection, now, dead_after)
-        rows = [row for row in living if row.kind in _SCHEDULING]
+            begun = living_queries.not_stopped(connection)
+    living = living_queries.heard_lately(begun, now, timedelta(seconds=settings.engine.dead_after_seconds))
+    rows = [row for row in living if row.kind in _SCHEDULING]
     # asked after the rows: of an engine that ends meanwhile nothing is said
     pid = running_engine(project.home)
     if pid is None and settings.database.url is None:
@@ -132,14 +137,43 @@ def engine_state(
         rows = [row for row in rows if not _is_of_another_home(row)]
     triggers = any(row.kind in _TRIGGERING and not is_dead_here(row) for row in living)
     if pid is not None:
-        mine = next((row for row in reversed(rows) if row.pid == pid), None)
-        host, since = (mine.hostname, mine.started_at) if mine else (None, None)
-        # one that has just started has no lease yet
-        return EngineSnapshot(True, pid or None, host, since, triggers or mine is None)
+        # also where it has not been heard for long: it holds the lock
+        mine = next(
+            (row for row in reversed(begun) if row.kind in _SCHEDULING and row.pid == pid and not is_dead_here(row)),
+            None,
+        )
+        if mine is None:
+            # one that has just started has no lease yet
+            return EngineSnapshot(True, pid or None, triggers=True)
+        triggers = triggers or mine.kind in _TRIGGERING
+        silence = _silence(project, settings, mine, now)
+        return EngineSnapshot(True, pid, mine.hostname, mine.started_at, triggers, *silence)
     others = [row for row in rows if not is_dead_here(row)]
     if not others:
         return EngineSnapshot()
-    return EngineSnapshot(True, others[0].pid, others[0].hostname, others[0].started_at, triggers)
+    silence = _silence(project, settings, max(others, key=lambda row: row.heartbeat_at), now)
+    return EngineSnapshot(True, others[0].pid, others[0].hostname, others[0].started_at, triggers, *silence)
+
+
+def _silence(project: Project, settings: Settings, row: Any, now: datetime) -> tuple[float | None, str | None]:
+    """Seconds for which the engine has written nothing, where that is too long, and what a person is told of it."""
+    seconds = (now - row.heartbeat_at).total_seconds()
+    if seconds <= settings.engine.heartbeat_seconds * _LATE:
+        return None, None
+    # `status` is typed often, and an engine is seldom late
+    from trainflow.observability.file_access import unwritable
+
+    file = project.home.database if settings.database.url is None else None
+    why = unwritable(file) if file is not None else None
+    if why is None:
+        why = (
+            "it is stopped or overloaded, or the database takes no writes; its log says more: "
+            f"{project.home.engine_log if row.kind == 'engine' else f'on {row.hostname}'}"
+        )
+    else:
+        why = f"{file} cannot be written, {why}"
+    said = f"the engine has written nothing to its database for {duration(seconds)}: {why}. Attempts that run go on"
+    return seconds, said
 
 
 def _is_of_another_home(row: Any) -> bool:

@@ -50,7 +50,8 @@ def explain(snapshot: DagSnapshot, status: ChainStatus | None, now: datetime) ->
     """Judge a DAG. `status`: what ledger and samples say, where they were asked."""
     answers = (rule(snapshot, status, now) for rule in RULES)
     kind, sentence = next(filter(None, answers), None) or _never_started(snapshot, status)
-    clauses = [sentence + _behind(snapshot), *(_of_samples(snapshot, status) if status is not None else ())]
+    silence = [snapshot.engine.problem] if snapshot.engine.problem else []
+    clauses = [sentence + _behind(snapshot), *silence, *(_of_samples(snapshot, status) if status is not None else ())]
     return Explanation(snapshot.dag_id, snapshot.path, kind, f"{snapshot.dag_id}: {'; '.join(clauses)}")
 
 

@@ -8,6 +8,7 @@ away for a moment: one that is restarted, a disk that is full.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 import time
@@ -28,9 +29,11 @@ from trainflow.metadata.fast_path import Plans
 from trainflow.metadata.server_connections import postgres_options
 from trainflow.metadata.sqlite_reader import BUSY_TIMEOUT_SECONDS, damage_of
 from trainflow.metadata.transaction_retries import OUTAGE_SECONDS, is_conflict, is_damage, retry
-from trainflow.observability.file_access import keeps_out
+from trainflow.observability.file_access import unwritable
 from trainflow.settings.home import Home
 from trainflow.settings.model import Settings
+
+log = logging.getLogger(__name__)
 
 #: how long a transaction may stand still on a server, where nothing else is said
 IDLE_SECONDS = 30.0
@@ -67,6 +70,8 @@ class Database:
         #: called when work was done again after the database had been away: the first time may have counted as well,
         #: unheard, and then the second time has changed nothing
         self.on_done_again: Callable[[], None] = lambda: None
+        #: called beside the log with what a person is to know at once: the database is away, it is back
+        self.tell: Callable[[str], None] = lambda _sentence: None
         self._plans = _plans(self.engine)
         self._owner = threading.get_ident()
         self._kept: Connection | None = None
@@ -128,13 +133,38 @@ class Database:
         """
         return retry(work, self, before_again=before_again)
 
+    def went_away(self, error: DBAPIError | EngineError) -> None:
+        """Say so, and how long it is waited for."""
+        self._say(
+            f"the metadata database {self._place} cannot be used now: {self._cause(error)}. It is asked again for "
+            f"{self.patience_seconds:.0f} s; attempts that run go on meanwhile"
+        )
+
+    def came_back(self) -> None:
+        """Tell that what was waited for is done."""
+        self.on_done_again()
+        self._say(f"the metadata database {self._place} can be used again")
+
+    def _say(self, sentence: str) -> None:
+        log.warning("%s", sentence)
+        self.tell(sentence)
+
     def away(self, error: DBAPIError | EngineError) -> DatabaseUnavailable:
         """What is said when a minute was not enough."""
-        where = self.url.render_as_string(hide_password=True)
         return DatabaseUnavailable(
-            f"the metadata database {where} cannot be used: {getattr(error, 'orig', None) or error}. Nothing is lost: "
+            f"the metadata database {self._place} cannot be used: {self._cause(error)}. Nothing is lost: "
             "attempts that run go on, and report to the next engine. Start again when it is back"
         )
+
+    @property
+    def _place(self) -> str:
+        return str(self.file or self.url.render_as_string(hide_password=True))
+
+    def _cause(self, error: DBAPIError | EngineError) -> str:
+        """What the driver says, and what is seen of the file."""
+        said = error.__cause__ if isinstance(error, EngineError) and error.__cause__ is not None else error
+        why = unwritable(self.file) if self.file is not None else None
+        return f"{getattr(said, 'orig', None) or said}{f' ({why})' if why else ''}"
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -187,12 +217,7 @@ class Database:
         except DBAPIError as error:
             if is_damage(error):
                 raise self._damaged(error) from error
-            where = self.url.render_as_string(hide_password=True)
-            whose = keeps_out(self.file, to_write=True) if self.file is not None else None
-            kept_out = f"; {whose}: run this as that user, or set TRAINFLOW_HOME to a folder of your own"
-            raise EngineError(
-                f"cannot open the metadata database {where}: {error.orig}{kept_out if whose else ''}"
-            ) from error
+            raise EngineError(f"cannot open the metadata database {self._place}: {self._cause(error)}") from error
 
     def _damaged(self, error: BaseException) -> DatabaseDamaged:
         return damage_of(self.file, getattr(error, "orig", None) or error)

@@ -52,7 +52,14 @@ class Waits(Protocol):
     sleep: Callable[[float], None]
     monotonic: Callable[[], float]
     give_up: Callable[[], bool]
-    on_done_again: Callable[[], None]
+
+    def went_away(self, error: DBAPIError | EngineError) -> None:
+        """Tell that it is away, and waited for from now on."""
+        ...
+
+    def came_back(self) -> None:
+        """Tell that what was waited for is done."""
+        ...
 
     def away(self, error: DBAPIError | EngineError) -> DatabaseUnavailable:
         """The error that is raised when that was not enough."""
@@ -66,7 +73,7 @@ def retry(work: Callable[[], _T], waits: Waits, *, before_again: Callable[[], No
         try:
             result = work()
             if deadline is not None:
-                waits.on_done_again()
+                waits.came_back()
             return result
         except (DatabaseUnavailable, DatabaseDamaged):
             raise
@@ -77,10 +84,13 @@ def retry(work: Callable[[], _T], waits: Waits, *, before_again: Callable[[], No
                     raise
                 log.info("a transaction lost against another one and is done again: %s", error)
             elif is_outage(error):
+                first = deadline is None
                 deadline = waits.monotonic() + waits.patience_seconds if deadline is None else deadline
                 if waits.monotonic() >= deadline or waits.give_up():
                     raise waits.away(error) from error
-                log.warning("the metadata database is away, asking again in %.1f s: %s", pause, error)
+                if first:
+                    waits.went_away(error)
+                log.info("the metadata database is away, asking again in %.1f s: %s", pause, _driver_error(error))
                 waits.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:

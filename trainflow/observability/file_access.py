@@ -1,4 +1,4 @@
-"""What on the way to a file keeps this process out: whose it is, its mode, and who this process is."""
+"""What keeps this process from a file: whose it is, its mode and who this process is; a disk that takes no writes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+#: with less room on its disk than this a database cannot write: its log grows by pages, and so does its index
+_ROOM_BYTES = 64 * 1024
 #: what to do about files that several users work with
 _SHARE = (
     "have that user or root give access (a group that both are in: chgrp -R, chmod -R g+rwX, and umask 007 for all "
@@ -22,6 +24,26 @@ def keeps_out(path: str | os.PathLike[str], *, to_write: bool = False) -> str | 
         return None if found is None else f"{found} {_whose(found.stat())}; this process is {_user(os.geteuid())}"
     except OSError:
         return None
+
+
+def unwritable(path: str | os.PathLike[str]) -> str | None:
+    """Why a file, or what is made in its folder, cannot be written, in words that say what to do; None: nothing is
+    seen that speaks against it. Raises nothing."""
+    file = Path(path).absolute()
+    try:
+        disk = os.statvfs(next(each for each in (file, *file.parents) if each.exists()))
+    except OSError:
+        return None
+    if disk.f_flag & os.ST_RDONLY:
+        return "its disk is mounted read-only: remount it to be written"
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    if free * disk.f_frsize < _ROOM_BYTES:
+        return "its disk is full: make room on it"
+    # a file system that has no such limit says that there are none
+    if disk.f_files and not disk.f_favail:
+        return "its disk takes no more files: delete some of the many on it"
+    whose = keeps_out(file, to_write=True) or keeps_out(file.parent, to_write=True)
+    return None if whose is None else f"{whose}: run this as that user, or set TRAINFLOW_HOME to a folder of your own"
 
 
 def of_another_user(errors: Iterable[BaseException], *, to_write: bool) -> str | None:

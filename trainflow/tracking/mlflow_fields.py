@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from trainflow.clock import elapsed_seconds
 from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact, redact_text
 from trainflow.tracking.deliveries import (
@@ -173,12 +174,13 @@ def chain_points(finished: RunFinished) -> list[Point]:
 
 
 def _points(finished: RunFinished, step: int, timestamp: int) -> list[Point]:
+    seconds = elapsed_seconds(finished.run.started_at, finished.ended_at)
     values = {
         **_prefixed("prequential", finished.evaluation),
         **_prefixed("train", finished.training),
         **_amounts(finished.split),
         **_of_line(finished),
-        "run/seconds": (finished.ended_at - finished.run.started_at).total_seconds(),
+        **({} if seconds is None else {"run/seconds": seconds}),
     }
     return [Point(name, value, step, timestamp) for name, value in sorted(values.items())]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainflow.observability import file_access
-from trainflow.observability.file_access import keeps_out
+from trainflow.observability.file_access import keeps_out, unwritable
 from trainflow.storage.errors import CheckpointFailures
 
 
@@ -75,3 +75,38 @@ def test_path_on_which_nothing_can_be_looked_at_is_not_told(monkeypatch: pytest.
 
     monkeypatch.setattr(file_access.os, "access", fails)
     assert keeps_out("/srv/store") is None
+
+
+#: block size, fragment size, blocks: all, free, free to users; files: all, free, free to users; flags, longest name
+_FINE = (4096, 4096, 1000, 900, 900, 500, 400, 400, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("disk", "uid", "says"),
+    [
+        (_FINE, 1000, None),
+        ((4096, 4096, 1000, 0, 0, 500, 400, 400, 0, 255), 1000, "its disk is full: make room on it"),
+        # what is kept for root
+        ((4096, 4096, 1000, 50, 0, 500, 400, 400, 0, 255), 1000, "its disk is full: make room on it"),
+        ((4096, 4096, 1000, 50, 0, 500, 400, 400, 0, 255), 0, None),
+        ((4096, 4096, 1000, 900, 900, 500, 0, 0, 0, 255), 1000, "its disk takes no more files"),
+        # btrfs has no such limit
+        ((4096, 4096, 1000, 900, 900, 0, 0, 0, 0, 255), 1000, None),
+        ((4096, 4096, 1000, 0, 0, 500, 0, 0, os.ST_RDONLY, 255), 0, "its disk is mounted read-only"),
+    ],
+)
+def test_disk_that_takes_no_writes_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: tuple[int, ...], uid: int, says: str | None
+) -> None:
+    monkeypatch.setattr(file_access.os, "geteuid", lambda: uid)
+    monkeypatch.setattr(file_access.os, "statvfs", lambda _path: os.statvfs_result(disk))
+    said = unwritable(tmp_path / "not there" / "file")
+    assert said is None if says is None else said is not None and said.startswith(says)
+
+
+def test_file_that_another_user_may_write_is_told_with_what_to_do(tmp_path: Path) -> None:
+    file = tmp_path / "trainflow.db"
+    file.touch()
+    file.chmod(0o400)
+    assert (said := unwritable(file)) is not None
+    assert said.endswith("run this as that user, or set TRAINFLOW_HOME to a folder of your own")

@@ -117,6 +117,14 @@ def test_curve_has_sequence_as_step_and_watermark_as_time() -> None:
     assert points["run/seconds"].value == 90
 
 
+def test_curve_has_no_time_of_run_that_ended_before_it_began() -> None:
+    """The clock was set back meanwhile."""
+    back = msgspec.structs.replace(FINISHED, ended_at=AT - timedelta(hours=1))
+    names = [point.name for point in mlflow_fields.chain_points(back)]
+    assert "train/loss" in names
+    assert "run/seconds" not in names
+
+
 def test_points_do_not_depend_on_when_they_are_delivered() -> None:
     later = msgspec.structs.replace(FINISHED, note="again")
     assert repr(mlflow_fields.chain_points(later)) == repr(mlflow_fields.chain_points(FINISHED))

@@ -14,6 +14,7 @@ from uuid import UUID
 import msgspec
 from sqlalchemy import Row
 
+from trainflow.clock import elapsed_seconds
 from trainflow.metadata.queries.page_queries import SHOWN_OF_RUN
 from trainflow.observability.redaction import redact
 from trainflow.serialization.document import DagDocument, TaskDocument
@@ -332,7 +333,7 @@ def listed_run(row: Iterable[Any]) -> DagRun:
         queued_at=queued_at,
         start_date=started_at,
         end_date=ended_at,
-        duration=seconds_between(started_at, ended_at),
+        duration=elapsed_seconds(started_at, ended_at),
         conf=redact(conf) if conf else conf,
         note=note,
     )
@@ -369,7 +370,7 @@ def task_instance_of(
         queued_when=row.queued_at,
         start_date=row.started_at,
         end_date=row.ended_at,
-        duration=seconds_between(row.started_at, row.ended_at),
+        duration=elapsed_seconds(row.started_at, row.ended_at),
         hostname=row.hostname,
         pid=row.pid,
         pool=row.pool,
@@ -384,8 +385,3 @@ def task_instance_of(
         problem=row.problem,
         progress=row.progress,
     )
-
-
-def seconds_between(started_at: datetime | None, ended_at: datetime | None) -> float | None:
-    """Seconds from start to end; None while it has not ended."""
-    return None if started_at is None or ended_at is None else (ended_at - started_at).total_seconds()

@@ -15,6 +15,7 @@ from trainflow.api.rest.dag_runs import ANY, StartedAndEnded, moments_of
 from trainflow.api.rest.endpoints import JSON, NDJSON, ApiCall, EndpointGroup, NoQuery, Polled
 from trainflow.api.rest.paging import Text
 from trainflow.api.rest.problems import RequestRefused, not_understood
+from trainflow.clock import elapsed_seconds
 from trainflow.humanize import counted
 from trainflow.insight.runs.dags import dag_row
 from trainflow.insight.runs.logs import LogBytes, log_source
@@ -207,7 +208,7 @@ def _tries(call: ApiCall[Any, Any]) -> list[TaskTry]:
                 "queued_when": each.queued_at,
                 "start_date": each.started_at,
                 "end_date": each.ended_at,
-                "duration": shapes.seconds_between(each.started_at, each.ended_at),
+                "duration": elapsed_seconds(each.started_at, each.ended_at),
                 "problem": each.problem,
                 "hostname": each.hostname,
                 # of earlier ones nothing more is known

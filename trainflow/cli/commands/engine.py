@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import typer
@@ -87,6 +88,8 @@ def _run(name: str, parts: set[str], *, locked: bool = False, to_file: bool = Fa
         listener, served_at = try_to_listen(settings.api) if serves else (None, "not started")
         chosen = frozenset(Part(part) for part in parts)
         engine = Engine(project, settings, clock=SystemClock(), parts=chosen, api_listener=listener)
+        if to_file:
+            engine.database.tell = partial(typer.echo, err=True)
         stack.enter_context(stopping_on_signals(engine.request_stop))
         stack.enter_context(engine.running())
         engine.scan_files()

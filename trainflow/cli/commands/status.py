@@ -39,23 +39,24 @@ def status(
 
     Its head, its lag, what runs and what failed last.
 
-    JSON: {engine: {alive, pid, hostname, since, triggers}, undelivered, undelivered_reason, refused, refused_reason,
-    pipelines: [{dag_id, path, pipeline, stage, branch, known, head_number, head_id, watermark, lag, lag_is_more,
-    problem, paused, drained, missing_since, import_problem, run: {run_id, number, state, started_at, task_id,
-    task_state, progress, note} or null, last_run: {run_id, number, state, ended_at, note} or null, last_failure:
-    {run_id, task_id, at, problem} or null, undelivered, lag_seconds, never_catches_up, catches_up_in_seconds, holes,
-    holes_arrived, republished, stopped, samples_changed, lost_end, waits, misnamed, metric, metric_trend,
-    lag_trend}]}. lag: partitions that are ready beyond the head (null: not known); lag_is_more: at least so many.
-    lag_seconds: from the watermark to the end of the newest ready partition; never_catches_up: samples arrive faster
-    than they are trained on. holes: partitions stepped over and not trained since, holes_arrived: those of them that
-    are there now. republished: starts of partitions that have other content now than was trained. refused: what
-    MLflow does not take; it is not tried again. stopped: what gates have against the checkpoint that they refused
-    (empty: the chain is not stopped). samples_changed: how the samples differ from what the chain was trained on, so
-    that nothing is trained (null: they do not). lost_end: what was committed from here and the ledger knows nothing
-    of. waits: why a stage has nothing to start from yet (null: it has, or it starts from no other stage). misnamed:
-    what stopped it are nothing but names of metrics that do not exist. metric_trend: values of one metric of the
-    newest checkpoints, oldest first; lag_trend: for how many seconds what each was trained on had ended when it was
-    committed.
+    JSON: {engine: {alive, pid, hostname, since, triggers, silent_seconds, problem}, undelivered,
+    undelivered_reason, refused, refused_reason, pipelines: [{dag_id, path, pipeline, stage, branch, known,
+    head_number, head_id, watermark, lag, lag_is_more, problem, paused, drained, missing_since, import_problem, run:
+    {run_id, number, state, started_at, task_id, task_state, progress, note} or null, last_run: {run_id, number,
+    state, ended_at, note} or null, last_failure: {run_id, task_id, at, problem} or null, undelivered, lag_seconds,
+    never_catches_up, catches_up_in_seconds, holes, holes_arrived, republished, stopped, samples_changed, lost_end,
+    waits, misnamed, metric, metric_trend, lag_trend}]}. silent_seconds: for how long the engine has written nothing
+    to its database, where that is too long (null: it is not), and problem says why. lag: partitions that are ready
+    beyond the head (null: not known); lag_is_more: at least so many. lag_seconds: from the watermark to the end of
+    the newest ready partition; never_catches_up: samples arrive faster than they are trained on. holes: partitions
+    stepped over and not trained since, holes_arrived: those of them that are there now. republished: starts of
+    partitions that have other content now than was trained. refused: what MLflow does not take; it is not tried
+    again. stopped: what gates have against the checkpoint that they refused (empty: the chain is not stopped).
+    samples_changed: how the samples differ from what the chain was trained on, so that nothing is trained (null:
+    they do not). lost_end: what was committed from here and the ledger knows nothing of. waits: why a stage has
+    nothing to start from yet (null: it has, or it starts from no other stage). misnamed: what stopped it are
+    nothing but names of metrics that do not exist. metric_trend: values of one metric of the newest checkpoints,
+    oldest first; lag_trend: for how many seconds what each was trained on had ended when it was committed.
     """
     with importing():
         from trainflow.clock import SystemClock
@@ -85,6 +86,8 @@ def _show(found: ProjectStatus) -> None:
         where = f" on {engine.hostname}" if engine.hostname else ""
         since = f", since {text(engine.since)}" if engine.since else ""
         typer.echo(f"engine: alive (pid {engine.pid}{where}{since})")
+        if engine.problem:
+            typer.secho(f"engine: {engine.problem}", fg=typer.colors.YELLOW)
     else:
         typer.echo("engine: none is alive")
     if found.undelivered:

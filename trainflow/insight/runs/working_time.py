@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row
 
+from trainflow.clock import elapsed_seconds
 from trainflow.deadlines import TOLERANCE
 from trainflow.metadata.queries import attempt_queries, living_queries
 from trainflow.metadata.queries.living_queries import Service
@@ -71,8 +72,12 @@ class WorkingTime:
         return self.seconds(row.started_at, row.ended_at, self._attempts.get(run, {}).get(task, []))
 
     def seconds(self, start: datetime | None, end: datetime | None, beside: Iterable[Span] = ()) -> float | None:
-        """Seconds to `end`, or to now, None when it has not begun. `beside`: when it was at work in any case."""
-        return None if start is None else covered_seconds(start, end or self.now, [*self._spans, *beside])
+        """Seconds to `end`, or to now, None when it has not begun, or where that cannot be told (see
+        `elapsed_seconds`). `beside`: when it was at work in any case."""
+        if elapsed_seconds(start, end or self.now) is None:
+            return None
+        assert start is not None
+        return covered_seconds(start, end or self.now, [*self._spans, *beside])
 
 
 def _last_seen(row: Service, dead: datetime, now: datetime) -> datetime:

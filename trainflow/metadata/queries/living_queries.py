@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -89,8 +90,13 @@ def shown_as_living(
 ) -> list[Service]:
     """The parts that said lately that they live, by the clocks of the day: for people, who look once. Nothing may be
     taken away from the others because of it."""
+    return [row for row in heard_lately(not_stopped(connection), now, dead_after) if kind in (None, row.kind)]
+
+
+def heard_lately(rows: Sequence[Service], now: datetime, dead_after: timedelta) -> list[Service]:
+    """Parts that said lately that they live: see `shown_as_living`."""
     since = now - dead_after - TOLERANCE
-    return [row for row in not_stopped(connection) if row.heartbeat_at > since and kind in (None, row.kind)]
+    return [row for row in rows if row.heartbeat_at > since]
 
 
 def everyone(connection: ReadingConnection) -> list[Service]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from trainflow.clock import elapsed_seconds
 from trainflow.errors import SampleUnreadable
 from trainflow.identifiers import canonical_json, digest
 from trainflow.observability.redaction import redact_text, texts_of
@@ -135,10 +136,9 @@ def is_repair(xcom: Mapping[str, Any]) -> bool:
 def seconds_since(xcom: Mapping[str, Any], now: datetime) -> float | None:
     """Seconds since the samples task ended; None where nothing notes when that was, or a clock went back."""
     try:
-        seconds = (now - datetime.fromisoformat(xcom[_AT])).total_seconds()
+        return elapsed_seconds(datetime.fromisoformat(xcom[_AT]), now)
     except (KeyError, TypeError, ValueError):
         return None
-    return seconds if seconds >= 0 else None
 
 
 def _document(split: Split) -> str:

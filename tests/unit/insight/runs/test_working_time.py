@@ -48,3 +48,10 @@ def test_seconds_leaves_out_night_without_engine() -> None:
 def test_seconds_before_first_engine_that_is_remembered_count() -> None:
     assert WorkingTime([span(5, 6)], at(6)).seconds(at(0), at(2)) == 2 * 3600
     assert WorkingTime([], at(6)).seconds(at(0), at(2)) == 2 * 3600
+
+
+def test_seconds_of_what_ended_before_it_began_are_not_known() -> None:
+    """The clock was set back meanwhile."""
+    time = WorkingTime([span(0, 12)], at(4))
+    assert time.seconds(at(5), at(4.5)) is None
+    assert time.seconds(at(5), None) is None
