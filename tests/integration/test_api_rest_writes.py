@@ -16,8 +16,9 @@ from tests.support.rest import RestApi, rest_api
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Promotion, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.errors import DatabaseUnavailable
 from trainflow.messages.execution_api import Heartbeat
-from trainflow.metadata.queries import dag_queries, run_queries
+from trainflow.metadata.queries import dag_queries, event_queries, run_queries
 from trainflow.storage.local import LocalStore
 from trainflow.testing.processes import DEADLINE_SECONDS
 
@@ -85,6 +86,21 @@ def test_same_key_does_it_once_and_another_request_with_it_is_refused(rest: Rest
     refused = [rest.ask("POST", "/dags/none/dagRuns", {}, Idempotency_Key="k2") for _ in range(2)]
     assert [(each.status, each.body["title"]) for each in refused] == [(404, "DagNotFound")] * 2
     assert rest.ask("POST", "/dags/d/dagRuns", {}, Idempotency_Key="k" * 201).status == 422
+
+
+@pytest.mark.parametrize(("path", "runs"), [("/dags/d/dagRuns", 3), ("/dags/none/dagRuns", 2)])
+def test_key_of_what_was_done_is_not_given_to_it_again_when_it_cannot_be_noted(
+    rest: RestApi, path: str, runs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise DatabaseUnavailable("the disk of the metadata database is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(event_queries, "add", away)
+        assert rest.ask("POST", path, {}, Idempotency_Key="k1").status == 503
+    again = rest.ask("POST", path, {}, Idempotency_Key="k1")
+    assert (again.status, again.body["title"]) == (409, "StillAtWork")
+    assert len(rest.get("/dags/d/dagRuns")["dag_runs"]) == runs
 
 
 def test_run_is_cleared_cancelled_and_noted(rest: RestApi) -> None:

@@ -30,19 +30,13 @@ class Writes:
     def apply(self, endpoint: Endpoint, call: ApiCall[Any, Any], key: str | None) -> tuple[int, bytes | None]:
         """Status and body of the answer. Raises RequestRefused, and whatever the endpoint raises."""
         if key is None:
-            return self._noted(endpoint, call)
+            return self._applied(endpoint, call)
         if not _SHORTEST <= len(key) <= _LONGEST or not key.isprintable():
             raise not_understood(f"Idempotency-Key: give it {_SHORTEST} to {_LONGEST} printable characters")
         known = self._begin(endpoint, call, key)
         if known is not None:
             return known
-        try:
-            answer = self._noted(endpoint, call)
-        except Exception as error:
-            self._end_refused(call, key, error)
-            raise
-        self._end(call, key, *answer)
-        return answer
+        return self._applied(endpoint, call, key)
 
     def _begin(self, endpoint: Endpoint, call: ApiCall[Any, Any], key: str) -> tuple[int, bytes | None] | None:
         """The answer that was given to the same request before; None: it is a new one."""
@@ -69,48 +63,59 @@ class Writes:
             )
         return found.status, None if found.answer is None else found.answer.encode()
 
-    def _end(self, call: ApiCall[Any, Any], key: str, status: int, content: bytes | None) -> None:
-        text = None if content is None else content.decode()
-        self._workspace.database.write(
-            lambda connection: idempotency_queries.end(connection, call.caller.name, key, status, text)
-        )
-
-    def _end_refused(self, call: ApiCall[Any, Any], key: str, error: Exception) -> None:
-        """A refusal is an answer as well; what could not be answered may be tried again with the same key."""
-        told = problem_of(error)
-        if told is not None and told[0].status < 500:
-            self._end(call, key, told[0].status, msgspec.json.encode(told[0]))
-            return
-        self._workspace.database.write(lambda connection: idempotency_queries.forget(connection, call.caller.name, key))
-
-    def _noted(self, endpoint: Endpoint, call: ApiCall[Any, Any]) -> tuple[int, bytes | None]:
-        """What the endpoint answers; in the event log, unless nothing was changed."""
-        if isinstance(call.body, DryRun) and call.body.dry_run:
-            return _encoded(endpoint, call)
+    def _applied(self, endpoint: Endpoint, call: ApiCall[Any, Any], key: str | None = None) -> tuple[int, bytes | None]:
+        """What the endpoint answers; in the event log, unless nothing was changed. Where that cannot be written, the
+        key stays that of a request which may have been done."""
         try:
             answer = _encoded(endpoint, call)
         except Exception as error:
-            self._note(endpoint, call, type(error).__name__)
+            told = problem_of(error)
+            # a refusal is an answer as well; what could not be answered may be tried again with the same key
+            refusal = None if told is None or told[0].status >= 500 else (told[0].status, msgspec.json.encode(told[0]))
+            self._end(endpoint, call, type(error).__name__, key, refusal)
             raise
-        self._note(endpoint, call, "done")
+        self._end(endpoint, call, "done", key, answer)
         return answer
 
-    def _note(self, endpoint: Endpoint, call: ApiCall[Any, Any], outcome: str) -> None:
-        event = ApiEvent(
-            at=call.now,
-            event=endpoint.name,
-            owner=call.caller.name,
-            address=call.caller.address,
-            dag_id=call.path.get("dag_id"),
-            run_id=call.path.get("dag_run_id"),
-            task_id=call.path.get("task_id"),
-            extra={**_chain(call), "outcome": outcome, "body": redact(msgspec.to_builtins(call.body))},
-        )
+    def _end(
+        self,
+        endpoint: Endpoint,
+        call: ApiCall[Any, Any],
+        outcome: str,
+        key: str | None,
+        answer: tuple[int, bytes | None] | None,
+    ) -> None:
+        """Note how a request ended and what was answered, both or nothing; `answer`: None: nothing was."""
+        noted = not (isinstance(call.body, DryRun) and call.body.dry_run)
+        event = _event(endpoint, call, outcome)
 
         def write(connection: Connection) -> None:
-            event_queries.add(connection, event)
+            if noted:
+                event_queries.add(connection, event)
+            if key is None:
+                return
+            if answer is None:
+                idempotency_queries.forget(connection, call.caller.name, key)
+                return
+            status, content = answer
+            text = None if content is None else content.decode()
+            idempotency_queries.end(connection, call.caller.name, key, status, text)
 
-        self._workspace.database.write(write)
+        if noted or key is not None:
+            self._workspace.database.write(write)
+
+
+def _event(endpoint: Endpoint, call: ApiCall[Any, Any], outcome: str) -> ApiEvent:
+    return ApiEvent(
+        at=call.now,
+        event=endpoint.name,
+        owner=call.caller.name,
+        address=call.caller.address,
+        dag_id=call.path.get("dag_id"),
+        run_id=call.path.get("dag_run_id"),
+        task_id=call.path.get("task_id"),
+        extra={**_chain(call), "outcome": outcome, "body": redact(msgspec.to_builtins(call.body))},
+    )
 
 
 def _encoded(endpoint: Endpoint, call: ApiCall[Any, Any]) -> tuple[int, bytes | None]:
