@@ -21,12 +21,17 @@ _ATTEMPT_ID_LENGTH = 26
 
 def check_name(name: str, what: str) -> str:
     """`name` if it can name a `what` (letters, digits, `_ - .`, at most 250); raises InputError otherwise."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         raise InputError(
             f"{name!r} cannot name a {what}: use letters, digits, '_', '-' and '.', "
             "start with a letter, a digit or '_', at most 250 characters"
         )
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether `check_name` takes it."""
+    return _NAME.fullmatch(name) is not None
 
 
 def new_attempt_id(now: datetime) -> str:

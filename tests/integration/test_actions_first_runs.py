@@ -11,12 +11,16 @@ import msgspec
 import pytest
 from sqlalchemy import update
 
+from trainflow.actions.chains.promote import trigger_dependents
 from trainflow.actions.chains.repair import begin_repair_of
 from trainflow.actions.first_runs import begin
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.execution.parse_main import parse_file
+from trainflow.insight.chains.known_chains import known_chain
+from trainflow.insight.runs.dags import dag_rows
+from trainflow.insight.snapshot import EngineSnapshot, dag_snapshots
 from trainflow.messages.execution_api import TriggeredRun, XComItem
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import run_creation, schema
@@ -368,6 +372,23 @@ def test_start_follows_a_run_of_a_version_that_cannot_be_read(home: Home) -> Non
     home.read("  base: {samples: {ready: {marker: DONE}}}\n")
     assert home.begin() == {}
     assert [each.dag_id for each in home.followings] == ["p.base"]
+
+
+def test_dag_of_a_version_that_cannot_be_read_keeps_no_other_from_being_shown_or_begun(home: Home) -> None:
+    home.read("  base:\n  fine: {init_from: {stage: base, at: promoted}}\n")
+    home.commit("base")
+    with home.database.transaction() as connection:
+        base = dag_queries.get(connection, "p.base").version_id
+        statement = update(dag_queries.VERSION).where(dag_queries.VERSION.c.id == base)
+        connection.execute(statement.values(document='{"tasks": 7}'))
+    workspace = Workspace(home.project, Settings(), home.database)
+    assert [row.document.dag_id for row in dag_rows(workspace)] == ["p.base", "p.fine"]
+    assert str(known_chain(workspace, ChainKey("p", "fine")).chain.key) == "p/fine/main"
+    begun = trigger_dependents(workspace, ChainKey("p", "base"), "champion", NOW)
+    assert [(each.dag_id, each.what) for each in begun] == [("p.fine", "waits")]
+    with home.database.reading() as connection:
+        shown = dag_snapshots(connection, Settings(), EngineSnapshot(), NOW)
+    assert [each.dag_id for each in shown] == ["p.base", "p.fine"]
 
 
 def _handed_over(made: Checkpoint) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,6 @@ from tests.integration.executor_hosts import local_host, results, started_execut
 from trainflow.execution.forkserver import Forkserver
 from trainflow.messages import frames
 from trainflow.messages.forkserver import FromWorker, Launch, NotLaunched
-from trainflow.messages.workload import ProcessExit
 from trainflow.testing.executor_contract import Host, lay_out, workload
 
 
@@ -65,7 +64,7 @@ def test_attempt_that_cannot_be_forked_is_told(
     assert told == NotLaunched(attempt.key, "Resource temporarily unavailable")
 
 
-def test_attempt_that_was_not_launched_has_ended_and_its_worker_serves_on(host: Host) -> None:
+def test_attempt_that_was_not_launched_is_given_back_and_its_worker_serves_on(host: Host) -> None:
     with started_executor(host) as executor:
         attempt, worker = workload(host, "says"), executor.warm_process
         assert worker is not None
@@ -74,10 +73,11 @@ def test_attempt_that_was_not_launched_has_ended_and_its_worker_serves_on(host: 
         executor.queue_workload(attempt)
         worker.launch = launch  # type: ignore[method-assign]
         executor._heard(worker, NotLaunched(attempt.key, "there are too many processes"))
-        reason = "no process could be started: there are too many processes"
-        assert (host.exits, executor.running()) == ([(attempt.key, ProcessExit(reason=reason))], frozenset())
+        reason = "no process can be started: there are too many processes"
+        assert (host.given_back, host.exits, executor.running()) == ([(attempt.key, reason)], [], frozenset())
         # told again, or of one that is another worker's
         executor._heard(worker, NotLaunched(attempt.key, "late"))
         executor.queue_workload(workload(host, "says", 1))
-        host.until(lambda: len(host.exits) == 2)
+        host.until(lambda: len(host.exits) == 1)
+    assert len(host.given_back) == 1
     assert results(host) == {"says1": "first"}

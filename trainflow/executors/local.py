@@ -220,9 +220,11 @@ class LocalExecutor(Executor):
         self._tell_to_stop(key, held)
 
     def _not_launched(self, worker: ForkserverClient, key: AttemptKey, reason: str) -> None:
+        """The system gives it no process: that is soon over, and none of the attempt's losses."""
         held = self._held.get(key)
-        if held is not None and held.worker is worker:
-            self._finish(key, ProcessExit(reason=f"no process could be started: {reason}"))
+        if held is not None and held.worker is worker and held.workload is not None:
+            self._forget(key)
+            self._host.not_taken(held.workload, f"no process can be started: {reason}")
         self._retire(worker)
 
     def _unused(self, worker: ForkserverClient, pid: int, changed: str | None) -> None:

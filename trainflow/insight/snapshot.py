@@ -18,7 +18,7 @@ from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.status_queries import FailedAttempt, ShownRun, ShownTask
 from trainflow.metadata.sql_text import ReadableDatabase, ReadingConnection
 from trainflow.observability.processes import hostname
-from trainflow.serialization.document import ChainDocument, DagDocument, decode
+from trainflow.serialization.document import ChainDocument, DagDocument, decode_known
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import RUN_FINISHED, DagRunState, TaskInstanceState
@@ -207,7 +207,7 @@ def dag_snapshots(
     """The DAGs of a file, the DAG of an id, or all there are."""
     around = _Around(refusals(connection, settings, now), with_queues(settings), drain_queries.listing(connection))
     rows = status_queries.dags(connection, path=path, dag_id=dag_id)
-    documents = {row.dag_id: decode(row.document) for row in rows}
+    documents = {row.dag_id: decode_known(row.dag_id, row.document) for row in rows}
     found = _Found.of(connection, documents)
     return [_dag_snapshot(connection, row, documents[row.dag_id], engine, around, found) for row in rows]
 

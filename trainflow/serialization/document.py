@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -13,6 +14,8 @@ from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.states import TriggerRule
+
+log = logging.getLogger(__name__)
 
 
 class RetryDocument(msgspec.Struct, frozen=True):
@@ -126,6 +129,16 @@ def encode(document: DagDocument) -> bytes:
 def decode(data: bytes | str) -> DagDocument:
     """The inverse of `encode`. Raises msgspec.ValidationError for what is no document."""
     return msgspec.json.decode(data, type=DagDocument)
+
+
+def decode_known(dag_id: str, data: bytes | str) -> DagDocument:
+    """The document of a DAG where several are looked at: of one that another version of trainflow has written, and that
+    cannot be read here, its id is all that is known, until its file is read again."""
+    try:
+        return decode(data)
+    except msgspec.MsgspecError as error:
+        log.warning("DAG %s was stored by another version of trainflow, and cannot be read: %s", dag_id, error)
+        return DagDocument(dag_id=dag_id, tasks=[])
 
 
 def version_of(data: bytes) -> str:

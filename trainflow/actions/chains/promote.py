@@ -26,7 +26,7 @@ from trainflow.insight.chains.lost_ledger_end import key_of
 from trainflow.insight.snapshot import engine_state
 from trainflow.metadata.queries import dag_queries, notification_queries, run_queries, xcom_queries
 from trainflow.operators.chain.notices import moved_aliases, promotion_notice
-from trainflow.serialization.document import DagDocument, decode
+from trainflow.serialization.document import DagDocument, decode_known
 from trainflow.tracking.deliveries import AliasMoved, Demoted, Promoted, TrackedChain, TrackedCheckpoint, TrackedRun
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
@@ -56,7 +56,7 @@ def trigger_dependents(workspace: Workspace, upstream: ChainKey, alias: str, now
     database = workspace.database
     with database.reading() as connection:
         rows = dag_queries.everything(connection)
-    documents = [decode(row.document) for row in rows if row.missing_since is None]
+    documents = [decode_known(row.dag_id, row.document) for row in rows if row.missing_since is None]
     dependents = [document for document in documents if follows(document, upstream, alias)]
     look = chains_to_look_at(dependents, workspace)
     dag_ids = {key_of(document.chain): document.dag_id for document in documents if document.chain}

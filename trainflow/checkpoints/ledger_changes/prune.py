@@ -17,6 +17,7 @@ from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.checkpoints.upkeep.retention import Policy, keeps_all, removable
 from trainflow.checkpoints.upkeep.shared_files import delete_artifacts, delete_freed, shared_files
 from trainflow.checkpoints.verified_artifacts import still_verified
+from trainflow.identifiers import is_name
 from trainflow.storage.store import SEAL, Store
 
 
@@ -103,11 +104,13 @@ def _for(dependents: Collection[Dependent], ledger: Ledger, kept: Sequence[Check
 
 
 def chains_of(store: Store, pipeline: str) -> list[ChainKey]:
-    """The chains of a pipeline that have a folder in the store."""
+    """The chains of a pipeline that have a folder in the store. What no chain can be called is no folder of one."""
     return [
         ChainKey(pipeline, stage, branch)
         for stage in store.folders(pipeline)
+        if is_name(stage)
         for branch in store.folders(f"{pipeline}/{stage}")
+        if is_name(branch)
     ]
 
 

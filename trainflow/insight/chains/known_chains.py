@@ -17,7 +17,7 @@ from trainflow.errors import InputError, NotFound, PipelineFileError
 from trainflow.identifiers import did_you_mean
 from trainflow.messages.parsed_file import ChainAccess
 from trainflow.metadata.queries import status_queries
-from trainflow.serialization.document import ChainDocument, DagDocument, decode
+from trainflow.serialization.document import ChainDocument, DagDocument, decode_known
 from trainflow.workspace.branches import as_branch
 from trainflow.workspace.locate import project_files
 from trainflow.workspace.pipeline_file import dags_named_in
@@ -56,7 +56,7 @@ def _read_chains(workspace: Workspace) -> list[KnownChain]:
         rows = status_queries.dags(connection)
     found = []
     for row in rows:
-        document = decode(row.document)
+        document = decode_known(row.dag_id, row.document)
         if document.chain is not None:
             path = workspace.project.absolute(row.path)
             chain = PipelineChain(row.dag_id, document.chain, _access(path, row.dag_id), workspace)

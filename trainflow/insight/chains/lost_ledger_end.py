@@ -15,7 +15,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.metadata.queries import status_queries
 from trainflow.metadata.sql_text import ReadingConnection
-from trainflow.serialization.document import ChainDocument, DagDocument, decode
+from trainflow.serialization.document import ChainDocument, DagDocument, decode_known
 
 #: so many of the newest runs are looked at: those that found nothing new committed nothing
 _RUNS = 20
@@ -46,7 +46,7 @@ def last_committed(
 def committed_by(connection: ReadingConnection, dag_ids: Iterable[str]) -> dict[str, RememberedCheckpoint]:
     """`last_committed` of DAGs as they are now."""
     rows = [row for dag_id in dag_ids for row in status_queries.dags(connection, dag_id=dag_id)]
-    return last_committed(connection, {row.dag_id: decode(row.document) for row in rows})
+    return last_committed(connection, {row.dag_id: decode_known(row.dag_id, row.document) for row in rows})
 
 
 def describe_loss(found: RememberedCheckpoint | None, last_number: int, url: str) -> str | None:

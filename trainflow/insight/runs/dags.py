@@ -14,7 +14,7 @@ from trainflow.messages.workload import ParseProblem
 from trainflow.metadata.queries import dag_queries, run_queries, status_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.observability.redaction import redact
-from trainflow.serialization.document import DagDocument, decode, version_of
+from trainflow.serialization.document import DagDocument, decode, decode_known, version_of
 from trainflow.workspace.names import dag_named
 from trainflow.workspace.pipeline_file import is_changed, parse, recorded_problem
 from trainflow.workspace.workspace import Workspace
@@ -90,7 +90,8 @@ def dag_rows(workspace: Workspace) -> list[DagRow]:
     """All DAGs that an engine has read, by id."""
     with workspace.database.reading() as connection:
         broken = {row.path for row in status_queries.problems(connection)}
-        return [DagRow(row, decode(row.document), row.path in broken) for row in dag_queries.everything(connection)]
+        rows = dag_queries.everything(connection)
+    return [DagRow(row, decode_known(row.dag_id, row.document), row.path in broken) for row in rows]
 
 
 def dag_row(workspace: Workspace, dag_id: str) -> DagRow:

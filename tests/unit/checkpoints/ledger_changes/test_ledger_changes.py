@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, Checkpoin
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.fork import adopt, fork
 from trainflow.checkpoints.ledger_changes.promote import promote
-from trainflow.checkpoints.ledger_changes.prune import prune
+from trainflow.checkpoints.ledger_changes.prune import chains_of, prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind, skip
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, CheckpointError, InputError
@@ -184,3 +184,11 @@ def test_rewind_says_who_asked_for_it(writer: ChainWriter) -> None:
     assert (entry.cause, entry.reason, fresh(writer).state().generation) == ("gate", "auc fell", 1)
     with pytest.raises(ChainMoved, match="nothing was rewound"):
         rewind(writer.ledger, None, expected_head=second, by=ME, now=day(6))
+
+
+def test_folder_that_no_chain_can_be_called_is_none_of_a_chain(tmp_path: Path) -> None:
+    writer = ChainWriter(LocalStore(tmp_path / "store"), tmp_path / "scratch", ChainKey("flights", "main", "hot"))
+    writer.commit()
+    for folder in ("flights/lost+found/main", "flights/main/.snapshot"):
+        (tmp_path / "store" / folder).mkdir(parents=True)
+    assert chains_of(writer.store, "flights") == [writer.chain]
