@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from tests.support.control_plane import START, ControlPlane
 from trainflow.actions.database import Cleanup, clean_up, plan_cleanup
@@ -17,6 +17,7 @@ from trainflow.messages.execution_api import OutcomeState, XComItem
 from trainflow.metadata.models import METADATA
 from trainflow.metadata.queries import outbox_queries, run_queries
 from trainflow.metadata.queries.cleanup_queries import KEPT_RUNS
+from trainflow.metadata.queries.run_queries import RUN
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.workspace.workspace import Workspace
 
@@ -53,6 +54,22 @@ def cleaned(plane: ControlPlane) -> Cleanup:
     plan = plan_cleanup(workspace, AGE, LATER)
     assert clean_up(workspace, AGE, LATER) == plan
     return plan
+
+
+def test_what_a_run_has_triggered_that_stays_or_was_cleared_lately_stays(plane: ControlPlane) -> None:
+    """Cleared once more, the run would trigger it a second time: a second line of runs beside the first."""
+    end_runs(plane, KEPT_RUNS + 8, failed=KEPT_RUNS + 4)  # r3 is the last success
+    with plane.database.transaction() as connection:
+        numbers = {name: run_queries.get(connection, "next", name).id for name in ("r0", "r1", "r3", "r4", "r5", "r6")}
+        for parent, child in (("r0", "r1"), ("r3", "r4"), ("r5", "r6")):
+            statement = update(RUN).where(RUN.c.id == numbers[child])
+            connection.execute(statement.values(parent_id=numbers[parent], parent_task_id="next", parent_map_index=-1))
+        recent = update(RUN).where(RUN.c.id == numbers["r5"]).values(ended_at=LATER - timedelta(days=1))
+        connection.execute(recent)
+    [of_dag] = cleaned(plane).dags
+    with plane.database.reading() as connection:
+        kept = [name for name in numbers if run_queries.find(connection, "next", name) is not None]
+    assert (of_dag.runs, kept) == (4, ["r3", "r4", "r5", "r6"])
 
 
 def test_runs_that_ended_long_ago_are_deleted_with_what_belongs_to_them(plane: ControlPlane) -> None:

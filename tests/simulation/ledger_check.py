@@ -9,6 +9,7 @@ from tests.simulation.committed import CommittedCheckpoint
 from tests.simulation.expected import Expected
 from tests.simulation.memory_store import MemoryStore
 from tests.simulation.table import SampleTable
+from tests.simulation.training import MODEL
 from tests.simulation.violation import Violation
 from trainflow.checkpoints.chain import ChainKey
 
@@ -53,7 +54,9 @@ class LedgerCheck:
         furthest: dict[str, int] = {}
         for path in self._store.contents:
             folder, _, name = path.rpartition("/")
-            if "/partials/" in folder and name.startswith("manifest."):
+            # of an attempt that lives after its files were deleted, there is none: its save is not complete
+            is_whole = f"{folder}/files/{MODEL}" in self._store.contents
+            if "/partials/" in folder and name.startswith("manifest.") and is_whole:
                 training = folder.rsplit("/", 1)[0]
                 furthest[training] = max(furthest.get(training, 0), int(name.split(".")[1]))
         for training, row in furthest.items():

@@ -220,7 +220,6 @@ class LocalExecutor(Executor):
         self._tell_to_stop(key, held)
 
     def _not_launched(self, worker: ForkserverClient, key: AttemptKey, reason: str) -> None:
-        """The system gives it no process: that is soon over, and none of the attempt's losses."""
         held = self._held.get(key)
         if held is not None and held.worker is worker and held.workload is not None:
             self._forget(key)
@@ -367,9 +366,8 @@ class LocalExecutor(Executor):
 
     def _exit_of(self, held: AttemptProcess, code: int | None, number: int | None) -> ProcessExit:
         ran_out = number == signal.SIGKILL and self._memory.explain(held.killed_before)
-        # the end of the engine; what `terminate` stops is cancelled
-        stopped = held.told is signal.SIGTERM
-        return ProcessExit(code=code, signal=number, out_of_memory=ran_out, stopped=stopped)
+        # stopped: by the end of the engine; what `terminate` stops is cancelled
+        return ProcessExit(code=code, signal=number, out_of_memory=ran_out, stopped=held.told is signal.SIGTERM)
 
     def _finish(self, key: AttemptKey, exit: ProcessExit) -> None:
         held = self._held.get(key)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, bindparam, case, delete, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, delete, exists, func, or_, select
 
 from trainflow.metadata.models import AttemptTable, DagRunTable, DagTable, OutboxTable, TaskInstanceTable
 from trainflow.settings.outbox_channels import OutboxChannel
@@ -26,8 +26,9 @@ def ended_before(connection: Connection, before: datetime) -> list[Row[Any]]:
     """Runs that ended before a moment and are needed for nothing (`id`, `dag_id`, `ended_at`), but that a system
     outside may have to be told of them still (`is_awaited`); oldest first.
 
-    Needed are the newest of each DAG, for the numbers of later ones and for `depends_on_past`, and its last success,
-    which the notice of a stopped chain names.
+    Needed are the newest of each DAG, for the numbers of later ones and for `depends_on_past`; its last success, which
+    the notice of a stopped chain names; and what a run has triggered that was cleared lately, or stays itself: cleared
+    once more, that would trigger it a second time.
     """
     return list(connection.execute(_ENDED_BEFORE, {"before": before}))
 
@@ -46,6 +47,16 @@ _HAS_ENDED = (RUN.c.state.in_(sorted(RUN_FINISHED)), RUN.c.ended_at < bindparam(
 _CHANNELS = [channel.value for channel in OutboxChannel]
 _UNDELIVERED = (OUTBOX.c.channel.in_(_CHANNELS), OUTBOX.c.delivered_at.is_(None))
 _IS_AWAITED = exists().where(OUTBOX.c.dag_run_id == RUN.c.id, *_UNDELIVERED).label("is_awaited")
+
+
+def _is_of_one_that_stays(up_to: ColumnElement[Any], success: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether the run that triggered a run has not ended before the moment, or is needed by its own DAG, the same."""
+    is_recent = or_(_PARENT.c.state.not_in(sorted(RUN_FINISHED)), _PARENT.c.ended_at >= bindparam("before"))
+    is_needed = and_(_PARENT.c.dag_id == RUN.c.dag_id, or_(_PARENT.c.number > up_to, _PARENT.c.number == success))
+    return exists().where(_PARENT.c.id == RUN.c.parent_id, or_(is_recent, is_needed))
+
+
+_PARENT = RUN.alias("parent")
 _ENDED_BEFORE = (
     select(RUN.c.id, RUN.c.dag_id, RUN.c.ended_at, _IS_AWAITED)
     .join(_NEWEST, _NEWEST.c.dag_id == RUN.c.dag_id)
@@ -53,6 +64,7 @@ _ENDED_BEFORE = (
         *_HAS_ENDED,
         RUN.c.number <= _NEWEST.c.number - KEPT_RUNS,
         RUN.c.number != func.coalesce(_NEWEST.c.success, -1),
+        ~_is_of_one_that_stays(_NEWEST.c.number - KEPT_RUNS, func.coalesce(_NEWEST.c.success, -1)),
     )
     .order_by(RUN.c.id)
 )
@@ -99,6 +111,7 @@ _ENDED_OF = (
         *_HAS_ENDED,
         RUN.c.number <= bindparam("up_to"),
         RUN.c.number != bindparam("success"),
+        ~_is_of_one_that_stays(bindparam("up_to"), bindparam("success")),
     )
     .order_by(RUN.c.ended_at, RUN.c.number)
     .limit(bindparam("most"))
