@@ -21,6 +21,10 @@ class Clock(Protocol):
         """Seconds that never run backwards; only differences mean anything."""
         ...
 
+    def processor(self) -> float:
+        """Seconds for which this process has used a processor: waiting is none of it."""
+        ...
+
 
 class SystemClock(Clock):
     """The machine's clock."""
@@ -30,6 +34,9 @@ class SystemClock(Clock):
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def processor(self) -> float:
+        return time.process_time()
 
 
 class ManualClock(Clock):
@@ -44,6 +51,9 @@ class ManualClock(Clock):
 
     def monotonic(self) -> float:
         return (self._now - self._start).total_seconds()
+
+    def processor(self) -> float:
+        return self.monotonic()
 
     def advance(self, by: timedelta) -> datetime:
         """Move forward by `by` and return the new time."""
@@ -64,6 +74,9 @@ class MeasuredClock(Clock):
 
     def monotonic(self) -> float:
         return self._measured_by.monotonic()
+
+    def processor(self) -> float:
+        return self._measured_by.processor()
 
 
 def elapsed_seconds(start: datetime | None, end: datetime | None) -> float | None:

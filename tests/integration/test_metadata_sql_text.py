@@ -23,6 +23,7 @@ from trainflow.metadata.queries import (
     dag_queries,
     drain_queries,
     fleet_queries,
+    live_queries,
     living_queries,
     outbox_queries,
     run_queries,
@@ -51,6 +52,7 @@ def asked(database: ReadableDatabase) -> dict[str, Any]:
             "undelivered": [status_queries.undelivered(connection, channel) for channel in OutboxChannel],
             "handed over": status_queries.handed_over(connection),
             "scheduled": status_queries.is_any_scheduled(connection),
+            "standing": live_queries.standing_runs(connection),
             "problems": status_queries.problems(connection),
             "first failure": [status_queries.first_failure(connection, run.id) for run in runs],
             "last success": status_queries.last_success(connection, "bad", 9),
@@ -61,7 +63,7 @@ def asked(database: ReadableDatabase) -> dict[str, Any]:
 
 
 def fill(plane: ControlPlane) -> None:
-    """Runs that ended well and badly, that run, wait; a file that is broken; deliveries, one of them refused."""
+    """Runs that ended well and badly, that run, wait, stand; a file that is broken; deliveries, one of them refused."""
     for dag_id in ("bad", "busy", "new"):
         plane.add_dag(dag_id, empty_task("a"), empty_task("b", "a"))
     for outcome in (OutcomeState.SUCCESS, OutcomeState.FAILED):
@@ -75,6 +77,8 @@ def fill(plane: ControlPlane) -> None:
     plane.claim(workload)
     plane.add_run("busy", "r1")
     plane.add_run("new", "r0")
+    plane.add_dag("stands", empty_task("a"))
+    stands = plane.add_run("stands", "r0")
     plane.tick()
     with plane.database.transaction() as connection:
         run = next(run for run in status_queries.shown_runs(connection, ["bad"]) if run.state == "failed")
@@ -86,6 +90,7 @@ def fill(plane: ControlPlane) -> None:
             text("UPDATE task_instance SET state = 'scheduled' WHERE task_id = 'b' AND dag_run_id = :run"),
             {"run": run.id + 1},
         )
+        connection.execute(text("UPDATE task_instance SET state = NULL WHERE dag_run_id = :run"), {"run": stands})
         dag_queries.store_problem(connection, "pipelines/x.py", ParseProblem("no: ☹", "trace", 3, 9), START)
         outbox_queries.add(
             connection, (OutboxChannel.MLFLOW,), "run_finished", run_queries.by_id(connection, run.id), START

@@ -204,6 +204,25 @@ def test_work_left_to_one_that_does_not_take_it_is_taken(planes: list[ControlPla
     assert len(one.tick()) == 2
 
 
+def test_run_whose_end_of_task_another_scheduler_was_told_and_does_not_follow_goes_on(
+    planes: list[ControlPlane],
+) -> None:
+    """That one is frozen, say, and has not been silent for long enough. No other one was told by the API server."""
+    frozen, other, api_server = planes
+    api_server.service.follow_up = None
+    run = frozen.add_run("chain")
+    (first,) = frozen.tick()
+    other.scheduler.sweep()
+    assert other.tick() == []
+    api_server.play(first)
+    handed_over: list[str] = []
+    for _ in range(3):
+        other.scheduler.look_for_others()
+        handed_over += [workload.task_id for workload in other.tick()]
+    assert handed_over == ["b"]
+    assert other.states(run) == {"a": "success", "b": "queued", "c": None}
+
+
 def test_scheduler_taken_for_dead_that_goes_on_keeps_what_it_takes_from_then_on(planes: list[ControlPlane]) -> None:
     """A process that was stopped and resumed: what the other one took over is not its own any more, and what it queues
     afterwards is not taken away."""

@@ -41,6 +41,9 @@ class HostClock:
     def monotonic(self) -> float:
         return self._everybodys.monotonic()
 
+    def processor(self) -> float:
+        return self._everybodys.processor()
+
     def jump(self, by: timedelta) -> None:
         """Set it forward, or back."""
         self._differs += by

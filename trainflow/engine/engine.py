@@ -212,11 +212,11 @@ class Engine:
     def run(self, until: Callable[[], bool]) -> None:
         """Turn until `until` says so, or a stop is asked for."""
         while not self._has_to_stop() and not until():
-            began, swept, self._swept = self.clock.monotonic(), self._swept, False
+            began, swept, self._swept = self.clock.processor(), self._swept, False
             self._turn_counter.begin()
             self.tick()
             if swept:
-                self._sweep_seconds = self.clock.monotonic() - began
+                self._sweep_seconds = self.clock.processor() - began
             if not self.stop_requested:
                 self.reactor.turn(self._patience())
             if self.reactor.woken:
@@ -335,8 +335,8 @@ class Engine:
             in_flight.heartbeat(connection, self.service_id, now)
 
     def _look_around(self) -> None:
-        """The safety net: whatever no event told us. Takes no more than a hundredth of the time as long as that is once
-        a minute: a process that was frozen, or a database that was slow once, must not put it off for hours."""
+        """The safety net: whatever no event told us. Takes no more than a hundredth of a processor as long as that is
+        once a minute. Waiting does not count: for a database that is slow, or the lock of another scheduler."""
         self._database_changed()
         self._swept = True
         self._outbox_grew()
@@ -347,8 +347,10 @@ class Engine:
     def _look_for_others(self) -> None:
         """What another scheduler leaves to this one is not told by any event."""
         if self._scheduling is not None:
+            began = self.clock.processor()
             self._scheduling.look_for_others()
-            self.reactor.call_later(self._line.look_seconds, self._look_for_others)
+            pause = pause_after(self.clock.processor() - began, self._line.look_seconds)
+            self.reactor.call_later(min(pause, self.settings.engine.poll_seconds), self._look_for_others)
 
     def scan_files(self) -> None:
         """Look after the project's pipeline files, from now on."""

@@ -26,6 +26,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import (
     attempt_queries,
     drain_queries,
+    live_queries,
     notification_queries,
     queued_run_queries,
     run_queries,
@@ -37,6 +38,7 @@ from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.task_queries import TasksOfRuns, TaskStateRow
 from trainflow.scheduler.error_containment import Each, Isolation, together
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
+from trainflow.scheduler.standing_runs import StandingRuns
 from trainflow.scheduler.task_queue import TaskQueue
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
@@ -102,6 +104,8 @@ class Scheduler:
         #: what was decided with an outcome, and counts once `notice` is told; or that it is not known whether it counts
         self._decided: AppliedChange | None = None
         self._is_unsure = False
+        #: runs that nobody goes on with; those that ran when all was looked at
+        self._standing, self._running = StandingRuns(), list[int]()
         #: stops queueing, so that an engine can end
         self.draining = False
         #: called when a notice is to be delivered
@@ -133,12 +137,16 @@ class Scheduler:
 
     def _running_runs(self, connection: Connection) -> list[int]:
         self.task_queue.drains = drain_queries.listing(connection)
-        return run_queries.running(connection)
+        self._running = run_queries.running(connection)
+        return self._running
 
     def look_for_others(self) -> None:
         """Look whether another scheduler has left something to this one, which nothing else tells."""
         if self.task_queue.others and not self.draining:
             self._hints.may_queue = self._hints.may_queue or self._database.read(status_queries.is_any_scheduled)
+        if self._running and not self.draining:
+            standing = self._standing.due(self._database.read(live_queries.standing_runs))
+            self._hints.runs |= standing - self.isolation.untouchable
 
     # -- the tick --------------------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, func, select
 
@@ -16,7 +16,8 @@ from trainflow.metadata.models import (
     PoolTable,
     TaskInstanceTable,
 )
-from trainflow.states import RUN_FINISHED, DagRunState
+from trainflow.metadata.sql_text import ReadingConnection, SqlText
+from trainflow.states import RUN_FINISHED, UNFINISHED, DagRunState
 
 RUN = DagRunTable.table
 TASK = TaskInstanceTable.table
@@ -64,6 +65,31 @@ _COUNT_RUNS = (
     .where(RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
     .group_by(RUN.c.dag_id, RUN.c.state)
     .order_by(RUN.c.dag_id, RUN.c.state)
+)
+
+
+class StandingRun(NamedTuple):
+    """A run that runs while none of its tasks does, waits or is to be tried again. `ended`: how many have ended."""
+
+    id: int
+    ended: int
+
+
+def standing_runs(connection: ReadingConnection) -> list[StandingRun]:
+    """Running runs with nothing under way: what follows is to be decided, unless it waits for another run."""
+    unfinished = [state.value for state in sorted(UNFINISHED)]
+    return _STANDING.rows(connection, running=DagRunState.RUNNING.value, unfinished=unfinished)
+
+
+_STANDING = SqlText(
+    """
+    SELECT dag_run.id,
+        (SELECT COUNT(*) FROM task_instance WHERE dag_run_id = dag_run.id AND ended_at IS NOT NULL) AS ended
+    FROM dag_run WHERE dag_run.state = :running AND NOT EXISTS
+        (SELECT 1 FROM task_instance WHERE dag_run_id = dag_run.id AND task_instance.state IN :unfinished)
+    ORDER BY dag_run.id
+    """,
+    StandingRun,
 )
 
 
