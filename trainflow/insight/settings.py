@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -22,6 +22,7 @@ from trainflow.settings.executors import executor_entries, table_type
 from trainflow.settings.load import (
     EXECUTORS,
     check_names,
+    document_in_force,
     executor_problems,
     load_settings,
     read_file,
@@ -105,17 +106,62 @@ def _executor_lines(
 def problems(project: Project, environ: Mapping[str, str] | None = None) -> list[str]:
     """Problems with the settings file and the variables, one sentence each."""
     environ = os.environ if environ is None else environ
+    given = _given(project, environ)
     try:
         written = read_file(project)
-        found = [problem for section, values in written.items() for problem in _problems_of(project, section, values)]
+        found = [
+            problem for section, values in written.items() for problem in _problems_of(project, section, values, given)
+        ]
     except SettingsError as error:
         found = [str(error)]
     # a variable alone, over a project without a file: what is wrong with it is not hidden by the file
     bare = Project(project.root / "configs" / "nowhere", project.home)
     for name, value in sorted(environ.items()):
         if name.startswith(PREFIX):
-            found += [f"environment variable {name}: {problem}" for problem in _try(bare, {name: value})]
-    return found or _of_executors(project, environ)
+            section, _, key = name[len(PREFIX) :].lower().partition("__")
+            told_alone = _beside_others(section, key, given.get(section, {}).get(key), _try(bare, {name: value}), given)
+            found += [f"environment variable {name}: {problem}" for problem in told_alone]
+    return list(dict.fromkeys(found)) or _of_executors(project, environ)
+
+
+def _given(project: Project, environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """What is given, by section and key, where that can be said."""
+    try:
+        document = document_in_force(project, environ)
+    except SettingsError:
+        return {}
+    return {section: values for section, values in document.items() if isinstance(values, dict)}
+
+
+def _beside_others(
+    section: str, key: str, value: Any, alone: Iterable[str], given: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """What of that which is wrong with a value by itself is so beside all else that is given of its section: what goes
+    with another one is not wrong without it."""
+    for problem in alone:
+        if section == EXECUTORS or section not in given:
+            yield problem
+            continue
+        others = {name: other for name, other in given[section].items() if name != key}
+        beside = _problem({section: {**others, key: value}})
+        # another value that is wrong as well is told of by itself
+        while beside is not None and _name(beside) != _name(problem) and others.pop(_name(beside), None) is not None:
+            beside = _problem({section: {**others, key: value}})
+        if beside is not None:
+            yield beside
+
+
+def _problem(document: dict[str, Any]) -> str | None:
+    try:
+        msgspec.convert(document, Settings)
+    except msgspec.ValidationError as error:
+        return told(error)
+    return None
+
+
+def _name(problem: str) -> str:
+    """The key that it is about."""
+    return problem.partition(": ")[0].rpartition(".")[2]
 
 
 def _of_executors(project: Project, environ: Mapping[str, str]) -> list[str]:
@@ -127,28 +173,25 @@ def _of_executors(project: Project, environ: Mapping[str, str]) -> list[str]:
     return list(told_problems(project, settings, environ))
 
 
-def _problems_of(project: Project, section: str, values: Any) -> Iterator[str]:
-    """Each key of a section by itself."""
+def _problems_of(project: Project, section: str, values: Any, given: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Each key of a section by itself, and beside the others."""
     if section == EXECUTORS and isinstance(values, Mapping):
         yield from (f"{project.settings_file}: {problem}" for _, problem in executor_problems(values, None))
         return
-    pairs = values.items() if isinstance(values, Mapping) else [(None, values)]
-    for key, value in pairs:
-        document = {section: {key: value}} if key is not None else {section: value}
-        yield from _try_document(project, document)
-    if not pairs:
-        yield from _try_document(project, {section: {}})
-
-
-def _try_document(project: Project, document: dict[str, Any]) -> Iterator[str]:
     where = str(project.settings_file)
-    try:
-        check_names(document, where=where)
-        msgspec.convert(document, Settings)
-    except SettingsError as error:
-        yield str(error)
-    except msgspec.ValidationError as error:
-        yield f"{where}: {told(error)}"
+    pairs = list(values.items()) if isinstance(values, Mapping) else [(None, values)]
+    for key, value in pairs or [(None, {})]:
+        document: dict[str, Any] = {section: {key: value}} if key is not None else {section: value}
+        try:
+            check_names(document, where=where)
+        except SettingsError as error:
+            yield str(error)
+            continue
+        alone = [problem] if (problem := _problem(document)) is not None else []
+        yield from (
+            f"{where}: {problem}"
+            for problem in (alone if key is None else _beside_others(section, key, value, alone, given))
+        )
 
 
 def _try(project: Project, environ: Mapping[str, str]) -> Iterator[str]:

@@ -34,12 +34,7 @@ _NAMES |= {"object": "a table", "str | null": "text", "float | null": "a number"
 def load_settings(project: Project, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings in force for a project. Raises SettingsError naming the file or variable that is wrong."""
     environ = os.environ if environ is None else environ
-    document = read_file(project)
-    check_names(document, where=str(project.settings_file))
-    _add_standard_variables(document, environ)
-    for name, value in environ.items():
-        if name.startswith(PREFIX):
-            _overlay(document, name, value)
+    document = document_in_force(project, environ)
     try:
         settings = msgspec.convert(document, Settings)
     except msgspec.ValidationError as error:
@@ -48,6 +43,18 @@ def load_settings(project: Project, environ: Mapping[str, str] | None = None) ->
         variable = variable_of(environ, *place)
         raise SettingsError(f"{f'environment variable {variable}' if variable else project.settings_file}: {problem}")
     return settings
+
+
+def document_in_force(project: Project, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Sections and keys that are given, in the file and over it in variables; values are unchecked. Raises
+    SettingsError for a name that there is not."""
+    document = read_file(project)
+    check_names(document, where=str(project.settings_file))
+    _add_standard_variables(document, environ)
+    for name, value in environ.items():
+        if name.startswith(PREFIX):
+            _overlay(document, name, value)
+    return document
 
 
 def _add_standard_variables(document: dict[str, Any], environ: Mapping[str, str]) -> None:

@@ -66,3 +66,52 @@ def test_variable_is_named_that_gives_value(tmp_path: Path) -> None:
         "environment variable TRAINFLOW__EXECUTORS__LOCAL__SLOTS: "
         "executors.local.slots: expected a whole number, not text"
     )
+
+
+TLS = '[api]\ntls_cert = "cert.pem"\ntls_key = "key.pem"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "said"),
+    [
+        (TLS, {}, []),
+        ('[api]\ntls_cert = "cert.pem"', {"API__TLS_KEY": "key.pem"}, []),
+        ("", {"API__TLS_CERT": "cert.pem", "API__TLS_KEY": "key.pem"}, []),
+        ("[workers]\nheartbeat_seconds = 2\nlost_after_seconds = 12", {}, []),
+        ("[workers]\nlost_after_seconds = 600", {"WORKERS__HEARTBEAT_SECONDS": "50"}, []),
+        ('[api]\ntls_cert = "cert.pem"', {}, ["FILE: api.tls_cert: is given without api.tls_key"]),
+        (
+            TLS + 'token = "short"\nroot_path = "x"',
+            {},
+            [
+                "FILE: api.token: has fewer than 16 characters; make one with: openssl rand -hex 24",
+                "FILE: api.root_path: begins with a slash and does not end with one, e.g. /trainflow",
+            ],
+        ),
+        (
+            "[workers]\nheartbeat_seconds = 50\nlost_after_seconds = 25",
+            {},
+            [
+                "FILE: workers.lost_after_seconds: is less than three times workers.heartbeat_seconds (50): "
+                "one heartbeat that comes late would end an attempt"
+            ],
+        ),
+        (
+            "[api]\nport = 0\ntls_cert = 5",
+            {"API__TLS_KEY": "7"},
+            [
+                "FILE: api.port: expected a whole number >= 1",
+                "FILE: api.tls_cert: expected text, not a whole number",
+                "environment variable TRAINFLOW__API__TLS_KEY: api.tls_key: expected text, not a whole number",
+            ],
+        ),
+    ],
+)
+def test_problems_of_setting_are_those_beside_the_others(
+    tmp_path: Path, text: str, environ: dict[str, str], said: list[str]
+) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "trainflow.toml").write_text(text)
+    project = project_at(tmp_path)
+    found = problems(project, {f"TRAINFLOW__{name}": value for name, value in environ.items()})
+    assert [problem.replace(str(project.settings_file), "FILE") for problem in found] == said
