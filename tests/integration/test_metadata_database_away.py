@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,6 +133,20 @@ class TestADatabaseThatIsAway:
         assert away.endswith("It is asked again for 60 s; attempts that run go on meanwhile")
         assert back == f"the metadata database {database.file} can be used again"
         assert slots(database)["default_pool"] == 129
+
+    def test_database_away_is_told_once_whoever_asks(
+        self, database: Database, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        for _ in range(2):
+            with pytest.raises(DatabaseUnavailable):
+                database.write(add_to("default_pool"))
+        self.refuses = False
+        for _ in range(2):
+            database.write(add_to("default_pool"))
+        away, back = (record.getMessage() for record in caplog.records)
+        assert "cannot be used now: attempt to write a readonly" in away
+        assert back == f"the metadata database {database.file} can be used again"
 
     def test_database_away_for_a_minute_is_given_up(self, database: Database) -> None:
         with pytest.raises(DatabaseUnavailable, match=r"readonly.*Nothing is lost"):

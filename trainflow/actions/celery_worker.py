@@ -90,9 +90,7 @@ def run_celery_worker(
         app.task(name=TASK, ignore_result=True, acks_late=False, **how)(taken.execute_workload)
 
         _hear_signals(attempts, presence, restart)
-        # that a message came, and that its task has ended: what became of an attempt is said here, in one line
-        for name in ("celery.worker.strategy", "celery.app.trace"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        _leave_out_of_log()
         restart.watch()
         app.Worker(
             queues=queues,
@@ -208,6 +206,18 @@ def _waking_pool() -> type:
             return applied
 
     return WakingPool
+
+
+def _leave_out_of_log() -> None:
+    """Have Celery not say that a message came, and that its task has ended: what became of an attempt is said here, in
+    one line. Nor that it keeps no results, of which it warns for each message that is called off."""
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("celery.worker.control").addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Failed to mark task")
 
 
 def _nothing() -> None:

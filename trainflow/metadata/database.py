@@ -64,6 +64,7 @@ class Database:
             ) from None
         #: how long to wait for a database that is away, how, and whether the caller still does
         self.patience_seconds = OUTAGE_SECONDS
+        self.is_away = False
         self.sleep: Callable[[float], None] = time.sleep
         self.monotonic: Callable[[], float] = time.monotonic
         self.give_up: Callable[[], bool] = lambda: False
@@ -134,16 +135,22 @@ class Database:
         return retry(work, self, before_again=before_again)
 
     def went_away(self, error: DBAPIError | EngineError) -> None:
-        """Say so, and how long it is waited for."""
+        """Say so, and how long it is waited for: once, whichever of many threads asks."""
+        if self.is_away:
+            return
+        self.is_away = True
         self._say(
             f"the metadata database {self._place} cannot be used now: {self._cause(error)}. It is asked again for "
             f"{self.patience_seconds:.0f} s; attempts that run go on meanwhile"
         )
 
-    def came_back(self) -> None:
-        """Tell that what was waited for is done."""
-        self.on_done_again()
-        self._say(f"the metadata database {self._place} can be used again")
+    def came_back(self, *, done_again: bool) -> None:
+        """Tell that it answers, once; `done_again`: what was waited for is done."""
+        if done_again:
+            self.on_done_again()
+        if self.is_away:
+            self.is_away = False
+            self._say(f"the metadata database {self._place} can be used again")
 
     def _say(self, sentence: str) -> None:
         log.warning("%s", sentence)

@@ -49,6 +49,8 @@ class Waits(Protocol):
     """A database that may be away for a while, and how long it is waited for."""
 
     patience_seconds: float
+    #: it was away the last time that it was asked: that was told, whichever of many threads asked
+    is_away: bool
     sleep: Callable[[float], None]
     monotonic: Callable[[], float]
     give_up: Callable[[], bool]
@@ -57,8 +59,8 @@ class Waits(Protocol):
         """Tell that it is away, and waited for from now on."""
         ...
 
-    def came_back(self) -> None:
-        """Tell that what was waited for is done."""
+    def came_back(self, *, done_again: bool) -> None:
+        """Tell that it answers; `done_again`: what was waited for is done."""
         ...
 
     def away(self, error: DBAPIError | EngineError) -> DatabaseUnavailable:
@@ -72,8 +74,8 @@ def retry(work: Callable[[], _T], waits: Waits, *, before_again: Callable[[], No
     while True:
         try:
             result = work()
-            if deadline is not None:
-                waits.came_back()
+            if deadline is not None or waits.is_away:
+                waits.came_back(done_again=deadline is not None)
             return result
         except (DatabaseUnavailable, DatabaseDamaged):
             raise
@@ -90,7 +92,7 @@ def retry(work: Callable[[], _T], waits: Waits, *, before_again: Callable[[], No
                     raise waits.away(error) from error
                 if first:
                     waits.went_away(error)
-                log.info("the metadata database is away, asking again in %.1f s: %s", pause, _driver_error(error))
+                log.debug("the metadata database is away, asking again in %.1f s: %s", pause, _driver_error(error))
                 waits.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             else:

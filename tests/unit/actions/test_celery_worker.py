@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -89,3 +90,13 @@ def test_message_of_an_attempt_that_is_not_begun_here_goes_back_as_it_came(
     messages.execute_workload(MESSAGE)
     assert sent == ([[MESSAGE]] if given_back else [])
     assert bool(ran) == (not drained and not replaced)
+
+
+def test_message_that_is_called_off_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """No result is kept of any."""
+    celery = pytest.importorskip("celery")
+    control: Any = pytest.importorskip("celery.worker.control")
+    caplog.set_level(logging.INFO)
+    celery_worker._leave_out_of_log()
+    control.revoke(SimpleNamespace(app=celery.Celery("t", set_as_current=False)), ["a.0"])
+    assert [record.getMessage() for record in caplog.records] == ["Tasks flagged as revoked: a.0"]
