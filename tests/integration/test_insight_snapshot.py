@@ -1,9 +1,8 @@
-"""What is read of many DAGs at once: as much as of one, and nothing in proportion to what has ended."""
+"""What is read of many DAGs at once: as much as of one."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import pytest
 from sqlalchemy import event
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
-from tests.support.run_histories import write_history
 from trainflow.insight.snapshot import DagSnapshot, EngineSnapshot, dag_snapshots
 from trainflow.messages.execution_api import OutcomeState
-from trainflow.serialization.document import ChainDocument, DagDocument, RetryDocument
+from trainflow.serialization.document import RetryDocument
 
 Heard = list[tuple[str, object]]
 
@@ -62,44 +60,6 @@ def test_snapshots_of_many_dags_take_as_many_statements_as_of_one(plane: Control
     of_many: Heard = []
     assert len(read(plane, of_many)) == 6
     assert 0 < len(of_many) == len(of_one)
-
-
-def test_snapshots_take_as_many_steps_after_a_long_history(tmp_path: Path) -> None:
-    steps = {}
-    # SQLite reads many DAGs in another order than few
-    names = [f"d{number:02}" for number in range(20)]
-    for runs in (25, 100):
-        with control_plane(tmp_path / str(runs)) as plane, plane.database.transaction() as connection:
-            for place, name in enumerate(names):
-                chain = ChainDocument(pipeline=name, stage="main", branch="main", store="checkpoints")
-                tasks = [empty_task("train"), empty_task("commit", "train", role="commit")]
-                document = DagDocument(dag_id=name, tasks=tasks, chain=chain)
-                write_history(connection, document, runs, place=place)
-        with control_plane(tmp_path / str(runs)) as plane:
-            assert [each.committed and each.committed.number for each in read(plane)] == [runs] * len(names)
-            steps[runs] = steps_of(plane, lambda plane=plane: read(plane))
-    assert 0 < steps[100] < 1.2 * steps[25]
-
-
-def steps_of(plane: ControlPlane, call: Callable[[], object]) -> int:
-    """About so many instructions of SQLite's machine a call takes."""
-    counted = 0
-
-    def count() -> int:
-        nonlocal counted
-        counted += 1
-        return 0
-
-    def begin(_connection: object, cursor: sqlite3.Cursor, *_: object) -> None:
-        cursor.connection.set_progress_handler(count, 10)
-
-    engine = plane.database.engine
-    event.listen(engine, "before_cursor_execute", begin)
-    try:
-        call()
-    finally:
-        event.remove(engine, "before_cursor_execute", begin)
-    return 10 * counted
 
 
 def test_snapshot_of_each_dag_has_its_own_runs_and_failure(plane: ControlPlane) -> None:

@@ -106,7 +106,7 @@ def dag_version(workspace: Workspace, dag: DagRow) -> tuple[Row[Any], int]:
     """The row of its current version, and how many runs of it have not ended."""
     with workspace.database.reading() as connection:
         version = dag_queries.version(connection, dag.row.version_id)
-        return version, len(run_queries.unfinished_ids(connection, dag.row.dag_id))
+        return version, run_queries.count_unfinished(connection, dag.row.dag_id)
 
 
 def list_dags(workspace: Workspace) -> DagListing:

@@ -332,19 +332,20 @@ _PREVIOUS = (
 
 def unfinished_of(connection: Connection, dag_id: str) -> list[Row[Any]]:
     """Queued and running runs of a DAG, in order."""
-    return list(connection.execute(_UNFINISHED_OF, {"dag": dag_id}))
+    return sorted(connection.execute(_UNFINISHED_OF, {"dag": dag_id}), key=lambda row: row.number)
 
 
 _UNFINISHED = (RUN.c.dag_id == bindparam("dag"), RUN.c.state.in_([DagRunState.QUEUED, DagRunState.RUNNING]))
-_UNFINISHED_OF = select(RUN).where(*_UNFINISHED).order_by(RUN.c.number)
+# asked for in an order SQLite reads all runs of the DAG, which lie in it, and not the few of these states
+_UNFINISHED_OF = select(RUN).where(*_UNFINISHED)
 
 
-def unfinished_ids(connection: Connection, dag_id: str) -> list[int]:
-    """The keys of the queued and running runs of a DAG, in order."""
-    return list(connection.execute(_UNFINISHED_IDS, {"dag": dag_id}).scalars())
+def count_unfinished(connection: Connection, dag_id: str) -> int:
+    """How many runs of a DAG are queued or running."""
+    return connection.execute(_COUNT_UNFINISHED, {"dag": dag_id}).scalar_one()
 
 
-_UNFINISHED_IDS = select(RUN.c.id).where(*_UNFINISHED).order_by(RUN.c.number)
+_COUNT_UNFINISHED = select(func.count()).select_from(RUN).where(*_UNFINISHED)
 
 
 def running_ids(connection: Connection, dag_id: str) -> list[int]:
@@ -370,12 +371,15 @@ def listing(
     state: DagRunState | None = None,
 ) -> list[Row[Any]]:
     """The newest runs, newest first; of these DAGs, or of all."""
-    statement = select(RUN).order_by(RUN.c.id.desc()).limit(limit)
-    if dag_ids is not None:
-        statement = statement.where(RUN.c.dag_id.in_(sorted(dag_ids)))
+    statement = select(RUN).limit(limit)
     if state is not None:
         statement = statement.where(RUN.c.state == state)
-    return list(connection.execute(statement))
+    if dag_ids is None:
+        return list(connection.execute(statement.order_by(RUN.c.id.desc())))
+    # of each the newest, from the end of an index: of several at once a database sorts all the runs they ever had
+    newest = (statement.where(RUN.c.dag_id == dag_id).order_by(RUN.c.number.desc()) for dag_id in set(dag_ids))
+    found = [row for each in newest for row in connection.execute(each)]
+    return sorted(found, key=lambda row: row.id, reverse=True)[:limit]
 
 
 def children(connection: Connection, dag_run_id: int) -> list[Row[Any]]:

@@ -138,15 +138,21 @@ def prior_values(
     connection: Connection, dag_id: str, before_run_id: str, *, task_ids: Sequence[str], key: str
 ) -> dict[str, msgspec.Raw]:
     """Like `values`, looking through the run and all earlier ones of its DAG: the newest value of each task."""
-    number = select(RUN.c.number).where(RUN.c.dag_id == dag_id, RUN.c.run_id == before_run_id).scalar_subquery()
-    rows = connection.execute(
-        select(XCOM.c.task_id, XCOM.c.value)
-        .join(RUN, RUN.c.id == XCOM.c.dag_run_id)
-        .where(RUN.c.dag_id == dag_id, RUN.c.number <= number, XCOM.c.key == key, XCOM.c.task_id.in_(list(task_ids)))
-        .order_by(RUN.c.number)
-    )
-    found = {task_id: msgspec.Raw(value.encode()) for task_id, value in rows}
-    return {task_id: found[task_id] for task_id in task_ids if task_id in found}
+    given = {"dag": dag_id, "run": before_run_id, "key": key}
+    found = {task_id: connection.execute(_NEWEST_BEFORE, {**given, "task": task_id}).scalar() for task_id in task_ids}
+    return {task_id: msgspec.Raw(value.encode()) for task_id, value in found.items() if value is not None}
+
+
+# from the run back to the first that has one, and not all that its DAG ever handed over
+_NUMBER = select(RUN.c.number).where(RUN.c.dag_id == bindparam("dag"), RUN.c.run_id == bindparam("run"))
+_NEWEST_BEFORE = (
+    select(XCOM.c.value)
+    .join(RUN, RUN.c.id == XCOM.c.dag_run_id)
+    .where(RUN.c.dag_id == bindparam("dag"), RUN.c.number <= _NUMBER.scalar_subquery())
+    .where(XCOM.c.key == bindparam("key"), XCOM.c.task_id == bindparam("task"))
+    .order_by(RUN.c.number.desc())
+    .limit(1)
+)
 
 
 def of_task(connection: Connection, dag_run_id: int, task_id: str) -> list[Row[Any]]:
