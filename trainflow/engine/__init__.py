@@ -3,7 +3,8 @@
 Reading order: `startup` (what is needed before the engine is imported: parts, stop signals, an early forkserver),
 `lock` (one engine a home), `engine` (its parts, and the loop), `turn_counter` (how busy that is), `scheduling`
 (scheduler, executors, and the line to other engines), `api_server_process`, `home_upkeep` (what is done for the home:
-logs and leftovers), `run_cleanup` (runs that ended long ago), `log_uploads` (logs → store), `outbox_dispatcher` (what
+logs and leftovers), `run_cleanup` (runs that ended long ago), `log_uploads` (logs → store), `log_backlog` (what that
+lacks of before), `outbox_dispatcher` (what
 leaves the project), `channel_dispatcher` (one channel of the outbox), `mlflow_deliveries` (outbox → MLflow), `channels`
 (the others that are on), `openlineage_dispatcher` (outbox → OpenLineage), `telemetry_dispatcher` (outbox →
 OpenTelemetry), `page_links` (where pages are), `notifier` (notices → webhook, command, services). What a person does

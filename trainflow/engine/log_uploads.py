@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from trainflow.clock import Clock
 from trainflow.concurrent_map import concurrent_map
 from trainflow.deadlines import TOLERANCE
+from trainflow.engine.log_backlog import LogBacklog, attempt_of
 from trainflow.humanize import agreeing, counted
 from trainflow.identifiers import earliest_attempt_id
 from trainflow.metadata.database import Database
@@ -35,8 +36,10 @@ from trainflow.storage.urls import open_store
 
 log = logging.getLogger(__name__)
 
-#: attempts that began so long before this process are looked at again: what was not sent when the last one ended
+#: attempts that began so long before this process are looked at again, whatever was noted of them
 _BEFORE = timedelta(days=1)
+#: logs that are held at a time, beside those of attempts under way: while a store is away for long, more are put off
+_MOST = 2000
 #: a log that is larger by so much is sent so much less often while its attempt runs
 _LARGE = 1 << 20
 #: a log that is larger is not read into memory
@@ -84,6 +87,8 @@ class LogUploads:
         #: attempts that were handed out before this moment are known
         self._since = clock.now() - _BEFORE
         self._known: set[str] = set()
+        self._backlog = LogBacklog(home.log_upload_mark, self._url)
+        self._backlog.begin(earliest_attempt_id(self._since))
         #: names of logs whose attempts wait in the triggerer, and how often these have
         self._waits: set[tuple[str, int]] = set()
         self._sent: dict[str, _Sent] = {}
@@ -103,9 +108,10 @@ class LogUploads:
         if self._thread.is_alive():
             self._thread.join(_LAST_SECONDS)
         # its thread may be at work still
+        self._note(ends=True)
         if left := sum(not self._is_sent(name) for name in list(self._names)):
             log.warning(
-                "%s not in %s yet: %s in %s, and %s sent by the next engine of this home that starts within a day",
+                "%s not in %s yet: %s in %s, and %s sent by the next engine of this home",
                 f"{counted(left, 'log')} {agreeing(left, 'is', 'are')}", self._url,
                 agreeing(left, "it stays", "they stay"), self._home.logs, agreeing(left, "is", "are"),
             )  # fmt: skip
@@ -127,8 +133,10 @@ class LogUploads:
                 self._names = {
                     name: grew for name, grew in self._names.items() if grew > late or not self._is_sent(name)
                 }
+                self._put_off(under_way)
                 kept = {path for name in self._names for path in self._files(name)}
                 self._sent = {path: sent for path, sent in self._sent.items() if path in kept}
+                self._note()
         except Exception as error:
             if not self._complained:
                 own = error if is_own_fault(error) else None
@@ -142,7 +150,7 @@ class LogUploads:
     def _send_all(self, under_way: set[str]) -> None:
         """Send what is new of each log. The first that cannot be sent ends that, and comes last the next time: what is
         wrong with one keeps none of the others here."""
-        names = sorted(self._names, key=lambda name: (name in self._refused, name))
+        names = sorted(self._names, key=lambda name: (name in self._refused, attempt_of(name)))
         due = [name for name in names if self._due(name, ends=name not in under_way or self._ended.is_set())]
         if not due:
             return
@@ -156,6 +164,18 @@ class LogUploads:
             self._store = None
             raise
 
+    def _put_off(self, under_way: set[str]) -> None:
+        """Hold no more than so many."""
+        left = self._names.keys() - under_way
+        if len(left) > _MOST:
+            self._backlog.put_off(left)
+            self._names = {name: grew for name, grew in self._names.items() if name in under_way}
+
+    def _note(self, *, ends: bool = False) -> None:
+        """Remember up to where the store has all."""
+        since = earliest_attempt_id(self._since)
+        self._backlog.note(min(map(attempt_of, self._names), default=since), self._clock.monotonic(), ends=ends)
+
     def _follow(self, connection: Connection) -> set[str]:
         """Take up attempts that were handed out since the last look, and those that have gone on after a wait; the logs
         of those that are under way."""
@@ -166,6 +186,7 @@ class LogUploads:
         waits = attempt_queries.logs_that_wait(connection)
         went_on = {name for name, _ in self._waits - waits}
         new = {name for attempt_id, name in found.items() if attempt_id not in self._known}
+        self._names |= dict.fromkeys(self._backlog.page(connection, set(self._names)), float("-inf"))
         self._names |= dict.fromkeys(new | went_on | under_way, grows)
         # of another scheduler, whose clock is behind, some may come that look as if they had been there before
         self._since, self._known, self._waits = now - TOLERANCE, set(found), waits

@@ -105,6 +105,11 @@ class Home(msgspec.Struct, frozen=True, dict=True):
         return self.engine_log, self.logs / "start.log", self.logs / "mlflow.log"
 
     @property
+    def log_upload_mark(self) -> Path:
+        """Up to where the log store has the logs of this home."""
+        return self.path / "log-uploads.json"
+
+    @property
     def logs(self) -> Path:
         """Logs of this host: of attempts, below what `log_name` says, and of processes."""
         return self.path / "logs"

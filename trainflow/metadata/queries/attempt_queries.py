@@ -370,9 +370,9 @@ def logs_under_way(connection: Connection) -> list[str]:
     return list(connection.execute(select(ATTEMPT.c.log_name).where(ATTEMPT.c.attempt_id.in_(held))).scalars())
 
 
-def logs_since(connection: Connection, attempt_id: str) -> list[tuple[str, str]]:
-    """(attempt_id, log_name) of the attempts that were handed out after this one, in their order."""
-    return [(row[0], row[1]) for row in connection.execute(_LOGS_SINCE, {"attempt": attempt_id})]
+def logs_since(connection: Connection, attempt_id: str, limit: int | None = None) -> list[tuple[str, str]]:
+    """(attempt_id, log_name) of the attempts that were handed out after this one, in their order, `limit` at most."""
+    return [(row[0], row[1]) for row in connection.execute(_LOGS_SINCE.limit(limit), {"attempt": attempt_id})]
 
 
 _LOGS_SINCE = (
