@@ -123,6 +123,8 @@ def celery_app(options: CeleryOptions) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
+        # a worker whose broker is away for an hour is there when that is back: Celery's would have ended
+        broker_connection_max_retries=float("inf"),
         broker_connection_timeout=_BROKER_SECONDS,
         broker_transport_options={
             "socket_timeout": _BROKER_SECONDS,

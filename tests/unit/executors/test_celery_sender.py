@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainflow.executors import celery
-from trainflow.executors.celery import CeleryOptions
+from trainflow.executors.celery import CeleryOptions, celery_app
 from trainflow.messages.workload import AttemptKey
 
 BROKER = "redis://user:secret@broker.example:6379/0"
@@ -43,3 +43,24 @@ def test_message_that_cannot_be_called_off_is_said_once(
     sender.end()
     assert caplog.text.count("cannot be called off") == 1
     assert "secret" not in caplog.text
+
+
+def test_worker_waits_for_its_broker_for_ever() -> None:
+    """Celery's gives up after a hundred tries, which is an hour."""
+    pytest.importorskip("celery")
+    app = celery_app(CeleryOptions(broker="amqp://127.0.0.1:1//"))
+    tried = 0
+
+    class StillTriesError(Exception):
+        """It would go on."""
+
+    def count(_error: Exception, _interval: float) -> None:
+        nonlocal tried
+        tried += 1
+        if tried > 110:
+            raise StillTriesError
+
+    with pytest.raises(StillTriesError):
+        app.connection_for_read().ensure_connection(
+            count, app.conf.broker_connection_max_retries, interval_start=0, interval_step=0
+        )
