@@ -30,6 +30,9 @@ _WORKERS = {
     "seen": "SEEN",
     "drained": "",
 }
+_EXECUTORS = {"name": "EXECUTOR", "type": "TYPE", "slots": "SLOTS"}
+#: parts that may run attempts of their own
+_WITH_SLOTS = ("engine", "scheduler")
 _QUEUES = {
     "queue": "QUEUE",
     "executor": "EXECUTOR",
@@ -45,8 +48,11 @@ _QUEUES = {
 def show(context: typer.Context, as_json: bool = JSON_OPTION) -> None:
     """Show who is alive over this database, and what waits.
 
-    Schedulers, triggerers, DAG processors, API servers and workers with their versions and slots, queues with what
-    waits in them, the task that has waited longest and why, and what is drained.
+    Schedulers, triggerers, DAG processors, API servers and workers with their versions and slots, executors whose slots
+    all schedulers share, queues with what waits in them, the task that has waited longest and why, and what is drained.
+
+    SLOTS of a scheduler are those of its own local executor ('-': it has none, all it hands over goes to the executors
+    below).
 
     JSON: {parts: [{kind, hostname, pid, version, started_at, heartbeat_at, slots, in_use, drained}], workers: [{name,
     hostname, pid, version, executor, queues, slots, in_use, started_at, heartbeat_at, drained}], executors: [{name,
@@ -66,15 +72,18 @@ def show(context: typer.Context, as_json: bool = JSON_OPTION) -> None:
     if as_json:
         print_json(found)
     else:
-        _print(found, now)
+        _print(found, SystemClock().now())
 
 
 def _print(found: Fleet, now: Any) -> None:
+    from trainflow.settings.executors import LOCAL
+
     def row(each: Any) -> dict[str, Any]:
         names = each.__struct_fields__
         shown = {name: getattr(each, name) for name in names} | {"drained": "drained" if each.drained else ""}
         if "slots" in names:
-            shown["slots"] = "" if each.slots is None else f"{each.in_use} of {each.slots}"
+            none = "-" if shown.get("kind") in _WITH_SLOTS else ""
+            shown["slots"] = none if each.slots is None else f"{each.in_use} of {each.slots}"
             shown["seen"] = f"{duration(max((now - each.heartbeat_at).total_seconds(), 0.0))} ago"
             shown["pid"] = str(each.pid)
         if "queues" in names:
@@ -84,6 +93,13 @@ def _print(found: Fleet, now: Any) -> None:
     print_rows([row(each) for each in found.parts], {**_PARTS, "drained": ""}, empty="no part is alive")
     if found.workers:
         print_rows([row(each) for each in found.workers], _WORKERS, empty="")
+    shared = [each for each in found.executors if each.type != LOCAL]
+    if shared:
+        used = [
+            {"name": each.name, "type": each.type, "slots": f"{each.queued + each.running} of {each.slots}"}
+            for each in shared
+        ]
+        print_rows(used, _EXECUTORS, empty="")
     if found.queues:
         print_rows([row(each) for each in found.queues], _QUEUES, empty="")
     for executor in found.executors:
