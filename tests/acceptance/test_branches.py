@@ -77,7 +77,7 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("form", ["forwards", "circle"])
+@pytest.mark.parametrize("form", ["forwards", pytest.param("circle", marks=pytest.mark.exhaustive)])
 def test_stages_of_branch_start_from_each_other(tmp_path: Path, form: str) -> None:
     late = "  late: {init_from: {stage: first}, samples: {start: 2024-01-03}}\n" if form == "forwards" else ""
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}")

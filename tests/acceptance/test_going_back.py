@@ -113,6 +113,7 @@ def test_stage_of_circle_is_rewound_and_circle_goes_round_again(tmp_path: Path) 
     assert_each_row(project, "second", [2, 2, 2, 2])
 
 
+@pytest.mark.exhaustive
 def test_replay_in_circle_of_stages_ends(tmp_path: Path) -> None:
     shared = ONE_A_RUN.replace("  checks:", "  republished: replay\n  checks:")
     project = tiny_project(tmp_path / "circle", days=DAYS, pipeline=shared + CIRCLE)

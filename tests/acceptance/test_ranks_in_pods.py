@@ -136,6 +136,7 @@ def test_pod_of_any_rank_that_is_killed_ends_attempt_and_next_goes_on(
     assert all(after in {before, (before[0] + 15, 3), (ROWS, 3)} for before, after in pairwise(rows))
 
 
+@pytest.mark.exhaustive
 def test_pod_of_any_rank_whose_node_is_drained_has_first_rank_save(
     ranked: LiveProject, cluster: tuple[PodApiServer, Path]
 ) -> None:
@@ -165,6 +166,7 @@ def assert_no_secret_of_ranks_is_where_code_of_users_runs(ranked: LiveProject, c
             assert b"tfclaim_" not in Path(f"/proc/{pid}/{name}").read_bytes()
 
 
+@pytest.mark.exhaustive
 def test_rank_in_pod_that_fails_is_named(ranked: LiveProject, cluster: tuple[PodApiServer, Path]) -> None:
     disturb(ranked, "fail-1-0")
     ended = ranked.start(FILE, "--set", "train.retries=0")

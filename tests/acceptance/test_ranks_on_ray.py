@@ -51,6 +51,7 @@ def test_ranks_on_ray_killed_at_each_step_train_each_row_once(ranked: LiveProjec
     assert outcomes(ranked)[-1] == "success"
 
 
+@pytest.mark.exhaustive
 def test_job_of_ranks_that_a_person_stops_saves_and_goes_on(ranked: LiveProject, ray: RayJobsServer) -> None:
     disturb(ranked, "hold-0-1")
     running = ranked.begin_start(FILE)

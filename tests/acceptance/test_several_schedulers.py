@@ -80,6 +80,7 @@ def begin(shared: SharedDatabase, *parts: str) -> list[Running]:
     return started
 
 
+@pytest.mark.exhaustive
 def test_two_hundred_runs_of_one_chain_start_in_order_over_two_schedulers(shared: SharedDatabase) -> None:
     begin(shared, "scheduler")
     shared.projects[0].begin("dag-processor")

@@ -76,6 +76,7 @@ with DAG("fine", max_active_runs=1):
 """
 
 
+@pytest.mark.exhaustive
 def test_stages_written_in_python_train_same_models(tmp_path: Path, made: Made) -> None:
     in_yaml = made(EVERY_DAY)
     start(in_yaml)

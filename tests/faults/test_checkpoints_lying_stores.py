@@ -40,7 +40,13 @@ def calls_needed(kind: str, folder: Path) -> int:
 
 @pytest.mark.parametrize(
     ("kind", "when"),
-    [("local", "before"), ("local", "after"), ("elsewhere", "before"), ("elsewhere", "half"), ("elsewhere", "after")],
+    [
+        ("local", "before"),
+        ("local", "after"),
+        ("elsewhere", "half"),
+        pytest.param("elsewhere", "before", marks=pytest.mark.exhaustive),
+        pytest.param("elsewhere", "after", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_fault_at_any_call_of_all_that_is_ever_done(tmp_path: Path, kind: str, when: Any) -> None:
     failed: set[str] = set()

@@ -109,7 +109,7 @@ def test_attempt_killed_after_each_step_of_its_commit(dying: LiveProject) -> Non
     assert sum(words[0] == "begins" for words in dying.journal()) == len(POINTS)
 
 
-@pytest.mark.parametrize("point", ["verify_artifacts", "append"])
+@pytest.mark.parametrize("point", ["append", pytest.param("verify_artifacts", marks=pytest.mark.exhaustive)])
 def test_commit_killed_after_any_step_together_with_engine_is_made_once(dying: LiveProject, point: str) -> None:
     running = dying.begin_start(FILE, environ={"TAKE_THE_ENGINE_ALONG": point})
     assert running.wait().code == -9
