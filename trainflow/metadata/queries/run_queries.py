@@ -342,10 +342,7 @@ _UNFINISHED_OF = select(RUN).where(*_UNFINISHED)
 
 def count_unfinished(connection: Connection, dag_id: str) -> int:
     """How many runs of a DAG are queued or running."""
-    return connection.execute(_COUNT_UNFINISHED, {"dag": dag_id}).scalar_one()
-
-
-_COUNT_UNFINISHED = select(func.count()).select_from(RUN).where(*_UNFINISHED)
+    return connection.execute(select(func.count()).where(*_UNFINISHED), {"dag": dag_id}).scalar_one()
 
 
 def running_ids(connection: Connection, dag_id: str) -> list[int]:
