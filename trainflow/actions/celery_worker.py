@@ -296,6 +296,8 @@ class _Consumers:
         self.drained: frozenset[str] = frozenset()
         self.reason = ""
         self.in_use = 0
+        #: queues that are listened on no more
+        self._left: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -310,13 +312,14 @@ class _Consumers:
                 self.in_use -= 1
 
     def follow(self, orders: WorkerOrders) -> None:
-        """Listen on what is not drained."""
-        before, self.drained = self.drained, frozenset(orders.drained_queues)
-        self.reason = orders.reason
+        """Listen on what is not drained. Raises what the broker's client raises; told again, it goes on there."""
+        self.drained, self.reason = frozenset(orders.drained_queues), orders.reason
         control = self._app.control
-        for queue in sorted(self.drained - before):
-            log.info("nothing more is taken from queue '%s': %s", queue, orders.reason)
+        for queue in sorted(self.drained - self._left):
             control.cancel_consumer(queue, destination=[self.node])
-        for queue in sorted(before - self.drained):
-            log.info("queue '%s' is listened on again", queue)
+            self._left |= {queue}
+            log.info("nothing more is taken from queue '%s': %s", queue, orders.reason)
+        for queue in sorted(self._left - self.drained):
             control.add_consumer(queue, destination=[self.node])
+            self._left -= {queue}
+            log.info("queue '%s' is listened on again", queue)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
+from trainflow.errors import describe
 from trainflow.execution.http_api_client import ApiAddress
 from trainflow.messages.http_protocol import (
     INSTALLATION_HEADER,
@@ -24,6 +25,7 @@ from trainflow.messages.http_protocol import (
     WorkerHeartbeat,
     WorkerOrders,
 )
+from trainflow.observability.redaction import redact_text
 
 log = logging.getLogger(__name__)
 
@@ -117,9 +119,14 @@ class WorkerPresence:
 
     def _follow(self, orders: WorkerOrders) -> None:
         told = orders.drained_queues, orders.reason
-        if told != self._told:
-            self._told = told
+        if told == self._told:
+            return
+        try:
             self._on_orders(orders)
+        except Exception as error:  # a broker that is away: it is told again with the next heartbeat
+            log.warning("what is drained cannot be followed now, and is again: %s", redact_text(describe(error)))
+        else:
+            self._told = told
 
     def _ask(self, said: WorkerHeartbeat) -> WorkerOrders | HttpProblem:
         headers = {"Content-Type": "application/json", PROTOCOL_HEADER: str(PROTOCOL)}

@@ -231,9 +231,11 @@ class _Sender:
         self._thread.join(_LAST_SECONDS)
 
     def _run(self) -> None:
-        app = celery_app(self._options)
+        app = None
         while (work := self._work.get()) is not None:
             try:
+                if app is None:  # here: what cannot be imported is said, and no message waits for ever
+                    app = celery_app(self._options)
                 if isinstance(work, AttemptKey):
                     app.control.revoke(message_id(work))
                     self._complained = False
@@ -252,4 +254,5 @@ class _Sender:
                     # its worker is told with the next heartbeat all the same, or when it claims the attempt
                     self._complained = True
                     log.warning("messages of attempts that are not waited for cannot be called off: %s", said)
-        app.close()
+        if app is not None:
+            app.close()

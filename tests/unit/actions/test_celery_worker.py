@@ -14,6 +14,7 @@ import pytest
 
 from trainflow.actions import celery_worker
 from trainflow.executors.handed_attempt import WorkloadEnd
+from trainflow.messages.http_protocol import WorkerOrders
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 
 
@@ -100,3 +101,39 @@ def test_message_that_is_called_off_warns_of_nothing(caplog: pytest.LogCaptureFi
     celery_worker._leave_out_of_log()
     control.revoke(SimpleNamespace(app=celery.Celery("t", set_as_current=False)), ["a.0"])
     assert [record.getMessage() for record in caplog.records] == ["Tasks flagged as revoked: a.0"]
+
+
+def test_queue_is_left_and_listened_on_again_once_the_broker_hears_it() -> None:
+    said: list[tuple[str, str]] = []
+
+    class Control:
+        away = True
+
+        def cancel_consumer(self, queue: str, destination: list[str]) -> None:
+            self._say("leave", queue)
+
+        def add_consumer(self, queue: str, destination: list[str]) -> None:
+            self._say("listen", queue)
+
+        def _say(self, what: str, queue: str) -> None:
+            if self.away:
+                raise OSError("the broker does not answer")
+            said.append((what, queue))
+
+    control = Control()
+    app: Any = SimpleNamespace(control=control)
+    consumers = celery_worker._Consumers(app, "w@here")
+
+    def told(*drained: str, away: bool) -> None:
+        control.away = away
+        with pytest.raises(OSError) if away else nullcontext():
+            consumers.follow(WorkerOrders(1, list(drained), ""))
+        # what comes meanwhile is given back, or taken
+        assert consumers.drained == set(drained)
+
+    told("gpu", away=True)
+    told("gpu", away=False)
+    told("gpu", away=False)
+    told(away=True)
+    told(away=False)
+    assert said == [("leave", "gpu"), ("listen", "gpu")]

@@ -6,7 +6,7 @@ import pytest
 
 from trainflow.executors import celery
 from trainflow.executors.celery import CeleryOptions, celery_app
-from trainflow.messages.workload import AttemptKey
+from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 
 BROKER = "redis://user:secret@broker.example:6379/0"
 
@@ -64,3 +64,16 @@ def test_worker_waits_for_its_broker_for_ever() -> None:
         app.connection_for_read().ensure_connection(
             count, app.conf.broker_connection_max_retries, interval_start=0, interval_step=0
         )
+
+
+def test_celery_that_cannot_be_imported_is_told_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_options: CeleryOptions) -> App:
+        raise ImportError("cannot import name 'X' from 'kombu'")
+
+    monkeypatch.setattr(celery, "celery_app", broken)
+    failed: list[str] = []
+    sender = celery._Sender(CeleryOptions(BROKER), lambda _sent, reason: failed.append(reason), lambda _sent: None)
+    for _ in range(2):
+        sender.send(ExecuteTask(AttemptKey("a"), *(1, "d", "r", "t", -1, DagSource("p.py"), "/srv/p", "/srv/h", "l")))
+    sender.end()
+    assert [("from 'kombu'" in each, "secret" in each) for each in failed] == [(True, False)] * 2
