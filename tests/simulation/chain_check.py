@@ -199,6 +199,8 @@ class ChainCheck:
             self.kept[name].pruned = True
             if name == self.head or name in self.promoted.values():
                 raise Violation("retention keeps what is needed", f"{name} is the head or promoted, and is pruned")
+            if self.kept[name].forked:
+                raise Violation("retention keeps what is needed", f"{name} is pruned, a branch begins there")
             for kept in self._all_committed.values():
                 if kept.origin == name and not kept.pruned and kept.entry["parent_id"] is None:
                     what = f"{name} is pruned, {kept.entry['id']} began there"
@@ -283,6 +285,19 @@ class ChainCheck:
             raise Violation("fenced", f"{self.key} begins a second time")
         self._beginning = Lineage(watermark=time_of(entry["watermark"]))
 
+    def _fork(self, entry: Entry) -> None:
+        """It goes on with all that the checkpoint was trained on, which is kept for it."""
+        self._begin(entry)
+        origin = self._all_committed[entry["origin"]["checkpoint_id"]]
+        if origin.pruned:
+            raise Violation("retention keeps what is needed", f"{self.key} is forked from {origin.entry['id']}, pruned")
+        ends = origin.line.watermark
+        if ends != self._beginning.watermark:
+            raise Violation("exactly once", f"{self.key} begins at {entry['watermark']}, not at {ends}")
+        self._beginning = origin.line
+        self._base.forked_from = origin.entry["id"]
+        origin.forked = True
+
     # -- what is looked at -----------------------------------------------------------------------------------------
 
     def _check_parent(self, entry: Entry) -> None:
@@ -316,6 +331,6 @@ _KINDS = {
     "prune": ChainCheck._prune,
     "rewind": ChainCheck._rewind,
     "promotion": ChainCheck._promotion,
-    "fork": ChainCheck._begin,
+    "fork": ChainCheck._fork,
     "adoption": ChainCheck._begin,
 }

@@ -33,6 +33,8 @@ class CommittedCheckpoint:
     promoted: bool = False
     #: a rewind took it off the line
     undone: bool = False
+    #: a branch begins there
+    forked: bool = False
 
     @property
     def origin(self) -> str | None:

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
@@ -23,6 +23,7 @@ from trainflow.settings.home import Home
 from trainflow.settings.project import Project
 from trainflow.storage import urls
 from trainflow.storage.store import Storage, Store
+from trainflow.workspace import pipelines
 
 
 class StorageProvider(Protocol):
@@ -31,6 +32,7 @@ class StorageProvider(Protocol):
     @property
     def table(self) -> Storage: ...
     def store_of(self, process: Any) -> Store: ...
+    def read_pipeline(self, workspace: Any, path: Path, overrides: Mapping[str, str]) -> Any: ...
 
 
 @contextmanager
@@ -79,6 +81,7 @@ def storage_redirected(world: StorageProvider) -> Iterator[None]:
         urls.open_store: lambda _url, **_options: world.store_of(current()),
         urls.open_storage: lambda _path, _options, _root: world.table,
         partition._listings: lambda: listings,
+        pipelines.read_pipeline: world.read_pipeline,
     }
     for real, instead in simulated.items():
         _rebind(real.__name__, real, instead)

@@ -15,6 +15,7 @@ class UpstreamRule(StrEnum):
     AT_BEGINNING = "the base's last one up to the beginning of the split, if there is one"
     PROMOTED = "one that was promoted"
     ANY = "any"
+    ANY_OR_NONE = "any, or none"
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):

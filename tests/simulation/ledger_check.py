@@ -32,7 +32,15 @@ class LedgerCheck:
         self.kept: dict[str, CommittedCheckpoint] = {}
         #: steps until lost entries are put back
         self._short_for = 0
-        self.chains = {key: ChainCheck(key, store, table, self.kept, each) for key, each in expected.items()}
+        self._table = table
+        self.chains: dict[ChainKey, ChainCheck] = {}
+        self.add(expected)
+
+    def add(self, expected: Mapping[ChainKey, Expected]) -> None:
+        """Follow these chains as well."""
+        for key, each in expected.items():
+            if key not in self.chains:
+                self.chains[key] = ChainCheck(key, self._store, self._table, self.kept, each)
 
     def follow(self) -> None:
         """Check the entries that are new."""
@@ -92,7 +100,9 @@ class LedgerCheck:
         chain = self.chains[key]
         line = [] if chain.head is None else [chain.head, *chain.ancestors()]
         origins = {name: chain.kept[name].origin for name in line}
-        return next((name for name, origin in origins.items() if origin and self.kept[origin].undone), None)
+        # what a branch was forked from stays what it was, whatever is undone there
+        undone = {name for name, origin in origins.items() if origin and self.kept[origin].undone}
+        return next((name for name in line if name in undone and not self.kept[origins[name] or ""].forked), None)
 
     def check_everything_is_there(self) -> None:
         """Every committed file is as it was committed, unless it was pruned."""

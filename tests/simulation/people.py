@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tests.simulation.chain_check import ChainCheck
 from tests.simulation.database import SimulatedCrash
-from tests.simulation.pipeline import SOURCE
+from tests.simulation.pipeline import BRANCH, SOURCE, overrides_of
 from tests.simulation.plan import Shape
 from tests.simulation.world import World
+from trainflow.actions.chains.fork import BranchRequest, plan_fork
+from trainflow.actions.chains.fork import fork as fork_chains
 from trainflow.actions.first_runs import begin as begin_pipeline
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
@@ -15,8 +17,10 @@ from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.regrid import regrid as regrid_chain
 from trainflow.checkpoints.ledger_changes.rewind import rewind as rewind_chain
 from trainflow.errors import ArtifactCorrupt, InputError
+from trainflow.messages.workload import DagSource
 from trainflow.samples.grid import grid_of
 from trainflow.samples.splits.next_split import NextSplit, SplitFound, next_split
+from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.workspace import Workspace
 
 #: so often a person tries things before accepting what was refused
@@ -49,10 +53,31 @@ def begin(world: World) -> str:
     try:
         workspace = Workspace(world.project, world.settings, world.database)
         begin_pipeline(workspace, SOURCE, world.clock.now())
+        if world.branch is not None:
+            begin_pipeline(workspace, _source_of_branch(world, workspace), world.clock.now())
     except SimulatedCrash:
         return "begins, and does not live to see it"
     world.wake()
     return "begins"
+
+
+def _source_of_branch(world: World, workspace: Workspace) -> DagSource:
+    """The file as a start of the branch reads it: what it was forked with is in its ledger."""
+    path = world.project.root / SOURCE.path
+    overrides = overrides_of_branch(workspace, path, BRANCH, {})
+    if overrides != world.branch:
+        world.add_branch(overrides)
+    return DagSource(SOURCE.path, overrides)
+
+
+def fork(world: World) -> None:
+    """`trainflow checkpoints fork`, of all chains from their heads. Raises InputError where there is none."""
+    workspace, path = Workspace(world.project, world.settings, world.database), world.project.root / SOURCE.path
+    overrides = overrides_of(world.scenario)
+    plan = plan_fork(world.read_pipeline(workspace, path, {}), BranchRequest(branch=BRANCH, overrides=overrides))
+    fork_chains(plan, who=Author(), now=world.clock.now())
+    for home in world.homes:
+        home.add_branch({**overrides, "branch": BRANCH})
 
 
 def regrid(world: World) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
@@ -30,6 +31,9 @@ LAG = 1
 #: what gates demand
 LEAST_QUALITY = 0.5
 MAX_ACTIVE_RUNS = 1
+#: the branch that a person forks, and the override that it has
+BRANCH = "other"
+_LIMIT = "split.partitions"
 _FUNCTIONS = "tests.simulation.training"
 
 
@@ -39,6 +43,8 @@ class Pipeline:
 
     dags: dict[str, DAG]
     documents: dict[str, DagDocument]
+    #: of the DAGs of a branch
+    sources: dict[str, DagSource] = field(default_factory=dict)
 
     @cached_property
     def encoded(self) -> dict[str, bytes]:
@@ -62,6 +68,15 @@ class Pipeline:
         return {key: each.end - each.lag * LENGTH for key, each in samples.items() if each.end is not None}
 
     @property
+    def has_branch(self) -> bool:
+        """Whether a branch was forked."""
+        return any(key.branch == BRANCH for key in self.chains.values())
+
+    def source_of(self, dag_id: str) -> DagSource:
+        """The file, with what it was read with for this DAG."""
+        return self.sources.get(dag_id, SOURCE)
+
+    @property
     def roots(self) -> list[str]:
         """The DAGs that begin by themselves."""
         documents = self.documents.items()
@@ -74,7 +89,7 @@ class Pipeline:
         return {
             key: Expected(
                 least_quality=LEAST_QUALITY if scenario.gate else None,
-                base=_BASES.get(scenario.shape, {}).get(key.stage),
+                base=_base_rule(scenario, key),
                 follows=self._base_of(key),
                 no_holes=frozenset(() if steps_over else {*scenario.present} - {*scenario.empty}),
                 replays=scenario.republished == "replay",
@@ -101,9 +116,37 @@ class Pipeline:
         return operator
 
 
-def pipeline_of(scenario: Scenario, begin: datetime = START) -> Pipeline:
-    """The pipeline of a scenario, whose samples start at `begin`."""
-    return _compiled(json.dumps(_written(scenario, begin), default=str))
+def _base_rule(scenario: Scenario, key: ChainKey) -> UpstreamRule | None:
+    """What a branch goes on from may have been committed to the branch or be what it was forked from."""
+    rule = _BASES.get(scenario.shape, {}).get(key.stage)
+    exact = key.branch != BRANCH or rule in (None, UpstreamRule.FIRST_ONLY)
+    return rule if exact else UpstreamRule.ANY_OR_NONE
+
+
+def pipeline_of(scenario: Scenario, begin: datetime = START, *, branch: Mapping[str, str] | None = None) -> Pipeline:
+    """The pipeline of a scenario, whose samples start at `begin`; and its branch, read with these overrides."""
+    own = _compiled(json.dumps(_written(scenario, begin), default=str))
+    if branch is None:
+        return own
+    forked = branch_of(scenario, begin, branch)
+    sources = dict.fromkeys(forked.dags, DagSource(SOURCE.path, dict(branch)))
+    return Pipeline({**own.dags, **forked.dags}, {**own.documents, **forked.documents}, sources)
+
+
+def overrides_of(scenario: Scenario) -> dict[str, str]:
+    """What a branch does otherwise."""
+    return {_LIMIT: str(scenario.branch_limit)}
+
+
+def branch_of(scenario: Scenario, begin: datetime, overrides: Mapping[str, str]) -> Pipeline:
+    """The DAGs that the file gives when it is read with these overrides."""
+    written = _written(scenario, begin)
+    if (name := overrides.get("branch")) is not None:
+        written["branch"] = name
+    if (limit := overrides.get(_LIMIT)) is not None:
+        for stage in written["stages"].values():
+            stage["split"] = {"partitions": int(limit)}
+    return _compiled(json.dumps(written, default=str))
 
 
 def _written(scenario: Scenario, begin: datetime) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class FaultKind(StrEnum):
     REPAIR = "a person has holes repaired"
     EDIT = "a person has the samples start earlier"
     PROMOTE = "a person promotes a checkpoint"
+    FORK = "a person forks a branch, which is to do something otherwise"
     REPUBLISH = "a partition is published again"
     REPLACE = "files of a split are replaced while it is worked on"
     VANISH = "a partition is taken away"
@@ -115,6 +116,8 @@ class Scenario(msgspec.Struct, frozen=True):
     empty: tuple[int, ...] = ()
     #: the most partitions of one split of each stage after the first; None: as many
     later_limit: int | None = None
+    #: the most partitions of one split of a branch, once a person has forked one
+    branch_limit: int = 1
     #: what gates do about bad partitions; None: there are no gates
     gate: str | None = None
     #: partitions that spoil what is trained on them
@@ -168,6 +171,7 @@ def scenario_of(seed: int) -> Scenario:
         homes=2 if random.random() < 0.08 else 1,
         remote=Random(f"remote {seed}").random() < 0.4,
         empty=_some(seed, "empty", size, 0.12),
+        branch_limit=Random(f"branch {seed}").choice((1, 2, 3)),
         later_limit=Random(f"later limit {seed}").choice((None, None, 1, 2)) if shape is not Shape.ALONE else None,
         bad=tuple(number for number in range(size) if random.random() < 0.3) if gate else (),
     )
@@ -205,6 +209,7 @@ _SIMPLEST: dict[str, Any] = {
     "bad": (),
     "empty": (),
     "later_limit": None,
+    "branch_limit": 1,
     "homes": 1,
     "remote": False,
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -26,6 +28,9 @@ class _Provider:
 
     def store_of(self, process: Fiber | None) -> Store:
         return MemoryStore()
+
+    def read_pipeline(self, _workspace: object, path: Path, overrides: Mapping[str, str]) -> None:
+        raise AssertionError((path, overrides))
 
 
 def test_names_of_history_while_another_thread_takes_some_are_the_same() -> None:

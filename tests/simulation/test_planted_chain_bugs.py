@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.simulation import chain_ends
+from tests.simulation import chain_ends, people
 from tests.simulation.memory_store import MemoryStore
+from tests.simulation.pipeline import BRANCH
 from tests.simulation.plan import FaultKind as F
 from tests.simulation.plan import Shape
 from tests.simulation.planted_bug import PlantedBug, refuse_no_entry
@@ -152,6 +153,27 @@ def trigger_no_stage(patch: pytest.MonkeyPatch) -> None:
             real(self, context)
 
     patch.setattr(trigger_dagrun.TriggerDagRunOperator, "execute", execute)
+
+
+# -- branches --------------------------------------------------------------------------------------------------------
+
+
+def begin_a_branch_as_the_file_is(patch: pytest.MonkeyPatch) -> None:
+    """What a branch was forked with is not looked for in its ledger."""
+    patch.setattr(people, "overrides_of_branch", lambda *_: {"branch": BRANCH})
+
+
+def prune_what_a_branch_is_forked_from(patch: pytest.MonkeyPatch) -> None:
+    """Only stages keep a checkpoint."""
+    patch.setattr(prune, "references", lambda *_: set())
+
+
+def begin_nothing_after_what_was_forked(patch: pytest.MonkeyPatch) -> None:
+    """A stage that begins once its base is caught up does not, where that is a branch with nothing more to train."""
+    real = data_checker.DataCheckerOperator._trained
+    patch.setattr(
+        data_checker.DataCheckerOperator, "_trained", lambda self, ti, head: real(self, ti, head) if head.id else None
+    )
 
 
 # -- inside a split --------------------------------------------------------------------------------------------------
@@ -298,6 +320,19 @@ PLANTED = [
         {**EMPTY, "shape": Shape.DAILY, "limit": 2, "later_limit": 1},
     ),
     PlantedBug(train_on_empty_ones_alone, (), {"something is trained on", "nothing fails without a cause"}, EMPTY),
+    PlantedBug(begin_a_branch_as_the_file_is, (F.FORK,), {"splits are limited"}, {**LATE, "branch_limit": 1}),
+    PlantedBug(
+        prune_what_a_branch_is_forked_from,
+        (F.FORK,),
+        {"retention keeps what is needed", "nothing fails without a cause"},
+        {**THREE, "keep": 1},
+    ),
+    PlantedBug(
+        begin_nothing_after_what_was_forked,
+        (F.FORK,),
+        {"progress"},
+        {**THREE, "shape": Shape.ONCE, "partitions": 1, "present": (0,)},
+    ),
     PlantedBug(start_from_the_base_again, (), {"the base is the right one"}, {**THREE, "shape": Shape.ONCE}),
     PlantedBug(forget_the_base, (), {"the base is the right one"}, {**THREE, "shape": Shape.DAILY}),
     PlantedBug(train_beyond_the_base, (), {"the base is the right one"}, {**LATE, "shape": Shape.FAN}),

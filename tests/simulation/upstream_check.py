@@ -17,6 +17,8 @@ class UpstreamCheck:
     def __init__(self, all_committed: Mapping[str, CommittedCheckpoint], expected: Expected) -> None:
         self._all_committed = all_committed
         self._expected = expected
+        #: what its chain was forked from
+        self.forked_from: str | None = None
 
     def check(self, chain: ChainKey, entry: Entry, watermark: datetime | None) -> None:
         """The weights come from where the pipeline says."""
@@ -25,7 +27,10 @@ class UpstreamCheck:
         start, end = time_of(entry["split"]["start"]), time_of(entry["split"]["end"])
         match rule:
             case None:
-                right = came_from is None
+                begins = entry["parent_id"] is None
+                right = came_from == (self.forked_from if begins else None)
+            case UpstreamRule.ANY_OR_NONE:
+                right = True
             case UpstreamRule.FIRST_ONLY:
                 right = (came_from is None) == (entry["parent_id"] is not None)
             case UpstreamRule.AT_BEGINNING:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -20,17 +21,20 @@ from tests.simulation.engine import SETTINGS, SimulatedEngine
 from tests.simulation.executor import Claimed, SimulatedExecutor, WaitingProcesses
 from tests.simulation.fiber import Fiber
 from tests.simulation.invariants import Invariants
-from tests.simulation.pipeline import SOURCE, SimulatedFiles, pipeline_of
+from tests.simulation.pipeline import SimulatedFiles, branch_of, pipeline_of
 from tests.simulation.process import Process
 from tests.simulation.shared_world import SharedWorld
 from tests.simulation.trigger_loop import TriggerLoop
 from tests.simulation.worker import SimulatedAttempt, StoreFault
 from trainflow.messages.execution_api import Outcome, Refused, Reply, Request, Start
+from trainflow.messages.parsed_file import ChainAccess
 from trainflow.messages.workload import AttemptKey, ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.queries import dag_queries
 from trainflow.settings.project import Project
 from trainflow.storage.store import Store
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
+from trainflow.workspace.workspace import Workspace
 
 
 class Action(NamedTuple):
@@ -59,6 +63,8 @@ class World:
         self.invariants = Invariants(database, self.ledger, self.pipeline, self.clock, shared.expected_errors)
         self.engines: list[SimulatedEngine] = []
         self.processes: dict[int, Process] = {}
+        #: what the branch was forked with, if there is one
+        self.branch: dict[str, str] | None = None
         #: some of them have ended
         self._living: list[Process] = []
         self.spooled: dict[AttemptKey, Outcome] = {}
@@ -90,10 +96,26 @@ class World:
     def edit(self, begin: datetime) -> None:
         """The pipeline's file is changed: its samples start at `begin` from now on."""
         self.table.begin = begin
-        self.pipeline = pipeline_of(self.scenario, begin)
+        self.pipeline = pipeline_of(self.scenario, begin, branch=self.branch)
         self.files = SimulatedFiles(self.pipeline)
         self.invariants.has_changed(self.pipeline)
         self._store_documents()
+
+    def add_branch(self, overrides: Mapping[str, str]) -> None:
+        """The file is read for a branch as well from now on."""
+        self.branch = dict(overrides)
+        self.ledger.add(pipeline_of(self.scenario, self.table.begin, branch=overrides).expected(self.scenario))
+        self.edit(self.table.begin)
+
+    def read_pipeline(self, workspace: Workspace, path: Path, overrides: Mapping[str, str]) -> OpenedPipeline:
+        """See `StorageProvider`."""
+        documents = branch_of(self.scenario, self.table.begin, overrides).documents
+        chains = [
+            PipelineChain(dag_id, each.chain, ChainAccess(), workspace)
+            for dag_id, each in documents.items()
+            if each.chain
+        ]
+        return OpenedPipeline(path, workspace, list(documents.values()), chains, overrides=dict(overrides))
 
     def new_database(self) -> None:
         """An empty database that knows the pipeline."""
@@ -103,9 +125,8 @@ class World:
     def _store_documents(self) -> None:
         with self.database.transaction() as connection:
             for document in self.pipeline.documents.values():
-                dag_queries.store(
-                    connection, document, self.pipeline.encoded[document.dag_id], SOURCE, self.clock.now()
-                )
+                encoded, source = self.pipeline.encoded[document.dag_id], self.pipeline.source_of(document.dag_id)
+                dag_queries.store(connection, document, encoded, source, self.clock.now())
 
     @property
     def living(self) -> list[SimulatedEngine]:

@@ -268,11 +268,21 @@ class DataCheckerOperator(ChainOperator):
     def _end(self, ti: TaskInstance, head: Head, reason: str) -> NoReturn:
         note = f"caught up at {label(head.edge)}: {reason}" if head.edge else f"caught up: {reason}"
         ti.xcom_push(XCOM_CAUGHT_UP, True)
-        done = head.id is not None and head.waits is None
-        where = {**msgspec.to_builtins(head.chain), "id": head.id, "number": head.number}
-        ti.xcom_push(XCOM_TRAINED, where if done else None)
+        ti.xcom_push(XCOM_TRAINED, self._trained(ti, head) if head.waits is None else None)
         ti.set_note(note)
         raise SkipException(note)
+
+    def _trained(self, ti: TaskInstance, head: Head) -> dict[str, Any] | None:
+        """The checkpoint that a stage begins with once this one is caught up: the head, or what a branch was forked
+        from that has nothing more to train."""
+        found, number = head.id, head.number
+        if found is None and head.candidates:
+            from trainflow.checkpoints.ledger.entries import Fork
+
+            start = self.open_ledger(head, ti).state().start
+            if isinstance(start, Fork):
+                found, number = start.origin.checkpoint_id, start.number
+        return None if found is None else {**msgspec.to_builtins(head.chain), "id": found, "number": number}
 
     def _wait(
         self,

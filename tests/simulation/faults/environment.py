@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 from tests.simulation.faults.targets import Injection, pick
 from tests.simulation.plan import FaultKind, Shape
 from tests.simulation.worker import StoreFault
 from tests.simulation.world import World
+from trainflow.checkpoints.chain import ChainKey
 
 
 def _set_clock(by: timedelta) -> Injection:
@@ -98,7 +100,10 @@ def _lose_entries(world: World, choice: int) -> bool:
     if world.ledger.is_short or any(process.work.workload.task_id not in ("train", "evaluate") for process in running):
         return False
     world.ledger.follow()
-    chain = pick([each for each in world.ledger.chains.values() if each.sequence], choice)
+    # beyond what anything knows of, nothing can be told: of two that write at once one may have put the mark back
+    chains = [each for each in world.ledger.chains.values() if each.sequence]
+    known = [each for each in chains if _mark_of(world, each.key) == each.sequence]
+    chain = pick(known if world.store.remote else chains, choice)
     if chain is None:
         return False
     first = 1 + (choice >> 4) % chain.sequence
@@ -108,6 +113,11 @@ def _lose_entries(world: World, choice: int) -> bool:
         home.invariants.expected_errors.add("LedgerCorrupt")
     world.ledger.lose(chain.key, first, last, steps=10 + (choice >> 8) % 40)
     return True
+
+
+def _mark_of(world: World, key: ChainKey) -> int:
+    data = world.store.contents.get(key.mark)
+    return int(json.loads(data)["sequence"]) if data else 0
 
 
 FAULTS: dict[FaultKind, Injection] = {

@@ -121,6 +121,21 @@ def _edit(world: World, _choice: int) -> bool:
     return True
 
 
+def _fork(world: World, _choice: int) -> bool:
+    world.invariants.check()
+    if world.branch is not None or world.database.crash is not None:
+        return False
+    if world.scenario.shape is Shape.PROMOTED:
+        # what was promoted is so in the chain that was forked alone: its branch may end before anything is
+        return False
+    if not any(chain.head for chain in world.ledger.chains.values()):
+        return False
+    for home in world.homes:
+        home.invariants.interfered()
+    people.fork(world)
+    return True
+
+
 def _promote(world: World, choice: int) -> bool:
     world.invariants.check()
     chain = pick([chain for chain in world.ledger.chains.values() if chain.head is not None], choice)
@@ -141,4 +156,5 @@ FAULTS: dict[FaultKind, Injection] = {
     FaultKind.REPAIR: _repair,
     FaultKind.EDIT: _edit,
     FaultKind.PROMOTE: _promote,
+    FaultKind.FORK: _fork,
 }

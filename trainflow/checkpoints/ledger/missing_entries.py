@@ -27,6 +27,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entry_files import ChainListing
 from trainflow.errors import LedgerCorrupt, StoreFailure
 from trainflow.humanize import agreeing
+from trainflow.identifiers import digest as digest_of
 from trainflow.storage.store import Store
 
 _AT_ONCE = 1024
@@ -61,9 +62,15 @@ def read_newest_entry(store: Store, chain: ChainKey, listing: ChainListing | Non
 
 
 def write_newest_entry(store: Store, chain: ChainKey, sequence: int, digest: str) -> None:
-    """Leave word of an entry that was created. Where the store refuses, the next append does it."""
+    """Leave word of an entry that was created. Where the store refuses, the next append does it.
+
+    A writer that was faster may have left word of a later one, which is put back with this: looked at where that costs
+    nothing; elsewhere the next append renews it."""
     with suppress(StoreFailure):
         store.replace(chain.mark, msgspec.json.encode(NewestEntry(sequence, digest)))
+        while not store.remote and (later := store.read_many([chain.entry(sequence + 1)])[0]) is not None:
+            sequence, digest = sequence + 1, digest_of(later)
+            store.replace(chain.mark, msgspec.json.encode(NewestEntry(sequence, digest)))
 
 
 def evidence_of_newest_entry(store: Store, chain: ChainKey, mark: NewestEntry) -> EntryEvidence:

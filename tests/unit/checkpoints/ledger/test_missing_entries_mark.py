@@ -113,3 +113,22 @@ def test_mark_names_newest_entry_and_its_digest(tmp_path: Path) -> None:
     state = writer.ledger.state()
     mark = msgspec.json.decode(writer.store.read(writer.chain.mark))
     assert mark == {"sequence": 2, "digest": state.digest}
+
+
+def test_mark_of_two_that_write_at_once_names_the_later_entry(tmp_path: Path) -> None:
+    """The slower one leaves word of its entry after the faster one of the entry behind that."""
+    store = LocalStore(tmp_path / "store")
+    replace = store.replace
+
+    def other_is_faster(path: str, data: bytes) -> None:
+        if path == CHAIN.mark:
+            del store.replace
+            Ledger(store, CHAIN).append(skip_of)
+        replace(path, data)
+
+    store.replace = other_is_faster  # type: ignore[method-assign]
+    Ledger(store, CHAIN).append(skip_of)
+    assert read_newest_entry(store, CHAIN).sequence == 2
+    (tmp_path / "store" / CHAIN.entry(2)).unlink()
+    with pytest.raises(LedgerCorrupt, match=r"entry 2 is missing"):
+        Ledger(store, CHAIN).append(skip_of)
