@@ -76,7 +76,7 @@ def flights(inside: Callable[..., CommandLine]) -> Iterator[Flights]:
 
 
 PLANS: dict[str, Callable[[OpenedPipeline], object]] = {
-    "rewind": lambda file: plan_rewind(file.one_chain(), to="2", before=None).outcome(dry_run=True),
+    "rewind": lambda file: plan_rewind(file.one_chain(), to="2", before=None, now=NOW).outcome(dry_run=True),
     "fork": lambda file: plan_fork(file, BranchRequest(branch="hot")).outcome(dry_run=True),
     "prune": lambda file: plan_prune(file.chosen(), 1, now=NOW),
     "sweep": lambda file: plan_sweep(file, None, None, grace=timedelta(0), now=NOW),
@@ -96,7 +96,7 @@ def test_plan_changes_nothing(flights: Flights, name: str) -> None:
 
 
 def test_rewind_does_what_its_plan_says(flights: Flights) -> None:
-    plan = plan_rewind(flights.file.one_chain(), to="2", before=None)
+    plan = plan_rewind(flights.file.one_chain(), to="2", before=None, now=NOW)
 
     done = rewind(flights.file, flights.file.one_chain(), plan, who=ANN, now=NOW, reason="bad day")
 
@@ -105,7 +105,7 @@ def test_rewind_does_what_its_plan_says(flights: Flights) -> None:
 
 
 def test_rewind_when_chain_has_moved_on_is_refused(flights: Flights) -> None:
-    plan = plan_rewind(flights.file.one_chain(), to="2", before=None)
+    plan = plan_rewind(flights.file.one_chain(), to="2", before=None, now=NOW)
     flights.writer.commit()
 
     with pytest.raises(ChainMoved, match="nothing was rewound"):

@@ -56,6 +56,7 @@ def test_entries_and_numbers_differ(history: History) -> None:
         ("checkpoints promote flights 3 --alias d", "checkpoint 3 is promoted to 'd'"),
         ("checkpoints rewind flights --to 2 --dry-run", "from checkpoint 4 to checkpoint 2"),
         ("checkpoints rewind flights --to 2 --dry-run", "2 checkpoints undone: 4, 3"),
+        ("checkpoints rewind flights --to 2 --dry-run", "2 partitions of that are not there any more, the first"),
         ("checkpoints rewind flights --to @b --dry-run", "'c' would name no checkpoint any more"),
         ("checkpoints fork flights --from 3 --branch hot", "flights/main/hot goes on from checkpoint 3 of"),
         ("checkpoints compare flights 2 4", "A  flights/main/main  checkpoint 2, "),

@@ -287,8 +287,8 @@ def replay_to_the_wrong_place(patch: pytest.MonkeyPatch) -> None:
     """A rewind goes back to the partition's own checkpoint, and not to the one before."""
     real = automatic_rewinds._decide
 
-    def decide(ledger: Any, state: Any, found: Any, ti: Any) -> Any:
-        decision = real(ledger, state, found, ti)
+    def decide(ledger: Any, state: Any, found: Any, samples: Any, ti: Any) -> Any:
+        decision = real(ledger, state, found, samples, ti)
         if not hasattr(decision, "to") or found[0].checkpoint_id == state.head.id:
             return decision
         return msgspec.structs.replace(decision, to=found[0].checkpoint_id)

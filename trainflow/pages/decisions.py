@@ -18,12 +18,13 @@ from trainflow.actions.marking import mark_task, plan_mark
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.errors import InputError
-from trainflow.humanize import counted
+from trainflow.humanize import agreeing, counted
 from trainflow.insight.runs.dags import dag_detail
 from trainflow.pages.dag import conf_of
 from trainflow.pages.idempotency import FIELD, REPEATED
 from trainflow.pages.rendering import segment
 from trainflow.pages.site import Answer, Handler, Site
+from trainflow.samples.partitions import label
 from trainflow.states import TriggeredBy
 from trainflow.workspace.branches import as_branch
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
@@ -167,7 +168,7 @@ def _promote(site: Site, form: Form, who: Author) -> ActionPlan | str:
 def _rewind(site: Site, form: Form, who: Author) -> ActionPlan | str:
     chosen = _chosen(site, form)
     to, cascade = _field(form, "to"), form.get("cascade") == "yes"
-    plan = plan_rewind(chosen.chain, to=to, before=None, cascade=cascade)
+    plan = plan_rewind(chosen.chain, to=to, before=None, now=site.now, cascade=cascade)
     if not _confirmed(form):
         lines = _rewound(plan.outcome(dry_run=True))
         command = f"trainflow checkpoints rewind {chosen.key.arguments} --to {to}{' --cascade' if cascade else ''}"
@@ -185,6 +186,9 @@ def _rewound(planned: RewindDone) -> list[str]:
             f"{each.chain}: from checkpoint {each.from_} back to {where}; {counted(each.undone, 'checkpoint')}"
         )
         lines += [f"alias {alias} moves with it" for alias in each.aliases]
+        if each.gone:
+            gone = f"{counted(len(each.gone), 'partition')} of that {agreeing(len(each.gone), 'is', 'are')}"
+            lines.append(f"{gone} not there any more and cannot be trained again, the first is {label(each.gone[0])}")
     return [*lines, "no file is deleted; what is undone is trained again by the next run"]
 
 

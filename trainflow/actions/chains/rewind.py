@@ -12,7 +12,8 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger_changes.rewind import ChainRewind, cascading_rewinds
 from trainflow.checkpoints.ledger_changes.rewind import rewind as move_back
-from trainflow.errors import InputError
+from trainflow.checkpoints.upkeep.changed_samples import vanished
+from trainflow.errors import InputError, SampleError
 from trainflow.workspace.branches import dags_of
 from trainflow.workspace.names import checkpoint_named
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
@@ -25,7 +26,9 @@ class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     """One chain: from which checkpoint to which (0, None: before the first). `undone`: how many checkpoints;
     `checkpoints`: their numbers, oldest first; `pruned_up_to`: the end of what was asked for, where its files
     were pruned and it goes back further; `aliases`: alias → number of the checkpoint that has it again, or
-    None."""
+    None; `gone`: starts of partitions that what is undone was trained on and that are not there any more, so that they
+    cannot be trained on again, oldest first (None: not known, of a chain that goes back with the one that was named,
+    or where its samples cannot be read)."""
 
     chain: str
     from_: int
@@ -37,6 +40,7 @@ class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     checkpoints: list[int]
     pruned_up_to: datetime | None
     aliases: dict[str, int | None]
+    gone: list[datetime] | None
 
 
 class RewindDone(msgspec.Struct, frozen=True):
@@ -50,13 +54,19 @@ class RewindPlan(msgspec.Struct, frozen=True):
     """What would be rewound; the chain that was named comes last."""
 
     undoings: list[ChainRewind]
+    #: of the chain that was named; see `RewoundChain`
+    gone: list[datetime] | None
 
     def outcome(self, *, dry_run: bool) -> RewindDone:
         """What people and programs are told of it."""
-        return RewindDone([_rewound(each) for each in self.undoings], dry_run)
+        return RewindDone(
+            [_rewound(each, self.gone if each is self.undoings[-1] else None) for each in self.undoings], dry_run
+        )
 
 
-def plan_rewind(chain: PipelineChain, *, to: str | None, before: datetime | None, cascade: bool = False) -> RewindPlan:
+def plan_rewind(
+    chain: PipelineChain, *, to: str | None, before: datetime | None, now: datetime, cascade: bool = False
+) -> RewindPlan:
     """What a rewind to a checkpoint (its number, its id, or `beginning`), or to the newest one that is trained up to
     `before` or less, comes to. Raises InputError where a later stage went on from what would be undone and `cascade` is
     not said."""
@@ -68,7 +78,17 @@ def plan_rewind(chain: PipelineChain, *, to: str | None, before: datetime | None
             f"{others} went on from checkpoints of {ledger.chain} that would be undone; nothing was rewound. "
             "--cascade rewinds them as well, --cascade --dry-run shows how far"
         )
-    return RewindPlan(found)
+    return RewindPlan(found, _gone(chain, ledger, found[-1].to_id, now))
+
+
+def _gone(chain: PipelineChain, ledger: Ledger, to: str | None, now: datetime) -> list[datetime] | None:
+    """What could not be trained on again; None where that cannot be found out, which keeps nobody from going back."""
+    if chain.samples is None:
+        return None
+    try:
+        return vanished(line_from_head(ledger, ledger.state()), chain.samples, chain.workspace.project.root, now, to)
+    except (SampleError, InputError):
+        return None
 
 
 def rewind(
@@ -89,7 +109,7 @@ def rewind(
     return plan.outcome(dry_run=False)
 
 
-def _rewound(undoing: ChainRewind) -> RewoundChain:
+def _rewound(undoing: ChainRewind, gone: list[datetime] | None) -> RewoundChain:
     return RewoundChain(
         str(undoing.chain),
         undoing.head_number,
@@ -101,6 +121,7 @@ def _rewound(undoing: ChainRewind) -> RewoundChain:
         undoing.checkpoints,
         undoing.pruned_up_to,
         undoing.aliases,
+        gone,
     )
 
 

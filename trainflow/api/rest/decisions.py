@@ -54,7 +54,7 @@ class RewindBody(DryRun, frozen=True, forbid_unknown_fields=True, kw_only=True):
 def rewind_chain(call: ApiCall[NoQuery, RewindBody]) -> rewind_action.RewindDone:
     """Move the head of a chain back; nothing is deleted. Training goes forward again from there."""
     body, (file, chain) = call.body, _opened(call)
-    plan = rewind_action.plan_rewind(chain, to=body.to, before=aware(body.before), cascade=body.cascade)
+    plan = rewind_action.plan_rewind(chain, to=body.to, before=aware(body.before), now=call.now, cascade=body.cascade)
     if body.dry_run:
         return plan.outcome(dry_run=True)
     return rewind_action.rewind(file, chain, plan, who=call.author, now=call.now, reason=body.reason)

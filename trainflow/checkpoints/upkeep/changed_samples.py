@@ -1,4 +1,4 @@
-"""Samples that changed after the chain was trained: partitions published again, and holes that have arrived.
+"""Samples that changed after the chain was trained: partitions published again, or gone, and holes that have arrived.
 
 A look costs the partitions it compares: one listing each. Files are opened only where the listing is another one than
 when they were trained on: after a copy, a `touch`, or because they were published again. What to do is a pure rule.
@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
 
-from trainflow.checkpoints.ledger.ancestors import KeptLine, TrainedBy, trained_since
-from trainflow.checkpoints.ledger.entries import Replayed, Rewind
+from trainflow.checkpoints.ledger.ancestors import KeptLine, TrainedBy, trained_in, trained_since
+from trainflow.checkpoints.ledger.entries import Checkpoint, Replayed, Rewind
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, without
 from trainflow.clock import ensure_utc
-from trainflow.humanize import counted
-from trainflow.samples.partitions import at_or_after, label, origin, place_of, shift
+from trainflow.humanize import agreeing, counted
+from trainflow.samples.partitions import at_or_after, end_of, label, origin, place_of, shift
 from trainflow.samples.spec import Samples
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import open_inventory
@@ -67,6 +68,24 @@ def republished(line: KeptLine, samples: Samples, root: Path | None, now: dateti
     return list(changed(trained, inventory.fingerprint))
 
 
+def vanished(
+    line: Iterable[Checkpoint], samples: Samples, root: Path | None, now: datetime, to: str | None
+) -> list[datetime]:
+    """Starts of partitions that a line was trained on after checkpoint `to` (None: at all) and that are not there any
+    more, oldest first: after a rewind to it they cannot be trained on again. Costs as many listings as it takes to see
+    which partitions there are. Raises SampleUnreadable, LedgerCorrupt, StoreFailure."""
+    undone = takewhile(lambda entry: entry.id != to, line)
+    # those of another grid, before a regrid, are not found by this one
+    starts = sorted(
+        each.start for entry in undone for each in trained_in(entry) if end_of(samples, each.start) == each.end
+    )
+    if not starts:
+        return []
+    there = open_inventory(samples, root, now).later(starts[0] - timedelta.resolution)
+    existing = set(takewhile(lambda start: start <= starts[-1], there))
+    return [start for start in starts if start not in existing]
+
+
 def comparison_start(samples: Samples, watermark: datetime) -> datetime:
     """The first moment that policy looks at."""
     window = samples.republished.window_seconds
@@ -99,12 +118,14 @@ def replay_of(
     parent_of: Callable[[str], str | None],
     earlier: Iterable[Rewind],
     now: datetime,
+    gone_after: Callable[[str | None], Sequence[datetime]],
 ) -> Replay | ReplayRefused:
     """What to rewind to so that `found` is trained again.
 
     `kept` are the kept checkpoints of the chain; `parent_of` a checkpoint that trained one of `found`; `earlier`: the
-    rewinds so far. A content that was there before counts like a new one: what was trained is another. A partition
-    that changes each time is replayed `MOST_REPLAYS` times a day, and no more.
+    rewinds so far; `gone_after` a rewind to a checkpoint: see `vanished`. A content that was there before counts like a
+    new one: what was trained is another. A partition that changes each time is replayed `MOST_REPLAYS` times a day, and
+    no more.
     """
     before = [(each, entry.at) for entry in earlier if entry.cause == "replay" for each in entry.replayed]
     for each in found:
@@ -119,6 +140,12 @@ def replay_of(
         return ReplayRefused(
             f"the files of checkpoint {target}, before {_named([first])}, were pruned: keep more checkpoints "
             "(retention), or rewind further back by hand"
+        )
+    gone = gone_after(target)
+    if gone:
+        return ReplayRefused(
+            f"{_named([first])} can only be trained on again together with {counted(len(gone), 'partition')} that "
+            f"{agreeing(len(gone), 'is', 'are')} not there any more, the first is {label(gone[0])}"
         )
     return Replay(target, list(found))
 

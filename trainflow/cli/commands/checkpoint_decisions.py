@@ -10,10 +10,12 @@ import typer
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE, duration_of, moment, parse_overrides, person
 from trainflow.cli.render.output import JSON_OPTION, columns_of, print_json, print_rows, text
 from trainflow.errors import InputError
-from trainflow.humanize import counted
+from trainflow.humanize import agreeing, counted
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from trainflow.actions.chains.fork import ForkDone, ForkPlan
     from trainflow.actions.chains.rewind import RewoundChain
     from trainflow.workspace.pipelines import OpenedPipeline
@@ -100,18 +102,19 @@ def rewind(
 
     JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, checkpoints (numbers
     of what is undone, oldest first), pruned_up_to (the end of what was asked for, where its files were pruned and it
-    goes back further; else null), aliases (alias: number of the checkpoint that has it again, or null)}], dry_run}.
+    goes back further; else null), aliases (alias: number of the checkpoint that has it again, or null), gone (starts of
+    partitions of what is undone that are not there any more; null: not known)}], dry_run}.
     """
     from trainflow.actions.chains import rewind as action
     from trainflow.clock import SystemClock
 
     with open_pipeline(pipeline) as file:
-        chain = file.one_chain(stage, branch)
-        plan = action.plan_rewind(chain, to=to, before=moment(before, "--before"), cascade=cascade)
+        chain, now = file.one_chain(stage, branch), SystemClock().now()
+        plan = action.plan_rewind(chain, to=to, before=moment(before, "--before"), now=now, cascade=cascade)
         if dry_run:
             done = plan.outcome(dry_run=True)
         else:
-            done = action.rewind(file, chain, plan, who=person(), now=SystemClock().now(), reason=reason)
+            done = action.rewind(file, chain, plan, who=person(), now=now, reason=reason)
     if as_json:
         print_json(done)
     for each in [] if as_json else done.rewound:
@@ -133,6 +136,16 @@ def _show_rewound(each: RewoundChain, *, dry_run: bool) -> None:
     )
     for alias, again in each.aliases.items():
         typer.echo(f"{alias!r} {_moves(again, dry_run=dry_run)}")
+    if each.gone:
+        typer.secho(_cannot_be_trained_again(each.gone), fg=typer.colors.YELLOW)
+
+
+def _cannot_be_trained_again(gone: list[datetime]) -> str:
+    have = f"{counted(len(gone), 'partition')} of that {agreeing(len(gone), 'is', 'are')}"
+    return (
+        f"{have} not there any more, the first is {text(gone[0])}: training forward again stops there, or steps over "
+        "it, as samples.gaps says"
+    )
 
 
 def _moves(again: int | None, *, dry_run: bool) -> str:

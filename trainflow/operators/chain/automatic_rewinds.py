@@ -15,6 +15,7 @@ from trainflow.samples.partitions import label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
@@ -66,7 +67,7 @@ def _compared(ledger: Ledger, samples: Samples, ti: TaskInstance) -> str:
         return ""
     said = sentence_about(found)
     if samples.republished.policy == "replay":
-        said += f"; {_replayed(ledger, state, found, ti)}"
+        said += f"; {_replayed(ledger, state, found, samples, ti)}"
     ti.log.warning("%s", said)
     ti.notify(_notice(ledger.chain, found, said, ti))
     return said
@@ -100,14 +101,16 @@ def _notice(chain: ChainKey, found: Sequence[Republication], sentence: str, ti: 
     )
 
 
-def _replayed(ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance) -> str:
+def _replayed(
+    ledger: Ledger, state: ChainState, found: Sequence[Republication], samples: Samples, ti: TaskInstance
+) -> str:
     """Rewind to before what was published again, and say so, or why not. What later stages were trained from is not
     touched here: they find out, and go back (`trainflow.checkpoints.stages.upstream_rewinds`), unless one of them
     could not."""
     from trainflow.checkpoints.ledger_changes.rewind import rewind
     from trainflow.checkpoints.upkeep.changed_samples import Replay, replayed_partitions
 
-    decision = _decide(ledger, state, found, ti)
+    decision = _decide(ledger, state, found, samples, ti)
     if not isinstance(decision, Replay):
         return f"not replayed: {decision.reason}"
     assert state.head is not None
@@ -150,16 +153,19 @@ def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
 
 
 def _decide(
-    ledger: Ledger, state: ChainState, found: Sequence[Republication], ti: TaskInstance
+    ledger: Ledger, state: ChainState, found: Sequence[Republication], samples: Samples, ti: TaskInstance
 ) -> Replay | ReplayRefused:
     from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest
-    from trainflow.checkpoints.upkeep.changed_samples import replay_of
+    from trainflow.checkpoints.upkeep.changed_samples import replay_of, vanished
+
+    def gone_after(to: str | None) -> list[datetime]:
+        return vanished(line_from_head(ledger, state), samples, ti.project_root, ti.clock.now(), to)
 
     def parent_of(checkpoint_id: str) -> str | None:
         return next(entry.parent_id for entry in line_from_head(ledger, state) if entry.id == checkpoint_id)
 
     earlier = rewinds_from_newest(ledger, state, _PAST)
-    return replay_of(found, ledger.kept(), parent_of, list(earlier), ti.clock.now())
+    return replay_of(found, ledger.kept(), parent_of, list(earlier), ti.clock.now(), gone_after)
 
 
 def observe_upstream(ledger: Ledger, init: InitFrom | None) -> UpstreamSeen | None:

@@ -341,9 +341,10 @@ def judge_gap(samples: Samples, state: PartitionState, seen: TableView) -> Hole 
         again = min(filter(None, (give_up_at, state.check_again_at)))
         return Waiting(state.start, f"{what}; {policy.then} at {label(give_up_at)}", again)
     if policy.then == "fail":
+        wait = "" if policy.wait_seconds else "wait for it with gaps: {wait: 1h}, "
         return SampleGap(
             f"{what} since {label(became)}, and samples.gaps says fail after {policy.wait_seconds:g} s. "
-            "Have it written, allow the gap with gaps: {then: skip}, or leave this one out: "
+            f"Have it written, {wait}allow the gap with gaps: {{then: skip}}, or leave this one out: "
             "'trainflow resume PIPELINE --skip'",
             partition=state.start,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from datetime import timedelta
 from typing import Any
 
@@ -227,3 +228,25 @@ def test_partition_that_is_being_written_again_is_not_compared_yet(lab: Any, cha
     (folder / "_SUCCESS").touch()
     chain.task("checkpoint")
     assert len(rewinds(chain)) == 1
+
+
+def test_replay_that_would_lose_what_is_gone_is_refused_and_told(lab: Any, chain: Chain) -> None:
+    """Old samples are deleted: what a checkpoint was trained on beside the partition could not be trained on again."""
+    chain.policy("replay")
+    for day in range(4):
+        lab.write_day(day)
+    chain.run(4)
+    shutil.rmtree(lab.root / "data/date=2013-01-03")
+    lab.write_day(1, rows=12)
+    chain.task("checkpoint")
+    assert rewinds(chain) == []
+    assert chain.days() == [0, 1, 2, 3]
+    said = (
+        "partition 2013-01-02T00:00Z can only be trained on again together with 1 partition that is not there any more"
+    )
+    assert f"not replayed: {said}, the first is 2013-01-03T00:00Z" in lab.ti.notes[-1]
+    # what would not be undone may be gone
+    lab.write_day(2)
+    shutil.rmtree(lab.root / "data/date=2013-01-01")
+    chain.run(3)
+    assert [entry.to_checkpoint_id for entry in rewinds(chain)] == [chain.ledger.line()[0].id]
