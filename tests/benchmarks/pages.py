@@ -28,7 +28,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import SystemClock
 from trainflow.identifiers import digest
-from trainflow.insight.chains.partition_ranges import PartitionStatus
+from trainflow.insight.chains.partition_states import PartitionStatus
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import project_at
 from trainflow.storage.urls import open_store

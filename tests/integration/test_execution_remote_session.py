@@ -40,7 +40,7 @@ from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.models import AttemptCurvesTable
 from trainflow.metadata.queries import attempt_queries, service_queries
-from trainflow.scheduler.remote_attempts import RemoteAttempts
+from trainflow.scheduler.lost_attempts import RemoteAttempts
 from trainflow.testing.processes import DEADLINE_SECONDS, wait_for
 
 QUICK = 0.02

@@ -23,9 +23,9 @@ from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.living_queries import ExecutorState, Service, executors_of
 from trainflow.metadata.queries.service_queries import Leases, note_executors
 from trainflow.scheduler.loop import Scheduler
+from trainflow.scheduler.lost_attempts import RemoteAttempts
 from trainflow.scheduler.queueing import LEFT
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans, is_gone
-from trainflow.scheduler.remote_attempts import RemoteAttempts
 from trainflow.settings.executors import LOCAL
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project

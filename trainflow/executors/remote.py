@@ -1,6 +1,6 @@
 """What executors have in common whose attempts speak over HTTP: they deliver workloads, and decide nothing.
 
-Who runs an attempt is decided by its claim, what is lost by its heartbeats (`scheduler.remote_attempts`), how it ended
+Who runs an attempt is decided by its claim, what is lost by its heartbeats (`scheduler.lost_attempts`), how it ended
 by what it says. So nothing is watched here: what was handed over counts as here until the database says otherwise, and
 what was never begun is delivered again.
 """

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from trainflow.checkpoints.ledger.state import ChainState
-from trainflow.insight.chains.partition_ranges import PartitionRanges, PartitionStatus
+from trainflow.insight.chains.partition_states import PartitionRanges, PartitionStatus
 from trainflow.samples.partitions import place_of, shift
 from trainflow.samples.spec import Samples
 

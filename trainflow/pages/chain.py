@@ -14,7 +14,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.errors import InputError, NotFound
 from trainflow.insight.chains.history import ChainHistory, told
-from trainflow.insight.chains.partition_ranges import (
+from trainflow.insight.chains.partition_states import (
     PartitionRanges,
     PartitionStatus,
     Seen,

@@ -17,7 +17,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import HoleRecord
 from trainflow.insight.chains.history import ChainEvent, ChainHistory, told
 from trainflow.insight.chains.lineage import lineage
-from trainflow.insight.chains.partition_ranges import PartitionRanges, PartitionStatus, partition_ranges
+from trainflow.insight.chains.partition_states import PartitionRanges, PartitionStatus, partition_ranges
 from trainflow.pages import calendar as drawing
 from trainflow.pages.checkpoint import charts, gates_of
 from trainflow.pages.rendering import day, render

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from trainflow.checkpoints.ledger.entries import Adoption, Author, HoleRecord
 from trainflow.checkpoints.ledger.state import ChainState, LineHole
-from trainflow.insight.chains.partition_ranges import PartitionRanges, PartitionStatus
+from trainflow.insight.chains.partition_states import PartitionRanges, PartitionStatus
 from trainflow.pages.calendar import STATES, compact, counts, still_true, wire
 from trainflow.samples.spec import Samples
 from trainflow.testing.chains import day

@@ -17,7 +17,7 @@ from trainflow.errors import InputError
 from trainflow.humanize import counted
 from trainflow.insight.chains.known_chains import KnownChain, known_chain
 from trainflow.insight.chains.overview import ChainOverview, chain_overview, chains_overview
-from trainflow.insight.chains.partition_ranges import (
+from trainflow.insight.chains.partition_states import (
     CheckpointBorder,
     PartitionRanges,
     Seen,

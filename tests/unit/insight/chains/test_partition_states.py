@@ -18,8 +18,8 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, LineFill, LineHole
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ChainStopped
-from trainflow.insight.chains import partition_ranges as partition_ranges_module
-from trainflow.insight.chains.partition_ranges import (
+from trainflow.insight.chains import partition_states
+from trainflow.insight.chains.partition_states import (
     Layer,
     PartitionStatus,
     Seen,
@@ -140,7 +140,7 @@ def test_partition_ranges_of_200_000_partitions_are_small_and_list_nothing(
     ledger._known = msgspec.structs.replace(ledger.state(), recorded=holes, left_out=left_out)
     again = [START + (n * 1300 + 50) * hour for n in range(150)]
     seen = Seen([(each, each + hour, PartitionStatus.REPUBLISHED) for each in again])
-    monkeypatch.setattr(partition_ranges_module, "open_inventory", None)
+    monkeypatch.setattr(partition_states, "open_inventory", None)
     found = partition_ranges(ledger, hours, START + 200_016 * hour, seen)
     assert sum(length for _, length, _ in found.ranges) == 8334 * 24
     assert len(found.ranges) > 1000

@@ -1,4 +1,5 @@
-"""The partitions of a chain as ranges of one state: what a calendar draws, however many there are.
+"""State of each partition of a chain (trained, a hole, ready, refused), as ranges of one state: what a calendar draws,
+however many there are.
 
 All of it follows from the state of the ledger, which is small however long the chain is. What lies in the samples is
 shown as far as it was seen: nothing is listed here.

@@ -12,7 +12,7 @@ from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Refuse
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.queries import living_queries, service_queries
-from trainflow.scheduler.remote_attempts import RemoteAttempts
+from trainflow.scheduler.lost_attempts import RemoteAttempts
 
 LOOK = timedelta(seconds=5)
 LOST_AFTER = 60.0
