@@ -13,7 +13,7 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +29,10 @@ _LOCAL = "http://127.0.0.1:8080"
 #: a request that reached nothing is sent again so often: each may be, without being done twice
 _TRIES, _PAUSE_SECONDS = 4, 0.25
 _CHUNK = 1 << 20
+#: entries of a list that are asked for at a time
+_PAGE = 1000
+#: of a request with the same key that is being answered
+_STILL_AT_WORK = "StillAtWork"
 
 T = TypeVar("T")
 
@@ -176,7 +180,12 @@ class Client:
 
     def dags(self) -> list[DagInfo]:
         """All DAGs, by id."""
-        return self._convert(self.get("/dags", limit=1000)["dags"], list[DagInfo])
+        found: list[DagInfo] = []
+        while True:
+            page = self.get("/dags", limit=_PAGE, offset=len(found))
+            found += self._convert(page["dags"], list[DagInfo])
+            if not page["dags"] or len(found) >= page["total_entries"]:
+                return found
 
     def pause(self, dag_id: str, *, paused: bool = True) -> DagInfo:
         """Start nothing of a DAG any more, or again."""
@@ -240,31 +249,38 @@ class Client:
     def get(self, path: str, **query: Any) -> Any:
         """The answer to a question below /api/v1, as JSON has it. Raises ApiRefused, ServerUnreachable."""
         given = {name: value for name, value in query.items() if value is not None}
-        with self._open("GET", f"{path}?{urlencode(given, doseq=True)}" if given else path) as answer:
-            return msgspec.json.decode(answer.read())
+        return msgspec.json.decode(
+            self._tried("GET", f"{path}?{urlencode(given, doseq=True)}" if given else path, _content)
+        )
 
     def send(self, method: str, path: str, body: Any) -> Any:
         """The answer to something that is to be done, once however often it has to be sent. Raises as `get` does."""
         content = msgspec.json.encode({name: value for name, value in body.items() if value is not None})
         headers = {"Content-Type": "application/json", "Idempotency-Key": secrets.token_hex(16)}
-        with self._open(method, path, content, headers) as answer:
-            data = answer.read()
-            return msgspec.json.decode(data) if data else None
+        data = self._tried(method, path, _content, content, headers)
+        return msgspec.json.decode(data) if data else None
 
-    def _open(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> http.client.HTTPResponse:
+    def _tried(
+        self,
+        method: str,
+        path: str,
+        take: Callable[[http.client.HTTPResponse], T],
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> T:
+        """What `take` makes of the answer; asked again where that does not come, or is cut off on its way."""
         given = {"Accept": "application/json", **(headers or {})}
         if self._token is not None:
             given["Authorization"] = f"Bearer {self._token}"
         for number in range(1, _TRIES + 1):
             request = urllib.request.Request(f"{self.url}/api/v1{path}", body, given, method=method)
             try:
-                answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self._timeout)
-                return answer
+                return take(urllib.request.urlopen(request, timeout=self._timeout))
             except urllib.error.HTTPError as error:
                 refused = _refused(error, self.url)
-                if error.code != 503 or number == _TRIES:
+                # the request before may be done still, whose answer did not come in time
+                again = error.code == 503 or refused.title == _STILL_AT_WORK
+                if not again or number == _TRIES:
                     raise refused from None
             except (OSError, http.client.HTTPException) as error:
                 if number == _TRIES:
@@ -282,7 +298,7 @@ class Client:
         while True:
             rest = {"Range": f"bytes={position}-", "If-Range": etag} if position else {}
             before = position
-            with self._open("GET", path, headers={"Accept": "*/*", **rest}) as answer:
+            with self._tried("GET", path, _opened, headers={"Accept": "*/*", **rest}) as answer:
                 if position and answer.status != 206:
                     raise ArtifactCorrupt("the file has changed while it was downloaded", location=path)
                 try:
@@ -301,6 +317,15 @@ class Client:
 
     def _convert(self, value: Any, type_: type[T]) -> T:
         return msgspec.convert(value, type_)
+
+
+def _content(answer: http.client.HTTPResponse) -> bytes:
+    with answer:
+        return answer.read()
+
+
+def _opened(answer: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    return answer
 
 
 def _refused(error: urllib.error.HTTPError, url: str) -> ApiRefused:
