@@ -13,14 +13,18 @@ import pytest
 from tests.support.api import TOKEN
 from tests.support.control_plane import empty_task
 from tests.support.rest import RestApi, rest_api
+from trainflow.actions.dags import keep_in_database
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Promotion, Rewind
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.errors import DatabaseUnavailable
 from trainflow.messages.execution_api import Heartbeat
+from trainflow.messages.workload import DagSource
 from trainflow.metadata.queries import dag_queries, event_queries, run_queries
 from trainflow.storage.local import LocalStore
 from trainflow.testing.processes import DEADLINE_SECONDS
+from trainflow.workspace.pipelines import read_pipeline
+from trainflow.workspace.workspace import Workspace
 
 CHAIN = "/chains/flights/main/main"
 _TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -237,6 +241,20 @@ def test_prune_repair_resume_start_and_stop_say_what_they_would_do(rest: RestApi
     assert len(started["runs"]) == 1
     assert started["waits_for"].startswith("no engine is alive")
     assert rest.post(f"{CHAIN}/start")["runs"] == started["runs"]
+
+
+def test_what_is_decided_goes_by_what_the_chain_is_trained_with(rest: RestApi) -> None:
+    """`start --set` of a person: another retention, say."""
+    overrides = {"retention.keep_latest": "3", "split.partitions": "4"}
+    path, plane = rest.plane.project.root / "pipelines/flights.yaml", rest.plane
+    workspace = Workspace(plane.project, plane.settings, plane.database)
+    parsed = read_pipeline(workspace, path, overrides).parsed
+    assert parsed is not None
+    keep_in_database(workspace, DagSource("pipelines/flights.yaml", overrides), parsed, plane.clock.now())
+    assert rest.post(f"{CHAIN}/prune")["pruned"] == []
+    rest.post(f"{CHAIN}/start")
+    with plane.database.reading() as connection:
+        assert dag_queries.overrides_of(connection, "pipelines/flights.yaml") == overrides
 
 
 def test_heartbeats_are_answered_while_every_thread_for_people_is_busy(rest: RestApi, monkeypatch: Any) -> None:

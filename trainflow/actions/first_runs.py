@@ -192,6 +192,13 @@ def will_trigger(connection: Connection, upstream: str, run_id: str | None, dag_
     return all(child.dag_id != dag_id for child in run_queries.children(connection, run.id))
 
 
+def begin_unless_under_way(connection: Connection, dag_id: str, now: datetime) -> None:
+    """Queue a run of a DAG that has none which has not ended."""
+    lock_dags(connection, [dag_id])
+    if not run_queries.unfinished_of(connection, dag_id):
+        create_run(connection, dag_id, {}, now)
+
+
 def create_run(connection: Connection, dag_id: str, conf: dict[str, Any], now: datetime) -> int:
     """Queue a run, as a person's command does; its number in the database."""
     return run_creation.create(

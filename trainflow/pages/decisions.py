@@ -14,20 +14,21 @@ from trainflow.actions.chains.promote import plan_promote, promote
 from trainflow.actions.chains.resume import ResumeRequest, plan_resume, resume
 from trainflow.actions.chains.rewind import RewindDone, plan_rewind, rewind
 from trainflow.actions.dags import set_paused
+from trainflow.actions.first_runs import begin_unless_under_way
 from trainflow.actions.marking import mark_task, plan_mark
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.errors import InputError
 from trainflow.humanize import agreeing, counted
+from trainflow.identifiers import canonical_json, digest
+from trainflow.insight.chains.known_chains import read_as_in_force
 from trainflow.insight.runs.dags import dag_detail
 from trainflow.pages.dag import conf_of
 from trainflow.pages.idempotency import FIELD, REPEATED
 from trainflow.pages.rendering import segment
 from trainflow.pages.site import Answer, Handler, Site
 from trainflow.samples.partitions import label
-from trainflow.states import TriggeredBy
-from trainflow.workspace.branches import as_branch
-from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain, read_pipeline
+from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 Form = Mapping[str, str]
 
@@ -47,25 +48,51 @@ class ActionPlan(NamedTuple):
     back: str
 
 
-def _form(act: Callable[[Site, Form, Author], ActionPlan | str], *, plans: bool = True) -> Handler:
+#: the field that names the plan which was confirmed
+_PLAN = "plan"
+
+
+def _form(
+    act: Callable[[Site, Form, Author], ActionPlan | str], *, plans: bool = True, as_planned: bool = False
+) -> Handler:
     """A form whose function returns where to go once it is done. One that `plans` says first, without `confirmed`, what
-    it would do."""
+    it would do. `as_planned`: what is confirmed is done only if it still means that; otherwise it is said anew."""
 
     def handler(site: Site, request: Request) -> Answer | str:
         form: Form = request.state.form
         check_engine(site)
         who, action = author_of(request), request.url.path.rpartition("/")[2]
-        if not plans or _confirmed(form):
+        unchanged = not as_planned or not _confirmed(form) or _still_means(act, site, action, form, who)
+        if not plans or (_confirmed(form) and unchanged):
             done = site.forms.done(who.person or "", action, form, lambda: _acted(act(site, form, who)))
             # who guards the pages notes what was done, and this was not
             request.scope[REPEATED] = done.repeated
             return done.target
-        found = act(site, form, who)
+        found = act(site, {**form, "confirmed": ""}, who)
         assert isinstance(found, ActionPlan)
         again = {name: value for name, value in form.items() if name not in ("confirmed", FIELD)}
+        if as_planned:
+            again[_PLAN] = _digest(found)
+            if not unchanged:
+                found.lines.insert(0, "the chain has moved since you were asked: this is what it means now")
         return Answer("confirm.html", {"title": found.title, "plan": found, "fields": again, "action": action})
 
     return handler
+
+
+def _still_means(
+    act: Callable[[Site, Form, Author], ActionPlan | str], site: Site, action: str, form: Form, who: Author
+) -> bool:
+    """Whether a form that is confirmed means what was shown: another person, or a run, may have been faster. One that
+    was sent before is not asked again: it acts once."""
+    if _PLAN not in form or site.forms.has_acted(who.person or "", action, form):
+        return True
+    found = act(site, {**form, "confirmed": ""}, who)
+    return isinstance(found, ActionPlan) and _digest(found) == form.get(_PLAN)
+
+
+def _digest(plan: ActionPlan) -> str:
+    return digest(canonical_json([plan.title, plan.lines])).removeprefix("sha256:")[:32]
 
 
 def _acted(found: ActionPlan | str) -> str:
@@ -118,7 +145,8 @@ def _chosen(site: Site, form: Form) -> _Chosen:
     if snapshot is None:
         raise InputError(f"no pipeline of this project trains a chain {key}")
     path = site.workspace.project.absolute(snapshot.path)
-    file = as_branch(read_pipeline(site.workspace, path, {}), key.branch)
+    trains_it = snapshot.chain is not None and snapshot.chain.branch == key.branch
+    file = read_as_in_force(site.workspace, path, snapshot.dag_id if trains_it else None, key.branch)
     page = f"chains/{key.pipeline}/{key.stage}/{key.branch}"
     return _Chosen(file, file.one_chain(key.stage, key.branch), key, page)
 
@@ -145,9 +173,9 @@ def _resume(site: Site, form: Form, who: Author) -> ActionPlan | str:
         return ActionPlan(f"Resume {chosen.key}", lines, command, chosen.page)
     resume(chosen.file, asked, who=who, now=site.now, reason=form.get("reason", ""))
     site.watch.forget(chosen.chain.dag_id)
-    request = run_actions.RunRequest(triggered_by=TriggeredBy.CLI, note="after a decision on the page")
-    if not site.workspace.active_runs(chosen.chain.dag_id):
-        run_actions.trigger(site.workspace, chosen.chain.dag_id, request, site.now)
+    dag_id, now = chosen.chain.dag_id, site.now
+    site.workspace.database.write(lambda connection: begin_unless_under_way(connection, dag_id, now))
+    site.workspace.wake_engine()
     return chosen.page
 
 
@@ -266,9 +294,9 @@ def _count(text: str, name: str) -> int:
 
 
 FORMS: dict[str, Any] = {
-    "resume": _form(_resume),
-    "promote": _form(_promote),
-    "rewind": _form(_rewind),
+    "resume": _form(_resume, as_planned=True),
+    "promote": _form(_promote, as_planned=True),
+    "rewind": _form(_rewind, as_planned=True),
     "clear": _form(_clear),
     "cancel": _form(_cancel),
     "mark": _form(_mark),

@@ -59,8 +59,7 @@ class FormsOnce:
         if len(given) > _LONGEST_KEY or not given.isprintable():
             raise InputError("the form was not made by this server: load its page again")
         fingerprint = _fingerprint(name, form)
-        # with other values it is another form, even if its page is the same one
-        key = f"form:{given}:{fingerprint[:32]}"
+        key = _key(given, fingerprint)
         with self._lock:
             first = self._under_way.get((owner, key))
             mine: Future[FormDone] = Future()
@@ -79,6 +78,20 @@ class FormsOnce:
         finally:
             with self._lock:
                 del self._under_way[owner, key]
+
+    def has_acted(self, owner: str, name: str, form: Mapping[str, str]) -> bool:
+        """Whether this very form was sent before, be it that it is still being done."""
+        given = form.get(FIELD, "")
+        if not given or len(given) > _LONGEST_KEY:
+            return False
+        key = _key(given, _fingerprint(name, form))
+        with self._lock:
+            if (owner, key) in self._under_way:
+                return True
+        return (
+            self._workspace.database.read(lambda connection: idempotency_queries.find(connection, owner, key))
+            is not None
+        )
 
     def _once(self, owner: str, key: str, fingerprint: str, act: Callable[[], str]) -> FormDone:
         write, now = self._workspace.database.write, self._clock.now()
@@ -104,6 +117,11 @@ def _waited(first: Future[FormDone]) -> FormDone:
         return first.result(_WAIT_SECONDS)
     except TimeoutError:
         raise InputError("this form was sent before, and is still being done") from None
+
+
+def _key(given: str, fingerprint: str) -> str:
+    """With other values it is another form, even if its page is the same one."""
+    return f"form:{given}:{fingerprint[:32]}"
 
 
 def _fingerprint(name: str, form: Mapping[str, str]) -> str:

@@ -348,6 +348,14 @@ def paths(connection: Connection) -> list[str]:
     return list(connection.execute(defining.union(select(PROBLEM.c.path))).scalars())
 
 
+def overrides_of_dag(connection: Connection, dag_id: str) -> dict[str, str]:
+    """The overrides that a DAG was read with last; none for one that is not known."""
+    source = connection.execute(
+        select(VERSION.c.source).join(DAG, DAG.c.version_id == VERSION.c.id).where(DAG.c.dag_id == dag_id)
+    ).scalar()
+    return {} if source is None else dict(source.get("overrides", {}))
+
+
 def overrides_of(connection: Connection, path: str) -> dict[str, str]:
     """The overrides in force for a file: those that it was read with last."""
     source = connection.execute(

@@ -18,12 +18,17 @@ def begin(connection: Connection, owner: str, key: str, fingerprint: str, now: d
     """The request that has this key; None: none had, and this one has it now. Two at once: the database lets one in,
     the other is tried again by `Database.write` and finds it."""
     connection.execute(delete(KEY).where(KEY.c.created_at < now - KEPT))
-    found = connection.execute(_FIND, {"owner": owner, "name": key}).one_or_none()
+    found = find(connection, owner, key)
     if found is None:
         connection.execute(
             insert(KEY).values(owner=owner, key=key, fingerprint=fingerprint, status=None, created_at=now)
         )
     return found
+
+
+def find(connection: Connection, owner: str, key: str) -> Row[Any] | None:
+    """The request that has this key; None: none has."""
+    return connection.execute(_FIND, {"owner": owner, "name": key}).one_or_none()
 
 
 _OF_KEY = (KEY.c.owner == bindparam("owner"), KEY.c.key == bindparam("name"))
