@@ -120,7 +120,7 @@ def _waited(first: Future[FormDone]) -> FormDone:
 
 
 def _key(given: str, fingerprint: str) -> str:
-    """With other values it is another form, even if its page is the same one."""
+    """The key of a form: with other values it is another one, even if its page is the same."""
     return f"form:{given}:{fingerprint[:32]}"
 
 

@@ -17,6 +17,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.init_from import Dependent
+from trainflow.deadlines import TOLERANCE
 from trainflow.errors import InputError
 from trainflow.storage.store import Store, StoreFile
 
@@ -42,6 +43,8 @@ def still_needed(dependent: Dependent, state: ChainState, kept: Sequence[Checkpo
 
 
 def _newest_since(line: Sequence[CheckpointSummary], at: datetime) -> set[str]:
+    """What was committed since then, by hosts whose clocks may differ, and the newest before."""
+    at -= TOLERANCE
     since = [each.id for each in line if each.at >= at]
     before = [each.id for each in line if each.at < at]
     return {*since, *before[-1:]}

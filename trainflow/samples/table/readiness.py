@@ -83,6 +83,9 @@ def judge(
     if not stored:
         return PartitionState(start, Readiness.MISSING, "nothing is there")
     files = tuple(file for file in stored if (counts or is_sample)(file.path, samples.files))
+    uncommitted = _uncommitted(stored)
+    if uncommitted:
+        files = tuple(file for file in files if _transaction_of(file.path) not in uncommitted)
     marker = _marker_name(samples.ready)
     markers = [file for file in stored if marker is not None and glob_expression(marker).fullmatch(file.path)]
     moments = [file.modified for file in (*files, *markers) if file.modified is not None]
@@ -90,6 +93,8 @@ def judge(
     again = damaged = None
     if marker is not None and not markers:
         reason = f"it has no {marker}" + (_BY_DEFAULT if _asks_for_nothing(samples.ready) else "")
+    elif not files and uncommitted:
+        reason = f"what is in it was not committed: it has a _started_{min(uncommitted)}, and no _committed_ of that"
     elif not files and ((other := _other(stored, marker)) or marker is None):
         reason = f"it has no file that matches {samples.files}"
         if other is not None:
@@ -104,6 +109,28 @@ def judge(
     presence = Readiness.NOT_READY if reason else Readiness.READY
     missing = marker if marker is not None and not markers else None
     return PartitionState(start, presence, reason, changed, again, files, damaged, missing)
+
+
+#: what a job of Databricks writes beside its files when it begins and when it commits, and how it names these
+_STARTED, _COMMITTED = re.compile(r"(?:.*/)?_started_(\d+)"), re.compile(r"(?:.*/)?_committed_(\d+)")
+_TRANSACTION = re.compile(r".*-tid-(\d+)-[^/]*")
+
+
+def _uncommitted(stored: list[StoreFile]) -> set[str]:
+    """The transactions of which files may be there that no reader is to see: of a job that is at work, or that failed
+    and was run again."""
+    names = [file.path for file in stored if "_started_" in file.path or "_committed_" in file.path]
+    if not names:
+        return set()
+    begun, ended = (
+        {found[1] for name in names if (found := pattern.fullmatch(name))} for pattern in (_STARTED, _COMMITTED)
+    )
+    return begun - ended
+
+
+def _transaction_of(name: str) -> str | None:
+    found = _TRANSACTION.fullmatch(name)
+    return found[1] if found else None
 
 
 def _other(stored: list[StoreFile], marker: str | None) -> str | None:

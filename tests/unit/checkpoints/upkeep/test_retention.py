@@ -228,6 +228,15 @@ def test_retention_unpassed_by_next_stage_stays(dependent: Dependent, head: int 
     assert still_needed(dependent, after(head), line(5).recent) == {f"c{each}" for each in needed}
 
 
+def test_retention_follower_on_a_host_whose_clock_is_ahead_keeps_what_it_may_have_begun_with() -> None:
+    kept, follower = line(5).recent, line_with_head(4)
+    assert follower.head is not None
+    at = kept[3].at + timedelta(seconds=30)
+    ahead = msgspec.structs.replace(follower, head=msgspec.structs.replace(follower.head, at=at))
+    # of c4 and c3 either was the newest when its run began
+    assert still_needed(Dependent(ChainKey("f"), "latest"), ahead, kept) == {"c3", "c4", "c5"}
+
+
 def test_retention_first_of_circle_needs_one_before_skips() -> None:
     kept = [each for each in line(5).recent if each.id != "c3"]
     for feedback, needed in ((True, {"c2", "c4", "c5"}), (False, {"c4", "c5"})):

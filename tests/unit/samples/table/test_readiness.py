@@ -81,6 +81,26 @@ def test_readiness_needs_every_condition(
     assert bool(said) is (presence is not Readiness.READY)
 
 
+def test_files_of_a_transaction_that_is_not_committed_are_no_samples() -> None:
+    """Databricks: a job that failed leaves its files, and the one that is run again writes them again."""
+
+    def part(transaction: int) -> StoreFile:
+        return stored(f"part-00000-tid-{transaction}-8f2b-1-c000.snappy.parquet")
+
+    samples = Samples(path="t/{start:%F}", length_seconds=86400, start=START)
+    failed, ended = (part(111), stored("_started_111", 0)), (part(222), stored("_started_222", 0), MARKER)
+    committed = stored("_committed_222")
+    found = judge(samples, START, [*failed, *ended, committed, DATA], NOW, lambda _: 10)
+    assert (found.presence, found.files) == (Readiness.READY, (ended[0], DATA))
+    # what vacuum has left has no marker of its beginning
+    assert judge(samples, START, [failed[0], MARKER, committed], NOW, lambda _: 10).files == (failed[0],)
+    nothing = judge(samples, START, [*failed, MARKER], NOW, lambda _: 10)
+    assert (nothing.presence, nothing.reason) == (
+        Readiness.NOT_READY,
+        "what is in it was not committed: it has a _started_111, and no _committed_ of that",
+    )
+
+
 def test_readiness_what_is_still_written_is_no_suggestion() -> None:
     _, said = state(Ready(min_files=1), stored("a.parquet.tmp"))
     assert said == "it has no file that matches *.parquet, but a.parquet.tmp"
