@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from tests.support.local_databases import LocalServer
 from tests.support.run_histories import write_history
 from tests.support.sqlite_steps import steps_of
 from trainflow.insight.snapshot import EngineSnapshot, dag_snapshots
@@ -50,9 +52,13 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[int, Contr
 
 
 @contextmanager
-def plane_after(root: Path, runs: int, database_url: str | None = None) -> Iterator[ControlPlane]:
+def plane_after(
+    root: Path, runs: int, database_url: str | None = None, *, gather_statistics: bool = True
+) -> Iterator[ControlPlane]:
     with control_plane(root, database_url=database_url) as plane:
         with plane.database.transaction() as connection:
+            for name in () if gather_statistics else ("dag_run", "task_instance", "attempt", "xcom"):
+                connection.exec_driver_sql(f"ALTER TABLE {name} SET (autovacuum_enabled = false)")
             for place, name in enumerate(NAMES):
                 write_history(connection, document(name), runs, place=place)
         yield plane
@@ -105,3 +111,37 @@ def run_to_its_end(plane: ControlPlane, run_id: str) -> None:
             plane.play(workload)
     assert plane.tick() == []
     plane.scheduler.sweep()
+
+
+@pytest.mark.exhaustive
+def test_run_reads_few_blocks_of_postgres_without_statistics(tmp_path: Path, postgres: LocalServer) -> None:
+    """As after a restore, until the server has looked at its tables by itself: the tables have a thousand blocks."""
+    with plane_after(tmp_path, 700, postgres.clean_database(), gather_statistics=False) as plane:
+        run_to_its_end(plane, "first")
+        heard = heard_in(plane, partial(run_to_its_end, plane, "second"))
+        blocks = {statement: blocks_of(plane, statement, given) for statement, given in heard.items()}
+    assert len(blocks) > 10
+    assert {statement: read for statement, read in blocks.items() if read > 300} == {}
+
+
+def heard_in(plane: ControlPlane, call: Callable[[], object]) -> dict[str, Any]:
+    """The questions that are asked in a call, each with what was asked last."""
+    heard: dict[str, Any] = {}
+
+    def hear(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
+        if statement.startswith("SELECT"):
+            heard[statement] = parameters
+
+    event.listen(plane.database.engine, "before_cursor_execute", hear)
+    try:
+        call()
+    finally:
+        event.remove(plane.database.engine, "before_cursor_execute", hear)
+    return heard
+
+
+def blocks_of(plane: ControlPlane, statement: str, given: Any) -> int:
+    """How many blocks of its tables PostgreSQL reads for an answer."""
+    with plane.database.engine.connect() as connection:
+        (plan,) = connection.exec_driver_sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", given).scalar_one()
+    return int(plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"])

@@ -32,6 +32,11 @@ def write_history(connection: Connection, document: DagDocument, runs: int, *, p
     for name, table in _TABLES.items():
         if made[name]:
             connection.execute(insert(table.table), made[name])
+    if connection.dialect.name == "postgresql":
+        # a key that is given does not move what gives the next one
+        for name in ("dag_run", "task_instance"):
+            sequence = f"pg_get_serial_sequence('{name}', 'id')"
+            connection.exec_driver_sql(f"SELECT setval({sequence}, (SELECT max(id) FROM {name}))")
 
 
 def _add_run(made: Rows, document: DagDocument, version: int, run_key: int, number: int) -> None:

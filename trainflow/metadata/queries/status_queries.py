@@ -165,17 +165,21 @@ def newest_results(
     return _RESULTS.rows(connection, dags=list(dag_ids), tasks=list(task_ids), success=success, runs=runs)
 
 
-# both are read from the end of an index, whatever the history: CROSS has SQLite begin with the DAGs, not with all of
-# their runs
+# both are read from the end of an index, whatever the history. A database that has the numbers of all DAGs before it
+# looks at runs does so; LIMIT makes it have them, where it would begin with all the runs or ask about each of them
 _RESULTS = SqlText(
     """
     SELECT run.dag_id, run.number, run.ended_at, xcom.value
-    FROM dag CROSS JOIN dag_run AS run
+    FROM (
+            SELECT dag.dag_id, (
+                SELECT max(success.number) FROM dag_run AS success
+                WHERE success.dag_id = dag.dag_id AND success.state = :success
+            ) AS number
+            FROM dag WHERE dag.dag_id IN :dags LIMIT 1000000
+        ) AS newest
+        JOIN dag_run AS run
+            ON run.dag_id = newest.dag_id AND run.state = :success AND run.number > newest.number - :runs
         JOIN xcom ON xcom.dag_run_id = run.id AND xcom.task_id IN :tasks AND xcom.key = 'return_value'
-    WHERE dag.dag_id IN :dags AND run.dag_id = dag.dag_id AND run.state = :success AND run.number > (
-        SELECT max(newest.number) FROM dag_run AS newest
-        WHERE newest.dag_id = dag.dag_id AND newest.state = :success
-    ) - :runs
     ORDER BY run.number
     """,
     TaskResult,

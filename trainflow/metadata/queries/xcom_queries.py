@@ -112,9 +112,10 @@ def ask_handed(connection: Connection, key: AttemptKey) -> Callable[[], list[Han
 
 
 _HOLDER = TASK.alias("holder")
+# the run first, as a value: a database that has no statistics yet (PostgreSQL, after a restore) joins all there ever was
+_RUN_OF_ATTEMPT = select(_HOLDER.c.dag_run_id).where(_HOLDER.c.attempt_id == bindparam("attempt")).limit(1)
 _HANDED = (
     select(XCOM.c.task_id, XCOM.c.key, XCOM.c.value)
-    .join(_HOLDER, _HOLDER.c.dag_run_id == XCOM.c.dag_run_id)
     .join(
         TASK,
         and_(
@@ -124,7 +125,7 @@ _HANDED = (
         ),
     )
     .where(
-        _HOLDER.c.attempt_id == bindparam("attempt"),
+        XCOM.c.dag_run_id == _RUN_OF_ATTEMPT.scalar_subquery(),
         XCOM.c.map_index == -1,
         TASK.c.state == TaskInstanceState.SUCCESS,
         func.length(XCOM.c.value) <= MOST_HANDED_BYTES,
