@@ -13,9 +13,11 @@ from tests.support.api import Answer
 from tests.support.rest import RestApi, rest_api
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.errors import InputError
 from trainflow.metadata.queries import run_queries
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, split_of
+from trainflow.workspace import branches
 
 FORM = {"Content_Type": "application/x-www-form-urlencoded", "Sec_Fetch_Site": "same-origin"}
 CHAIN = {"pipeline": "flights", "stage": "main", "branch": "main"}
@@ -61,3 +63,20 @@ def test_resume_of_a_chain_that_trains_begins_no_second_run(rest: RestApi) -> No
         )
     with rest.plane.database.reading() as connection:
         assert len(run_queries.unfinished_of(connection, "flights")) == 1
+
+
+def test_resume_of_a_branch_that_is_not_whole_begins_no_other_chain(
+    rest: RestApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork that was cut off after its first stage: what trains the branch cannot be said."""
+    rest.post("/chains/flights/main/main/fork", {"new_branch": "hot", "dry_run": False})
+
+    def lacks(*_: object) -> None:
+        raise InputError("branch 'hot' lacks fine")
+
+    monkeypatch.setattr(branches, "_check_complete", lacks)
+    for confirmed in ("", "yes"):
+        fields = {**CHAIN, "branch": "hot", "decision": "again", "confirmed": confirmed}
+        assert _send(rest, "resume", **fields).status == 400
+    with rest.plane.database.reading() as connection:
+        assert run_queries.unfinished_of(connection, "flights") == []

@@ -28,6 +28,7 @@ from trainflow.pages.idempotency import FIELD, REPEATED
 from trainflow.pages.rendering import segment
 from trainflow.pages.site import Answer, Handler, Site
 from trainflow.samples.partitions import label
+from trainflow.workspace.branches import as_branch
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 
 Form = Mapping[str, str]
@@ -146,7 +147,8 @@ def _chosen(site: Site, form: Form) -> _Chosen:
         raise InputError(f"no pipeline of this project trains a chain {key}")
     path = site.workspace.project.absolute(snapshot.path)
     trains_it = snapshot.chain is not None and snapshot.chain.branch == key.branch
-    file = read_as_in_force(site.workspace, path, snapshot.dag_id if trains_it else None, key.branch)
+    # a branch that is not whole is refused: what is begun here would be the chain that it was forked from
+    file = as_branch(read_as_in_force(site.workspace, path, snapshot.dag_id if trains_it else None), key.branch)
     page = f"chains/{key.pipeline}/{key.stage}/{key.branch}"
     return _Chosen(file, file.one_chain(key.stage, key.branch), key, page)
 

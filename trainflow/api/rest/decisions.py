@@ -196,7 +196,10 @@ class StartBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 @decisions.post(f"{CHAIN}/start")
 def start_chain(call: ApiCall[NoQuery, StartBody]) -> StartAnswer:
-    """Begin to train a chain, or find the run that does: as `trainflow start` does where an engine is alive."""
+    """Begin to train a chain, or find the run that does: as `trainflow start` does where an engine is alive.
+
+    It is trained with what it was started with last (`start --set`), a branch with what it was forked with.
+    """
     file, chain = _opened(call)
     runs = _begun(call, file, chain)
     alive = running_engine(call.workspace.project.home) is not None or not call.workspace.database.is_sqlite

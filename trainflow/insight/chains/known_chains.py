@@ -120,21 +120,19 @@ def read_again(known: KnownChain) -> tuple[OpenedPipeline, PipelineChain]:
     """The file of a chain, read by another process as it is now, and the chain in it. Raises InputError."""
     key, document = known.chain.key, known.document
     trains_it = document is not None and document.chain is not None and document.chain.branch == key.branch
-    file = read_as_in_force(known.chain.workspace, known.path, known.chain.dag_id if trains_it else None, key.branch)
+    file = read_as_in_force(known.chain.workspace, known.path, known.chain.dag_id if trains_it else None)
+    with suppress(InputError):  # of a branch that is not whole its ledger can be decided about all the same
+        file = as_branch(file, key.branch)
     return file, file.one_chain(key.stage, key.branch)
 
 
-def read_as_in_force(workspace: Workspace, path: Path, dag_id: str | None, branch: str) -> OpenedPipeline:
-    """A file read by another process as it is now, with what the DAG that trains a branch was read with last: its
-    store, retention or samples may be others than those of the file. `dag_id`: None: no DAG is known to train it, and
-    what the branch was forked with counts. Raises InputError."""
+def read_as_in_force(workspace: Workspace, path: Path, dag_id: str | None) -> OpenedPipeline:
+    """A file read by another process as it is now, with what a DAG of it was read with last: its store, retention or
+    samples may be others than those of the file. `dag_id`: None: as the file is. Raises InputError."""
     from trainflow.metadata.queries import dag_queries
 
     database = workspace.existing_database
     overrides: dict[str, str] = {}
     if dag_id is not None and database is not None:
         overrides = database.read(lambda connection: dag_queries.overrides_of_dag(connection, dag_id))
-    file = read_pipeline(workspace, path, overrides)
-    with suppress(InputError):  # of a branch that is not whole its ledger can be decided about all the same
-        file = as_branch(file, branch)
-    return file
+    return read_pipeline(workspace, path, overrides)
