@@ -112,7 +112,7 @@ def ask_handed(connection: Connection, key: AttemptKey) -> Callable[[], list[Han
 
 
 _HOLDER = TASK.alias("holder")
-# the run first, as a value: a database that has no statistics yet (PostgreSQL, after a restore) joins all there ever was
+# the run first, as a value: a database without statistics (PostgreSQL, after a restore) joins all there ever was
 _RUN_OF_ATTEMPT = select(_HOLDER.c.dag_run_id).where(_HOLDER.c.attempt_id == bindparam("attempt")).limit(1)
 _HANDED = (
     select(XCOM.c.task_id, XCOM.c.key, XCOM.c.value)
