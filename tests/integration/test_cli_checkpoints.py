@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.integration.cli_days import NOW, PYTHON, Days
 from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger_changes.rewind import rewind
+from trainflow.cli.commands import checkpoints
 
 
 def test_checkpoints_list_shows_every_checkpoint(trained: Days) -> None:
@@ -60,6 +63,14 @@ def test_checkpoints_show_by_number_id_and_head(trained: Days) -> None:
     code, out = trained.run("checkpoints", "show", "days")
     assert code == 0
     assert "model.bin" in out
+
+
+def test_checkpoints_show_of_many_files_counts_the_rest(trained: Days, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_FILES_SHOWN", 0)
+    (file,) = trained.json("checkpoints", "show", "days")["artifacts"]["files"]
+    out = trained.run("checkpoints", "show", "days")[1]
+    assert file["sha256"][:19] not in out
+    assert f"… and 1 file more, {file['size']} B in all (--json shows all)" in out
 
 
 def test_checkpoints_export_copies_all_files_to_an_empty_folder(trained: Days) -> None:

@@ -19,7 +19,7 @@ from trainflow.cli.render.output import (
     said_of,
     text,
 )
-from trainflow.humanize import counted, number
+from trainflow.humanize import bytes_text, counted, number
 from trainflow.workspace.names import HEAD
 from trainflow.workspace.pipelines import open_pipeline
 
@@ -151,9 +151,18 @@ def _show(found: CheckpointDetail) -> None:
     for name, value in facts.items():
         if value:
             typer.echo(f"{name:<15} {value}")
-    for file in checkpoint.artifacts.files:
+    files = checkpoint.artifacts.files
+    for file in files[:_FILES_SHOWN]:
         elsewhere = f"  in {file.source}" if file.source else ""
         typer.echo(f"{'':<15} {file.path}  {counted(file.size, 'byte')}  {file.sha256[:19]}…{elsewhere}")
+    if len(files) > _FILES_SHOWN:
+        size = bytes_text(sum(each.size for each in files))
+        more = counted(len(files) - _FILES_SHOWN, "file")
+        typer.echo(f"{'':<15} … and {more} more, {size} in all (--json shows all)")
+
+
+#: a checkpoint in shards may have a hundred thousand
+_FILES_SHOWN = 200
 
 
 def _all(metrics: dict[str, float]) -> str:
