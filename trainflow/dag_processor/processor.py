@@ -26,7 +26,7 @@ from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.observability.process_lifetime import signal_group
 from trainflow.observability.redaction import presentable
-from trainflow.observability.resource_exhaustion import meaning_of_exit_code
+from trainflow.observability.resource_exhaustion import ended_in_words
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -377,9 +377,7 @@ def _unheard(parsing: _Parsing, why: str) -> ParseResult:
 def _how(exit: ProcessExit) -> str:
     if exit.out_of_memory:
         return "the kernel killed it because memory ran out"
-    if exit.signal is not None:
-        return f"signal {exit.signal}: it crashes"
-    return f"exit code {exit.code}: {meaning_of_exit_code(exit.code) or 'something in it calls exit or os._exit'}"
+    return ended_in_words(exit.code, exit.signal)
 
 
 def _kill(parsing: _Parsing) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 
 _MEMORY = "memory ran out: train on smaller splits or batches, or give it more memory"
 _SAYS = {
@@ -12,6 +13,8 @@ _SAYS = {
     errno.ENFILE: "this machine has as many files open as it may: raise its limit (fs.file-max), or run less on it",
     errno.ENOMEM: _MEMORY,
 }
+#: signals that no process sends itself when it crashes
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 #: exit code of a process that broke outside of the task's own code
 BROKEN = 70
 #: exit codes of a process that ended because something ran out, outside of a task's own code
@@ -34,6 +37,15 @@ def exit_code_of(error: BaseException, otherwise: int) -> int:
 def meaning_of_exit_code(exit_code: int | None) -> str | None:
     """What a process says by its exit code that ran out; None: nothing of that kind."""
     return None if exit_code is None else _SAID_BY_CODE.get(exit_code)
+
+
+def ended_in_words(exit_code: int | None, signal_number: int | None) -> str:
+    """How a process ended that runs code of a project and said nothing, and what that means."""
+    if signal_number in _FROM_OUTSIDE:
+        return f"signal {signal_number}: it was killed from outside, by a person or for the memory that it took"
+    if signal_number is not None:
+        return f"signal {signal_number}: it crashes"
+    return f"exit code {exit_code}: {meaning_of_exit_code(exit_code) or 'something in it calls exit or os._exit'}"
 
 
 def _number(error: BaseException) -> int | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainflow.bootstrap import interpreter
 from trainflow.errors import InputError, PipelineFileError
+from trainflow.observability.resource_exhaustion import ended_in_words
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 
@@ -72,9 +73,10 @@ def _ask(request: bytes, path: str, seconds: float) -> bytes:
             signal_group(process.pid, signal.SIGKILL)
     if not answer:
         last = " | ".join(complaint.decode(errors="replace").strip().splitlines()[-_LAST_LINES:])
+        code = process.returncode
+        how = ended_in_words(code, -code if code < 0 else None)
         raise InputError(
-            f"{path}: the process that imported it ended without an answer (exit code {process.returncode}): "
-            f"it crashes or calls exit{': ' + last if last else ''}"
+            f"{path}: the process that imported it ended without an answer ({how}){': ' + last if last else ''}"
         )
     return answer
 
