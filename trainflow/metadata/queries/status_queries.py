@@ -80,22 +80,25 @@ def shown_runs(connection: ReadingConnection, dag_ids: Sequence[str]) -> list[Sh
     return _SHOWN_RUNS.rows(connection, dags=list(dag_ids), open=_OPEN, ended=_ENDED)
 
 
-# the run of a DAG that ended last is read from the end of an index, whatever its history
+# the run of a DAG that ended last is read from the end of an index, whatever its history; asked for both by one OR,
+# PostgreSQL looks at every run
 _SHOWN_RUNS = SqlText(
     """
     SELECT id, dag_id, run_id, number, state, run_after, started_at, ended_at, note, released_at
     FROM dag_run
-    WHERE state IN :open AND dag_id IN :dags OR id IN (
-        SELECT newest.id
-        FROM (
+    WHERE state IN :open AND dag_id IN :dags
+    UNION ALL
+    SELECT last.id, last.dag_id, last.run_id, last.number, last.state, last.run_after, last.started_at, last.ended_at,
+        last.note, last.released_at
+    FROM (
             SELECT (
                 SELECT run.id FROM dag_run AS run
                 WHERE run.dag_id = dag.dag_id AND run.ended_at IS NOT NULL AND run.state IN :ended
                 ORDER BY run.ended_at DESC, run.number DESC LIMIT 1
             ) AS id
-            FROM dag WHERE dag.dag_id IN :dags
+            FROM dag WHERE dag.dag_id IN :dags LIMIT 1000000
         ) AS newest
-    )
+        JOIN dag_run AS last ON last.id = newest.id
     ORDER BY number, id
     """,
     ShownRun,
