@@ -132,12 +132,14 @@ def importing() -> Iterator[None]:
 
 def load_when_used(*names: str) -> None:
     """Let modules be imported without being loaded: each is loaded once something of it is asked for. Not with
-    `importlib.util.LazyLoader`, whose modules are loaded by the next `import` of them already."""
+    `importlib.util.LazyLoader`, whose modules are loaded by the next `import` of them already.
+
+    Those of the standard library, and modules that their package imports itself: that is not imported for it."""
     for name in names:
         if name not in sys.modules:
             sys.modules[name] = module = _Unloaded(name)
             package, _, own = name.rpartition(".")
-            if package:
+            if package in sys.modules or package.partition(".")[0] in sys.stdlib_module_names:
                 setattr(import_module(package), own, module)
 
 

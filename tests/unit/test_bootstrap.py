@@ -54,6 +54,23 @@ def test_module_in_package_is_loaded_by_either_way(monkeypatch: pytest.MonkeyPat
     assert sax.make_parser is import_module("xml.sax").make_parser
 
 
+def test_module_that_its_package_imports_is_not_loaded_with_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "made_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import seldom\n")
+    (package / "seldom.py").write_text("VALUE = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    load_when_used("made_package.seldom")
+    assert "made_package" not in sys.modules
+    made: Any = import_module("made_package")
+    assert "VALUE" not in vars(made.seldom)
+    assert made.seldom.VALUE == 3
+    for name in ("made_package", "made_package.seldom"):
+        del sys.modules[name]
+
+
 def test_package_that_stays_is_not_replaced() -> None:
     assert not bootstrap.is_replaced()
 

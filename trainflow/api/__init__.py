@@ -24,5 +24,9 @@ effect of two, or when what a request says names a file.
 
 from trainflow.bootstrap import load_when_used
 
-# libraries import them (Uvicorn, Starlette, SQLAlchemy), for what this server has no use for or seldom: 1.5 MiB
-load_when_used("html", "importlib.metadata", "logging.config")
+# libraries import them (Uvicorn, Starlette, SQLAlchemy, msgspec), for what this server has no use for or seldom: 3 MiB
+load_when_used(
+    "bz2", "html", "http.client", "importlib.metadata", "locale", "logging.config", "lzma", "msgspec.inspect"
+)
+load_when_used(*(f"sqlalchemy.dialects.postgresql.{name}" for name in ("asyncpg", "pg8000", "psycopg2cffi")))
+load_when_used("sqlalchemy.dialects.sqlite.aiosqlite")

@@ -10,7 +10,7 @@ import functools
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainflow.api.application import attempts_application, is_for_attempts
 from trainflow.api.connections import allow_many_connections
@@ -23,7 +23,6 @@ from trainflow.api.routed_connection import RoutedConnection, Routing
 from trainflow.api.scheduler_line import SchedulerLine
 from trainflow.api.workers import WorkerApplication
 from trainflow.clock import Clock
-from trainflow.engine.log_uploads import LogUploads
 from trainflow.messages.http_protocol import OPERATIONS, PREFIX
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.change_notices import ChangeNotices
@@ -32,6 +31,9 @@ from trainflow.metadata.execution_service import ExecutionService
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
+
+if TYPE_CHECKING:
+    from trainflow.engine.log_uploads import LogUploads
 
 
 class ExecutionServer:
@@ -63,6 +65,8 @@ class ExecutionServer:
         self.presence = Presence(self._database, clock, settings.engine)
         self._log_uploads: LogUploads | None = None
         if sends_logs and settings.logs.url is not None:
+            from trainflow.engine.log_uploads import LogUploads  # with what opens stores
+
             self._log_uploads = LogUploads(project.home, project.root, settings.logs, self._database, clock)
         api = settings.api
         self._execution = ExecutionApplication(

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from trainflow.bootstrap import version
@@ -166,8 +166,20 @@ def seed(connection: Connection) -> None:
     connection.execute(InstallationTable.table.insert().values(id=uuid.uuid4().hex))
 
 
+#: whether a migration was ever run, by dialect. Asked by SQLAlchemy's inspector it would cost each process a MiB
+_HAS_REVISION = {
+    "sqlite": "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'",
+    "postgresql": "SELECT to_regclass('alembic_version') IS NOT NULL",
+    "mysql": (
+        "SELECT count(*) FROM information_schema.tables"
+        " WHERE table_schema = database() AND table_name = 'alembic_version'"
+    ),
+}
+
+
 def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
+    asked = _HAS_REVISION.get(connection.dialect.name, _HAS_REVISION["mysql"])
+    if not connection.execute(text(asked)).scalar():
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or ""
 
