@@ -18,7 +18,7 @@ from trainflow.api.rest.problems import RequestRefused, not_understood
 from trainflow.clock import elapsed_seconds
 from trainflow.humanize import counted
 from trainflow.insight.runs.dags import dag_row
-from trainflow.insight.runs.logs import LogBytes, log_source
+from trainflow.insight.runs.logs import LogBytes, LogSource, log_source
 from trainflow.insight.runs.pages import tasks_page
 from trainflow.insight.runs.runs import run_row
 from trainflow.insight.runs.tasks import (
@@ -266,8 +266,7 @@ def get_log(call: ApiCall[LogQuery, None]) -> TaskLog:
         return _followed(call, log, position)  # type: ignore[return-value]
     ended = has_ended(call.workspace, log)
     most = _MOST_LOG_BYTES if call.query.full_content else _LOG_BYTES
-    part = _whole_lines(source.read(position, most), is_last=ended)
-    is_all = ended and not source.read(part.position, 1).data
+    part, is_all = _next_part(source, position, most, ended=ended)
     return TaskLog(_lines(part.data), None if is_all else str(part.position))
 
 
@@ -281,6 +280,13 @@ def _position(token: str | None) -> int:
     if not token.isascii() or not token.isdigit() or len(token) > 15:
         raise not_understood(f"token {token!r} was given out by no answer: take continuation_token of the one before")
     return int(token)
+
+
+def _next_part(source: LogSource, position: int, most: int, *, ended: bool) -> tuple[LogBytes, bool]:
+    """What comes next of a log, whole lines; and whether it is the last of it. `ended`: nothing is added any more."""
+    part = source.read(position, most)
+    is_all = ended and not source.read(part.position, 1).data
+    return _whole_lines(part, is_last=is_all), is_all
 
 
 def _whole_lines(part: LogBytes, *, is_last: bool) -> LogBytes:
@@ -303,10 +309,10 @@ def _followed(call: ApiCall[LogQuery, None], log: AttemptLog, position: int) -> 
         nonlocal place
         # in this order: what was written before the attempt ended has been read then
         ended = has_ended(call.workspace, log) or not call.query.follow
-        part = _whole_lines(source.read(place, _LOG_BYTES), is_last=ended)
+        part, is_all = _next_part(source, place, _LOG_BYTES, ended=ended)
         place = part.position
         lines = b"".join(msgspec.json.encode(line) + b"\n" for line in _lines(part.data))
-        return lines, ended and not source.read(place, 1).data
+        return lines, is_all
 
     return Polled(NDJSON, look, _FOLLOW_SECONDS)
 
