@@ -55,7 +55,9 @@ def train(ctx):
     def note(**words):
         os.write(diary, (json.dumps(words) + "\\n").encode())
 
-    note(run=ctx.run_id, start=ctx.split.start.isoformat(), end=ctx.split.end.isoformat(), model=len(rows))
+    parent = ctx.parent.id if ctx.parent else None
+    split = [ctx.split.start.isoformat(), ctx.split.end.isoformat()]
+    note(run=ctx.run_id, training=[parent, *split], model=len(rows))
     batches = ctx.batches(batch_size=3, shuffle=ctx.params.get("shuffle", False))
     for batch in batches:
         new = [list(row) for row in zip(*(batch[name].to_pylist() for name in ("id", "edition", "x")))]

@@ -199,9 +199,11 @@ class Judge:
         if mine.times != 1 or mine.model < parent or mine.model + len(mine.rows) != upto or mine.done != upto:
             yield f"its attempt began {mine.times} times, with {mine.model} rows, and trained {len(mine.rows)}"
         taken_over = set(_ids_of(entry)) - {int(row[0]) for row in mine.rows}
-        others = [each for key, each in self._diaries.items() if key != entry["id"] and each.run == mine.run]
+        # a save has nothing of the run in its name: where the home was deleted, the run is another one
+        same = [each for each in self._diaries.values() if each.run == mine.run or each.training == mine.training]
+        others = [each for each in same if each is not mine]
         if not taken_over <= {int(row[0]) for each in others for row in each.rows}:
-            yield "it took over rows that no earlier attempt of its run had trained"
+            yield "it took over rows that no earlier attempt at the same training had trained"
 
 
 class Diary:
@@ -209,6 +211,8 @@ class Diary:
 
     def __init__(self, lines: list[dict[str, Any]]) -> None:
         self.run = next((line["run"] for line in lines if "run" in line), "")
+        #: parent, start and end of the split
+        self.training = next((line["training"] for line in lines if "training" in line), None)
         self.times = sum("run" in line for line in lines)
         self.model: int = next((line["model"] for line in lines if "model" in line), 0)
         self.rows: Rows = [row for line in lines for row in line.get("rows", [])]

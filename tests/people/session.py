@@ -150,9 +150,11 @@ class Session:
         return Judge(self.layout.root, days=self.layout.days, shuffle=self.layout.shuffle)
 
     def close(self) -> None:
-        """End everything of it."""
+        """End everything of it. What lay on a disk of its own stays where something was found."""
         self.commands.kill_everything()
         if self.disk is not None:
+            if self.found:
+                shutil.copytree(self.disk, self.disk.with_name("left"), symlinks=True)
             subprocess.run(["umount", "-l", str(self.disk)], capture_output=True, check=False)
 
     def _hear(self, ended: Ended) -> Ended:
