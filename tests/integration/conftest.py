@@ -122,6 +122,8 @@ def _whatever_was_asked_could_be_asked_of_mysql() -> Iterator[None]:
         assert "RETURNING" not in written, f"MySQL has no RETURNING: {statement}"
         limited = re.search(r"IN \(SELECT [^()]*\bLIMIT\b", written)
         assert limited is None, f"MySQL has no LIMIT in a subquery of IN: {statement}"
+        found_by_query = re.match(r"(?:UPDATE|DELETE) .*\bIN \(SELECT\b", written)
+        assert found_by_query is None, f"MariaDB reads all of the table that it changes: {statement}"
         updated = re.match(r"(?:UPDATE|DELETE FROM) `?(\w+)`? .*\(SELECT .*\bFROM `?\1`?\b", written)
         assert updated is None, f"MySQL does not read the table that it changes: {statement}"
 

@@ -116,7 +116,7 @@ def run_to_its_end(plane: ControlPlane, run_id: str) -> None:
 @pytest.mark.exhaustive
 def test_run_reads_few_blocks_of_postgres_without_statistics(tmp_path: Path, postgres: LocalServer) -> None:
     """As after a restore, until the server has looked at its tables by itself: the smallest has some 240 blocks."""
-    with plane_after(tmp_path, 700, postgres.clean_database(), gather_statistics=False) as plane:
+    with plane_after(tmp_path, 700, postgres.new_database(), gather_statistics=False) as plane:
         run_to_its_end(plane, "first")
         heard = heard_in(plane, partial(run_to_its_end, plane, "second"))
         heard |= heard_in(plane, partial(look_around, plane))

@@ -273,12 +273,12 @@ def end_of_tasks(connection: Connection, ids: Sequence[int], *, outcome: str, no
     """Attempts of these task instances that are under way are not waited for any more."""
     under_way = [*EXECUTION_STATES, TaskInstanceState.DEFERRED]
     for part in in_parts(ids):
-        attempts = select(TASK.c.attempt_id).where(
-            TASK.c.id.in_(part), TASK.c.state.in_(under_way), TASK.c.attempt_id.is_not(None)
-        )
-        connection.execute(
-            update(ATTEMPT).where(ATTEMPT.c.attempt_id.in_(attempts)).values(outcome=outcome, ended_at=now)
-        )
+        held = (TASK.c.id.in_(part), TASK.c.state.in_(under_way), TASK.c.attempt_id.is_not(None))
+        attempts = list(connection.execute(select(TASK.c.attempt_id).where(*held)).scalars())
+        if attempts:
+            # by their names: with a subquery MariaDB reads every attempt there ever was
+            ending = update(ATTEMPT).where(ATTEMPT.c.attempt_id.in_(attempts))
+            connection.execute(ending.values(outcome=outcome, ended_at=now))
 
 
 def of_unfinished_runs(connection: Connection, *, ended: bool = False) -> set[str]:
