@@ -81,7 +81,7 @@ class MeasuredClock(Clock):
 
 def elapsed_seconds(start: datetime | None, end: datetime | None) -> float | None:
     """Seconds from `start` to `end`; None where one of them is not known, and where the clock was set back between
-    them: then nobody knows how long it took."""
+    them: then it is not known how long it took."""
     return None if start is None or end is None or end < start else (end - start).total_seconds()
 
 

@@ -52,7 +52,7 @@ def asked(database: ReadableDatabase) -> dict[str, Any]:
             "undelivered": [status_queries.undelivered(connection, channel) for channel in OutboxChannel],
             "handed over": status_queries.handed_over(connection),
             "scheduled": status_queries.is_any_scheduled(connection),
-            "standing": live_queries.standing_runs(connection),
+            "idle": live_queries.idle_runs(connection),
             "problems": status_queries.problems(connection),
             "first failure": [status_queries.first_failure(connection, run.id) for run in runs],
             "last success": status_queries.last_success(connection, "bad", 9),

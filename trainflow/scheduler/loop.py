@@ -37,8 +37,8 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.task_queries import TasksOfRuns, TaskStateRow
 from trainflow.scheduler.error_containment import Each, Isolation, together
+from trainflow.scheduler.idle_runs import IdleRuns
 from trainflow.scheduler.run_decision import RunDecision, decide, stop_notice
-from trainflow.scheduler.standing_runs import StandingRuns
 from trainflow.scheduler.task_queue import TaskQueue
 from trainflow.serialization.document import ChainDocument, DagDocument
 from trainflow.settings.model import Settings
@@ -104,8 +104,8 @@ class Scheduler:
         #: what was decided with an outcome, and counts once `notice` is told; or that it is not known whether it counts
         self._decided: AppliedChange | None = None
         self._is_unsure = False
-        #: runs that nobody goes on with; those that ran when all was looked at
-        self._standing, self._running = StandingRuns(), list[int]()
+        #: runs with nothing under way; those that ran when all was looked at
+        self._idle, self._running = IdleRuns(), list[int]()
         #: stops queueing, so that an engine can end
         self.draining = False
         #: called when a notice is to be delivered
@@ -145,8 +145,8 @@ class Scheduler:
         if self.task_queue.others and not self.draining:
             self._hints.may_queue = self._hints.may_queue or self._database.read(status_queries.is_any_scheduled)
         if self._running and not self.draining:
-            standing = self._standing.due(self._database.read(live_queries.standing_runs))
-            self._hints.runs |= standing - self.isolation.untouchable
+            idle = self._idle.due(self._database.read(live_queries.idle_runs))
+            self._hints.runs |= idle - self.isolation.untouchable
 
     # -- the tick --------------------------------------------------------------------------------------------------
 

@@ -68,20 +68,20 @@ _COUNT_RUNS = (
 )
 
 
-class StandingRun(NamedTuple):
+class IdleRun(NamedTuple):
     """A run that runs while none of its tasks does, waits or is to be tried again. `ended`: how many have ended."""
 
     id: int
     ended: int
 
 
-def standing_runs(connection: ReadingConnection) -> list[StandingRun]:
+def idle_runs(connection: ReadingConnection) -> list[IdleRun]:
     """Running runs with nothing under way: what follows is to be decided, unless it waits for another run."""
     unfinished = [state.value for state in sorted(UNFINISHED)]
-    return _STANDING.rows(connection, running=DagRunState.RUNNING.value, unfinished=unfinished)
+    return _IDLE.rows(connection, running=DagRunState.RUNNING.value, unfinished=unfinished)
 
 
-_STANDING = SqlText(
+_IDLE = SqlText(
     """
     SELECT dag_run.id,
         (SELECT COUNT(*) FROM task_instance WHERE dag_run_id = dag_run.id AND ended_at IS NOT NULL) AS ended
@@ -89,7 +89,7 @@ _STANDING = SqlText(
         (SELECT 1 FROM task_instance WHERE dag_run_id = dag_run.id AND task_instance.state IN :unfinished)
     ORDER BY dag_run.id
     """,
-    StandingRun,
+    IdleRun,
 )
 
 
