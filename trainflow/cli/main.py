@@ -55,6 +55,19 @@ _GROUPS = {
 }
 
 
+#: what other tools call a command (Airflow, trainers, services)
+_ELSEWHERE = {
+    "backfill": "start",
+    "fit": "start",
+    "kill": "stop",
+    "run": "start",
+    "serve": "ui",
+    "train": "start",
+    "webserver": "api-server",
+    "worker": "celery worker",
+}
+
+
 #: options of the command line itself: nothing is run with them
 _OPTIONS = frozenset({"-h", "--help", "--version"})
 
@@ -189,14 +202,17 @@ def _usage(error: Exception) -> int:
     if show is None:
         raise error
     verb = re.match(r"No such command '([a-z-]+)'", str(getattr(error, "message", "")))
-    if verb is not None and (found := _groups_with(verb[1])):
+    if verb is not None and (found := _meant_by(verb[1])):
         error.message = f"{verb[0]}. It is {' or '.join(found)}."  # type: ignore[attr-defined]
     show()
     return EXIT_WRONG_INPUT
 
 
-def _groups_with(verb: str) -> list[str]:
-    """The commands of which a verb is one, where a person has left out of what: `trainflow rewind`."""
+def _meant_by(verb: str) -> list[str]:
+    """The commands that a word means: as another tool calls it, or where a person has left out of what it is one
+    (`trainflow rewind`)."""
+    if verb in _ELSEWHERE:
+        return [f"'trainflow {_ELSEWHERE[verb]}'"]
     every = typer.main.get_command(application())
     groups = getattr(every, "commands", {})
     return [

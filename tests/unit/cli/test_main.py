@@ -145,6 +145,8 @@ def test_main_has_no_color_where_none_is_wanted(monkeypatch, variable, value) ->
     ("words", "said"),
     [
         (["rewind", "p"], "No such command 'rewind'. It is 'trainflow checkpoints rewind'.\n"),
+        (["run", "pipelines/p.yaml"], "No such command 'run'. It is 'trainflow start'.\n"),
+        (["worker"], "No such command 'worker'. It is 'trainflow celery worker'.\n"),
         (["clear"], "No such command 'clear'. It is 'trainflow runs clear' or 'trainflow tasks clear'.\n"),
         (["checkpoint"], "No such command 'checkpoint'. Did you mean 'checkpoints'?\n"),
         (["samples", "rewind"], "No such command 'rewind'. It is 'trainflow checkpoints rewind'.\n"),
