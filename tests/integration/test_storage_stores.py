@@ -85,6 +85,11 @@ def test_store_that_cannot_create_exclusively_is_refused(url: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_protocol_that_does_not_exist_is_told_which_one_is_like_it() -> None:
+    with pytest.raises(InputError, match=r"s4://bucket/x: no store is reached by s4://; did you mean 's3://'\?"):
+        open_store("s4://bucket/x")
+
+
 def test_missing_driver_names_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise ImportError("Install gcsfs")

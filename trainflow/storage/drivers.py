@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from trainflow.errors import InputError, StoreNotExclusive
+from trainflow.identifiers import did_you_mean
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.protocols import credentials_problem, slash_problem
 from trainflow.storage.driver import Driver
@@ -205,11 +206,16 @@ def check_no_credentials(url: str) -> None:
 
 def check_kind(url: str) -> None:
     """Raise StoreNotExclusive for a kind of store that is known not to create exclusively, InputError for a URL that
-    lacks a slash. Touches nothing."""
+    lacks a slash and for a protocol that does not exist. Touches nothing."""
     check_slashes(url)
     protocol = protocol_of(url)
     if protocol in LOCAL_PROTOCOLS or protocol in EXCLUSIVE_PROTOCOLS:
         return
+    from fsspec import available_protocols
+
+    if protocol not in available_protocols():
+        meant = did_you_mean(f"{protocol}://", [f"{each}://" for each in sorted(EXCLUSIVE_PROTOCOLS)])
+        raise InputError(f"{redact_text(url)}: no store is reached by {protocol}://{meant}")
     raise StoreNotExclusive(
         f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so two runs could "
         f"commit the same place; keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
