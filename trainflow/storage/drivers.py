@@ -177,6 +177,7 @@ def _refusing(url: str, options: Mapping[str, Any], reason: str = "") -> Iterato
         because = f"; fsspec is to reach it: {reason}" if reason else ""
         raise InputError(f"{protocol}:// needs a package that is not installed ({error}); {remedy}{because}") from None
     except ValueError as error:
+        check_protocol(redact_text(url, texts_of(options)))
         said = redact_text(str(error), texts_of(options))
         raise InputError(f"{redact_text(url, texts_of(options))}: {said}") from None
 
@@ -204,6 +205,18 @@ def check_no_credentials(url: str) -> None:
         raise InputError(problem)
 
 
+def check_protocol(url: str) -> None:
+    """Raise InputError for the URL of a protocol that does not exist."""
+    from fsspec import available_protocols
+
+    protocol = driver_of(url)
+    if protocol not in available_protocols():
+        known = [f"{each}://" for each in sorted(EXCLUSIVE_PROTOCOLS)]
+        raise InputError(
+            f"{redact_text(url)}: no store is reached by {protocol}://{did_you_mean(f'{protocol}://', known)}"
+        )
+
+
 def check_kind(url: str) -> None:
     """Raise StoreNotExclusive for a kind of store that is known not to create exclusively, InputError for a URL that
     lacks a slash and for a protocol that does not exist. Touches nothing."""
@@ -211,11 +224,7 @@ def check_kind(url: str) -> None:
     protocol = protocol_of(url)
     if protocol in LOCAL_PROTOCOLS or protocol in EXCLUSIVE_PROTOCOLS:
         return
-    from fsspec import available_protocols
-
-    if protocol not in available_protocols():
-        meant = did_you_mean(f"{protocol}://", [f"{each}://" for each in sorted(EXCLUSIVE_PROTOCOLS)])
-        raise InputError(f"{redact_text(url)}: no store is reached by {protocol}://{meant}")
+    check_protocol(url)
     raise StoreNotExclusive(
         f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so two runs could "
         f"commit the same place; keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
