@@ -16,6 +16,7 @@ from trainflow.actions.tokens import create_token, revoke_token
 from trainflow.api.authentication import MOST_WRONG, WRONG_SECONDS
 from trainflow.api.openapi import openapi_document
 from trainflow.engine.lock import engine_lock
+from trainflow.errors import InputError
 from trainflow.metadata.queries.token_queries import Role
 from trainflow.pages.application import OTHERS, PAGES
 from trainflow.pages.decisions import FORMS
@@ -80,6 +81,12 @@ def _ask(rest: RestApi, operation: str, token: str | None) -> Answer:
         headers["Content-Type"] = "application/json"
     query = "?a=1&b=2" if operation == "compare_checkpoints" else ""
     return rest.api.ask(method.upper(), path + query, body, **headers)
+
+
+@pytest.mark.parametrize("name", ["local", "api.token"])
+def test_token_with_the_name_of_another_caller_is_not_made(closed: tuple[RestApi, dict[str, str]], name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' is in the event log for callers without a token of their own"):
+        _token(closed[0], name, "viewer")
 
 
 def test_every_endpoint_has_a_row_in_the_table_of_roles() -> None:

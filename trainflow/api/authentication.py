@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 from trainflow.clock import Clock
 from trainflow.metadata.queries import event_queries, token_queries
 from trainflow.metadata.queries.event_queries import ApiEvent
-from trainflow.metadata.queries.token_queries import Role
+from trainflow.metadata.queries.token_queries import LOCAL, OF_SETTINGS, Role
 from trainflow.settings.api_address import asks_for_tokens
 from trainflow.settings.model import ApiSettings
 from trainflow.workspace.workspace import Workspace
 
-#: the name of who shows `api.token`, and of those who ask where no token is asked for
-OF_SETTINGS, LOCAL = "api.token", "local"
 #: how long a token that was found counts without another look: after that a revoked one is worth nothing
 _BELIEVED_SECONDS = 5.0
 #: wrong tokens from an address within so many seconds; more are not looked up

@@ -19,6 +19,8 @@ TOKEN = ApiTokenTable.table
 #: so that scanners for secrets find one in a repository
 PREFIX = "tfu_"
 _RANDOM_BYTES = 32
+#: what the event log calls who shows `api.token`, and who asks where no token is asked for
+OF_SETTINGS, LOCAL = "api.token", "local"
 
 
 class Role(StrEnum):
@@ -52,8 +54,11 @@ def create(
     now: datetime,
     expires_at: datetime | None = None,
 ) -> None:
-    """Keep a token's digest. Raises InputError for a name that is taken, or a role that there is not."""
+    """Keep a token's digest. Raises InputError for a name that is taken or means another caller, or a role that there
+    is not."""
     check_text(name, "token")
+    if name in (OF_SETTINGS, LOCAL):
+        raise InputError(f"'{name}' is in the event log for callers without a token of their own: give it another name")
     if role not in list(Role):
         raise InputError(f"role '{role}': no role is called so{did_you_mean(role, list(Role))}")
     before = next((row for row in listing(connection) if row.name == name), None)
