@@ -15,6 +15,12 @@ from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.testing.chains import ChainWriter
 from trainflow.workspace.workspace import open_workspace
 
+#: nothing of the table is on this disk
+GONE = (
+    "2 partitions of that are not there any more, the first is 2013-01-03T00:00Z: training forward again stops there, "
+    "or steps over it, as samples.gaps says\n"
+)
+
 
 def test_rewind_to_number(history: History) -> None:
     made = history.main.commit_many(4)
@@ -33,6 +39,8 @@ def test_rewind_to_number(history: History) -> None:
                 "checkpoints": [3, 4],
                 "pruned_up_to": None,
                 "aliases": {},
+                # nothing of the table is on this disk
+                "gone": ["2013-01-03T00:00:00Z", "2013-01-04T00:00:00Z"],
             }
         ],
         "dry_run": True,
@@ -43,7 +51,7 @@ def test_rewind_to_number(history: History) -> None:
     assert (code, out) == (
         0,
         "flights/main/main is rewound from checkpoint 4 to checkpoint 2, trained up to 2013-01-03T00:00Z: "
-        "2 checkpoints undone: 4, 3\n",
+        "2 checkpoints undone: 4, 3\n" + GONE,
     )
     assert history.ledger.state().head == made[1]
     code, out = history.run("checkpoints", "ledger", "flights")
@@ -65,6 +73,7 @@ def test_rewind_says_what_becomes_of_aliases_and_queues_it_for_mlflow(history: H
     assert out.splitlines()[1:] == [
         "'champion' goes back to checkpoint 1",
         "'newest' names no checkpoint any more",
+        *GONE.splitlines(),
     ]
     assert history.ledger.state().promoted == {"champion": made[0].id}
     with open_workspace() as workspace, workspace.database.reading() as connection:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -304,7 +304,7 @@ class Calendar(Imagined):
         self.samples, self.now = samples, datetime(2099, 1, 1, tzinfo=UTC)
 
     def state(self, start: datetime) -> PartitionState:
-        return replace(super().state(START + place_of(self.samples, start) * HOUR), start=start)
+        return msgspec.structs.replace(super().state(START + place_of(self.samples, start) * HOUR), start=start)
 
     def later(self, start: datetime) -> Iterator[datetime]:
         hours = super().later(START + place_of(self.samples, start) * HOUR)
