@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.support.control_plane import ControlPlane, control_plane, empty_task
+from tests.support.control_plane import ControlPlane
+from tests.support.log_stores import plane_with_log_store, uploads
 from trainflow.engine import log_backlog, log_uploads
 from trainflow.engine.log_uploads import LogUploads
 from trainflow.errors import StoreFailure
-from trainflow.settings.model import LogStoreSettings, Settings
+from trainflow.settings.model import LogStoreSettings
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    settings = Settings(logs=LogStoreSettings(url=str(tmp_path / "logs")))
-    with control_plane(tmp_path / "one", settings=settings) as plane:
-        plane.add_dag("d", empty_task("a"))
+    with plane_with_log_store(tmp_path) as plane:
         yield plane
-
-
-def uploads(plane: ControlPlane, store: Callable[[], Store]) -> LogUploads:
-    return LogUploads(
-        plane.project.home, plane.project.root, plane.settings.logs, plane.database, plane.clock, store=store
-    )
 
 
 def away() -> Store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,8 +13,8 @@ from sqlalchemy import select
 
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.local_object_stores import LocalS3
+from tests.support.log_stores import plane_with_log_store, uploads
 from trainflow.engine import log_uploads
-from trainflow.engine.log_uploads import LogUploads
 from trainflow.errors import StoreFailure
 from trainflow.insight.runs.logs import LogSource, StoredLog, log_source
 from trainflow.insight.runs.tasks import attempt_log
@@ -33,9 +33,7 @@ from trainflow.workspace.workspace import Workspace
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    settings = Settings(logs=LogStoreSettings(url=str(tmp_path / "logs")))
-    with control_plane(tmp_path / "one", settings=settings) as plane:
-        plane.add_dag("d", empty_task("a"))
+    with plane_with_log_store(tmp_path) as plane:
         yield plane
 
 
@@ -45,12 +43,6 @@ def work(plane: ControlPlane) -> ExecuteTask:
     (work,) = plane.tick()
     plane.claim(work)
     return work
-
-
-def uploads(plane: ControlPlane, store: Callable[[], Store] | None = None) -> LogUploads:
-    return LogUploads(
-        plane.project.home, plane.project.root, plane.settings.logs, plane.database, plane.clock, store=store
-    )
 
 
 def write(work: ExecuteTask, text: str) -> Path:

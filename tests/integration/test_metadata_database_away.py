@@ -134,7 +134,7 @@ class TestADatabaseThatIsAway:
         assert back == f"the metadata database {database.file} can be used again"
         assert slots(database)["default_pool"] == 129
 
-    def test_database_away_is_told_once_whoever_asks(
+    def test_database_away_is_told_once_by_all_threads(
         self, database: Database, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO)

@@ -13,8 +13,8 @@ ONE_LATER = IdleRun(1, 4)
     ("looks", "due"),
     [
         pytest.param([[ONE]], [set()], id="it has only just become idle"),
-        pytest.param([[ONE], [ONE]], [set(), {1}], id="nobody has gone on with it"),
-        pytest.param([[ONE], [], [ONE]], [set(), set(), set()], id="somebody has"),
+        pytest.param([[ONE], [ONE]], [set(), {1}], id="it was not gone on with"),
+        pytest.param([[ONE], [], [ONE]], [set(), set(), set()], id="it was gone on with"),
         pytest.param([[ONE], [ONE_LATER], [ONE_LATER]], [set(), set(), {1}], id="it was decided, and is idle anew"),
         pytest.param([[ONE], [ONE], [ONE], [ONE]], [set(), {1}, set(), set()], id="it waits for another run"),
         pytest.param([[ONE], [ONE], [ONE_LATER], [ONE_LATER]], [set(), {1}, set(), {1}], id="once for each end"),

@@ -43,9 +43,13 @@ from trainflow.workspace.branches import dags_of
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain
 from trainflow.workspace.workspace import Workspace
 
-_T = TaskInstanceState
 #: a task that is there reads its run's conf anew, unless it is cleared: it has read it, or what it waits for has
-_UNDER_WAY = (_T.QUEUED, _T.RUNNING, _T.DEFERRED, _T.UP_FOR_RESCHEDULE)
+_UNDER_WAY = (
+    TaskInstanceState.QUEUED,
+    TaskInstanceState.RUNNING,
+    TaskInstanceState.DEFERRED,
+    TaskInstanceState.UP_FOR_RESCHEDULE,
+)
 
 
 class RepairPlan(msgspec.Struct, frozen=True):
@@ -172,7 +176,7 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
     run = unfinished[-1] if unfinished else None
     begun_anew = None
     if run is not None and run.state == DagRunState.RUNNING:
-        begun_anew = what_hears(document, task_queries.states_in_run(connection, run.id))
+        begun_anew = tasks_to_clear(document, task_queries.states_in_run(connection, run.id))
     if run is None or (run.state == DagRunState.RUNNING and begun_anew is None):
         own = frozenset({create_run(connection, dag_id, conf, now)})
         return RepairFeed(dag_id, own, document.chain, now, roots=own)
@@ -186,14 +190,14 @@ def _begin(connection: Connection, dag_id: str, conf: dict[str, Any], now: datet
     return feed
 
 
-def what_hears(document: DagDocument, states: Mapping[str, TaskInstanceState | None]) -> set[str] | None:
+def tasks_to_clear(document: DagDocument, states: Mapping[str, TaskInstanceState | None]) -> set[str] | None:
     """The tasks of a run under way that are to be cleared so that it, or the run it triggers, hears what is added to
     its conf now; None: it is too late for that. Its samples and what triggers the next run read it when they begin."""
     samples = {task.task_id for task in document.tasks if task.role == "samples"}
     reached = {states.get(name) for name in samples}
     if reached & {*_UNDER_WAY}:
         return {task.task_id for task in document.tasks}
-    if reached != {_T.SUCCESS}:
+    if reached != {TaskInstanceState.SUCCESS}:
         return None if reached and reached <= {*FINISHED} else set()
     triggers = [task for task in document.tasks if task.template_fields.get("trigger_dag_id") == document.dag_id]
     left = {each.task_id: states.get(each.task_id) for each in triggers}

@@ -82,7 +82,7 @@ def plan_rewind(
 
 
 def _gone(chain: PipelineChain, ledger: Ledger, to: str | None, now: datetime) -> list[datetime] | None:
-    """What could not be trained on again; None where that cannot be found out, which keeps nobody from going back."""
+    """What could not be trained on again; None where that cannot be found out: going back does not depend on it."""
     if chain.samples is None:
         return None
     try:

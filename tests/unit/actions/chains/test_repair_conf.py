@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.actions.chains.repair import what_hears
+from trainflow.actions.chains.repair import tasks_to_clear
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.states import TaskInstanceState
 
@@ -41,4 +41,4 @@ DAG = DagDocument(
 def test_repair_is_heard_by_what_reads_the_conf_later(
     states: dict[str, TaskInstanceState], anew: set[str] | None
 ) -> None:
-    assert what_hears(DAG, states) == anew
+    assert tasks_to_clear(DAG, states) == anew

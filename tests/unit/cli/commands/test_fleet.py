@@ -51,7 +51,7 @@ def about() -> dict[str, Any]:
     return {"hostname": "h", "pid": 7, "started_at": seen, "heartbeat_at": seen, "drained": None}
 
 
-def test_slots_are_those_of_whoever_has_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_slots_are_those_of_schedulers_and_executors_that_have_them(capsys: pytest.CaptureFixture[str]) -> None:
     worker = FleetWorker(name="w", version="1", executor="gpu", queues=["q"], slots=4, in_use=3, **about())
     executors = [
         FleetExecutor(name="local", type="local", slots=2, queued=0, running=1, problem=None),
