@@ -1,10 +1,17 @@
-"""A map over several threads, for requests to a remote store: bounded in flight and in answers held."""
+"""Maps of which several calls are under way at a time: over threads, for requests to a remote store, bounded in flight
+and in answers held; over copies of this process, for work that keeps a processor busy and of which the answers alone
+are wanted."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeVar
+
+import msgspec
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -53,3 +60,101 @@ def _result(asked: Future[Result]) -> Result:
     while not asked.done():
         wait([asked], timeout=_LOOKS_UP_SECONDS)
     return asked.result()
+
+
+# -- over copies of this process --------------------------------------------------------------------------------------
+
+
+def usable_processors() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Copy(NamedTuple):
+    """A copy of this process, and the descriptor of the pipe that its answers come out of."""
+
+    pid: int
+    pipe: int
+
+
+def forked_map(
+    processes: int,
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    answers: type[list[Result]],
+) -> list[Result]:
+    """`function` of each item, in the order of `items`: every process, this one too, takes each `processes`-th of them.
+    Raises what `function` raises.
+
+    `answers`: the type of a list of what `function` returns, which msgspec writes and reads. What a copy has not
+    answered (it failed, it was killed, none could be made) is asked here. `function` has no effect but its answer. A
+    process with several threads is not copied: a lock that another thread holds would be held in the copy for ever.
+    """
+    shares = min(processes, len(items)) if threading.active_count() == 1 else 1
+    if shares < 2:
+        return [function(item) for item in items]
+    copies: dict[int, _Copy] = {}
+    try:
+        for number in range(1, shares):
+            copy = _forked(function, items[number::shares])
+            if copy is not None:
+                copies[number] = copy
+        found = {
+            number: [function(item) for item in items[number::shares]]
+            for number in range(shares)
+            if number not in copies
+        }
+        found |= {number: _read(copy, answers) for number, copy in copies.items()}
+    finally:
+        for copy in copies.values():
+            _end(copy)
+    return [
+        share[place] if place < len(share := found[number % shares]) else function(item)
+        for number, item in enumerate(items)
+        for place in [number // shares]
+    ]
+
+
+def _forked(function: Callable[[Item], Result], items: Sequence[Item]) -> _Copy | None:
+    """A copy that answers for the items; None: no process or no descriptor is free."""
+    ends: tuple[int, ...] = ()
+    try:
+        ends = os.pipe()
+        pid = os.fork()
+    except OSError:
+        for end in ends:
+            os.close(end)
+        return None
+    reading, writing = ends
+    if pid == 0:
+        _answer(function, items, writing)
+    os.close(writing)
+    return _Copy(pid, reading)
+
+
+def _answer(function: Callable[[Item], Result], items: Sequence[Item], writing: int) -> NoReturn:
+    """What a copy does. It ends at once, whatever happens: what it would clean up is not its own."""
+    try:
+        with open(writing, "wb") as pipe:
+            pipe.write(msgspec.msgpack.encode([function(item) for item in items]))
+    finally:
+        os._exit(0)
+
+
+def _read(copy: _Copy, answers: type[list[Result]]) -> list[Result]:
+    """The answers of a copy; none of one that ended before it had all."""
+    with open(copy.pipe, "rb", closefd=False) as pipe:
+        data = pipe.read()
+    try:
+        return msgspec.msgpack.decode(data, type=answers)
+    except msgspec.DecodeError:
+        return []
+
+
+def _end(copy: _Copy) -> None:
+    os.close(copy.pipe)
+    try:
+        os.kill(copy.pid, signal.SIGKILL)
+        os.waitpid(copy.pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass  # something else in this process waits for every child

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +14,9 @@ from sqlalchemy import insert, update
 
 from tests.integration.cli_home import NOW, YAML, Home, commit, publish
 from trainflow.checkpoints.chain import ChainKey
+from trainflow.checkpoints.commit.gates import Gate
 from trainflow.clock import SystemClock
+from trainflow.errors import ChainStopped
 from trainflow.execution.parse_main import parse_file
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata.queries import dag_queries, outbox_queries, service_queries
@@ -315,3 +319,43 @@ def test_outbox_reason_is_shown(home: Home) -> None:
 
     assert code == 0
     assert "MLflow: 1 delivery waits: connection refused" in out
+
+
+#: what one process says of the project, and what three say
+_SHARED = """
+import os
+from trainflow.clock import SystemClock
+from trainflow.insight import status as insight
+from trainflow.workspace.locate import open_selection
+
+made, fork = [], os.fork
+os.fork = lambda: made.append(fork()) or made[-1]
+now = SystemClock().now()
+with open_selection(None) as selection:
+    alone, shared = (insight.status(selection, now, processes=processes) for processes in (1, 3))
+assert len(made) == 2, made
+assert shared == alone
+for one, other in zip(alone.pipelines, shared.pipelines, strict=True):
+    assert repr(one) == repr(other), (one, other)
+print(*("?" if line.problem else line.head_number for line in shared.pipelines))
+"""
+
+
+def test_status_that_processes_share_is_that_of_one(home: Home) -> None:
+    publish(home, *(f"2013-01-0{number}" for number in range(1, 8)))
+    store, scratch = LocalStore(home.project.root / "checkpoints"), home.project.root / "scratch"
+    for number in range(11):
+        name = f"days_{number:02}"
+        (home.project.root / f"pipelines/{name}.yaml").write_text(YAML.replace("pipeline: days", f"pipeline: {name}"))
+        home.read(f"{name}.yaml")
+        writer = ChainWriter(store, scratch / name, ChainKey(name))
+        for _ in range(number % 4):
+            writer.commit(days=2, skip=[0] if number == 5 else [], metrics={"auc": number / 7})
+    with pytest.raises(ChainStopped):
+        writer.commit(metrics={"auc": 0.1}, gates=(Gate("auc >= 0.6"),))
+    entry = next((home.project.root / "checkpoints/days_07").rglob("ledger/*.json"))
+    entry.write_bytes(entry.read_bytes().replace(b"auc", b"AUC"))
+
+    done = subprocess.run([sys.executable, "-c", _SHARED], capture_output=True, text=True, check=False)
+
+    assert (done.stdout, done.stderr) == ("0 0 1 2 3 0 1 2 ? 0 1 2\n", "")

@@ -1,7 +1,9 @@
-"""Many questions to a store: several at a time, and never more than it says."""
+"""Many questions to a store: several at a time, and never more than it says. Copies of a process that answer."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -85,3 +87,103 @@ def test_concurrent_map_keeps_problems_by_checkpoint(tmp_path: Path) -> None:
     assert [len(each) for each in found] == [0, 1, 0, 2]
     assert "a is missing" in found[1][0]
     assert [each.split(" has ")[0].rpartition("/")[2] for each in found[3]] == ["a", "b"]
+
+
+#: `check`: of a process that copied itself, what is left of that: no child, no descriptor
+_COPIES = """
+import os, signal, threading
+from trainflow.concurrent_map import forked_map
+
+me, descriptors = os.getpid(), set(os.listdir("/proc/self/fd"))
+
+def where(number):
+    return f"{number} {'here' if os.getpid() == me else 'copy'}"
+
+def check(found, expected):
+    assert found == expected, found
+    assert set(os.listdir("/proc/self/fd")) == descriptors
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return
+    raise AssertionError("a copy is left")
+
+"""
+_FORKED = {
+    "each copy answers for its share": """
+check(forked_map(3, where, range(7), list[str]),
+      ["0 here", "1 copy", "2 copy", "3 here", "4 copy", "5 copy", "6 here"])
+check(forked_map(9, where, range(2), list[str]), ["0 here", "1 copy"])
+check(forked_map(1, where, range(2), list[str]), ["0 here", "1 here"])
+check(forked_map(4, where, [], list[str]), [])
+""",
+    "what is larger than a pipe": """
+check(forked_map(2, lambda number: "x" * 300_000, range(4), list[str]), ["x" * 300_000] * 4)
+""",
+    "one that is killed is answered for here": """
+def killed(number):
+    if number == 4 and os.getpid() != me:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return where(number)
+check(forked_map(3, killed, range(5), list[str]), ["0 here", "1 here", "2 copy", "3 here", "4 here"])
+""",
+    "what cannot be told is answered for here": """
+check(forked_map(2, lambda number: number if os.getpid() == me else "?", range(4), list[int]), [0, 1, 2, 3])
+""",
+    "what fails in a copy is raised here": """
+def fails(number):
+    if number == 1:
+        raise ValueError(where(number))
+    return where(number)
+try:
+    forked_map(2, fails, range(4), list[str])
+except ValueError as error:
+    check(str(error), "1 here")
+else:
+    raise AssertionError
+""",
+    "an interruption leaves no copy": """
+def interrupted(number):
+    if os.getpid() == me:
+        raise KeyboardInterrupt
+    signal.pause()
+try:
+    forked_map(3, interrupted, range(4), list[str])
+except KeyboardInterrupt:
+    check(0, 0)
+else:
+    raise AssertionError
+""",
+    "no process is free": """
+def refused():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+os.fork = refused
+check(forked_map(3, where, range(3), list[str]), ["0 here", "1 here", "2 here"])
+""",
+    "a process with threads is not copied": """
+done = threading.Event()
+other = threading.Thread(target=done.wait)
+other.start()
+check(forked_map(3, where, range(3), list[str]), ["0 here", "1 here", "2 here"])
+done.set()
+other.join()
+""",
+    "what a copy was born with is not written twice": """
+print("once", end="")
+check(forked_map(2, where, range(2), list[str]), ["0 here", "1 copy"])
+""",
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are looked up in /proc")
+def test_forked_map_situations() -> None:
+    """In processes of their own: this one has threads."""
+    asked = {
+        name: subprocess.Popen(
+            [sys.executable, "-c", _COPIES + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for name, code in _FORKED.items()
+    }
+    said = {name: (*process.communicate(timeout=PATIENCE), process.returncode) for name, process in asked.items()}
+    assert {name: each for name, each in said.items() if each[1:] != ("", 0)} == {}
+    assert said["what a copy was born with is not written twice"][0] == "once"

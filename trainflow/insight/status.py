@@ -88,11 +88,12 @@ class ProjectStatus(msgspec.Struct, frozen=True, kw_only=True):
     pipelines: list[PipelineStatus]
 
 
-def status(selection: Selection, now: datetime) -> ProjectStatus:
-    """Status of the DAGs that are meant. Raises InputError; what is wrong with a chain or a file is in its line."""
+def status(selection: Selection, now: datetime, *, processes: int = 1) -> ProjectStatus:
+    """Status of the DAGs that are meant, asked by up to `processes` copies of this process. Raises InputError; what is
+    wrong with a chain or a file is in its line."""
     found = overview_of(selection, now)
     missing = found.undelivered
-    statuses = chain_statuses_in(found.workspace, found.snapshots, now)
+    statuses = chain_statuses_in(found.workspace, found.snapshots, now, processes=processes)
     return ProjectStatus(
         engine=found.engine,
         undelivered=missing.waiting,

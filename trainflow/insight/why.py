@@ -38,11 +38,14 @@ class Explanations(msgspec.Struct, frozen=True):
     answers: list[Explanation]
 
 
-def why(selection: Selection, now: datetime, *, stage: str | None = None, branch: str | None = None) -> Explanations:
-    """Say of each DAG in a sentence why nothing is training, or what is. Raises InputError."""
+def why(
+    selection: Selection, now: datetime, *, stage: str | None = None, branch: str | None = None, processes: int = 1
+) -> Explanations:
+    """Say of each DAG in a sentence why nothing is training, or what is; up to `processes` copies of this process look.
+    Raises InputError."""
     found = overview_of(selection, now)
     snapshots = snapshots_of(found, selection, stage, branch)
-    statuses = chain_statuses_in(found.workspace, snapshots, now)
+    statuses = chain_statuses_in(found.workspace, snapshots, now, processes=processes)
     return Explanations([explain(each, status, now) for each, status in zip(snapshots, statuses, strict=True)])
 
 

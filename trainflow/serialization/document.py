@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
 from typing import Any
 
@@ -14,8 +13,6 @@ from trainflow.checkpoints.stages.init_from import InitFrom
 from trainflow.identifiers import canonical_json, digest
 from trainflow.samples.spec import Samples, SplitLimits
 from trainflow.states import TriggerRule
-
-log = logging.getLogger(__name__)
 
 
 class RetryDocument(msgspec.Struct, frozen=True):
@@ -137,7 +134,10 @@ def decode_known(dag_id: str, data: bytes | str) -> DagDocument:
     try:
         return decode(data)
     except msgspec.MsgspecError as error:
-        log.warning("DAG %s was stored by another version of trainflow, and cannot be read: %s", dag_id, error)
+        import logging  # a command that reads documents as they should be does without it
+
+        logger = logging.getLogger(__name__)
+        logger.warning("DAG %s was stored by another version of trainflow, and cannot be read: %s", dag_id, error)
         return DagDocument(dag_id=dag_id, tasks=[])
 
 

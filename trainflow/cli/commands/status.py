@@ -60,17 +60,18 @@ def status(
     """
     with importing():
         from trainflow.clock import SystemClock
+        from trainflow.concurrent_map import usable_processors
         from trainflow.insight import status as insight
 
     if watch and as_json:
         raise InputError("--watch is for people: leave out --json, or ask again and again")
     with open_selection(pipeline) as selection:
-        found = insight.status(selection, SystemClock().now())
+        found = insight.status(selection, SystemClock().now(), processes=usable_processors())
         while watch:
             drive(_CLEARED)
             _show(found)
             time.sleep(_WATCH_SECONDS)
-            found = insight.status(selection, SystemClock().now())
+            found = insight.status(selection, SystemClock().now(), processes=usable_processors())
     if as_json:
         print_json(found)
     else:
@@ -230,10 +231,12 @@ def why(
     """
     with importing():
         from trainflow.clock import SystemClock
+        from trainflow.concurrent_map import usable_processors
         from trainflow.insight import why as insight
 
     with open_selection(pipeline) as selection:
-        found = insight.why(selection, SystemClock().now(), stage=stage, branch=branch)
+        now, processes = SystemClock().now(), usable_processors()
+        found = insight.why(selection, now, stage=stage, branch=branch, processes=processes)
     if as_json:
         print_json(only_one(found, "answers"))
     elif not found.answers:

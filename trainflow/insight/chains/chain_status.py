@@ -15,7 +15,7 @@ from trainflow.checkpoints.ledger.ledger import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished
-from trainflow.concurrent_map import concurrent_map
+from trainflow.concurrent_map import concurrent_map, forked_map
 from trainflow.errors import PipelineFileError, TrainflowError
 from trainflow.insight.chains.lost_ledger_end import RememberedCheckpoint, describe_loss
 from trainflow.insight.chains.next_run import next_run_of
@@ -41,6 +41,8 @@ from trainflow.workspace.workspace import Workspace
 MOST = 1000
 #: so many chains behind a network are asked about at a time
 _AT_ONCE = 16
+#: so many chains on this machine take about twice as long as to copy a process
+_WORTH_A_PROCESS = 4
 
 
 class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,16 +225,23 @@ def chain_status_in(workspace: Workspace, snapshot: DagSnapshot, now: datetime) 
 
 
 def chain_statuses_in(
-    workspace: Workspace, snapshots: Sequence[DagSnapshot], now: datetime
+    workspace: Workspace, snapshots: Sequence[DagSnapshot], now: datetime, *, processes: int = 1
 ) -> list[ChainStatus | None]:
-    """Where the chains of DAGs stand: those that lie behind a network at once, since each takes several requests."""
+    """Where the chains of DAGs stand. Those that lie behind a network are asked about at once, since each takes several
+    requests; those on this machine keep a processor busy: up to `processes` copies of this process share them, where
+    it is one that may be copied."""
 
     def ask(snapshot: DagSnapshot) -> ChainStatus | None:
         return chain_status_in(workspace, snapshot, now)
 
     far = [number for number, each in enumerate(snapshots) if _is_remote(workspace, each.chain)]
-    asked = dict(zip(far, concurrent_map(_AT_ONCE, ask, [snapshots[number] for number in far]), strict=True))
-    return [asked[number] if number in asked else ask(each) for number, each in enumerate(snapshots)]
+    near = sorted(set(range(len(snapshots))).difference(far))
+    copies = min(processes, len(near) // _WORTH_A_PROCESS)
+    # before the others: these begin threads
+    answers = forked_map(copies, ask, [snapshots[number] for number in near], list[ChainStatus | None])
+    found = dict(zip(near, answers, strict=True))
+    found |= zip(far, concurrent_map(_AT_ONCE, ask, [snapshots[number] for number in far]), strict=True)
+    return [found[number] for number in range(len(snapshots))]
 
 
 def _is_remote(workspace: Workspace, chain: ChainDocument | None) -> bool:

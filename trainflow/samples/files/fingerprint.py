@@ -25,6 +25,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import IO, Any, NamedTuple
 
+import msgspec
+
 from trainflow.identifiers import canonical_json, digest
 from trainflow.storage.store import TIMES
 
@@ -93,7 +95,8 @@ def partition_hint(files: Iterable[tuple[str, int, str]]) -> str:
     listed = [list(each) for each in files]
     if any(not each[2] for each in listed):
         return ""
-    return hashlib.sha256(canonical_json(listed)).hexdigest()[:16]
+    # of texts and whole numbers: the same bytes as `canonical_json`, several times as fast
+    return hashlib.sha256(msgspec.json.encode(listed)).hexdigest()[:16]
 
 
 def _end_of_parquet(source: Any, size: int) -> bytes | None:
