@@ -72,15 +72,22 @@ def test_command_says_and_takes_numbers(history: History, command: str, says: st
     assert says in out
 
 
-@pytest.mark.parametrize("which", ["3", "head", "@b"])
-def test_path_of_number_is_that_of_the_checkpoint(history: History, which: str) -> None:
+@pytest.mark.parametrize(
+    ("named", "number"),
+    [("flights 3", 3), ("flights head", 4), ("flights @b", 2), ("flights:3", 3), ("flights:head", 4), ("flights@b", 2)],
+)
+def test_path_of_number_is_that_of_the_checkpoint(history: History, named: str, number: int) -> None:
     made = {each.number: each for each in history.ledger.entries() if isinstance(each, Checkpoint)}
-    number = {"3": 3, "head": 4, "@b": 2}[which]
 
-    found = history.json("checkpoints", "path", "flights", which)
+    found = history.json("checkpoints", "path", *named.split())
 
     assert (found["number"], found["id"]) == (number, made[number].id)
     assert "sequence" not in found
+    assert history.json("checkpoints", "show", *named.split())["id"] == made[number].id
+    (verified,) = history.json("checkpoints", "verify", *named.split())["checkpoints"]
+    assert (verified["number"], verified["ok"]) == (number, True)
+    done = history.json("checkpoints", "export", *named.split(), "-o", str(history.root / "out"))
+    assert (done["number"], done["id"]) == (number, made[number].id)
 
 
 @pytest.mark.parametrize(

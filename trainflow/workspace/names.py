@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ ALIAS = "@"
 #: so many numbers of checkpoints are told
 _MOST_NUMBERS = 20
 SUFFIXES = (".yaml", ".yml", ".py")
+#: a pipeline and a checkpoint of it in one word, as MLflow and container registries write a version: neither sign is
+#: in a name, and a folder may be called as it likes
+_ONE_WORD = re.compile(r"(?P<pipeline>.+?)(?::(?P<which>@?[A-Za-z0-9_.\-]+)|(?P<alias>@[A-Za-z0-9_.\-]+))")
 
 
 def is_file(name: str) -> bool:
@@ -109,6 +113,18 @@ def check_tasks(names: Iterable[str], known: list[str], where: str) -> None:
     for name in names:
         if name not in known:
             raise NotFound(f"{where} has no task '{name}'{did_you_mean(name, known)}")
+
+
+def checkpoint_argument(pipeline: str, which: str | None) -> tuple[str, str]:
+    """The pipeline and the checkpoint that are meant by two arguments, or by one: `flight_delay:27`,
+    `flight_delay:head`, `flight_delay@champion`. Raises InputError where each of two names a checkpoint."""
+    parts = _ONE_WORD.fullmatch(pipeline) if not is_file(pipeline) else None
+    if parts is None:
+        return pipeline, which or HEAD
+    named = parts["which"] or parts["alias"]
+    if which is not None:
+        raise InputError(f"'{pipeline}' names checkpoint {named}, and '{which}' another one: leave one of them out")
+    return parts["pipeline"], named
 
 
 def checkpoint_named(ledger: Ledger, which: str) -> Checkpoint:

@@ -9,17 +9,20 @@ import typer
 from trainflow.cli.arguments import BRANCH, PIPELINE, STAGE
 from trainflow.cli.render.output import JSON_OPTION, print_json
 from trainflow.humanize import agreeing, counted
-from trainflow.workspace.names import HEAD
+from trainflow.workspace.names import checkpoint_argument
 from trainflow.workspace.pipelines import open_pipeline
 
 WHICH = typer.Argument(
-    HEAD, metavar="[NUMBER|head|ID|@ALIAS]", help="The checkpoint's number, its id, its alias, or the head."
+    None,
+    metavar="[NUMBER|head|ID|@ALIAS]",
+    help="The checkpoint's number, its id, its alias, or the head (the default). PIPELINE:27 and PIPELINE@champion "
+    "name one, too.",
 )
 
 
 def path(
     pipeline: str = PIPELINE,
-    which: str = WHICH,
+    which: str | None = WHICH,
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
@@ -34,8 +37,9 @@ def path(
     """
     from trainflow.insight.chains.checkpoints import checkpoint_place
 
+    pipeline, named = checkpoint_argument(pipeline, which)
     with open_pipeline(pipeline) as file:
-        found = checkpoint_place(file.one_chain(stage, branch), which)
+        found = checkpoint_place(file.one_chain(stage, branch), named)
     if as_json:
         print_json(found)
         return 0
@@ -48,7 +52,7 @@ def path(
 
 def export(
     pipeline: str = PIPELINE,
-    which: str = WHICH,
+    which: str | None = WHICH,
     to: Path = typer.Option(..., "--to", "-o", metavar="FOLDER", help="A folder that is empty, or not there yet."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -63,8 +67,9 @@ def export(
     from trainflow.cli.render.file_progress import showing_files
     from trainflow.insight.chains import checkpoints
 
+    pipeline, named = checkpoint_argument(pipeline, which)
     with open_pipeline(pipeline) as file, showing_files():
-        done = checkpoints.export(file.one_chain(stage, branch), which, to)
+        done = checkpoints.export(file.one_chain(stage, branch), named, to)
     if as_json:
         print_json(done)
     else:

@@ -20,7 +20,7 @@ from trainflow.cli.render.output import (
     text,
 )
 from trainflow.humanize import bytes_text, counted, number
-from trainflow.workspace.names import HEAD
+from trainflow.workspace.names import HEAD, checkpoint_argument
 from trainflow.workspace.pipelines import open_pipeline
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _metrics(metrics: dict[str, float]) -> str:
 
 def show(
     pipeline: str = PIPELINE,
-    which: str = WHICH,
+    which: str | None = WHICH,
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
     as_json: bool = JSON_OPTION,
@@ -118,8 +118,9 @@ def show(
     """
     from trainflow.insight.chains.checkpoints import checkpoint_detail
 
+    pipeline, named = checkpoint_argument(pipeline, which)
     with open_pipeline(pipeline) as file:
-        found = checkpoint_detail(file.one_chain(stage, branch), which)
+        found = checkpoint_detail(file.one_chain(stage, branch), named)
     if as_json:
         print_json(found.document)
     else:
@@ -174,7 +175,7 @@ def _all(metrics: dict[str, float]) -> str:
 
 def verify(
     pipeline: str = PIPELINE,
-    which: str = WHICH,
+    which: str | None = WHICH,
     every: bool = typer.Option(False, "--all", help="Every checkpoint whose files are kept."),
     stage: str | None = STAGE,
     branch: str | None = BRANCH,
@@ -190,10 +191,11 @@ def verify(
     from trainflow.cli.render.file_progress import showing_files
     from trainflow.insight.chains import checkpoints
 
+    pipeline, named = checkpoint_argument(pipeline, which)
     with open_pipeline(pipeline) as file, showing_files():
-        several = every or which == HEAD
+        several = every or named == HEAD
         chains = file.chosen(stage, branch) if several else [file.one_chain(stage, branch)]
-        found = checkpoints.verify(chains, which, every=every)
+        found = checkpoints.verify(chains, named, every=every)
     if as_json:
         print_json(found)
     else:
