@@ -31,6 +31,7 @@ def rows_of(ledger: Ledger) -> list[int]:
     return [int(row) for row in np.load(path / "rows.npy")]
 
 
+@pytest.mark.exhaustive
 def test_branch_with_other_params_trains_same_samples_then_rewound_chain_goes_on(
     project: LiveProject,
 ) -> None:
@@ -77,7 +78,8 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("form", ["forwards", pytest.param("circle", marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("form", ["forwards", "circle"])
 def test_stages_of_branch_start_from_each_other(tmp_path: Path, form: str) -> None:
     late = "  late: {init_from: {stage: first}, samples: {start: 2024-01-03}}\n" if form == "forwards" else ""
     pipeline = PIPELINE.replace("split: {partitions: 3}", "split: {partitions: 1}")

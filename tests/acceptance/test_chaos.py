@@ -25,6 +25,7 @@ def test_chaos_ends_with_clean_audit(tiny: LiveProject, seed: int) -> None:
     tiny.wait_until_quiet()
 
 
+@pytest.mark.exhaustive
 def test_chaos_ends_with_exit_code_of_training(tiny: LiveProject) -> None:
     ended = tiny.start(FILE, "--failpoint", "1", "--set", "gates=[loss < 0]")
     assert ended.code == 1, ended.output
@@ -37,6 +38,7 @@ def test_chaos_and_background_exclude_each_other(tiny: LiveProject) -> None:
     assert "leave out --detach" in ended.output
 
 
+@pytest.mark.exhaustive
 def test_chaos_leaves_engine_alone_that_it_has_not_started(tiny: LiveProject) -> None:
     tiny.write("hold", "")
     running = tiny.begin_start(FILE)

@@ -56,6 +56,7 @@ def assert_rows_of_days(project: LiveProject, days: int) -> None:
     assert sorted(model(project)[0].tolist()) == list(range(days * ROWS_A_DAY))
 
 
+@pytest.mark.exhaustive
 def test_latest_mode_new_days_are_trained_through_stops_and_kills(chasing: LiveProject) -> None:
     running = chasing.begin_start(FILE)
     running.wait_for_output("caught up, waits")

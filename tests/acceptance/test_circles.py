@@ -11,7 +11,7 @@ from tests.support.live_project import LiveProject
 from tests.support.tiny_project import FILE
 from trainflow.testing.processes import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 
 def test_circle_each_day_starts_from_second_stage_of_day_before(made: Made) -> None:
@@ -76,14 +76,14 @@ def assert_circle_stepped_over_the_second_day(project: LiveProject, where: str) 
         assert_audit_is_clean(project, 3, 4)
 
 
-@pytest.mark.parametrize("where", ["second", pytest.param("first", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("where", ["second", "first"])
 def test_circle_goes_on_after_gate_that_skips(made: Made, where: str) -> None:
     project = circle(made, where, "skip")
     start(project)
     assert_circle_stepped_over_the_second_day(project, where)
 
 
-@pytest.mark.parametrize(("where", "entries"), [("second", 4), pytest.param("first", 3, marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize(("where", "entries"), [("second", 4), ("first", 3)])
 def test_circle_after_skip_without_engine_and_database_goes_on(made: Made, where: str, entries: int) -> None:
     project = circle(made, where, "skip")
     running = project.begin_start(FILE)
@@ -109,7 +109,7 @@ THREE = """\
 """
 
 
-@pytest.mark.parametrize("otherwise", ["skip", pytest.param("stop", marks=pytest.mark.exhaustive)])
+@pytest.mark.parametrize("otherwise", ["skip", "stop"])
 def test_circle_of_three_goes_on_after_skip_in_its_middle(made: Made, otherwise: str) -> None:
     """The second stage has left the second day out, and the others have trained every day once."""
     project = disliking_the_second_day(made(THREE.replace("MORE", f", gates: [{GATE.replace('skip', otherwise)}]")))

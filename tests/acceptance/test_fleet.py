@@ -44,7 +44,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
     ("kind", "server"),
     # each executor, and each server; python -m tests.storm --database has the others
     [
-        ("celery", local_postgres),
+        pytest.param("celery", local_postgres, marks=pytest.mark.exhaustive),
         pytest.param("workload", local_mariadb, marks=pytest.mark.exhaustive),
         pytest.param("kubernetes", local_mariadb, marks=pytest.mark.exhaustive),
         pytest.param("ray", local_postgres, marks=pytest.mark.exhaustive),

@@ -121,6 +121,7 @@ def test_chain_that_gate_stopped(project: Callable[[str], LiveProject], receiver
     assert (ended.code, "is stopped by a gate" in ended.output) == (2, True)
 
 
+@pytest.mark.exhaustive
 def test_stop_outlives_database(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
     tiny = project("auc >= 0.6")
     assert tiny.start(FILE).code == 1
@@ -138,6 +139,7 @@ def test_stop_outlives_database(project: Callable[[str], LiveProject], receiver:
     audited(tiny)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("decision", "expected"),
     [
@@ -175,6 +177,7 @@ def test_gate_that_skips(project: Callable[[str], LiveProject], receiver: Receiv
     audited(tiny)
 
 
+@pytest.mark.exhaustive
 def test_gate_that_rewinds(project: Callable[[str], LiveProject], receiver: Receiver) -> None:
     tiny = project("{require: auc >= 0.6, otherwise: rewind 1}")
 

@@ -65,6 +65,7 @@ def assert_each_row(project: LiveProject, stage: str, times: list[int]) -> None:
     assert counts.tolist() == [[each] * ROWS_A_DAY for each in times]
 
 
+@pytest.mark.exhaustive
 def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Path) -> None:
     project = tiny_project(tmp_path / "replayed", days=DAYS, pipeline=ONE_A_RUN + FAMILY)
     assert project.start(FILE).code == 0
@@ -96,6 +97,7 @@ def test_replay_of_republished_day_reaches_upstream_and_all_stages(tmp_path: Pat
     assert project.committed(NAME) == entries
 
 
+@pytest.mark.exhaustive
 def test_stage_of_circle_is_rewound_and_circle_goes_round_again(tmp_path: Path) -> None:
     project = tiny_project(tmp_path / "circle", days=DAYS, pipeline=ONE_A_RUN + CIRCLE)
     assert project.start(FILE).code == 0

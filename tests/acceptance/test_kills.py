@@ -213,6 +213,7 @@ def contents(project: LiveProject, stage: str) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.exhaustive
 def test_engines_that_are_killed_while_they_start(tiny: LiveProject) -> None:
     chance = random.Random(7)
     tiny.cold = True
@@ -256,6 +257,7 @@ note("imports", os.getpid())
 """
 
 
+@pytest.mark.exhaustive
 def test_worker_that_replaces_killed_one_is_as_warm(tiny: LiveProject) -> None:
     source = (tiny.root / "operators/tiny.py").read_text().replace("import os\n", "import os\nimport sys\n")
     tiny.write("operators/tiny.py", source.replace("\n\ndef hold(", f"\n\n{IMPORTS}\n\ndef hold("))

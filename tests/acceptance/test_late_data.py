@@ -54,6 +54,7 @@ def assert_every_row_once(project: LiveProject, days: int) -> None:
     assert sorted(rows.tolist()) == list(range(days * ROWS_A_DAY))
 
 
+@pytest.mark.exhaustive
 def test_repair_that_is_killed_fills_each_hole_once(late: LiveProject) -> None:
     assert late.start(FILE).code == 0
     assert [len(entry.split.partitions) for entry in late.checkpoints(NAME)] == [3, 2]
@@ -76,6 +77,7 @@ def test_repair_that_is_killed_fills_each_hole_once(late: LiveProject) -> None:
     assert len(list(late.ledger(NAME).entries())) == 4
 
 
+@pytest.mark.exhaustive
 def test_replay_killed_after_its_rewind_goes_on(late: LiveProject) -> None:
     for day in (3, 5):
         publish(late, day)
@@ -93,6 +95,7 @@ def test_replay_killed_after_its_rewind_goes_on(late: LiveProject) -> None:
     assert_every_row_once(late, 7)
 
 
+@pytest.mark.exhaustive
 def test_run_that_waits_repairs_and_waits_on(chasing: LiveProject) -> None:
     running = chasing.begin_start(FILE, "--plain")
     running.wait_for_output("caught up, waits")

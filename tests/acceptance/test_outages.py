@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 # -- the metadata database -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", ["the database", "the whole home"])
+@pytest.mark.parametrize("what", [pytest.param("the database", marks=pytest.mark.exhaustive), "the whole home"])
 def test_metadata_database_is_lost_in_middle(tmp_path: Path, what: str) -> None:
     days = 15
     project = tiny_project(tmp_path / "lost", days=days)
@@ -82,6 +82,7 @@ def undelivered(project: LiveProject) -> int:
         database.close()
 
 
+@pytest.mark.exhaustive
 def test_mlflow_is_away_and_comes_back(mirrored: LiveProject) -> None:
     for uri in ("http://127.0.0.1:9", "sqlite:////proc/nowhere/mlflow.db"):
         ended = mirrored.start(FILE, environ={"TRAINFLOW__TRACKING__URI": uri})

@@ -209,7 +209,9 @@ def _wait_until(page: Page, condition: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", ["fleet", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in PAGES if each != "fleet")]
+)
 def test_page_is_clean_light_dark_and_on_a_phone(browser: Browser, looked_at: Served, name: str) -> None:
     path = PAGES[name].replace("RUN", _first_run(looked_at))
     with visitor(browser, looked_at.base, color_scheme="light", viewport={"width": 1200, "height": 900}) as person:
@@ -272,6 +274,7 @@ def test_clicking_leads_from_the_fleet_to_a_file_and_to_a_log(browser: Browser, 
         page.locator("main", has_text="rows").wait_for()
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_calendar_is_used_with_keys_alone_and_its_address_leads_back(browser: Browser, looked_at: Served) -> None:
     with visitor(browser, looked_at.base) as person:
@@ -331,6 +334,7 @@ def _hide(page: Page, *, hidden: bool) -> None:
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_dead_engine_is_said_and_page_goes_on_when_it_is_back(browser: Browser, served: Served) -> None:
     with visitor(browser, served.base) as person:

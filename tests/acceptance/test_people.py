@@ -41,6 +41,7 @@ def test_session_finds_planted_bug(tmp_path: Path, planted: str, deeds: tuple[st
     assert "the model has the rows" in "\n".join(play(tmp_path, *deeds, planted=planted, pause=0.05))
 
 
+@pytest.mark.exhaustive
 def test_upgrade_under_what_trains_goes_on_as_the_new_build(tmp_path: Path) -> None:
     session = Session(tmp_path, "4", days=DAYS, pause=0.05, package=Path(trainflow.__file__).parent)
     try:
@@ -127,6 +128,7 @@ def newest(project: Path, start: str = "") -> int:
     return max(index for index, wanted in enumerate(of) if wanted)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("meddle", "found"),
     [

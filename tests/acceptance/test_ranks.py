@@ -31,6 +31,7 @@ def ranked(projects: Callable[..., LiveProject]) -> LiveProject:
     return lay_out_ranked(projects("ranked"))
 
 
+@pytest.mark.exhaustive
 def test_ranks_killed_at_each_step_train_each_row_once(ranked: LiveProject) -> None:
     disturb(ranked, "kill-1-0", "kill-0-1", "kill-2-2")
     ended = ranked.start(FILE)
@@ -41,6 +42,7 @@ def test_ranks_killed_at_each_step_train_each_row_once(ranked: LiveProject) -> N
     assert outcomes(ranked)[-1] == "success"
 
 
+@pytest.mark.exhaustive
 def test_rank_that_fails_is_named_and_other_number_of_ranks_goes_on(ranked: LiveProject) -> None:
     # the first one has saved more than any before it: only the second one uses up a try
     disturb(ranked, "fail-1-1", "failagain-1-1")
@@ -55,6 +57,7 @@ def test_rank_that_fails_is_named_and_other_number_of_ranks_goes_on(ranked: Live
     assert begun(ranked) == [(0, 3)] * 3 + [(15, 3)] * 3 + [(15, 2)] * 2
 
 
+@pytest.mark.exhaustive
 def test_ranks_told_to_stop_save_and_go_on(ranked: LiveProject) -> None:
     disturb(ranked, "hold-0-1")
     running = ranked.begin_start(FILE)
@@ -75,6 +78,7 @@ def test_ranks_told_to_stop_save_and_go_on(ranked: LiveProject) -> None:
     assert begun(ranked) == [(0, 3)] * 3 + [(30, 3)] * 3
 
 
+@pytest.mark.exhaustive
 def test_ranks_end_with_process_of_attempt_that_is_killed(ranked: LiveProject) -> None:
     disturb(ranked, "hold-0-1")
     running = ranked.begin_start(FILE)
@@ -91,6 +95,7 @@ def test_ranks_end_with_process_of_attempt_that_is_killed(ranked: LiveProject) -
     assert_trained(ranked)
 
 
+@pytest.mark.exhaustive
 def test_ranks_over_http_train_each_row_once(ranked: LiveProject) -> None:
     settings = ranked.root / "configs" / "trainflow.toml"
     away = f'[executor]\ndefault = "away"\n[executors]\naway = {{type = "workload"}}\n[api]\nport = {free_port()}\n'

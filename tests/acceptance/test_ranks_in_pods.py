@@ -31,7 +31,7 @@ from trainflow.testing.kubernetes_api.resources import SECRETS
 from trainflow.testing.kubernetes_api.server import PodApiServer
 from trainflow.testing.processes import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 #: the ranks are in pods, all other tasks on the engine's host
 IN_PODS = PIPELINE.replace("nodes: 3,", "nodes: 3, executor: cluster,")
@@ -93,7 +93,6 @@ def nothing_is_left(cluster: PodApiServer) -> None:
     assert cluster.store.listing(SECRETS, "default")[1] == []
 
 
-@pytest.mark.exhaustive
 def test_ranks_in_pods_killed_at_each_step_train_each_row_once(
     ranked: LiveProject, cluster: tuple[PodApiServer, Path]
 ) -> None:
@@ -136,7 +135,6 @@ def test_pod_of_any_rank_that_is_killed_ends_attempt_and_next_goes_on(
     assert all(after in {before, (before[0] + 15, 3), (ROWS, 3)} for before, after in pairwise(rows))
 
 
-@pytest.mark.exhaustive
 def test_pod_of_any_rank_whose_node_is_drained_has_first_rank_save(
     ranked: LiveProject, cluster: tuple[PodApiServer, Path]
 ) -> None:
@@ -166,7 +164,6 @@ def assert_no_secret_of_ranks_is_where_code_of_users_runs(ranked: LiveProject, c
             assert b"tfclaim_" not in Path(f"/proc/{pid}/{name}").read_bytes()
 
 
-@pytest.mark.exhaustive
 def test_rank_in_pod_that_fails_is_named(ranked: LiveProject, cluster: tuple[PodApiServer, Path]) -> None:
     disturb(ranked, "fail-1-0")
     ended = ranked.start(FILE, "--set", "train.retries=0")

@@ -16,7 +16,7 @@ from trainflow.executors.ray.jobs_thread import RayJobsClient
 from trainflow.testing.processes import wait_for
 from trainflow.testing.ray_jobs_api import RayJobsServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 COMMAND = f"{sys.executable} -P -m trainflow.cli.entry execute-workload"
 STAND_IN = Path(__file__).parent.parent / "support" / "local_ray"
@@ -41,7 +41,6 @@ def ranked(projects: Callable[..., LiveProject], ray: RayJobsServer) -> LiveProj
     return lay_out_ranked(project, PIPELINE.replace("nodes: 3,", "nodes: 3, executor: cluster,"))
 
 
-@pytest.mark.exhaustive
 def test_ranks_on_ray_killed_at_each_step_train_each_row_once(ranked: LiveProject, ray: RayJobsServer) -> None:
     disturb(ranked, "kill-1-0", "kill-0-1")
     ended = ranked.start(FILE)
@@ -51,7 +50,6 @@ def test_ranks_on_ray_killed_at_each_step_train_each_row_once(ranked: LiveProjec
     assert outcomes(ranked)[-1] == "success"
 
 
-@pytest.mark.exhaustive
 def test_job_of_ranks_that_a_person_stops_saves_and_goes_on(ranked: LiveProject, ray: RayJobsServer) -> None:
     disturb(ranked, "hold-0-1")
     running = ranked.begin_start(FILE)

@@ -90,6 +90,7 @@ EXPECTED: dict[str, Callable[[LiveProject, Ended], None]] = {
 ELSEWHERE = {"trainflow ui", "pip install -e '.[examples]'", "pip install -e '.[test]'", "pytest", "trainflow mlflow"}
 
 
+@pytest.mark.exhaustive
 def test_commands_of_readme_do_what_their_text_says(example: LiveProject) -> None:
     commands = documents.commands((documents.ROOT / "README.md").read_text(encoding="utf-8"))
     example.cold = True  # as a person types them
@@ -101,6 +102,7 @@ def test_commands_of_readme_do_what_their_text_says(example: LiveProject) -> Non
         check(example, ended)
 
 
+@pytest.mark.exhaustive
 def test_commands_about_history_do_on_finished_chain_what_their_text_says(tmp_path: Path) -> None:
     """Those of docs/chains.md, in order: a chain of ten checkpoints, three days each."""
     text = (documents.ROOT / "docs" / "chains.md").read_text(encoding="utf-8")

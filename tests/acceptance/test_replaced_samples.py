@@ -169,6 +169,7 @@ def assert_told(project: LiveProject, said: str) -> None:
     assert (report["exit_code"], report["republished"], report["problems"]) == (0, [], [])
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("replace", "row"), [(publish, 8), (write_over, 64), (publish, 120)])
 def test_replaced_file_mid_split_after_kill_trains_each_new_row_once(
     project: LiveProject, replace: Callable[..., None], row: int
@@ -188,6 +189,7 @@ def test_replaced_file_mid_split_after_kill_trains_each_new_row_once(
     assert_told(project, ended.output)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("row", "number"), [(8, 1), (120, 0), ("end", 1)])
 def test_replaced_while_it_is_trained_on_split_is_made_again(project: LiveProject, row: object, number: int) -> None:
     said = hold_at(project, row, lambda: publish(project, number, 1))

@@ -226,7 +226,7 @@ def assert_trained(project: LiveProject, expected: list[int]) -> None:
 Undisturbed = Callable[[str], list[int]]
 
 
-@pytest.mark.parametrize("shuffle", ["true", "false"])
+@pytest.mark.parametrize("shuffle", [pytest.param("true", marks=pytest.mark.exhaustive), "false"])
 def test_resume_at_every_edge_with_other_worker_counts_trains_each_row_once(
     kept: LiveProject, undisturbed: Undisturbed, shuffle: str
 ) -> None:
@@ -276,6 +276,7 @@ def test_stop_of_engine_saves_and_another_host_resumes(kept: LiveProject, undist
     assert_trained(kept, undisturbed("true"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("kind", "ends"), [("deaf", "lost"), ("slow", "preempted")])
 def test_stop_beyond_grace_falls_back_to_last_save(
     kept: LiveProject, undisturbed: Undisturbed, kind: str, ends: str
@@ -323,6 +324,7 @@ def test_death_further_on_each_time_uses_no_retries(kept: LiveProject, undisturb
     assert_trained(kept, undisturbed("true"))
 
 
+@pytest.mark.exhaustive
 def test_cancelled_it_saves_nothing_and_cleared_it_begins_split_anew(
     kept: LiveProject, undisturbed: Undisturbed
 ) -> None:
@@ -348,6 +350,7 @@ def test_cancelled_it_saves_nothing_and_cleared_it_begins_split_anew(
     assert_trained(kept, undisturbed("true"))
 
 
+@pytest.mark.exhaustive
 def test_program_after_kill_or_stop_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:
     program = json.dumps([sys.executable, "-m", "operators.kept"])
     kept.write(FILE, PIPELINE.replace('{function: "operators.kept:train", retries: 2}', f"{{command: {program}}}"))

@@ -21,7 +21,7 @@ from trainflow.metadata.models import TriggerTable
 from trainflow.metadata.queries import run_queries
 from trainflow.testing.processes import MARK, ProcessKind, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 WORK = """
 import os
@@ -80,7 +80,6 @@ def begin(shared: SharedDatabase, *parts: str) -> list[Running]:
     return started
 
 
-@pytest.mark.exhaustive
 def test_two_hundred_runs_of_one_chain_start_in_order_over_two_schedulers(shared: SharedDatabase) -> None:
     begin(shared, "scheduler")
     shared.projects[0].begin("dag-processor")

@@ -106,6 +106,7 @@ def test_stages_pre_train_then_fine_tune_once(made: Made) -> None:
     assert len(project.checkpoints("tiny", "fine")) == 2
 
 
+@pytest.mark.exhaustive
 def test_stages_one_base_feeds_three_fine_tunes(made: Made) -> None:
     project = made(
         "  base: {split: {partitions: 2}}\n"
@@ -122,6 +123,7 @@ def test_stages_one_base_feeds_three_fine_tunes(made: Made) -> None:
     assert_audit_is_clean(project, DAYS, DAYS, DAYS, DAYS)
 
 
+@pytest.mark.exhaustive
 def test_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> None:
     project = made("  base:\n  labelled: {init_from: {stage: base}, samples: {lag: 2}}\n")
     start(project)
@@ -130,6 +132,7 @@ def test_stage_lags_two_days_behind_for_labels_that_come_late(made: Made) -> Non
     assert_audit_is_clean(project, DAYS, DAYS - 2)
 
 
+@pytest.mark.exhaustive
 def test_ledgers_alone_know_what_is_left(made: Made) -> None:
     project = made(EVERY_DAY + "  last: {init_from: {stage: base, once: true}}\n")
     running = project.begin_start(FILE)
@@ -147,6 +150,7 @@ def test_ledgers_alone_know_what_is_left(made: Made) -> None:
     assert_audit_is_clean(project, DAYS, DAYS, DAYS)
 
 
+@pytest.mark.exhaustive
 def test_stages_in_latest_mode_train_new_days_as_they_come(made: Made) -> None:
     project = made(EVERY_DAY + "  newest: {init_from: {stage: base, at: latest}}\n", LATEST, days=2)
     running = project.begin_start(FILE)
@@ -168,6 +172,7 @@ def test_stages_in_latest_mode_train_new_days_as_they_come(made: Made) -> None:
     assert_audit_is_clean(project, 5, 5, 5)
 
 
+@pytest.mark.exhaustive
 def test_promotion_by_hand_starts_waiting_stage(made: Made) -> None:
     project = made("  base:\n  tune: {init_from: {stage: base, at: promoted}}\n", days=3)
     assert "waits for stage base, which has promoted no checkpoint yet" in start(project)
@@ -184,6 +189,7 @@ def test_promotion_by_hand_starts_waiting_stage(made: Made) -> None:
     assert_audit_is_clean(project, 3, 0)
 
 
+@pytest.mark.exhaustive
 def test_promotion_by_hand_while_engine_runs_starts_waiting_stage(made: Made) -> None:
     project = made("  base:\n  tune: {init_from: {stage: base, at: promoted, alias: champion}}\n", LATEST, days=3)
     running = project.begin_start(FILE)
@@ -206,6 +212,7 @@ def test_promotion_by_hand_while_engine_runs_starts_waiting_stage(made: Made) ->
     assert "tiny.tune starts from it when an engine runs next" in later.output
 
 
+@pytest.mark.exhaustive
 def test_gate_that_promotes_some_and_stage_that_starts_from_those(made: Made) -> None:
     open_end = ONE_A_RUN.replace("  end: 2024-01-31\n", "")
     project = made(

@@ -30,6 +30,7 @@ def project(tmp_path: Path) -> LiveProject:
     return made
 
 
+@pytest.mark.exhaustive
 def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject) -> None:
     ended = project.start(FILE)
     assert ended.code == 1

@@ -54,6 +54,7 @@ def beginnings(project: LiveProject) -> list[tuple[str, str]]:
     return [(words[2], words[4]) for words in project.journal() if words[0] == "begins"]
 
 
+@pytest.mark.exhaustive
 def test_stop_once_ends_in_good_order_and_next_start_goes_on(tiny: LiveProject) -> None:
     hold(tiny)
     # a warm one may have its engine go on with the attempt while it reads the file, and is stopped before it begins
@@ -137,6 +138,7 @@ def test_attempt_outlives_its_engine_and_next_one_adopts_it(tiny: LiveProject) -
     assert_each_split_was_trained_once(tiny)
 
 
+@pytest.mark.exhaustive
 def test_work_that_was_finished_while_no_engine_lived_is_used(tiny: LiveProject) -> None:
     hold(tiny)
     first = tiny.begin_start(FILE)
@@ -175,6 +177,7 @@ def test_start_twice_at_once_gives_one_engine_and_one_follower(tiny: LiveProject
     tiny.wait_until_quiet()
 
 
+@pytest.mark.exhaustive
 def test_second_start_follows_another_pipeline_through_same_engine(tiny: LiveProject) -> None:
     other = (tiny.root / FILE).read_text().replace("pipeline: tiny", "pipeline: other")
     tiny.write("pipelines/other.yaml", other)
@@ -217,6 +220,7 @@ def service_kinds(project: LiveProject) -> list[str]:
         database.close()
 
 
+@pytest.mark.exhaustive
 def test_start_detached_then_stop_ends_engine(tiny: LiveProject) -> None:
     hold(tiny)
     detached = tiny.start(FILE, "--detach")

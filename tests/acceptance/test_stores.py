@@ -97,10 +97,11 @@ def remote(
     return Remote(project, open_store(f"{url}/store", storage_options=options), capsys)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # of aiohttp, which drivers give all of a file to
 @pytest.mark.parametrize(
     "store_server",
-    ["s3", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in ("sftp", "gcs", "azure"))],
+    ["s3", "sftp", "gcs", "azure"],
     indirect=True,
 )
 def test_chain_in_store_elsewhere_lives_its_life(remote: Remote) -> None:

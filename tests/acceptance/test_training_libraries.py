@@ -16,7 +16,7 @@ from tests.support.live_project import LiveProject
 from tests.support.tiny_project import FIRST_DAY
 from trainflow.testing.processes import ProcessKind, wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 TEXT = (documents.ROOT / "docs" / "training.md").read_text()
 FILE, NAME = "pipelines/clicks.yaml", "clicks"
@@ -98,7 +98,6 @@ def test_function_of_docs_trains_on_and_refuses_another_order_of_columns(tmp_pat
     refuses_another_order_of_columns(project, library)
 
 
-@pytest.mark.exhaustive
 def test_function_for_sklearn_does_so_and_killed_in_the_middle_makes_the_same_model(tmp_path: Path) -> None:
     library = "scikit-learn"
     undisturbed, killed = (project_of(tmp_path / name, library) for name in ("undisturbed", "killed"))

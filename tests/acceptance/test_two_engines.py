@@ -68,6 +68,7 @@ def test_engines_on_one_chain_one_commits_and_other_is_fenced(two: tuple[LivePro
     _assert_clean(first)
 
 
+@pytest.mark.exhaustive
 def test_engines_on_one_chain_go_on_until_caught_up(two: tuple[LiveProject, LiveProject]) -> None:
     first, _ = two
     one_a_run = (FILE, "--set", "split.partitions=1")

@@ -9,7 +9,7 @@ import pytest
 from tests.support.live_project import LiveProject
 from tests.support.tiny_project import digest
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 PYTHON = "pipelines/flight_delay_dag.py"
 
@@ -38,7 +38,6 @@ def test_python_form_trains_same_model_as_yaml_form(example: LiveProject, tmp_pa
     assert example.audit("flight_delay").ok
 
 
-@pytest.mark.exhaustive
 def test_example_with_stages_trains_model_for_each_airport(example: LiveProject) -> None:
     ended = example.start("pipelines/flight_delay_stages.yaml", "--set", "samples.end=2013-02-26")
     assert ended.code == 0, ended.output

@@ -95,6 +95,7 @@ def test_python_pipeline_with_mistake_is_wrong_input(quick: LiveProject) -> None
     quick.wait_until_quiet()
 
 
+@pytest.mark.exhaustive
 def test_pipeline_that_hangs_while_it_is_read(quick: LiveProject) -> None:
     quick.write("pipelines/hangs.py", "from operators.tiny import hold\nhold('reading')\n")
     quick.write("reading", "")
@@ -133,6 +134,7 @@ ENDS = {
 }
 
 
+@pytest.mark.exhaustive
 def test_training_that_ends_badly_fails_chain_and_loses_nothing(quick: LiveProject) -> None:
     quick.write("configs/trainflow.toml", "[tracking]\nenabled = false\n[engine]\nlost_attempts = 3\n")
     # the first split is trained well, the second one badly
@@ -149,6 +151,7 @@ def test_training_that_ends_badly_fails_chain_and_loses_nothing(quick: LiveProje
     goes_on(quick)
 
 
+@pytest.mark.exhaustive
 def test_training_that_fails_now_and_then_is_tried_again(quick: LiveProject) -> None:
     quick.write(FILE, (quick.root / FILE).read_text().replace("retries: 0", "retries: 1\nretry_delay: 0s"))
     once = "\n\ndef train(ctx):\n    first, made = not ctx.saved, good(ctx)\n    assert not first\n    return made\n"
@@ -159,6 +162,7 @@ def test_training_that_fails_now_and_then_is_tried_again(quick: LiveProject) -> 
 # -- samples: exit code 1 ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 def test_bad_samples_stop_chain_before_them(quick: LiveProject) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -230,6 +234,7 @@ def test_ledger_or_checkpoint_that_was_tampered_with(quick: LiveProject) -> None
     goes_on(quick)
 
 
+@pytest.mark.exhaustive
 def test_store_that_cannot_be_written_to(quick: LiveProject) -> None:
     (quick.root / "checkpoints").write_text("this is no folder")
     ended = quick.start(FILE)

@@ -95,6 +95,7 @@ def test_every_request_about_a_chain_has_an_answer_that_the_document_names(rest:
     _ask(rest, case)
 
 
+@pytest.mark.exhaustive
 @about("^/api/(?!v1/(dags|chains)/)")
 def test_every_other_request_has_an_answer_that_the_document_names(rest: RestApi, case: Any) -> None:
     _ask(rest, case)

@@ -99,6 +99,7 @@ def dying(tmp_path: Path) -> LiveProject:
     return project
 
 
+@pytest.mark.exhaustive
 def test_attempt_killed_after_each_step_of_its_commit(dying: LiveProject) -> None:
     # there are as many splits, so each point is met
     ended = dying.start(FILE)

@@ -88,6 +88,7 @@ def test_deliverer_killed_while_making_store_is_followed_by_one_that_makes_it(tm
     assert log.read_text() == ""
 
 
+@pytest.mark.exhaustive
 def test_deliverer_killed_before_acknowledgement_leaves_one_run(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     where, log = target(TrackingSettings(), home), tmp_path / "deliverer.log"

@@ -15,6 +15,7 @@ from trainflow.metadata.database import Database
 from trainflow.metadata.queries import run_queries
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("server", ["postgres", "mariadb"])
 def test_chain_is_trained_over_server(server: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     running: LocalServer = request.getfixturevalue(server)

@@ -130,6 +130,7 @@ class TestCeleryExecutor(ExecutorEngineContract):
         assert engine.finish(run) == "success"
         assert (engine.task(run).lost, engine.task(run).failures) == (0, 0)
 
+    @pytest.mark.exhaustive
     def test_worker_whose_package_is_installed_anew_goes_on_as_the_new_build(
         self, engine: ContractEngine, tmp_path: Path
     ) -> None:

@@ -32,7 +32,7 @@ from trainflow.testing.kubernetes_api.kubelet import PodRun
 from trainflow.testing.kubernetes_api.resources import PODS, QUOTAS, SECRETS
 from trainflow.testing.kubernetes_api.server import PodApiServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 
 class TestRanks(RankContract):

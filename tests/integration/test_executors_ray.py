@@ -30,6 +30,7 @@ REAL = os.environ.get("RAY_DASHBOARD")
 own_cluster = pytest.mark.skipif(REAL is not None, reason="RAY_DASHBOARD names a real cluster")
 
 
+@pytest.mark.exhaustive
 class TestRayExecutor(ExecutorEngineContract):
     @pytest.fixture(autouse=True)
     def _cluster(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -143,6 +143,7 @@ class TestStarting:
                 connection.execute(text("SET LOCAL lock_timeout = '1s'"))
                 assert [row.dag_id for row in queued_run_queries.startable(connection, START)] == ["idle"]
 
+    @pytest.mark.exhaustive
     def test_200_queued_runs_start_in_chain_order_with_two_schedulers(
         self, plane: ControlPlane, tmp_path: Path
     ) -> None:

@@ -142,6 +142,7 @@ def test_schedulers_at_once_keep_order_and_limits(planes: list[ControlPlane]) ->
     assert attempts == CHAIN_RUNS * 3
 
 
+@pytest.mark.exhaustive
 def test_chain_advances_although_hundred_runs_are_busy(tmp_path: Path) -> None:
     """The run that has been waiting longest goes first: a run that began later than a hundred others, each with a long
     row of tasks, waits for what was ready before it, and not for the end of those runs."""

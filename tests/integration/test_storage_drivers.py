@@ -20,6 +20,7 @@ print(sorted((drivers | credentials) & set(sys.modules)), len(os.listdir("/proc/
 """
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("url", "options", "imported"),
     [

@@ -208,6 +208,7 @@ def test_refused_patience_is_waited_for_and_not_for_ever(
 # -- exactly one ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", ["s3", "azure"])
 def test_of_forty_races_each_has_one_winner(kind: str, request: pytest.FixtureRequest) -> None:
     server: LocalS3 | LocalAzure = request.getfixturevalue(kind)

@@ -29,6 +29,8 @@ from pathlib import Path
 from tests.support.local_databases import local_mariadb, local_postgres
 from tests.support.local_object_stores import local_azure, local_gcs
 from tests.support.local_sftp import local_sftp
+
+pytestmark = pytest.mark.exhaustive
 folder = Path(sys.argv[1])
 with {server}:
     print("it answers", flush=True)

@@ -12,6 +12,8 @@ from tests.support.live_project import COMMAND
 from tests.support.tiny_project import FILE, tiny_project
 from trainflow.testing.processes import MARK, ProcessKind, wait_for
 
+pytestmark = pytest.mark.exhaustive
+
 
 def _words_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")

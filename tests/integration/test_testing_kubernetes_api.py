@@ -63,8 +63,11 @@ def phase(client: KubernetesClient, name: str) -> str:
 
 
 def begun(server: PodApiServer, name: str) -> bool:
+    """Its process has said so, and its kubelet that it runs: one comes before the other, as in a real cluster."""
     found = server.store.get(PODS, "default", name)
     containers = server.kubelet.run_of(found).containers
+    if found["status"]["phase"] != "Running":
+        return False
     return bool(containers) and containers[0].log.exists() and "begun" in containers[0].log.read_text()
 
 

@@ -15,6 +15,7 @@ from trainflow.testing.kubernetes_api.server import PodApiServer
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 def test_contract_is_run_by_one_command(tmp_path: Path) -> None:
     path = f"{Path(kubectl()).parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with PodApiServer(tmp_path / "pods") as server:

@@ -50,6 +50,7 @@ def pipeline(request: pytest.FixtureRequest) -> str:
     return str(request.node.name)
 
 
+@pytest.mark.exhaustive
 def test_checkpoint_is_a_logged_model_of_its_run_and_an_input_of_the_next(
     new_mirror: Callable[[], Mirror], client: MlflowClient, pipeline: str
 ) -> None:

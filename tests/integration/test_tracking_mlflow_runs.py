@@ -179,6 +179,7 @@ class DyingClient:
         return passed_on
 
 
+@pytest.mark.exhaustive
 def test_death_after_any_write_costs_repetition_and_nothing_else(
     client: MlflowClient, new_mirror: Callable[[], Mirror], pipeline: str
 ) -> None:

@@ -83,6 +83,7 @@ def project(write_project: WriteProject) -> Project:
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("kind", "why"),
     [

@@ -202,6 +202,7 @@ def _ensure(url: str, barrier: Any, results: Any) -> None:
         results.put(repr(error))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("old", [False, True], ids=["created", "migrated"])
 def test_migration_by_several_processes_runs_once(new_database: NewDatabase, old: bool) -> None:
     url = new_database()

@@ -12,6 +12,7 @@ from trainflow.metadata.fast_connection import TextConnection
 pytestmark = pytest.mark.slow
 
 
+@pytest.mark.exhaustive
 def test_history_over_sqlalchemys_connection_is_the_same() -> None:
     database = SimulatedDatabase()
     engine = create_engine("sqlite://", creator=lambda: database.raw, poolclass=StaticPool)

@@ -90,6 +90,7 @@ def test_package_has_no_dead_code() -> None:
     assert _unused(*paths, "--exclude", "*/migrations/versions/*,*/trainflow/testing/*") == []
 
 
+@pytest.mark.exhaustive
 def test_test_kits_have_no_dead_code() -> None:
     found = _unused("trainflow", "tests")
 
