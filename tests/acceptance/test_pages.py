@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from sqlalchemy import insert, update
 
-from tests.support.browser import Visitor, chromium, visitor
+from tests.support.browser import Visitor, chromium, visitor, wait_until
 from tests.support.live_project import LiveProject
 from tests.support.tiny_project import PIPELINE, folder_of, publish, tiny_project
 from trainflow.actions.dags import read_into_database
@@ -199,26 +199,21 @@ PAGES = {
 }
 
 
+#: these are left to the gate
+OTHERS = [pytest.param(each, marks=pytest.mark.exhaustive) for each in PAGES if each != "fleet"]
 #: the calendar has been drawn for the first time
 DRAWN = "performance.getEntriesByName('calendar-drawn').length > 0"
 
 
-def _wait_until(page: Page, condition: str) -> None:
-    """Wait until a script says so; asked from outside, since pages forbid scripts that are made of text."""
-    wait_for(lambda: page.evaluate(condition), condition)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["fleet", *(pytest.param(each, marks=pytest.mark.exhaustive) for each in PAGES if each != "fleet")]
-)
+@pytest.mark.parametrize("name", ["fleet", *OTHERS])
 def test_page_is_clean_light_dark_and_on_a_phone(browser: Browser, looked_at: Served, name: str) -> None:
     path = PAGES[name].replace("RUN", _first_run(looked_at))
     with visitor(browser, looked_at.base, color_scheme="light", viewport={"width": 1200, "height": 900}) as person:
         page = person.go(path)
         page.locator("main h1").wait_for()
         if name == "chain":
-            _wait_until(page, DRAWN)
+            wait_until(page, DRAWN)
         assert person.accessibility() == []
         assert page.title() != "taken"
         person.screenshot(f"{name}-light")
@@ -279,7 +274,7 @@ def test_clicking_leads_from_the_fleet_to_a_file_and_to_a_log(browser: Browser, 
 def test_calendar_is_used_with_keys_alone_and_its_address_leads_back(browser: Browser, looked_at: Served) -> None:
     with visitor(browser, looked_at.base) as person:
         page = person.go(CHAIN)
-        _wait_until(page, DRAWN)
+        wait_until(page, DRAWN)
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         for _ in range(40):
@@ -293,7 +288,7 @@ def test_calendar_is_used_with_keys_alone_and_its_address_leads_back(browser: Br
         page.keyboard.press("Enter")
         page.locator("#calendar-partition h3").wait_for()
         assert "a hole that has arrived since" in page.locator("#calendar-partition").inner_text()
-        _wait_until(page, "location.search.includes('from=') && location.search.includes('at=')")
+        wait_until(page, "location.search.includes('from=') && location.search.includes('at=')")
         seen = page.locator("#calendar-range").inner_text()
         person.go(page.url.removeprefix(person.base))
         page.locator("#calendar-partition h3").wait_for()

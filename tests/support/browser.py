@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from tests.support.local_object_stores import missing
-from trainflow.testing.processes import DEADLINE_SECONDS
+from trainflow.testing.processes import DEADLINE_SECONDS, wait_for
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page
@@ -111,3 +111,8 @@ def visitor(browser: Browser, base: str, **context: Any) -> Iterator[Visitor]:
         found.check()
     finally:
         opened.close()
+
+
+def wait_until(page: Page, condition: str) -> None:
+    """Wait until a script says so; asked from outside, since pages forbid scripts that are made of text."""
+    wait_for(lambda: page.evaluate(condition), condition)
