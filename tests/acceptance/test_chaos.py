@@ -11,7 +11,8 @@ from trainflow.testing.processes import wait_for
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("seed", [3, pytest.param(2, marks=pytest.mark.exhaustive)])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("seed", [3, 2])
 def test_chaos_ends_with_clean_audit(tiny: LiveProject, seed: int) -> None:
     ended = tiny.start(FILE, "--failpoint", str(seed), "--set", "split.partitions=1")
     assert ended.code == 0, ended.output

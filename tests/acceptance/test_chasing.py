@@ -110,6 +110,7 @@ def test_latest_mode_new_days_are_trained_through_stops_and_kills(chasing: LiveP
     assert [each.split.start.day for each in chasing.checkpoints(NAME)] == [1, 4, 5, 6, 7, 8]
 
 
+@pytest.mark.exhaustive
 def test_latest_mode_day_published_by_renaming_folder_is_seen_whole(chasing: LiveProject) -> None:
     running = chasing.begin_start(FILE)
     running.wait_for_output("caught up, waits")

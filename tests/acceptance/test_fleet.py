@@ -66,6 +66,7 @@ def test_chain_whose_workers_and_database_server_are_killed_is_that_of_one_machi
         assert project.ask("audit", FILE).code == 0
 
 
+@pytest.mark.exhaustive
 def test_attempt_that_is_cut_off_while_another_commits_changes_nothing_and_both_are_told(
     tmp_path: Path, undisturbed: LiveProject
 ) -> None:

@@ -131,6 +131,7 @@ def test_replay_in_circle_of_stages_ends(tmp_path: Path) -> None:
     assert_each_row(project, "second", [2, 2, 2, 2])
 
 
+@pytest.mark.exhaustive
 def test_start_goes_on_after_cleared_run_whose_successor_has_ended(tmp_path: Path) -> None:
     project = tiny_project(tmp_path / "tiny", days=DAYS, pipeline=ONE_A_RUN)
     assert project.start(FILE).code == 0

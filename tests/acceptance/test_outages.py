@@ -101,6 +101,7 @@ def test_mlflow_is_away_and_comes_back(mirrored: LiveProject) -> None:
     mirrored.wait_until_quiet()
 
 
+@pytest.mark.exhaustive
 def test_mlflow_that_never_answers_does_not_delay_stop(mirrored: LiveProject) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         uri = f"http://127.0.0.1:{silent.getsockname()[1]}"

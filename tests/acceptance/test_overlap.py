@@ -40,6 +40,7 @@ def noted(project: LiveProject, what: str) -> list[list[str]]:
     return [words[1:] for words in project.journal() if words[0] == what]
 
 
+@pytest.mark.exhaustive
 def test_exports_are_not_waited_for(project: LiveProject) -> None:
     project.write("hold-export", "")
     running = project.begin_start(FILE)

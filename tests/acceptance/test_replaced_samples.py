@@ -224,6 +224,7 @@ def train_and_change(ctx):
 """
 
 
+@pytest.mark.exhaustive
 def test_touched_copied_and_moved_samples_are_same(project: LiveProject, tmp_path: Path) -> None:
     ended = project.start(FILE, "--plain")
     assert ended.code == 0, ended.output

@@ -258,6 +258,7 @@ def test_stop_from_outside_saves_and_next_attempt_resumes(kept: LiveProject, und
     assert_trained(kept, undisturbed("true"))
 
 
+@pytest.mark.exhaustive
 def test_stop_of_engine_saves_and_another_host_resumes(kept: LiveProject, undisturbed: Undisturbed) -> None:
     kept.write("hold", "")
     disturbances(kept, "hold-11")
@@ -300,6 +301,7 @@ def test_stop_beyond_grace_falls_back_to_last_save(
     assert_trained(kept, undisturbed("true"))
 
 
+@pytest.mark.exhaustive
 def test_death_at_same_row_each_time_fails_after_retries(kept: LiveProject) -> None:
     disturbances(kept, "always-20")
     ended = kept.start(FILE)

@@ -90,6 +90,7 @@ def test_stages_written_in_python_train_same_models(tmp_path: Path, made: Made) 
         assert len(files[0]) == DAYS
 
 
+@pytest.mark.exhaustive
 def test_stages_pre_train_then_fine_tune_once(made: Made) -> None:
     project = made(
         "  base: {samples: {end: 2024-01-03}}\n"

@@ -68,6 +68,7 @@ def test_skip_by_hand_leaves_out_missing_and_bad_partitions(project: LiveProject
     assert "--skipped trains what a gate or a person skipped" in project.ask("repair", FILE, "--dry-run").output
 
 
+@pytest.mark.exhaustive
 def test_person_leaves_out_what_cannot_be_read(project: LiveProject) -> None:
     publish(project, 1)
     publish(project, 2)

@@ -164,6 +164,7 @@ def assert_each_split_was_trained_once(project: LiveProject) -> None:
     assert len(trained) == len(set(trained)) == DAYS
 
 
+@pytest.mark.exhaustive
 def test_start_twice_at_once_gives_one_engine_and_one_follower(tiny: LiveProject) -> None:
     both = [tiny.begin_start(FILE), tiny.begin_start(FILE)]
     ended = [running.wait() for running in both]
@@ -194,6 +195,7 @@ def test_second_start_follows_another_pipeline_through_same_engine(tiny: LivePro
         assert_trained_exactly_once(tiny, DAYS, name=name)
 
 
+@pytest.mark.exhaustive
 def test_ctrl_c_in_terminal_that_follows_leaves_engine_alone(tiny: LiveProject) -> None:
     hold(tiny)
     engine = tiny.begin_start(FILE)

@@ -61,6 +61,7 @@ WRONG_FILES = {
 }
 
 
+@pytest.mark.exhaustive
 def test_pipeline_file_with_mistake_is_wrong_input(quick: LiveProject) -> None:
     original = (quick.root / FILE).read_text()
     for what, (old, new, message) in WRONG_FILES.items():

@@ -38,15 +38,10 @@ def calls_needed(kind: str, folder: Path) -> int:
     return len(counted.calls)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("kind", "when"),
-    [
-        ("local", "after"),
-        pytest.param("local", "before", marks=pytest.mark.exhaustive),
-        pytest.param("elsewhere", "half", marks=pytest.mark.exhaustive),
-        pytest.param("elsewhere", "before", marks=pytest.mark.exhaustive),
-        pytest.param("elsewhere", "after", marks=pytest.mark.exhaustive),
-    ],
+    [("local", "before"), ("local", "after"), ("elsewhere", "before"), ("elsewhere", "half"), ("elsewhere", "after")],
 )
 def test_fault_at_any_call_of_all_that_is_ever_done(tmp_path: Path, kind: str, when: Any) -> None:
     failed: set[str] = set()

@@ -30,7 +30,6 @@ from tests.support.local_databases import local_mariadb, local_postgres
 from tests.support.local_object_stores import local_azure, local_gcs
 from tests.support.local_sftp import local_sftp
 
-pytestmark = pytest.mark.exhaustive
 folder = Path(sys.argv[1])
 with {server}:
     print("it answers", flush=True)
@@ -39,6 +38,7 @@ with {server}:
 SERVERS = ["local_postgres()", "local_gcs()", "local_azure(folder / 'log')", "local_sftp(folder)"]
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS, ids=lambda words: words.partition("(")[0])
 def test_server_of_test_run_that_is_killed_ends(tmp_path: Path, server: str) -> None:

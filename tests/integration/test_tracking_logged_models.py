@@ -77,6 +77,7 @@ def test_checkpoint_is_a_logged_model_of_its_run_and_an_input_of_the_next(
     assert metric.dataset_name is not None
 
 
+@pytest.mark.exhaustive
 def test_store_without_logged_models_gets_everything_else(
     mirror: Mirror, client: MlflowClient, pipeline: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,5 @@
 """How many seeds: TRAINFLOW_SIMULATION_SEEDS (fewer while something is tried). `.ci/run` tries the next ones by
-`python -m tests.simulation 200:2000`; after a change of the rules, `0:10000` takes some minutes.
+`python -m tests.simulation 100:2000`; after a change of the rules, `0:10000` takes some minutes.
 
 `python -m tests.simulation SEED` replays one."""
 
@@ -13,7 +13,7 @@ import pytest
 from tests.simulation.parallel import pinned_to, processor_now
 
 #: read here: the tests themselves see no variable of ours
-_SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "200"))
+_SEEDS = int(os.environ.get("TRAINFLOW_SIMULATION_SEEDS", "100"))
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 
 #: as many tests as all workers together may have processors
-PARTS = 40
+PARTS = 20
 
 
 @pytest.mark.timeout(0)

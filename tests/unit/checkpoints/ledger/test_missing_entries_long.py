@@ -64,11 +64,13 @@ def assert_long_refused(store: Without, lost: Collection[int]) -> None:
         Ledger(store, LONG).append(skip_of)
 
 
+@pytest.mark.exhaustive
 def test_long_ledger_without_any_one_entry_is_refused(long: Without) -> None:
     for lost in range(1, LONG_LAST + 1):
         assert_long_refused(long, [lost])
 
 
+@pytest.mark.exhaustive
 def test_long_ledger_without_two_entries_is_refused(long: Without) -> None:
     """Each entry with its neighbour, and with one drawn far from it."""
     for first in range(1, LONG_LAST, 3):
