@@ -41,8 +41,8 @@ from trainflow.workspace.workspace import Workspace
 MOST = 1000
 #: so many chains behind a network are asked about at a time
 _AT_ONCE = 16
-#: so many chains on this machine take about twice as long as to copy a process
-_WORTH_A_PROCESS = 4
+#: so many chains on this machine take about twice as long as to copy a process, which one process does for all copies
+_WORTH_A_PROCESS, _MOST_COPIES = 4, 16
 
 
 class ChainStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +236,7 @@ def chain_statuses_in(
 
     far = [number for number, each in enumerate(snapshots) if _is_remote(workspace, each.chain)]
     near = sorted(set(range(len(snapshots))).difference(far))
-    copies = min(processes, len(near) // _WORTH_A_PROCESS)
+    copies = min(processes, len(near) // _WORTH_A_PROCESS, _MOST_COPIES)
     # before the others: these begin threads
     answers = forked_map(copies, ask, [snapshots[number] for number in near], list[ChainStatus | None])
     found = dict(zip(near, answers, strict=True))
