@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from tests.integration.mlflow_runs import finish_of, run_of
+from trainflow.tracking.deliveries import TrackedChain
 from trainflow.tracking.names import DELIVERED
 
 if TYPE_CHECKING:
@@ -75,6 +76,23 @@ def test_checkpoint_is_a_logged_model_of_its_run_and_an_input_of_the_next(
     (metric,) = client.get_logged_model(second.model_id).metrics or []
     assert (metric.key, metric.value) == ("train/loss", 0.3)
     assert metric.dataset_name is not None
+
+
+@pytest.mark.parametrize(
+    ("chain", "name"),
+    [
+        (TrackedChain("flights", "tuned"), "flights-tuned-1"),
+        (TrackedChain("delays", "main", "hot"), "delays-main-hot-1"),
+        (TrackedChain("9_eu.west-1.2024..v2", "a.b", "-c_"), "9_eu-west-1-2024--v2-a-b--c_-1"),
+    ],
+)
+def test_checkpoint_of_any_chain_is_a_logged_model(
+    mirror: Mirror, client: MlflowClient, chain: TrackedChain, name: str
+) -> None:
+    """Names of chains have dots; those of logged models take fewer signs than all others of MLflow."""
+    mirrored = mirror.apply(finish_of(run_of(chain.pipeline, 1, chain=chain)))
+    run = client.get_run(mirrored.run_id)
+    assert [client.get_logged_model(each.model_id).name for each in run.outputs.model_outputs] == [name]
 
 
 @pytest.mark.exhaustive

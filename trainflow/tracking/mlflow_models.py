@@ -19,7 +19,7 @@ from mlflow.tracking.client import MlflowClient
 from trainflow.observability.redaction import redact_text
 from trainflow.tracking import mlflow_fields
 from trainflow.tracking.deliveries import Demoted, Promoted, RunFinished, TrackedCheckpoint
-from trainflow.tracking.names import iso, model_name
+from trainflow.tracking.names import iso, logged_model_name, model_name
 
 #: how a version and a logged model are found again
 _CHECKPOINT = "trainflow.checkpoint_id"
@@ -168,7 +168,7 @@ class LoggedModels:
             "trainflow.checkpoint_uri": redact_text(checkpoint.uri),
             "trainflow.watermark": iso(checkpoint.watermark),
         }
-        name = f"{model_name(finished.run.chain)}-{checkpoint.number}".replace("/", "-").replace(":", "-")
+        name = logged_model_name(finished.run.chain, checkpoint.number)
         return self._client.create_logged_model(
             experiment_id, name, run_id, tags=tags, params=mlflow_fields.params(finished.run), model_type="trainflow"
         )

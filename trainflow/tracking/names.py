@@ -25,6 +25,8 @@ _SHORT = 8
 MAX_PARAM_VALUE = 6000
 MAX_TAG_VALUE = 5000  # what every MLflow backend takes; newer servers take 8000
 _FORBIDDEN = re.compile(r"[^/\w.\- :]")
+#: in the name of a logged model, which takes less than that of a registered one
+_FORBIDDEN_IN_LOGGED_MODEL = re.compile(r"[/:.%\"']")
 
 
 def chain_key(chain: TrackedChain) -> str:
@@ -35,6 +37,12 @@ def chain_key(chain: TrackedChain) -> str:
 def model_name(chain: TrackedChain) -> str:
     """The registered model of a chain: named as its DAG is."""
     return chain_dag_id(chain.pipeline, chain.stage, chain.branch)
+
+
+def logged_model_name(chain: TrackedChain, number: int) -> str:
+    """The logged model of a checkpoint, as MLflow accepts it: `flight_delay-tuned-27`. Its tags say which it is: of two
+    chains that differ in what is replaced alone it is the same."""
+    return _FORBIDDEN_IN_LOGGED_MODEL.sub("-", f"{model_name(chain)}-{number}")
 
 
 def run_key(run: TrackedRun) -> str:
