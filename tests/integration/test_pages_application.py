@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 import pytest
 from sqlalchemy import select, update
@@ -165,7 +165,29 @@ class TestWithToken:
         wrong = api.ask("GET", "/runs", **HTML, Cookie="trainflow_token=wrong")
         assert "wrong=yes" in wrong.headers["location"]
 
-    @pytest.mark.parametrize("target", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example"])
+    def test_page_where_a_token_is_given_shows_nothing_that_its_address_says(self, api: RunningApi) -> None:
+        asked = {"base": "https://elsewhere.example/", "title": "Elsewhere", "path": "/x", "project": "Elsewhere"}
+        page = api.ask("GET", f"/login?{urlencode(asked)}", **HTML).body.decode()
+        assert "elsewhere" not in page.lower()
+        assert "data-silent" in page
+
+    def test_way_back_to_a_page_of_another_alphabet_is_an_address(self, api: RunningApi) -> None:
+        sent = api.ask("GET", f"/dags/{quote('模型')}?state=failed", **HTML)
+        [target] = parse_qs(sent.headers["location"].partition("?")[2])["next"]
+        given = api.ask("POST", "/login", urlencode({"token": SECRET, "next": target}).encode(), **FORM)
+        assert given.headers["location"] == f"/dags/{quote('模型')}?state=failed"
+
+    @pytest.mark.parametrize(
+        "target",
+        [
+            "https://elsewhere.example",
+            "//elsewhere.example",
+            "/\\elsewhere.example",
+            "/\t/elsewhere.example",
+            "/\n/elsewhere.example",
+            "/模型",
+        ],
+    )
     def test_way_back_leads_to_no_other_site(self, api: RunningApi, target: str) -> None:
         given = api.ask("POST", "/login", urlencode({"token": SECRET, "next": target}).encode(), **FORM)
         assert given.headers["location"] == "./"

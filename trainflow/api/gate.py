@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 #: where a browser keeps its token
 COOKIE = "trainflow_token"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+#: characters that stand for themselves in the path of an address
+_IN_PATHS = "/:@!$&'()*+,;=~"
 
 
 #: answers with status, title and message
@@ -168,7 +170,8 @@ def _is_page(scope: Scope) -> bool:
 
 def _sent_to(login: str, scope: Scope) -> Response:
     """The way to the page where a token is given, and back; whether one that was given is wrong."""
-    wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+    query = scope["query_string"].decode("latin-1")
+    wanted = quote(scope["path"], safe=_IN_PATHS) + (f"?{query}" if query else "")
     asked = {"next": wanted} | ({"wrong": "yes"} if _cookie(Headers(scope=scope)) else {})
     return Response(status_code=303, headers={"Location": f"{login}?{urlencode(asked)}", "Cache-Control": "no-store"})
 

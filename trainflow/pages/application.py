@@ -200,13 +200,12 @@ class PagesApplication:
     async def _login(self, request: Request) -> Response:
         """Have a browser show a token from now on: whether that is known is looked at by who guards the pages."""
         if request.method == "GET":
-            values = {"title": "Sign in", "next": request.query_params.get("next", ""), **request.query_params}
-            page = Answer("login.html", {"wrong": "", **values})
+            given = {name: request.query_params.get(name, "") for name in ("next", "wrong")}
+            page = Answer("login.html", {"title": "Sign in", **given})
             return Response(self._rendered(page, request), 200, {"Cache-Control": "no-store"}, "text/html")
         form = await _form_of(request)
         target = form.get("next", "")
-        safe = target.startswith("/") and not target.startswith(("//", "/\\"))
-        response = Response(status_code=303, headers={"Location": target if safe else base_of(request)})
+        response = Response(status_code=303, headers={"Location": target if _is_here(target) else base_of(request)})
         secure = request.url.scheme == "https"
         if token := form.get("token", "").strip():
             response.set_cookie(
@@ -257,6 +256,13 @@ async def _form_of(request: Request) -> dict[str, str]:
         if len(body) > _LARGEST_FORM:
             raise HTTPException(413, "the form is too large")
     return decisions.form_of(body)
+
+
+def _is_here(target: str) -> bool:
+    """Whether an address leads to this server. Browsers leave out tabs and ends of lines: `/`, a tab and `/` lead to
+    another one."""
+    plain = target.isascii() and target.isprintable()
+    return plain and target.startswith("/") and not target.startswith(("//", "/\\"))
 
 
 def role_of(request: Request) -> str:
