@@ -22,6 +22,7 @@ from trainflow.insight.chains.known_chains import known_chain
 from trainflow.insight.runs.dags import dag_rows
 from trainflow.insight.snapshot import EngineSnapshot, dag_snapshots
 from trainflow.messages.execution_api import TriggeredRun, XComItem
+from trainflow.messages.notice import XCOM_MORE
 from trainflow.messages.workload import DagSource, ParseFile
 from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
@@ -319,6 +320,24 @@ def test_start_following_cleared_run_says_where_the_ledger_is(home: Home) -> Non
     # what it triggered has ended long ago: only another start goes on
     assert base.breaks_off is not None
     assert base.breaks_off.number == 1
+
+
+@pytest.mark.parametrize(("more", "breaks_off"), [(True, True), (False, False)])
+def test_start_of_stage_that_has_come_as_far_as_its_upstream_ends(home: Home, more: bool, breaks_off: bool) -> None:
+    """It is the upstream that triggers it again. Begun again, it would say once more that nothing is due."""
+    home.read(LINE)
+    made = home.commit("base")
+    run = home.run("p.fine", "first")
+    said = {"return_value": _handed_over(made)["commit"], XCOM_MORE: more}
+    with home.database.transaction() as connection:
+        items = [XComItem(key, msgspec.Raw(msgspec.json.encode(value))) for key, value in said.items()]
+        xcom_queries.put(connection, run, "commit", -1, items, NOW)
+    assert home.begin() == {"p.base": {}}
+    [fine] = [each for each in home.followings if each.dag_id == "p.fine"]
+    home.end(run)
+    with home.database.reading() as connection:
+        fine.look(connection, NOW + timedelta(seconds=1))
+    assert (fine.last_run is not None, fine.breaks_off is not None) == (True, breaks_off)
 
 
 @pytest.mark.parametrize(("changed", "looks_anew"), [(True, True), (False, False)])

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from trainflow.clock import elapsed_seconds
 from trainflow.engine.mlflow_deliveries import results_by_role
-from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_STOPPED
+from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_MORE, XCOM_STOPPED
 from trainflow.metadata.queries import status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import DagDocument
@@ -50,6 +50,8 @@ class RunLine(msgspec.Struct, frozen=True):
     late: str | None = None
     #: what it had to do again, and why
     again: str | None = None
+    #: its stage does not go on by itself: there was no more of the stage that it starts from
+    leaves_off: bool = False
 
 
 @dataclass
@@ -118,6 +120,7 @@ def run_line(connection: Connection, row: Any, versions: Versions) -> RunLine:
         holes=split.get("holes", 0),
         again=None if failed else row.note,
         late=next((str(value) for (_, key), value in xcoms.items() if key == XCOM_LATE_DATA), None),
+        leaves_off=any(key == XCOM_MORE and value is False for (_, key), value in xcoms.items()),
         **(_failure(tasks) if failed else {"failed_beside": _failed(tasks)}),
     )
 

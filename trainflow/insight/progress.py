@@ -143,7 +143,7 @@ class ProgressFeed:
         last = self.last_run
         if not self.continues_itself or last is None or last.dag_id != self.dag_id or last.checkpoint is None:
             return None
-        return last if last.state == DagRunState.SUCCESS else None
+        return last if last.state == DagRunState.SUCCESS and not last.leaves_off else None
 
     def begins_after(self, dag_run_id: int) -> None:
         """Leave out what came before: the root's runs up to this one."""

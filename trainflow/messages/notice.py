@@ -11,6 +11,9 @@ import msgspec
 XCOM_STOPPED = "stopped"
 #: what a run found changed behind its chain, and what it did about it: a sentence for who follows it
 XCOM_LATE_DATA = "late_data"
+#: of a commit of a stage that starts from another one: whether there is more of that now, so that the stage goes on by
+#: itself. Where there is not, it is the other one that triggers it again
+XCOM_MORE = "more"
 
 
 class Event(StrEnum):

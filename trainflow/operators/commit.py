@@ -13,6 +13,7 @@ from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.commit.gates import Gate, gate_of
 from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.errors import ChainMoved, ChainStopped, CheckpointError, FailException, LedgerCorrupt, describe
+from trainflow.messages.notice import XCOM_MORE
 from trainflow.observability.redaction import presentable
 from trainflow.operators.chain.chain_operator import SplitOperator, author_of, restart_or_fail, superseded_by
 from trainflow.operators.chain.notices import note_gate_stop, note_split_given_up, promotion_notice, push_moved_aliases
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from trainflow.operators.chain.head import Head
     from trainflow.samples.splits.split import Split
 
-XCOM_MORE = "more"
 #: the head once this run's split is passed: committed, or stepped over
 XCOM_PASSED = "passed"
 #: this run's split was stepped over

@@ -15,10 +15,11 @@ from trainflow.authoring.xcom_arg import XComArg
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.identifiers import chain_dag_id
+from trainflow.messages.notice import XCOM_MORE
 from trainflow.operators.after_commit import AfterCommitOperator
 from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED
 from trainflow.operators.checkpoint import XCOM_PIN, CheckpointOperator
-from trainflow.operators.commit import XCOM_MORE, XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
+from trainflow.operators.commit import XCOM_PASSED, XCOM_SKIPPED, CommitCheckpointOperator
 from trainflow.operators.data_checker import XCOM_STEPPED_OVER, XCOM_TRAINED, DataCheckerOperator
 from trainflow.operators.evaluate import EvaluateOperator
 from trainflow.operators.python import PythonOperator
