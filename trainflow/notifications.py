@@ -34,7 +34,9 @@ Before it comes `trainflow.messages.notice` (what can happen), after it `engine.
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,26 +126,32 @@ class Command(Target):
 
     def tell(self, message: dict[str, Any]) -> None:
         import subprocess
+        import tempfile
 
         program = Path(self._argv[0]).name
-        try:
-            ended = subprocess.run(
-                self._argv,
-                input=msgspec.json.encode(message),
-                cwd=self._folder,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=self._timeout,
-                # Ctrl-C reaches the engine, which lets this come to its end
-                start_new_session=True,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise DeliveryRefused(f"the command {program} did not end within {self._timeout:g} s") from None
-        except OSError as error:
-            raise DeliveryRefused(f"the command {program} cannot be started: {error.strerror}") from None
-        if ended.returncode != 0:
-            raise DeliveryRefused(f"the command {program} ended with {ended.returncode}{_last_line(ended.stderr)}")
+        # no pipe: what the command leaves behind on purpose would hold its end
+        with tempfile.TemporaryFile() as said:
+            try:
+                process = subprocess.Popen(
+                    self._argv,
+                    cwd=self._folder,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    # Ctrl-C reaches the engine, which lets this come to its end
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise DeliveryRefused(f"the command {program} cannot be started: {error.strerror}") from None
+            try:
+                process.communicate(msgspec.json.encode(message), timeout=self._timeout)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # and what it has begun: nothing else has waited for it
+                process.communicate()
+                raise DeliveryRefused(f"the command {program} did not end within {self._timeout:g} s") from None
+            if process.returncode != 0:
+                said.seek(0)
+                raise DeliveryRefused(f"the command {program} ended with {process.returncode}{_last_line(said.read())}")
 
 
 class AppriseService(Target):

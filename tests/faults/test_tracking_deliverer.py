@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trainflow.errors import DelivererLost
@@ -128,6 +129,15 @@ def test_deliverer_that_is_silent_is_lost_and_killed_on_close() -> None:
     assert client.close(grace_seconds=0.05) == -signal.SIGKILL
     with pytest.raises(ProcessLookupError):
         os.kill(client.pid, 0)
+
+
+def test_deliverer_that_takes_nothing_more_is_lost() -> None:
+    """A delivery that is larger than what a socket holds."""
+    client = DeliveryClient.start(OpenStore("unused"), command=(sys.executable, "-c", "import signal; signal.pause()"))
+    large = msgspec.structs.replace(STARTED, run=msgspec.structs.replace(RUN, params={"all": "x" * 4_000_000}))
+    with pytest.raises(DelivererLost, match="timed out"):
+        client.deliver(1, large, timeout_seconds=0.05)
+    assert client.close(grace_seconds=0.05) == -signal.SIGKILL
 
 
 def _run_keys(home: Home) -> list[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import email
 import html
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +90,24 @@ def test_command_that_fails_says_why(tmp_path: Path, argv: list[str], told: str)
 def test_command_that_hangs_is_ended(tmp_path: Path) -> None:
     with pytest.raises(DeliveryRefused, match=r"did not end within 0\.2 s"):
         Command([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, timeout_seconds=0.2).tell(MESSAGE)
+
+
+def test_command_that_leaves_a_process_behind_has_ended(tmp_path: Path) -> None:
+    """Which holds what it was started with."""
+    os.mkfifo(tmp_path / "goes on")
+    Command(["sh", "-c", "cat 'goes on' & exit 0"], tmp_path).tell(MESSAGE)
+    (tmp_path / "goes on").write_text("enough")
+
+
+def test_command_that_hangs_is_ended_with_what_it_has_begun(tmp_path: Path) -> None:
+    for name in ("never", "held"):
+        os.mkfifo(tmp_path / name)
+    held = os.open(tmp_path / "held", os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(held, True)
+    with pytest.raises(DeliveryRefused, match="did not end within"):
+        Command(["sh", "-c", "exec 3> held; cat never & wait"], tmp_path, timeout_seconds=0.2).tell(MESSAGE)
+    assert os.read(held, 1) == b""  # once none of them holds it any more
+    os.close(held)
 
 
 def test_targets_follow_settings(tmp_path: Path) -> None:

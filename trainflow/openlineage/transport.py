@@ -60,11 +60,23 @@ class FileTransport:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
             try:
-                os.write(descriptor, msgspec.json.encode(event) + b"\n")
+                _write_whole(descriptor, msgspec.json.encode(event) + b"\n")
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise DeliveryRefused(f"{path}: {error.strerror}") from None
+
+
+def _write_whole(descriptor: int, line: bytes) -> None:
+    """Append a line, or nothing: a disk that becomes full takes a part. Raises OSError."""
+    begin, rest = os.fstat(descriptor).st_size, line
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        if os.fstat(descriptor).st_size == begin + len(line) - len(rest):  # no other writer has appended meanwhile
+            os.ftruncate(descriptor, begin)
+        raise
 
 
 def transport_of(table: Mapping[str, Any], root: Path) -> Transport:

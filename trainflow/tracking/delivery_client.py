@@ -70,8 +70,9 @@ class DeliveryClient:
         Raises DelivererLost when the process died or did not answer in time: whether MLflow has the delivery is then
         unknown, and delivering it again is safe. The client is of no further use; close it.
         """
-        self._send(Deliver(delivery_id, delivery))
+        # what is sent may be more than a socket holds: one that hangs takes none of it
         self._connection.settimeout(timeout_seconds)
+        self._send(Deliver(delivery_id, delivery))
         try:
             frame = receive(self._connection)
         except (OSError, ProtocolError) as error:

@@ -101,6 +101,10 @@ def test_answer_of_what_obstore_raises_is_one_sentence_with_a_reason(
         (refused(500, "InternalError"), True),
         (refused(502, ""), True),
         (refused(409, "ConditionalRequestConflict", kind=AlreadyExistsError), True),
+        (refused(408, ""), True),
+        (refused(400, "RequestTimeout"), True),
+        # the upload was given up there, or its end was not heard: it begins anew
+        (refused(404, "NoSuchUpload", kind=FileNotFoundError), True),
         (refused(501, "NotImplemented"), False),
         (refused(400, "ExpiredToken"), False),
         (not_reached('message: "Connection reset by peer"'), True),
@@ -110,7 +114,7 @@ def test_answer_of_what_obstore_raises_is_one_sentence_with_a_reason(
 def test_answer_of_what_may_be_otherwise_the_next_time_is_transient(raised: Exception, transient: bool) -> None:
     found = answer_of(raised)
     assert isinstance(found, StoreRefusal)
-    assert not isinstance(found, FileExistsError)
+    assert not isinstance(found, FileExistsError | FileNotFoundError)
     assert found.transient == transient
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from trainflow.storage import driver as storage_driver
+from trainflow.storage.obstore import driver as driver_module
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.driver import ObstoreDriver
 
@@ -36,3 +37,27 @@ def test_upload_of_any_size_has_the_same_bytes_on_their_way(
     in_parts = size > part
     assert taken.words == {"chunk_size": part, "max_concurrency": at_once, "use_multipart": in_parts}
     assert part * at_once <= 600 or at_once == 1
+
+
+def test_download_of_file_that_became_shorter_between_two_tries_has_nothing_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = [b"longer than it is", b"short"]
+
+    def first_part(_self: ObstoreDriver, _path: str, target: Path) -> Any:
+        content = tries.pop(0)
+        with target.open("r+b") as file:
+            file.write(content)
+        if tries:
+            raise ConnectionError("reset")
+        return driver_module._FetchedPart(len(content), len(content), None)
+
+    def retry(call: Any) -> Any:
+        try:
+            return call()
+        except ConnectionError:
+            return call()
+
+    monkeypatch.setattr(ObstoreDriver, "_first_part", first_part)
+    ObstoreDriver(Buckets("S3Store", {}, {}, None), str).download("bucket/file", tmp_path / "file", retry)
+    assert (tmp_path / "file").read_bytes() == b"short"

@@ -83,10 +83,10 @@ function replace(fresh) {
     const other = fresh.querySelector(`[data-part="${CSS.escape(part.dataset.part)}"]`);
     if (!other || other.innerHTML === part.dataset.was) continue;
     if (part.dataset.was === undefined && other.innerHTML === part.innerHTML) continue;
-    part.dataset.was = other.innerHTML;
-    // what a person is typing into, or has opened, stays as it is
+    // what a person is typing into, or has opened, stays as it is; the next look replaces it
     const active = document.activeElement;
     if (part.contains(active) && active.matches("input, select, textarea")) continue;
+    part.dataset.was = other.innerHTML;
     const opened = [...part.querySelectorAll("details")].map((each) => each.open);
     const place = part.contains(active) ? [...part.querySelectorAll("a, button, summary")].indexOf(active) : -1;
     part.replaceChildren(...other.childNodes);

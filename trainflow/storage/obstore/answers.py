@@ -32,7 +32,10 @@ _CONNECTION = (
 )
 _CERTIFICATE = frozenset(pattern for pattern, _ in _CONNECTION[:2])
 #: what may be asked again: the service did not do it, or that is not known
-_TRANSIENT_STATUSES = frozenset({500, 502, 504})
+_TRANSIENT_STATUSES = frozenset({408, 500, 502, 504})
+#: also where a client was too slow for S3 (400), and where an upload in parts is none any more (404): it was given up
+#: there, or was done and its answer was lost. Begun anew it is another one
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "NoSuchUpload"})
 _CONFLICTS = frozenset({"ConditionalRequestConflict", "OperationAborted"})
 _MOST_SAID = 300
 #: of Azure: why it does not know who asks
@@ -103,11 +106,12 @@ def _refusal(status: int, body: str, error: Exception) -> StoreRefusal:
     words: dict[str, Any] = {"status": status, "code": code, "region": region}
     if type(error).__name__ == "AlreadyExistsError" and not conflict and code not in _MISSING_AS_CONFLICT:
         return RefusedExisting(text, **words)
-    if status == 404:
+    if status == 404 and code not in _TRANSIENT_CODES:
         return RefusedMissing(text, **words)
     if status == 403:
         return RefusedCredentials(text, **words)
-    return StoreRefusal(text, transient=conflict or status in _TRANSIENT_STATUSES, **words)
+    transient = conflict or status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES
+    return StoreRefusal(text, transient=transient, **words)
 
 
 #: what Azure says with the status of a file that exists

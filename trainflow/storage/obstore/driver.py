@@ -173,9 +173,10 @@ class ObstoreDriver(Driver):
     def download(self, path: str, target: Path, retry: Retry) -> None:
         target.write_bytes(b"")
         first: _FetchedPart = retry(lambda: self._first_part(path, target))
+        # of an earlier try, when the file was longer, there may be more
+        os.truncate(target, first.size)
         if first.size <= first.received:
             return
-        os.truncate(target, first.size)
 
         def fetch(start: int) -> None:
             end = min(start + RANGE_BYTES, first.size)
