@@ -371,3 +371,14 @@ def test_pod_that_is_evicted_or_runs_out_of_memory_says_so(server: PodApiServer,
     else:
         assert status["containerStatuses"][0]["state"]["terminated"]["reason"] == "OOMKilled"
         assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+
+
+def test_pod_that_is_taken_away_before_it_has_a_node_never_runs(server: PodApiServer) -> None:
+    server.kubelet.let_schedule("no node")
+    post(server, PODS_PATH, pod("p", *WAITS))
+    wait_for(lambda: server.pods()[0]["status"].get("conditions"), "the condition")
+    run = server.kubelet.run_of(server.pods()[0])
+    server.store.remove(PODS, "default", "p")
+    server.kubelet.let_schedule()
+    run.thread.join()
+    assert run.containers == []

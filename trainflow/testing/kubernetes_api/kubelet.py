@@ -185,8 +185,16 @@ class PodRun:
 
         if not self._wait(lambda: self._kubelet.held.get(self.name, self._kubelet.unschedulable), say):
             return False
+        self._object()  # no node is given one that was taken away while it waited
         self._say(partial(pod_status.scheduled, now=self._store.now()))
         return True
+
+    def _object(self) -> Object:
+        """What the cluster knows of it. Raises ApiStatus when that is gone, or another pod has its name by now."""
+        found: Object = self._store.get(PODS, self.namespace, self.name)
+        if found["metadata"]["uid"] != self.uid:
+            raise not_found("pods", self.name)
+        return found
 
     def _has_images(self) -> bool:
         def say(image: str) -> Callable[[Object], Object]:
@@ -234,9 +242,7 @@ class PodRun:
                 if source[key]["key"] not in data:
                     raise _Missing(f"couldn't find key {source[key]['key']} in {source[key]['name']}")
                 return data[source[key]["key"]]
-        here: Any = self._store.get(PODS, self.namespace, self.name)
-        if here["metadata"]["uid"] != self.uid:  # another one has its name by now
-            raise not_found("pods", self.name)
+        here: Any = self._object()
         for part in source["fieldRef"]["fieldPath"].split("."):
             here = here[part]
         return str(here)
