@@ -32,6 +32,7 @@ from tests.support.local_object_stores import (
 )
 from tests.support.local_sftp import LocalSFTP, local_sftp, openssh_server
 from trainflow.clock import ManualClock
+from trainflow.concurrent_map import usable_processors
 from trainflow.settings.project import MARKER, Project, project_at
 
 REPOSITORY = Path(__file__).parent.parent
@@ -152,8 +153,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     who names a path or a word wants an answer before workers have begun."""
     if config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword:
         return 0
-    processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    return min(len(processors) + 2, MOST_WORKERS) if len(processors) > 1 else 0
+    processors = usable_processors()
+    return min(processors + 2, MOST_WORKERS) if processors > 1 else 0
 
 
 @pytest.fixture(scope="session")

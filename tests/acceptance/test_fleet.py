@@ -40,14 +40,15 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> LiveProject:
     return project
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(
     ("kind", "server"),
     # each executor, and each server; python -m tests.storm --database has the others
     [
-        pytest.param("celery", local_postgres, marks=pytest.mark.exhaustive),
-        pytest.param("workload", local_mariadb, marks=pytest.mark.exhaustive),
-        pytest.param("kubernetes", local_mariadb, marks=pytest.mark.exhaustive),
-        pytest.param("ray", local_postgres, marks=pytest.mark.exhaustive),
+        ("celery", local_postgres),
+        ("workload", local_mariadb),
+        ("kubernetes", local_mariadb),
+        ("ray", local_postgres),
     ],
 )
 def test_chain_whose_workers_and_database_server_are_killed_is_that_of_one_machine(
