@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.local_object_stores import LocalAzure, LocalS3
-from tests.support.meddled_s3 import Environ, Meddled, meddled_s3, store_of
+from tests.support.meddled_s3 import Environ, Meddled, error, meddled_s3, store_of
 from trainflow.errors import SampleUnreadable, StoreFailure
 from trainflow.observability.store_requests import REQUESTS, totals
 from trainflow.storage import driver as storage_driver
@@ -112,6 +112,26 @@ def test_each_body_that_is_sent_to_s3_has_its_digest_with_it(
     store.create_exclusive("entry", b"12")
     store.replace("mark", b"123")
     assert sorted(found) == [(2, True), (3, True), ((1 << 20) + 1, True), (5 << 20, True), (5 << 20, True)]
+
+
+def test_upload_that_the_server_does_not_know_any_more_begins_anew(
+    meddled: tuple[Meddled, LocalS3], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was given up there, or was done and the answer was lost."""
+    server, s3 = meddled
+    monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
+    monkeypatch.setattr(storage_driver, "PART_BYTES", 1024)
+    store, unknown = store_of(s3), [True]
+
+    def forgets(environ: Environ) -> tuple[int, bytes] | None:
+        ends_upload = environ["REQUEST_METHOD"] == "POST" and "uploadId" in environ["QUERY_STRING"]
+        return (404, error("NoSuchUpload")) if ends_upload and unknown and unknown.pop() else None
+
+    server.meddle = forgets
+    (tmp_path / "from").write_bytes(b"12345" * 1000)
+    store.put_file(tmp_path / "from", "a")
+    assert not unknown
+    assert store.read("a") == b"12345" * 1000
 
 
 def test_file_that_is_replaced_while_it_is_fetched_is_not_a_mixture(
