@@ -32,6 +32,23 @@ def test_module_that_was_imported_is_loaded_once_it_is_asked(unloaded: str) -> N
     assert sys.modules[unloaded].rgb_to_hsv is module.rgb_to_hsv
 
 
+def test_function_of_a_module_that_was_imported_loads_it_when_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    load_when_used("colorsys:rgb_to_hsv")
+    taken = import_module("colorsys").rgb_to_hsv
+    assert "__file__" not in vars(sys.modules["colorsys"])
+
+    assert taken(0.0, 0.0, 0.0) == (0.0, 0.0, 0.0)
+    assert "__file__" in vars(sys.modules["colorsys"])
+
+
+def test_submodule_of_a_package_that_was_imported_can_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "wsgiref"]:
+        monkeypatch.delitem(sys.modules, name)
+    load_when_used("wsgiref")
+    assert import_module("wsgiref.util").__name__ == "wsgiref.util"
+
+
 def test_module_that_lacks_what_it_is_asked_for_says_so(unloaded: str) -> None:
     with pytest.raises(AttributeError, match="colorsys"):
         _ = import_module(unloaded).nothing
