@@ -31,7 +31,7 @@ from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.change_notices import ChangeNotices
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import AttemptTable, DagRunTable
-from trainflow.metadata.queries import dag_queries, living_queries
+from trainflow.metadata.queries import dag_queries, service_list_queries
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 
 CHAINS, RUNS_OF_EACH, SLOTS = 40, 4, 8
@@ -78,7 +78,7 @@ def _rate(server: LocalPostgres, count: int, module: str) -> float:
         schedulers = [stack.enter_context(_part(root, "scheduler", module)) for root in roots]
         stack.enter_context(_part(roots[0], "dag-processor"))
         _until(lambda: len(database.read(dag_queries.everything)) == CHAINS)
-        _until(lambda: sum(row.kind == "scheduler" for row in database.read(living_queries.not_stopped)) == count)
+        _until(lambda: sum(row.kind == "scheduler" for row in database.read(service_list_queries.not_stopped)) == count)
         # each knows of the other with its first heartbeat
         time.sleep(6)
         _run(database, 1)  # warms up

@@ -13,7 +13,7 @@ import pytest
 from tests.support.nfs_disk import NFSDisk
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.errors import StoreFailure
-from trainflow.storage import exclusive
+from trainflow.storage import atomic_files
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.testing.chains import ChainWriter
@@ -45,7 +45,7 @@ def test_of_creators_on_disk_in_network_one_wins_and_each_knows(
         stores = {content: LocalStore(tmp_path) for content in contents}
         won = {content: until_answered(lambda: stores[content].created(path, content)) for content in contents}  # noqa: B023
         assert [content for content in contents if won[content]] == [(tmp_path / path).read_bytes()]
-    assert all(exclusive.is_temporary(name) or name.endswith(".json") for name in os.listdir(tmp_path / "ledger"))
+    assert all(atomic_files.is_temporary(name) or name.endswith(".json") for name in os.listdir(tmp_path / "ledger"))
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -79,7 +79,7 @@ def test_creation_whose_answer_is_lost_is_known_by_its_inode(tmp_path: Path, mon
     store = LocalStore(tmp_path)
     with monkeypatch.context() as patch:
         NFSDisk(Random(0), lost=1.0).install(patch)
-        patch.setattr(exclusive, "open", open, raising=False)  # an exclusive open that is always lost ends nothing
+        patch.setattr(atomic_files, "open", open, raising=False)  # an exclusive open that is always lost ends nothing
         store.create_exclusive("1.json", b"mine")
         with pytest.raises(FileExistsError):
             store.create_exclusive("1.json", b"mine")

@@ -20,7 +20,7 @@ from trainflow.errors import InputError
 from trainflow.metadata.queries.token_queries import Role
 from trainflow.pages.application import OTHERS, PAGES
 from trainflow.pages.decisions import FORMS
-from trainflow.pages.lazy import LOGIN, PATHS
+from trainflow.pages.lazy_application import LOGIN, PATHS
 from trainflow.workspace.workspace import Workspace
 
 SECRET = "0123456789abcdef"

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.support.api import TOKEN, RunningApi, ask, running_api
 from tests.support.control_plane import ControlPlane, control_plane_with_run
-from trainflow.api.hand_over import MOST_BYTES, HandOver, line_between
+from trainflow.api.connection_transfer import MOST_BYTES, ConnectionTransfer, line_between
 from trainflow.api.http_server import HttpServer
 from trainflow.api.routed_connection import WebConnection
 from trainflow.bootstrap import interpreter
@@ -166,7 +166,7 @@ def test_web_server_that_takes_no_connection_is_busy_and_attempts_go_on(
     api: RunningApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = _running_attempt(api)
-    monkeypatch.setattr(HandOver, "give", lambda _self, _connection, _data: False)
+    monkeypatch.setattr(ConnectionTransfer, "give", lambda _self, _connection, _data: False)
     api.server._web_path.unlink()
     answer = api.ask("GET", "/version")
     assert (answer.status, answer.body["title"], answer.headers["retry-after"]) == (503, "Busy", "1")
@@ -267,15 +267,15 @@ def _asked(connection: socket.socket, request: bytes) -> tuple[int, bytes]:
 def _given(api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which way connections change hands from now on."""
     ways: list[str] = []
-    give = HandOver.give
+    give = ConnectionTransfer.give
 
-    def gave(self: HandOver, connection: int, data: bytes) -> bool:
+    def gave(self: ConnectionTransfer, connection: int, data: bytes) -> bool:
         done = give(self, connection, data)
         to_web = self._line.fileno() == api.server._line[0].fileno()
         ways.append(("to web" if to_web else "back") if done else "refused")
         return done
 
-    monkeypatch.setattr(HandOver, "give", gave)
+    monkeypatch.setattr(ConnectionTransfer, "give", gave)
     return ways
 
 
@@ -309,15 +309,15 @@ def test_what_the_other_process_does_not_take_is_passed_on_or_waits(
     api: RunningApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, ways = _running_attempt(api), []
-    give = HandOver.give
+    give = ConnectionTransfer.give
 
-    def takes_the_third(self: HandOver, connection: int, data: bytes) -> bool:
+    def takes_the_third(self: ConnectionTransfer, connection: int, data: bytes) -> bool:
         ways.append(data.split(b" ")[1].decode())
         return len(ways) >= 3 and give(self, connection, data)
 
     with socket.create_connection(("127.0.0.1", api.port), timeout=20) as given:
         assert _asked(given, _request("GET", "/version"))[0] == 200
-        monkeypatch.setattr(HandOver, "give", takes_the_third)
+        monkeypatch.setattr(ConnectionTransfer, "give", takes_the_third)
         # back: there is no other way
         assert _asked(given, _heartbeat(key))[0] == 200
     assert ways == [f"{PREFIX}/heartbeat"] * 3
@@ -349,7 +349,7 @@ def test_connection_of_a_proxy_is_not_given_away(plane: ControlPlane, monkeypatc
 
 def test_line_between_takes_a_message_whole_or_not_at_all() -> None:
     ends = line_between()
-    here, there = HandOver(ends[0]), ends[1]
+    here, there = ConnectionTransfer(ends[0]), ends[1]
     with ends[0], there, socket.socket() as any_one:
         assert not here.give(any_one.fileno(), b"x" * (MOST_BYTES + 1))
         given = 0
@@ -370,12 +370,12 @@ def test_line_whose_other_end_is_gone_gives_nothing_and_is_not_read_again() -> N
         taken: list[bytes] = []
         with here, there:
             loop = asyncio.get_running_loop()
-            HandOver(here).take_on(loop, lambda _connection, data: taken.append(data))
+            ConnectionTransfer(here).take_on(loop, lambda _connection, data: taken.append(data))
             there.close()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
             assert not loop.remove_reader(here.fileno())
-            assert not HandOver(here).give(here.fileno(), b"x")
+            assert not ConnectionTransfer(here).give(here.fileno(), b"x")
         return taken
 
     assert asyncio.run(read()) == []

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
-from trainflow.api.connections import allow_many_connections
+from trainflow.api.connection_limits import allow_many_connections
 from trainflow.api.rest.application import RestApplication
 from trainflow.api.server import ApiServer
 from trainflow.api.web_application import web_application
@@ -30,7 +30,7 @@ from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
 from trainflow.messages.execution_api import Heartbeat, Refused
 from trainflow.messages.http_protocol import OLDEST_PROTOCOL, PROTOCOL
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata.queries import living_queries, service_queries
+from trainflow.metadata.queries import service_list_queries, service_queries
 from trainflow.observability.store_requests import BOUNDS, StoreUse
 from trainflow.settings.api_address import check_address, listen
 from trainflow.settings.model import ApiSettings, Settings
@@ -79,24 +79,24 @@ def test_metrics_are_what_prometheus_reads(plane: ControlPlane) -> None:
 
 def test_ready_says_whether_a_scheduler_is_alive(plane: ControlPlane) -> None:
     with running_api(plane) as api:
-        presence = api.server.execution.presence
+        lease = api.server.execution.lease
         assert api.ask("GET", "/ready").status == 200
         for _ in range(12):
             plane.clock.advance(timedelta(seconds=5))
-            presence.look()
+            lease.look()
         answer = api.ask("GET", "/ready")
         assert (answer.status, answer.body["status"]) == (503, "not ready")
         assert "no scheduler is alive: run 'trainflow standalone'" in answer.body["reason"]
         with plane.database.transaction() as connection:
             service_queries.renew_lease(connection, plane.service_id, plane.clock.now())
-        presence.look()
+        lease.look()
         assert api.ask("GET", "/ready").status == 200
 
 
 def test_lease_of_server_ends_with_it(plane: ControlPlane) -> None:
     def living() -> list[str]:
         with plane.database.reading() as connection:
-            return [row.kind for row in living_queries.not_stopped(connection)]
+            return [row.kind for row in service_list_queries.not_stopped(connection)]
 
     with running_api(plane):
         assert living() == ["engine", "api_server"]
@@ -237,7 +237,7 @@ def test_path_that_is_none_is_never_answered_by_redirect_to_host_of_request(plan
 def test_connection_that_never_completes_its_request_is_closed(
     plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr("trainflow.api.connections.HEAD_SECONDS", 0.05)
+    monkeypatch.setattr("trainflow.api.connection_limits.HEAD_SECONDS", 0.05)
     with running_api(plane) as api, socket.create_connection(("127.0.0.1", api.port), timeout=DEADLINE_SECONDS) as slow:
         slow.sendall(said)
         with suppress(ConnectionError):  # what is sent to a connection that is closed may be refused
@@ -268,7 +268,7 @@ def test_what_is_made_before_processes_are_forked_has_no_thread_and_no_connectio
         server.prepare()
         assert held() == before
         # what was rehearsed has not happened
-        assert [row.kind for row in plane.database.read(living_queries.everyone)] == ["engine"]
+        assert [row.kind for row in plane.database.read(service_list_queries.everyone)] == ["engine"]
     finally:
         server.close()
 

@@ -22,7 +22,7 @@ from trainflow.checkpoints.ledger.missing_entries import NewestEntry
 from trainflow.checkpoints.saves import intermediate_saves
 from trainflow.errors import TrainflowError
 from trainflow.messages.execution_api import Outcome
-from trainflow.metadata.queries.living_queries import ExecutorState, ServiceDetails
+from trainflow.metadata.queries.service_list_queries import ExecutorState, ServiceDetails
 from trainflow.operators.chain.head import HeadOfOtherVersion, head_from_xcom, head_to_xcom
 from trainflow.samples.splits.split_xcom import split_from_xcom
 from trainflow.serialization.document import decode, encode

@@ -19,11 +19,11 @@ from trainflow.engine.run_cleanup import AGAIN_SECONDS, FIRST_SECONDS, RunCleanu
 from trainflow.errors import DatabaseUnavailable
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import OutcomeState, XComItem
+from trainflow.metadata.leases import Leases
 from trainflow.metadata.models import METADATA
 from trainflow.metadata.queries import cleanup_queries, event_queries, outbox_queries, run_queries, service_queries
 from trainflow.metadata.queries.cleanup_queries import KEPT_RUNS
-from trainflow.metadata.queries.living_queries import ExecutorState
-from trainflow.metadata.queries.service_queries import Leases
+from trainflow.metadata.queries.service_list_queries import ExecutorState
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.workspace.workspace import Workspace
 

@@ -266,7 +266,7 @@ def test_partitioned_attempt_changes_nothing_when_it_comes_back(
     first.network.cut()
     for _ in range(30):
         plane.clock.advance(timedelta(seconds=5))
-        api.server.execution.presence.look()
+        api.server.execution.lease.look()
         with plane.database.transaction() as connection:
             service_queries.renew_lease(connection, plane.service_id, plane.clock.now())
         watch.look()

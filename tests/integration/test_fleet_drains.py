@@ -19,9 +19,9 @@ from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from trainflow.actions import fleet as actions
 from trainflow.actions.fleet import DrainKind
 from trainflow.errors import InputError
-from trainflow.execution import worker_presence
+from trainflow.execution import worker_heartbeats
 from trainflow.execution.http_api_client import ApiAddress
-from trainflow.execution.worker_presence import WorkerPresence
+from trainflow.execution.worker_heartbeats import WorkerHeartbeats
 from trainflow.insight.fleet import Fleet
 from trainflow.insight.fleet import fleet as insight
 from trainflow.insight.snapshot import EngineSnapshot, dag_snapshots
@@ -36,8 +36,8 @@ from trainflow.messages.http_protocol import (
 )
 from trainflow.metadata.models import ServiceTable
 from trainflow.metadata.queries import service_queries
-from trainflow.metadata.queries.living_queries import ExecutorState
-from trainflow.metadata.worker_presence import note_worker
+from trainflow.metadata.queries.service_list_queries import ExecutorState
+from trainflow.metadata.queries.worker_queries import note_worker
 from trainflow.settings.model import ApiSettings, Settings, WorkerSettings
 from trainflow.testing.processes import wait_for
 from trainflow.workspace.workspace import Workspace
@@ -150,7 +150,7 @@ def heartbeat(**more: Any) -> WorkerHeartbeat:
 
 
 def say(plane: ControlPlane, **more: Any) -> WorkerOrders:
-    from trainflow.metadata.worker_presence import note_worker
+    from trainflow.metadata.queries.worker_queries import note_worker
 
     return plane.database.write(lambda connection: note_worker(connection, heartbeat(**more), plane.clock.now()))
 
@@ -280,7 +280,7 @@ def test_worker_that_is_not_understood_changes_nothing(plane: ControlPlane, body
 def test_worker_says_that_it_lives_and_hears_what_is_drained(plane: ControlPlane) -> None:
     heard: list[WorkerOrders] = []
     with running_api(plane) as api:
-        presence = WorkerPresence(
+        presence = WorkerHeartbeats(
             ApiAddress(api.url), None, describe=heartbeat, on_orders=heard.append, heartbeat_seconds=0.01
         )
         presence.begin()
@@ -296,7 +296,7 @@ def test_worker_says_that_it_lives_and_hears_what_is_drained(plane: ControlPlane
 
 def test_worker_whose_token_is_refused_says_so_once(plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
     with running_api(plane, Settings(workers=WorkerSettings(token=SECRET))) as api:
-        presence = WorkerPresence(
+        presence = WorkerHeartbeats(
             ApiAddress(api.url), "wrong", describe=heartbeat, on_orders=print, heartbeat_seconds=0.01
         )
         presence.begin()
@@ -312,8 +312,8 @@ def test_worker_ahead_of_its_api_server_takes_nothing_until_that_is_upgraded(
     """Workers are to be upgraded last; those that are not yet have what is in the queues."""
     heard: list[WorkerOrders] = []
     with running_api(plane) as api, monkeypatch.context() as ahead:
-        ahead.setattr(worker_presence, "PROTOCOL", PROTOCOL + 1)
-        presence = WorkerPresence(
+        ahead.setattr(worker_heartbeats, "PROTOCOL", PROTOCOL + 1)
+        presence = WorkerHeartbeats(
             ApiAddress(api.url), None, describe=heartbeat, on_orders=heard.append, heartbeat_seconds=0.01
         )
         presence.begin()
@@ -331,7 +331,7 @@ def test_worker_of_another_installation_says_so_and_follows_no_drain(
     heard: list[WorkerOrders] = []
     drain(plane, DrainKind.QUEUE, "gpu")
     with running_api(plane) as api:
-        presence = WorkerPresence(
+        presence = WorkerHeartbeats(
             ApiAddress(api.url), None, describe=heartbeat, on_orders=heard.append, heartbeat_seconds=0.01
         )
         presence.note_served("another")

@@ -20,14 +20,14 @@ from tests.integration.execution_requests import O
 from tests.support.control_plane import START, ControlPlane, control_plane, empty_task
 from tests.support.rest import know_pipeline, write_chain
 from trainflow.clock import ManualClock
-from trainflow.engine.turn_counter import TurnCounter
+from trainflow.engine.loop_utilization import LoopUtilization
 from trainflow.executors.reactor import Reactor
 from trainflow.insight.chains import chain_status
 from trainflow.insight.metrics import chain_gauges
 from trainflow.insight.metrics.metrics import Metrics
 from trainflow.metadata.models import DagRunTable
 from trainflow.metadata.queries import service_queries
-from trainflow.metadata.queries.living_queries import LoopUse, ServiceDetails
+from trainflow.metadata.queries.service_list_queries import LoopUse, ServiceDetails
 from trainflow.testing.chains import ChainWriter, split_of
 from trainflow.workspace.workspace import Workspace
 
@@ -260,10 +260,10 @@ def test_documents_name_each_metric(scraper: Scraper) -> None:
         assert f"`{family}`" in text or f"`{ending}`" in text, family
 
 
-def test_turn_counter_leaves_out_what_the_reactor_waited() -> None:
+def test_loop_utilization_leaves_out_what_the_reactor_waited() -> None:
     clock = ManualClock(START)
     reactor = Reactor(clock)
-    counter = TurnCounter(clock, reactor)
+    counter = LoopUtilization(clock, reactor)
     for busy, waited in ((1, 5), (3, 60)):
         counter.begin()
         clock.advance(timedelta(seconds=busy + waited))

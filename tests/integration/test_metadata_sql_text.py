@@ -24,9 +24,9 @@ from trainflow.metadata.queries import (
     drain_queries,
     fleet_queries,
     live_queries,
-    living_queries,
     outbox_queries,
     run_queries,
+    service_list_queries,
     status_queries,
 )
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind
@@ -56,8 +56,8 @@ def asked(database: ReadableDatabase) -> dict[str, Any]:
             "problems": status_queries.problems(connection),
             "first failure": [status_queries.first_failure(connection, run.id) for run in runs],
             "last success": status_queries.last_success(connection, "bad", 9),
-            "living": living_queries.not_stopped(connection),
-            "everyone": living_queries.everyone(connection),
+            "living": service_list_queries.not_stopped(connection),
+            "everyone": service_list_queries.everyone(connection),
             "drains": drain_queries.listing(connection).all(),
         }
 

@@ -11,7 +11,7 @@ from tests.support.control_plane import START, ControlPlane
 from trainflow.messages.execution_api import Done, Outcome, OutcomeState, Refused, Start
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata import attempt_credentials
-from trainflow.metadata.queries import living_queries, service_queries
+from trainflow.metadata.queries import service_list_queries, service_queries
 from trainflow.scheduler.lost_attempts import RemoteAttempts
 
 LOOK = timedelta(seconds=5)
@@ -36,7 +36,7 @@ def pass_time(plane: ControlPlane) -> Callable[..., None]:
     with plane.database.transaction() as connection:
         server_id = service_queries.register(
             connection,
-            kind=living_queries.API_SERVER,
+            kind=service_list_queries.API_SERVER,
             hostname="api",
             pid=1,
             process_started=1.0,

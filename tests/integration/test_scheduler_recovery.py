@@ -16,7 +16,7 @@ from trainflow.clock import ManualClock
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.workload import ProcessExit
 from trainflow.metadata.fast_connection import FastConnection
-from trainflow.metadata.queries import living_queries, run_queries, service_queries, task_queries
+from trainflow.metadata.queries import run_queries, service_list_queries, service_queries, task_queries
 from trainflow.observability.processes import started_at
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 
@@ -105,7 +105,7 @@ def test_adopt_live_scheduler_with_other_clock_keeps_its_attempts(
         assert set(first.states(run).values()) == {"queued"}
         assert first.task(run, "a").service_id == first.service_id
         with first.database.reading() as connection:
-            assert [row.stopped_at for row in living_queries.everyone(connection)] == [None, None]
+            assert [row.stopped_at for row in service_list_queries.everyone(connection)] == [None, None]
 
 
 def test_adopt_after_own_standstill_blames_no_other(first: ControlPlane, second: ControlPlane) -> None:
@@ -155,7 +155,7 @@ def test_stopped_engine_is_forgotten_in_end(first: ControlPlane, second: Control
     adopt(second)
     with first.database.transaction() as connection:
         service_queries.forget_stopped(connection, first.clock.now() - timedelta(days=7))
-        assert [row.id for row in living_queries.everyone(connection)] == [second.service_id]
+        assert [row.id for row in service_list_queries.everyone(connection)] == [second.service_id]
 
 
 def test_adopt_by_two_shares_orphans(first: ControlPlane, second: ControlPlane, tmp_path: Path) -> None:

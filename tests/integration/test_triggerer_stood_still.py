@@ -14,8 +14,8 @@ from tests.support.control_plane import ControlPlane, empty_task
 from trainflow.executors.reactor import Reactor
 from trainflow.messages.execution_api import Deferral, OutcomeState
 from trainflow.messages.triggerer import Crashed, Fired, NotMade, Watch
+from trainflow.metadata.leases import Leases
 from trainflow.metadata.queries import service_queries, trigger_queries
-from trainflow.metadata.queries.service_queries import Leases
 from trainflow.metadata.queries.trigger_queries import TRIGGER
 from trainflow.triggerer.loop_process import Loop
 from trainflow.triggerer.triggerer import Triggerer

@@ -33,8 +33,8 @@ from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.samples.grid import Grid, grid_of
 from trainflow.samples.partitions import end_of, is_boundary
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
+from trainflow.samples.splits.late_partitions import next_repair
 from trainflow.samples.splits.next_split import SplitFound, decide
-from trainflow.samples.splits.repair import next_repair
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.samples.table.readiness import PartitionState, Readiness

@@ -28,8 +28,8 @@ from trainflow.checkpoints.upkeep.changed_samples import (
 )
 from trainflow.identifiers import digest
 from trainflow.samples.spec import GapPolicy, Republished, Samples, SplitLimits
+from trainflow.samples.splits.late_partitions import next_repair
 from trainflow.samples.splits.next_split import SplitFound, decide
-from trainflow.samples.splits.repair import next_repair
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Columns, Hole, SampleFile, SplitPartition, partition_of
 from trainflow.samples.table.readiness import PartitionState, Readiness

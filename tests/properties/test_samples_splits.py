@@ -22,8 +22,8 @@ from trainflow.samples.partitions import (
     shift,
 )
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
+from trainflow.samples.splits.late_partitions import arrived, next_repair, without_stretch
 from trainflow.samples.splits.next_split import SplitFound, Waiting, decide
-from trainflow.samples.splits.repair import arrived, next_repair, without_stretch
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.samples.splits.split_xcom import split_from_xcom, split_to_xcom

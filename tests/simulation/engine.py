@@ -19,9 +19,9 @@ from trainflow.messages.execution_api import Done, Outcome, Reply, Request, Star
 from trainflow.messages.workload import AttemptKey, ExecuteTask, ProcessExit
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import in_flight, living_queries, service_queries
+from trainflow.metadata.leases import Leases
+from trainflow.metadata.queries import in_flight, service_list_queries, service_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans
 from trainflow.settings.model import EngineSettings, Settings, TrackingSettings
@@ -286,7 +286,7 @@ class SimulatedEngine:
 
         def write(connection: Connection) -> list[int]:
             # before its sign of life, which makes one live again that was taken for dead
-            living = [row.id for row in living_queries.not_stopped(connection)]
+            living = [row.id for row in service_list_queries.not_stopped(connection)]
             service_queries.renew_lease(connection, self.service_id, now)
             in_flight.heartbeat(connection, self.service_id, now)
             return living

@@ -15,11 +15,11 @@ from tests.simulation.plan import FaultKind as F
 from tests.simulation.planted_bug import SIMPLEST, PlantedBug
 from trainflow.execution import task_runner
 from trainflow.messages.execution_api import Outcome
+from trainflow.metadata.leases import Leases
 from trainflow.metadata.queries import (
     task_queries,
     trigger_queries,
 )
-from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler import loop, recovery
 from trainflow.triggerer.triggerer import Triggerer
 

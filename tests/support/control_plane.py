@@ -20,9 +20,9 @@ from trainflow.metadata import run_creation
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
+from trainflow.metadata.leases import Leases
 from trainflow.metadata.queries import dag_queries, run_queries, service_queries, task_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.service_queries import Leases
 from trainflow.scheduler.loop import Scheduler
 from trainflow.serialization.document import DagDocument, TaskDocument, encode
 from trainflow.settings.model import DatabaseSettings, Settings

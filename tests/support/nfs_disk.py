@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import pytest
 
-from trainflow.storage import exclusive, local
+from trainflow.storage import atomic_files, local
 
 
 class NFSDisk:
@@ -40,7 +40,7 @@ class NFSDisk:
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have all stores on local disks use it."""
-        for module in (local, exclusive):
+        for module in (local, atomic_files):
             monkeypatch.setattr(module, "os", self)
             monkeypatch.setattr(module, "open", self.open_file, raising=False)
 

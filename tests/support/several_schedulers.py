@@ -14,7 +14,7 @@ from trainflow.clock import SystemClock
 from trainflow.metadata import run_creation, schema
 from trainflow.metadata.database import Database
 from trainflow.metadata.models import AttemptTable, DagRunTable, TaskInstanceTable
-from trainflow.metadata.queries import dag_queries, living_queries
+from trainflow.metadata.queries import dag_queries, service_list_queries
 from trainflow.states import RUN_FINISHED, DagRunType, TriggeredBy
 from trainflow.testing.processes import wait_for
 
@@ -104,7 +104,7 @@ class SharedDatabase:
 
     def services(self, kind: str | None = None) -> list[Row[Any]]:
         """The parts that have not ended in good order, oldest first."""
-        rows = self.rows(living_queries.not_stopped)
+        rows = self.rows(service_list_queries.not_stopped)
         return [row for row in rows if kind in (None, row.kind)]
 
 

@@ -24,7 +24,7 @@ from trainflow.clock import Clock
 from trainflow.errors import InputError, TrainflowError, describe
 from trainflow.execution.code_bundles import code_of
 from trainflow.execution.http_api_client import ApiAddress
-from trainflow.execution.worker_presence import WorkerPresence
+from trainflow.execution.worker_heartbeats import WorkerHeartbeats
 from trainflow.executors.celery import TASK, celery_app, celery_options, is_redis, send_message
 from trainflow.executors.worker import worker_home
 from trainflow.executors.worker_thread import WorkerThread
@@ -77,7 +77,7 @@ def run_celery_worker(
         app.conf.task_queues = _gone_when_taken(queues)
     started_in = Path.cwd()
     consumers = _Consumers(app, f"{name or 'trainflow'}@{hostname()}")
-    presence = _presence(settings, entry, queues, slots, name, root or started_in, consumers)
+    heartbeats = _heartbeats(settings, entry, queues, slots, name, root or started_in, consumers)
     restart = WorkerRestart(lambda: _stop_in_order(attempts))
     # from here on nothing that this process starts needs them
     forget_secrets()
@@ -85,11 +85,11 @@ def run_celery_worker(
     with worker_home() as home:
         attempts = WorkerThread(home, clock, grace=grace)
 
-        taken = _Messages(app, attempts, consumers, presence, restart, project, started_in)
+        taken = _Messages(app, attempts, consumers, heartbeats, restart, project, started_in)
         how = {"Strategy": staticmethod(_acknowledging_nothing)} if gone_when_taken else {}
         app.task(name=TASK, ignore_result=True, acks_late=False, **how)(taken.execute_workload)
 
-        _hear_signals(attempts, presence, restart)
+        _hear_signals(attempts, heartbeats, restart)
         _leave_out_of_log()
         restart.watch()
         app.Worker(
@@ -103,7 +103,7 @@ def run_celery_worker(
         ).start()
         attempts.request_stop()
         attempts.join()
-        presence.end()
+        heartbeats.end()
     return restart.begins_again()
 
 
@@ -115,7 +115,7 @@ def _stop_in_order(attempts: WorkerThread) -> None:
     state.should_stop = 0  # Celery's loop looks at it
 
 
-def _hear_signals(attempts: WorkerThread, presence: WorkerPresence, restart: WorkerRestart) -> None:
+def _hear_signals(attempts: WorkerThread, heartbeats: WorkerHeartbeats, restart: WorkerRestart) -> None:
     """Have a worker that is told to stop do so with its attempts, and begin what is begun once it takes messages."""
     from celery import signals
 
@@ -125,13 +125,13 @@ def _hear_signals(attempts: WorkerThread, presence: WorkerPresence, restart: Wor
 
     def ready(**_facts: object) -> None:
         restart.hear_hangup()
-        presence.begin()
+        heartbeats.begin()
 
     signals.worker_shutting_down.connect(stop, weak=False)
     signals.worker_ready.connect(ready, weak=False)
 
 
-def _presence(
+def _heartbeats(
     settings: Settings,
     entry: ExecutorEntry,
     queues: list[str],
@@ -139,7 +139,7 @@ def _presence(
     name: str | None,
     root: Path,
     consumers: _Consumers,
-) -> WorkerPresence:
+) -> WorkerHeartbeats:
     """What says that this worker lives."""
     api, pid = settings.api, os.getpid()
     host, started = hostname(), started_at(pid)
@@ -157,7 +157,7 @@ def _presence(
             in_use=consumers.in_use,
         )
 
-    return WorkerPresence(
+    return WorkerHeartbeats(
         ApiAddress(api.address, str(root / api.tls_ca) if api.tls_ca is not None else None),
         settings.workers.token or api.token,
         describe=describe,
@@ -232,7 +232,7 @@ class _Messages:
         app: Celery,
         attempts: WorkerThread,
         consumers: _Consumers,
-        presence: WorkerPresence,
+        heartbeats: WorkerHeartbeats,
         restart: WorkerRestart,
         project: Path | None,
         started_in: Path,
@@ -242,7 +242,7 @@ class _Messages:
         self._pause = pause
         self._restart = restart
         self._attempts = attempts
-        self._presence = presence
+        self._heartbeats = heartbeats
         self._consumers = consumers
         self._project = project
         self._started_in = started_in
@@ -273,7 +273,7 @@ class _Messages:
             self._give_back(workload, text, "this worker stops")
             return
         if end.done:
-            self._presence.note_served(workload.installation)
+            self._heartbeats.note_served(workload.installation)
         log.log(logging.INFO if end.done else logging.ERROR, "attempt %s: %s", attempt_id, end.message)
 
     def _give_back(self, workload: ExecuteTask, text: str, reason: str) -> None:

@@ -18,7 +18,7 @@ from trainflow.engine.lock import running_engine
 from trainflow.engine.startup import ignoring_outage
 from trainflow.insight.progress import ProgressFeed, ProgressView
 from trainflow.messages.workload import DagSource, ParseResult
-from trainflow.metadata.queries import living_queries, service_queries
+from trainflow.metadata.queries import service_list_queries, service_queries
 from trainflow.observability.processes import is_alive
 from trainflow.settings.model import Settings
 from trainflow.workspace.workspace import Workspace
@@ -92,7 +92,7 @@ class EngineClient:
 def clients_follow(connection: Connection, settings: Settings, now: datetime) -> bool:
     """Whether a client that lives follows something through the engine of this database."""
     dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
-    rows = living_queries.shown_as_living(connection, now, dead_after, "follower")
+    rows = service_list_queries.shown_as_living(connection, now, dead_after, "follower")
     return any(is_alive(row.pid, row.process_started) for row in rows)
 
 

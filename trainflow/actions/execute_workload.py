@@ -140,11 +140,11 @@ class _Supervisor:
 
     def run_first_rank(self, host: str | None) -> WorkloadEnd:
         """Wait for the other ranks, and run the attempt. `host`: the address of this one."""
-        from trainflow.execution.ranks.gathering import RankGathering, RanksNotWanted, own_address
+        from trainflow.execution.ranks.rendezvous import RankRendezvous, RanksNotWanted, own_address
 
         client, key = self._client(), self._workload.key
         try:
-            gathering = RankGathering(
+            gathering = RankRendezvous(
                 key,
                 self._workload.nodes,
                 self._workload.claim_secret,

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from trainflow.bounds import check_text
 from trainflow.errors import InputError
 from trainflow.identifiers import did_you_mean
-from trainflow.metadata.queries import dag_queries, drain_queries, fleet_queries, living_queries
+from trainflow.metadata.queries import dag_queries, drain_queries, fleet_queries, service_list_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind
-from trainflow.metadata.queries.living_queries import WORKER, details_of, executors_of
+from trainflow.metadata.queries.service_list_queries import WORKER, details_of, executors_of
 from trainflow.workspace.workspace import Workspace
 
 __all__ = ["DrainDone", "DrainKind", "drain", "undrain"]
@@ -66,7 +66,7 @@ def _check_known(connection: Connection, kind: DrainKind, name: str) -> None:
     if kind is DrainKind.DAG:
         known = {row.dag_id for row in dag_queries.everything(connection)}
     else:
-        rows = living_queries.everyone(connection)
+        rows = service_list_queries.everyone(connection)
         known = {row.hostname for row in rows if row.kind == WORKER or executors_of(row)}
         known |= {details.name for row in rows if (details := details_of(row)) is not None and details.name}
     if name not in known:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from trainflow.errors import InputError, SettingsError
-from trainflow.metadata.queries import living_queries
+from trainflow.metadata.queries import service_list_queries
 from trainflow.observability.processes import hostname
 from trainflow.settings.api_address import listen, shown_address
 from trainflow.settings.model import ApiSettings
@@ -42,8 +42,8 @@ def page_address(workspace: Workspace, now: datetime) -> str | None:
         return None
     dead_after = timedelta(seconds=workspace.settings.engine.dead_after_seconds)
     with database.reading() as connection:
-        living = living_queries.shown_as_living(connection, now, dead_after)
-    here = [row for row in living if row.kind == living_queries.API_SERVER and row.hostname == hostname()]
+        living = service_list_queries.shown_as_living(connection, now, dead_after)
+    here = [row for row in living if row.kind == service_list_queries.API_SERVER and row.hostname == hostname()]
     return shown_address(workspace.settings.api, hostname()) if here else None
 
 

@@ -9,13 +9,13 @@ that people ask can keep a heartbeat from being heard. What only the web server 
 write the metadata database; the scheduler never waits for them, and no code of users is imported here.
 
 Reading order: `server` (both, their sockets), `server_processes` (how they are forked and kept), `routed_connection`
-and `message_frames` (which request goes where), `hand_over` (a connection changes hands), `plain_requests` (those that
-need no parser); `execution_server`, `execution` (requests of attempts), `workers` (what runs them), `heartbeats`,
-`attempt_logs`, `known_tokens` (which attempt asks), `presence` (its lease, and whether a scheduler lives),
-`scheduler_line` (what attempts change is told to the engine); `web_server`, `rest` (requests of people and programs),
-`authentication` and `gate` (who these are, what they pass), `forwarded` (proxies in between), `openapi`; `application`
-and `web_application` (what stands where), `uvicorn_parts`, `http_server` and `connections` (what a connection may
-take), `main` (the process that an engine starts).
+and `message_frames` (which request goes where), `connection_transfer` (a connection changes hands), `plain_requests`
+(those that need no parser); `execution_server`, `execution` (requests of attempts), `worker_rows` (what runs them),
+`heartbeats`, `attempt_logs`, `known_tokens` (which attempt asks), `server_lease` (its lease, and whether a scheduler
+lives), `scheduler_line` (what attempts change is told to the engine); `web_server`, `rest` (requests of people and
+programs), `authentication` and `access_middleware` (who these are, what they pass), `forwarded_headers` (proxies in
+between), `openapi`; `application` and `web_application` (what stands where), `uvicorn_parts`, `http_server` and
+`connection_limits` (what a connection may take), `main` (the process that an engine starts).
 
 A change breaks this when what people ask can keep attempts waiting, when a request that proves nothing is read or
 changes something, when a secret is written to a log or stands in an answer, when a request that is sent twice has the

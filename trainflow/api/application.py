@@ -16,10 +16,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainflow.api.execution import ExecutionApplication
-from trainflow.api.forwarded import within
-from trainflow.api.presence import Presence
+from trainflow.api.forwarded_headers import within
 from trainflow.api.rest.problems import problem_of, problem_response
-from trainflow.api.workers import WorkerApplication
+from trainflow.api.server_lease import ServerLease
+from trainflow.api.worker_rows import WorkerApplication
 from trainflow.errors import TrainflowError
 from trainflow.messages.http_protocol import PREFIX, PROTOCOL, PROTOCOL_HEADER, HttpProblem
 
@@ -34,16 +34,16 @@ def is_for_attempts(path: str, root_path: str) -> bool:
 
 
 def attempts_application(
-    execution: ExecutionApplication, workers: WorkerApplication, presence: Presence, root_path: str
+    execution: ExecutionApplication, workers: WorkerApplication, lease: ServerLease, root_path: str
 ) -> ASGIApp:
     """What attempts, workers and load balancers ask, below the prefix of a proxy."""
     server = uuid.uuid4().hex
 
     async def health(_request: Request) -> Response:
-        return json_response({"status": "ok", "server": server, "installation": presence.installation})
+        return json_response({"status": "ok", "server": server, "installation": lease.installation})
 
     async def ready(_request: Request) -> Response:
-        found = presence.readiness
+        found = lease.readiness
         if found.ready:
             return json_response({"status": "ready"})
         return json_response({"status": "not ready", "reason": found.reason}, 503)

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainflow.api.application import attempts_application, is_for_attempts
-from trainflow.api.connections import allow_many_connections
+from trainflow.api.connection_limits import allow_many_connections
+from trainflow.api.connection_transfer import ConnectionTransfer
 from trainflow.api.execution import ExecutionApplication
-from trainflow.api.forwarded import TrustedProxies
-from trainflow.api.hand_over import HandOver
+from trainflow.api.forwarded_headers import TrustedProxies
 from trainflow.api.http_server import HttpServer, TakenConnections
-from trainflow.api.presence import Presence
 from trainflow.api.routed_connection import RoutedConnection, Routing
 from trainflow.api.scheduler_line import SchedulerLine
-from trainflow.api.workers import WorkerApplication
+from trainflow.api.server_lease import ServerLease
+from trainflow.api.worker_rows import WorkerApplication
 from trainflow.clock import Clock
 from trainflow.messages.http_protocol import OPERATIONS, PREFIX
 from trainflow.metadata.applied_change import AppliedChange
@@ -48,11 +48,11 @@ class ExecutionServer:
         database: Database,
         *,
         web_server: Path,
-        hand_over: HandOver,
+        transfer: ConnectionTransfer,
         sends_logs: bool = False,
         **tls: Any,
     ) -> None:
-        """`web_server`: the socket of that one; `hand_over`: to it."""
+        """`web_server`: the socket of that one; `transfer`: to it."""
         self._database = database
         self._line = SchedulerLine(project.home.socket_path)
         service = ExecutionService(
@@ -62,7 +62,7 @@ class ExecutionServer:
             lost_attempts=settings.engine.lost_attempts,
             on_change=self._teller(),
         )
-        self.presence = Presence(self._database, clock, settings.engine)
+        self.lease = ServerLease(self._database, clock, settings.engine)
         self._log_uploads: LogUploads | None = None
         if sends_logs and settings.logs.url is not None:
             from trainflow.engine.log_uploads import LogUploads  # with what opens stores
@@ -75,23 +75,23 @@ class ExecutionServer:
             project.home,
             threads=api.execution_threads,
             log_limits=settings.logging,
-            installation=lambda: self.presence.installation,
+            installation=lambda: self.lease.installation,
         )
         workers = WorkerApplication(self._execution, self._database, clock, (settings.workers.token, api.token))
-        application = attempts_application(self._execution, workers, self.presence, api.root_path)
+        application = attempts_application(self._execution, workers, self.lease, api.root_path)
         paths = {
             f"{root}{PREFIX}/{each.name}".encode(): each.name for root in ("", api.root_path) for each in OPERATIONS
         }
         routing = Routing(
             lambda path: is_for_attempts(path, api.root_path),
-            hand_over,
+            transfer,
             web_server,
             TrustedProxies(api.trusted_proxies).includes,
             paths,
             self._execution.answer,
         )
         connections = functools.partial(RoutedConnection, routing)
-        self._server = HttpServer(application, connections, taken=TakenConnections(hand_over, connections), **tls)
+        self._server = HttpServer(application, connections, taken=TakenConnections(transfer, connections), **tls)
 
     def _teller(self) -> Callable[[AppliedChange], None]:
         notices = ChangeNotices(self._database) if ChangeNotices.are_told(self._database) else None
@@ -107,11 +107,11 @@ class ExecutionServer:
         """Answer until `request_stop`; `ready` is called when requests are taken."""
         allow_many_connections()
         try:
-            self.presence.begin()
+            self.lease.begin()
             if self._log_uploads is not None:
                 self._log_uploads.begin()
             self._server.answer_on(listener, ready)
-            self.presence.end()
+            self.lease.end()
         finally:
             self._execution.close()
             if self._log_uploads is not None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from trainflow.api.hand_over import HandOver
+from trainflow.api.connection_transfer import ConnectionTransfer
 from trainflow.api.uvicorn_parts import Config, Server
 
 #: how long requests that are being answered may take when the server ends
@@ -28,7 +28,7 @@ class TakenConnections(NamedTuple):
     """Connections that another process gives: `make` is called with what that one had read of each, and makes its
     protocol."""
 
-    line: HandOver
+    line: ConnectionTransfer
     make: Callable[..., Any]
 
 

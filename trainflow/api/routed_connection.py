@@ -1,6 +1,6 @@
 """Connections of the port: requests of attempts are answered by the process that accepts them, all others by the web
-server. It is given the connection itself (`hand_over`), and gives it back with the first request of an attempt on it;
-what cannot be given is passed on, each byte as it comes.
+server. It is given the connection itself (`connection_transfer`), and gives it back with the first request of an
+attempt on it; what cannot be given is passed on, each byte as it comes.
 
 Which request goes where is decided anew for each request of a connection: a proxy sends those of attempts and of people
 over the same ones. A request is looked at when the one before it has been answered.
@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from trainflow.api.connections import BoundedConnection
-from trainflow.api.hand_over import HandOver
+from trainflow.api.connection_limits import BoundedConnection
+from trainflow.api.connection_transfer import ConnectionTransfer
 from trainflow.api.message_frames import (
     LONGEST_HEAD,
     AnswerFrames,
@@ -56,12 +56,12 @@ class PassedConnection(NamedTuple):
 
 
 class Routing(NamedTuple):
-    """`is_here`: whether a path is answered by this process; `hand_over`: to the one that answers the others.
+    """`is_here`: whether a path is answered by this process; `transfer`: to the one that answers the others.
     `elsewhere`: the socket of the web server, None: it is this one. `is_proxy`: whether an address is that of a proxy.
     `operations`: what may be asked in plain form, by its path; `answer` answers it."""
 
     is_here: Callable[[str], bool]
-    hand_over: HandOver
+    transfer: ConnectionTransfer
     elsewhere: Path | None = None
     is_proxy: Callable[[str], bool] = lambda _address: False
     operations: Mapping[bytes, str] = {}
@@ -182,7 +182,7 @@ class RoutedConnection(BoundedConnection):
         # what is written still goes out from here
         unsent = self.transport.get_write_buffer_size()
         connection = self.transport.get_extra_info("socket")
-        if not unsent and self._routing.hand_over.give(connection.fileno(), self._held):
+        if not unsent and self._routing.transfer.give(connection.fileno(), self._held):
             self._held = b""
             self._unlimit()
             self.transport.abort()  # this copy of it: the other one is open

@@ -14,9 +14,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainflow.api.connections import share_processor
+from trainflow.api.connection_limits import share_processor
+from trainflow.api.connection_transfer import ConnectionTransfer, line_between
 from trainflow.api.execution_server import ExecutionServer
-from trainflow.api.hand_over import HandOver, line_between
 from trainflow.api.server_processes import ProcessSpec, ServerProcesses
 from trainflow.bootstrap import freeze_imports
 from trainflow.clock import Clock
@@ -75,7 +75,7 @@ class ApiServer:
             self._clock,
             self.database,
             web_server=self._web_path,
-            hand_over=HandOver(self._line[0]),
+            transfer=ConnectionTransfer(self._line[0]),
             sends_logs=self._sends_logs,
             **self._tls,
         )
@@ -90,7 +90,7 @@ class ApiServer:
             self._settings,
             self._clock,
             self.database,
-            hand_over=HandOver(self._line[1]),
+            transfer=ConnectionTransfer(self._line[1]),
             idle_seconds=_IDLE_SECONDS,
         )
 
@@ -107,7 +107,7 @@ class ApiServer:
         Raises what the database raises."""
         try:
             schema.ensure_schema(self.database)
-            self.execution.presence.rehearse()
+            self.execution.lease.rehearse()
         finally:
             self.database.close()
 

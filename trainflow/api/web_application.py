@@ -30,7 +30,7 @@ def web_application(
     pages: Mapping[str, ASGIApp] | None = None,
 ) -> Starlette:
     """What people and programs ask. `installation`: the control plane, `metrics`: the text that Prometheus is given,
-    both waited for by a thread. `pages`: for people, by path. Who may ask is decided before, by `gate`."""
+    both waited for by a thread. `pages`: for people, by path. Who may ask is decided before, by `access_middleware`."""
 
     async def version(_request: Request) -> Response:
         protocol = {"newest": PROTOCOL, "oldest": OLDEST_PROTOCOL}

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from trainflow.api.access_middleware import AccessMiddleware
 from trainflow.api.application import is_for_attempts
 from trainflow.api.authentication import Access
-from trainflow.api.connections import allow_many_connections
-from trainflow.api.gate import AccessGate
-from trainflow.api.hand_over import HandOver
+from trainflow.api.connection_limits import allow_many_connections
+from trainflow.api.connection_transfer import ConnectionTransfer
 from trainflow.api.http_server import HttpServer, TakenConnections
 from trainflow.api.rest.application import RestApplication
 from trainflow.api.routed_connection import RoutedConnection, Routing, WebConnection
@@ -20,7 +20,7 @@ from trainflow.api.web_application import web_application
 from trainflow.clock import Clock
 from trainflow.metadata.database import Database
 from trainflow.metadata.queries import service_queries
-from trainflow.pages.lazy import LOGIN, OPEN_PATHS, PATHS, LazyPages
+from trainflow.pages.lazy_application import LOGIN, OPEN_PATHS, PATHS, LazyPages
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.workspace.workspace import Workspace
@@ -40,7 +40,7 @@ class WebServer:
         clock: Clock,
         database: Database,
         *,
-        hand_over: HandOver,
+        transfer: ConnectionTransfer,
         idle_seconds: float | None = None,
     ) -> None:
         self.workspace = Workspace(project, settings, database)
@@ -54,10 +54,10 @@ class WebServer:
             pages=dict.fromkeys(PATHS, self.pages),
         )
         access = Access(self.workspace, clock, settings.api, self._rest.in_thread)
-        gate = AccessGate(self.application, access, settings.api, OPEN_PATHS, LOGIN, self.pages.refuse)
+        gate = AccessMiddleware(self.application, access, settings.api, OPEN_PATHS, LOGIN, self.pages.refuse)
         root_path = settings.api.root_path
-        routing = Routing(lambda path: not is_for_attempts(path, root_path), hand_over)
-        given = TakenConnections(hand_over, functools.partial(RoutedConnection, routing))
+        routing = Routing(lambda path: not is_for_attempts(path, root_path), transfer)
+        given = TakenConnections(transfer, functools.partial(RoutedConnection, routing))
         self._server = HttpServer(gate, WebConnection, idle_seconds=idle_seconds, taken=given)
 
     @cached_property

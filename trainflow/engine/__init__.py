@@ -1,7 +1,7 @@
 """The engine: the one place that composes scheduler, executor, triggerer, DAG processor and mirror into a process.
 
 Reading order: `startup` (what is needed before the engine is imported: parts, stop signals, an early forkserver),
-`lock` (one engine a home), `engine` (its parts, and the loop), `turn_counter` (how busy that is), `scheduling`
+`lock` (one engine a home), `engine` (its parts, and the loop), `loop_utilization` (how busy that is), `scheduling`
 (scheduler, executors, and the line to other engines), `api_server_process`, `home_upkeep` (what is done for the home:
 logs and leftovers), `run_cleanup` (runs that ended long ago), `log_uploads` (logs → store), `log_backlog` (what that
 lacks of before), `outbox_dispatcher` (what

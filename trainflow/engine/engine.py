@@ -20,9 +20,9 @@ from trainflow.deadlines import pause_after
 from trainflow.engine.api_server_process import ApiServerProcess
 from trainflow.engine.channels import channel_dispatchers
 from trainflow.engine.home_upkeep import HomeUpkeep
+from trainflow.engine.loop_utilization import LoopUtilization
 from trainflow.engine.scheduling import ChangeLine, SchedulerHost, Scheduling
 from trainflow.engine.startup import ALL_PARTS, Part, ignoring_outage, kind_of
-from trainflow.engine.turn_counter import TurnCounter
 from trainflow.executors.configured import ConfiguredExecutors
 from trainflow.executors.execution_socket import nudge
 from trainflow.executors.reactor import Reactor, Timer
@@ -33,9 +33,9 @@ from trainflow.metadata import schema
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import in_flight, living_queries, service_queries, trigger_queries
+from trainflow.metadata.leases import Leases
+from trainflow.metadata.queries import in_flight, service_list_queries, service_queries, trigger_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.queries.service_queries import Leases
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.triggerer.triggerer import TRIGGER_TIMEOUT, Triggerer
@@ -100,7 +100,7 @@ class Engine:
         self._claim_timer: Timer | None = None
         #: whether the next tick looks at everything; how long the last such one took
         self._swept, self._sweep_seconds = False, 0.0
-        self._turn_counter = TurnCounter(clock, self.reactor)
+        self._loop_utilization = LoopUtilization(clock, self.reactor)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Engine:
         """Turn until `until` says so, or a stop is asked for."""
         while not self._has_to_stop() and not until():
             began, swept, self._swept = self.clock.processor(), self._swept, False
-            self._turn_counter.begin()
+            self._loop_utilization.begin()
             self.tick()
             if swept:
                 self._sweep_seconds = self.clock.processor() - began
@@ -222,7 +222,7 @@ class Engine:
             if self.reactor.woken:
                 self.reactor.woken = False
                 self._database_changed()
-            self._turn_counter.end()
+            self._loop_utilization.end()
 
     def _has_to_stop(self) -> bool:
         """Whether a stop was asked for, or what this process would import from now on is of another build."""
@@ -312,7 +312,7 @@ class Engine:
             self.database.write(self._fail_overdue)
 
     def _fail_overdue(self, connection: Connection) -> None:
-        services = living_queries.not_stopped(connection)
+        services = service_list_queries.not_stopped(connection)
         living = {each.id for each in services} - self._leases.silent(services)
         trigger_queries.fail_overdue(connection, living, TRIGGER_TIMEOUT, self.clock.now())
 
@@ -329,7 +329,7 @@ class Engine:
 
     def _renew_leases(self, connection: Connection) -> None:
         now = self.clock.now()
-        details = None if self._scheduling is None else self._turn_counter.details()
+        details = None if self._scheduling is None else self._loop_utilization.details()
         service_queries.renew_lease(connection, self.service_id, now, details)
         if self._scheduling is not None:
             in_flight.heartbeat(connection, self.service_id, now)

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection
 
-from trainflow.metadata.queries import living_queries
-from trainflow.metadata.queries.living_queries import API_SERVER
+from trainflow.metadata.queries import service_list_queries
+from trainflow.metadata.queries.service_list_queries import API_SERVER
 from trainflow.settings.model import Settings
 
 
@@ -16,7 +16,7 @@ def pages_address(connection: Connection, settings: Settings, now: datetime) -> 
     """`api.url`; else the address of the API server, while one lives. None: no page is known."""
     if settings.api.url is None:
         dead_after = timedelta(seconds=settings.engine.dead_after_seconds)
-        if not living_queries.shown_as_living(connection, now, dead_after, kind=API_SERVER):
+        if not service_list_queries.shown_as_living(connection, now, dead_after, kind=API_SERVER):
             return None
     return settings.api.address
 

@@ -17,11 +17,12 @@ from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.change_notices import MAY_QUEUE, ChangeNotices
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import in_flight, living_queries
+from trainflow.metadata.leases import Leases
+from trainflow.metadata.queries import in_flight, service_list_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind
-from trainflow.metadata.queries.living_queries import ExecutorState, Service, executors_of
-from trainflow.metadata.queries.service_queries import Leases, note_executors
+from trainflow.metadata.queries.service_list_queries import ExecutorState, Service, executors_of
+from trainflow.metadata.queries.service_queries import note_executors
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.lost_attempts import RemoteAttempts
 from trainflow.scheduler.queueing import LEFT
@@ -136,7 +137,7 @@ class Scheduling:
 
     def _others(self, connection: Connection) -> dict[int, int]:
         """Local slots of the other engines that live."""
-        services = living_queries.not_stopped(connection)
+        services = service_list_queries.not_stopped(connection)
         silent = self._leases.silent(services)
         slots = {
             row.id: sum(state.slots for state in executors_of(row) if state.type == LOCAL)

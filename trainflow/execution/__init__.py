@@ -2,8 +2,8 @@
 
 Reading order: `dag_files` (a pipeline file becomes DAGs), `parse` (and DAGs become documents), `parse_main` (that for a
 command), `check_stores_main`, `execution_api_client` (requests to the execution API, through outages),
-`http_api_client` (the same to an API server), `worker_presence` (a worker says that it lives), `remote_session` (what a
-supervisor says to it), `code_bundles` (how a host without an engine has the code), `task_instance` (what task code
+`http_api_client` (the same to an API server), `worker_heartbeats` (a worker says that it lives), `remote_session` (what
+a supervisor says to it), `code_bundles` (how a host without an engine has the code), `task_instance` (what task code
 sees), `progress_reports` (what it says of how far it is), `stop_signal`, `task_runner` (one attempt from claim to
 outcome), `attempt_ending` (what an exception means, and is another try of use?), `attempt_main` (the process that runs
 it: forked, or an interpreter of its own), `leftover_processes` (nothing of it is left), `thread_watch`, `forkserver`

@@ -15,7 +15,7 @@ from trainflow.insight.refusals import drain_of_worker, living_parts, refusals, 
 from trainflow.insight.why_task import handed_to
 from trainflow.metadata.queries import drain_queries, fleet_queries
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
-from trainflow.metadata.queries.living_queries import WORKER, ExecutorState, Service, details_of, executors_of
+from trainflow.metadata.queries.service_list_queries import WORKER, ExecutorState, Service, details_of, executors_of
 from trainflow.settings.executors import executor_entries
 from trainflow.workspace.workspace import Workspace
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from trainflow.metadata.queries import drain_queries, living_queries, status_queries
+from trainflow.metadata.queries import drain_queries, service_list_queries, status_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind, Drains
-from trainflow.metadata.queries.living_queries import WORKER, Service, details_of, executors_of
+from trainflow.metadata.queries.service_list_queries import WORKER, Service, details_of, executors_of
 from trainflow.metadata.sql_text import ReadingConnection
 from trainflow.observability.processes import hostname, is_alive
 from trainflow.settings.executors import ExecutorEntry, executor_entries
@@ -76,7 +76,7 @@ def _refused(connection: Any, settings: Settings, problems: Mapping[str, str], d
 def living_parts(connection: ReadingConnection, settings: Settings, now: datetime) -> list[Service]:
     """The parts and workers that live, as far as people can see."""
     dead_after = timedelta(seconds=max(settings.engine.dead_after_seconds, 3 * settings.workers.heartbeat_seconds))
-    return [row for row in living_queries.shown_as_living(connection, now, dead_after) if not is_dead_here(row)]
+    return [row for row in service_list_queries.shown_as_living(connection, now, dead_after) if not is_dead_here(row)]
 
 
 def _executor_problems(living: Sequence[Service]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from trainflow.engine.lock import running_engine
 from trainflow.humanize import duration
 from trainflow.insight.chains.lost_ledger_end import RememberedCheckpoint, last_committed
 from trainflow.insight.refusals import is_dead_here, refusals, with_queues
-from trainflow.metadata.queries import drain_queries, living_queries, status_queries
+from trainflow.metadata.queries import drain_queries, service_list_queries, status_queries
 from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.status_queries import FailedAttempt, ShownRun, ShownTask
 from trainflow.metadata.sql_text import ReadableDatabase, ReadingConnection
@@ -127,8 +127,8 @@ def engine_state(
     begun: Sequence[Any] = []
     if database is not None:
         with database.reading() as connection:
-            begun = living_queries.not_stopped(connection)
-    living = living_queries.heard_lately(begun, now, timedelta(seconds=settings.engine.dead_after_seconds))
+            begun = service_list_queries.not_stopped(connection)
+    living = service_list_queries.heard_lately(begun, now, timedelta(seconds=settings.engine.dead_after_seconds))
     rows = [row for row in living if row.kind in _SCHEDULING]
     # asked after the rows: of an engine that ends meanwhile nothing is said
     pid = running_engine(project.home)

@@ -2,7 +2,7 @@
 
 Reading order
 - `redaction` (what counts as a secret, pure), `redacted_output` (what user code prints), `logs` and `log_files` (the
-  log of one process, and how large a log gets);
+  log of one process, and how large a log gets), `log_names` (what the log of an attempt is called);
 - `processes` (which there are, who descends from whom), `process_lifetime` (how they end), `resource_exhaustion` (what
   ran out), `file_access` (whose file it is that keeps us out), `oom_kills` (what was killed for want of memory),
   `standard_streams` (output whose reader is gone, and terminals), `terminal_text` (what text of users may do to these,

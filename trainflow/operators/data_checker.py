@@ -205,7 +205,7 @@ class DataCheckerOperator(ChainOperator):
     def _repair(self, ti: TaskInstance, head: Head, conf: dict[str, Any]) -> dict[str, Any]:
         """The next stretch of the chain's holes that has arrived."""
         from trainflow.checkpoints.upkeep.changed_samples import open_holes
-        from trainflow.samples.splits.repair import next_repair
+        from trainflow.samples.splits.late_partitions import next_repair
         from trainflow.samples.table.inventory import open_inventory
 
         if head.upstream is not None or head.waits is not None:

@@ -246,15 +246,15 @@ class TrainOperator(SplitOperator):
     def _run_processes(self, training: TrainContext, saves: StoredSaves, ti: TaskInstance) -> dict[str, float]:
         """Train with a program, or with a function in several processes."""
         from trainflow.operators.training.command import TrainingCommand
-        from trainflow.operators.training.rank_link import RankLink
-        from trainflow.operators.training.rank_words import RankFunction
+        from trainflow.operators.training.rank_connection import RankConnection
+        from trainflow.operators.training.rank_protocol import RankFunction
 
         argv, function, logs_to_mlflow = self.command, None, True
         if self.function is not None:
             self.resolved_function(ti.project_root)  # what is wrong with its name is said once
             argv, function, logs_to_mlflow = interpreter(RANK_MODULE), RankFunction(ti.source), uses_mlflow()
         assert argv is not None
-        links = [RankLink(connection) for connection in ti.other_ranks]
+        links = [RankConnection(connection) for connection in ti.other_ranks]
         if links and len(links) + 1 != self.nodes:
             raise TaskError(f"task '{ti.task_id}' has nodes: {self.nodes}, and {len(links) + 1} hosts have come for it")
         self._running = TrainingCommand(

@@ -1,10 +1,10 @@
 """The pages: what a person sees of a project in a browser, rendered here, live by one stream of events.
 
 Reading order
-- `lazy` (imported by the server, and all else with the first page), `application` (what stands at which path, and what
-  every answer says to browsers), `site` (what all pages share), `rendering` (templates, and how values are written),
-  `feed` (one look at the database for all pages that are open), `watch` (where chains are: asked of ledgers
-  and samples only while a person looks);
+- `lazy_application` (imported by the server, and all else with the first page), `application` (what stands at which
+  path, and what every answer says to browsers), `site` (what all pages share), `rendering` (templates, and how values
+  are written), `feed` (one look at the database for all pages that are open), `watch` (where chains are: asked of
+  ledgers and samples only while a person looks);
 - a page each: `fleet`, `chain`, `checkpoint`, `run`, `dag`, `waits`; `downloads` (files of checkpoints), `decisions`
   (forms), `idempotency` (each acts once);
 - drawings, pure: `calendar`, `curves`, `gantt`, `graph`, `log_text`;

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from trainflow.insight.runs.dags import import_problems
 from trainflow.insight.runs.pools import list_pools
 from trainflow.insight.runs.tasks import task_summaries
-from trainflow.metadata.queries import live_queries, living_queries, run_queries
+from trainflow.metadata.queries import live_queries, run_queries, service_list_queries
 from trainflow.pages.site import Answer, Site
 
 #: runs whose tasks are looked at
@@ -36,10 +36,10 @@ def waits(site: Site, _request: Request) -> Answer:
     dead_after = timedelta(seconds=site.workspace.settings.engine.dead_after_seconds)
 
     def read(connection: Connection) -> dict[str, Any]:
-        living = living_queries.shown_as_living(connection, now, dead_after)
+        living = service_list_queries.shown_as_living(connection, now, dead_after)
         return {
             "waits": _waits(site, connection, now),
-            "services": [(row, living_queries.executors_of(row)) for row in living],
+            "services": [(row, service_list_queries.executors_of(row)) for row in living],
         }
 
     values = {

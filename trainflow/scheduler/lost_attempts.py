@@ -16,8 +16,8 @@ from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata import attempt_credentials
 from trainflow.metadata.attempt_credentials import RemoteAttempt
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import living_queries
-from trainflow.metadata.queries.service_queries import Leases
+from trainflow.metadata.leases import Leases
+from trainflow.metadata.queries import service_list_queries
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,6 @@ class RemoteAttempts:
         attempts = attempt_credentials.running_elsewhere(connection, self._own)
         if not attempts:
             return [], {}
-        services = living_queries.not_stopped(connection)
-        servers = [each for each in services if each.kind == living_queries.API_SERVER]
+        services = service_list_queries.not_stopped(connection)
+        servers = [each for each in services if each.kind == service_list_queries.API_SERVER]
         return attempts, {each.id: each.heartbeats or 0 for each in servers}

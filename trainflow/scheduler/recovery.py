@@ -13,9 +13,9 @@ from trainflow.executors.executor import Executor, InFlightAttempt
 from trainflow.messages.workload import AttemptKey, ProcessExit
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import attempt_queries, in_flight, living_queries, service_queries
-from trainflow.metadata.queries.living_queries import Service
-from trainflow.metadata.queries.service_queries import Leases
+from trainflow.metadata.leases import Leases
+from trainflow.metadata.queries import attempt_queries, in_flight, service_list_queries, service_queries
+from trainflow.metadata.queries.service_list_queries import Service
 from trainflow.observability.processes import hostname, is_alive
 from trainflow.settings.executors import LOCAL
 from trainflow.states import TaskInstanceState
@@ -43,7 +43,7 @@ def is_gone(service: Service) -> bool:
 def dead_services(connection: Connection, leases: Leases, *, own: int, gone: Callable[[Service], bool]) -> DeadServices:
     """Who is no more: by the lease, and on this host by looking whether the process is there."""
     dead = DeadServices([], [])
-    rows = living_queries.everyone(connection)
+    rows = service_list_queries.everyone(connection)
     silent = leases.silent(row for row in rows if row.stopped_at is None)
     for row in rows:
         if row.id == own:

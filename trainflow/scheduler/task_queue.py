@@ -29,12 +29,12 @@ from trainflow.metadata.queries.drain_queries import DrainKind, Drains
 from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.scheduled_queries import Candidate, ask_and_lock_scheduled
+from trainflow.observability.log_names import attempt_log_name
 from trainflow.observability.processes import hostname
 from trainflow.scheduler.error_containment import Each
 from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose, resumes_after_wait, workload_of
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.executors import executor_entries
-from trainflow.settings.home import log_name
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.states import TaskInstanceState
@@ -273,7 +273,7 @@ class TaskQueue:
                 task_instance_id=candidate.id,
                 try_number=candidate.failures + 1,
                 now=now,
-                log_name=log_name(workload.dag_id, workload.run_id, workload.task_id, workload.key.attempt_id),
+                log_name=attempt_log_name(workload.dag_id, workload.run_id, workload.task_id, workload.key.attempt_id),
                 service_id=self._service_id,
             )
         if self.is_remote(executor):

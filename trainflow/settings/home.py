@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from trainflow.errors import SettingsError
+from trainflow.observability.log_names import attempt_log_name
 
 #: the same for every process of a host, whatever its environment says
 SOCKETS = Path("/tmp")
@@ -111,12 +112,12 @@ class Home(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def logs(self) -> Path:
-        """Logs of this host: of attempts, below what `log_name` says, and of processes."""
+        """Logs of this host: of attempts, below what `attempt_log_name` says, and of processes."""
         return self.path / "logs"
 
     def attempt_log(self, dag_id: str, run_id: str, task_id: str, attempt_id: str) -> Path:
         """The log of one attempt, where it is written on this host."""
-        return self.logs / log_name(dag_id, run_id, task_id, attempt_id)
+        return self.logs / attempt_log_name(dag_id, run_id, task_id, attempt_id)
 
     @cached_property
     def socket_path(self) -> Path:
@@ -168,13 +169,3 @@ def _sockets() -> Path:
     import tempfile
 
     return Path(tempfile.gettempdir())
-
-
-def log_name(dag_id: str, run_id: str, task_id: str, attempt_id: str) -> str:
-    """The name of the log of one attempt, relative to the logs of a home: the same on every host. People's own scripts
-    look there."""
-    return "/".join([*(_file_name(each) for each in (dag_id, run_id, task_id)), f"{attempt_id}.log"])
-
-
-def _file_name(identifier: str) -> str:
-    return identifier.replace("/", "_").replace(":", "")

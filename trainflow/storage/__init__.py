@@ -1,7 +1,7 @@
 """Files of samples and of checkpoints, on local disks and in object stores: the only package that opens any.
 
 Reading order: `store` (the contract: `Storage` is what can be listed and read, `Store` is one that also creates
-exclusively), `local` (by `exclusive`, also on a disk in the network), `sftp` (as on a local disk, through
+exclusively), `local` (by `atomic_files`, also on a disk in the network), `sftp` (as on a local disk, through
 `sftp_connection`), `object_store` (a store that asks for fewer requests is waited for, a bounded time, as `retries`
 says; `local_copies` have it asked less) over a `driver`: that of the package `obstore`, or `fsspec_driver`, with its
 requests counted; `range_reader` (a file read piece by piece). `drivers` (which one, which kinds of store can fence, and

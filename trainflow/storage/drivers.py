@@ -14,7 +14,7 @@ from trainflow.identifiers import did_you_mean
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.protocols import credentials_problem, slash_problem
 from trainflow.storage.driver import Driver
-from trainflow.storage.obstore.option_words import OptionNotMapped
+from trainflow.storage.obstore.fsspec_options import OptionNotMapped
 from trainflow.storage.store import Store
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import IO, Any
 from trainflow.errors import InputError
 from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of, parts_of
 from trainflow.storage.errors import ends_before, is_missing_bucket
-from trainflow.storage.obstore.option_words import OPTIONS_OF_FSSPEC
+from trainflow.storage.obstore.fsspec_options import OPTIONS_OF_FSSPEC
 from trainflow.storage.store import TIMES, StoreFile
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 `open(…, "x")` creates exclusively but not atomically: a crash in the middle leaves a torn entry that must not be
 replaced. So the content goes to a temporary file first, is flushed, and gets its name by `link`, which never replaces
-(`exclusive`). A disk may be in the network: a handle that has become stale is opened again.
+(`atomic_files`). A disk may be in the network: a handle that has become stale is opened again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from trainflow.errors import SampleUnreadable, StoreFailure
-from trainflow.storage.errors import CheckpointFailures, Failures
-from trainflow.storage.exclusive import (
+from trainflow.storage.atomic_files import (
     NO_LINKS,
     again_if_stale,
     is_deleted,
@@ -31,6 +30,7 @@ from trainflow.storage.exclusive import (
     temporary_name,
     write_temporary,
 )
+from trainflow.storage.errors import CheckpointFailures, Failures
 from trainflow.storage.store import SEAL, TIMES, FileStatus, Store, StoreFile
 
 CHUNK_BYTES = 1 << 20

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.storage.exclusive import replace_whole
+from trainflow.storage.atomic_files import replace_whole
 from trainflow.storage.store import TIMES
 
 #: what is larger is no ledger's

@@ -24,6 +24,7 @@ import msgspec
 from trainflow.errors import TrainflowError
 from trainflow.identifiers import canonical_json
 from trainflow.observability.redaction import redact
+from trainflow.storage.atomic_files import replace_whole
 from trainflow.storage.drivers import (
     PROTOCOLS_ON_THIS_MACHINE,
     SFTP_PROTOCOLS,
@@ -34,7 +35,6 @@ from trainflow.storage.drivers import (
     protocol_of,
 )
 from trainflow.storage.errors import Failures, RefusalReason, reason_of
-from trainflow.storage.exclusive import replace_whole
 from trainflow.storage.store import Store
 
 #: how many times longer a store may take to answer on a machine that is busy

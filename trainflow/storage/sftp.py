@@ -25,8 +25,8 @@ import asyncssh
 
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive, TrainflowError
 from trainflow.observability.store_requests import REQUESTS
+from trainflow.storage.atomic_files import is_temporary, temporary_name
 from trainflow.storage.errors import CheckpointFailures, Failures, error_kind
-from trainflow.storage.exclusive import is_temporary, temporary_name
 from trainflow.storage.local import CHUNK_BYTES
 from trainflow.storage.sftp_connection import LOST, SFTPConnection, connection_to
 from trainflow.storage.store import REQUESTS_AT_ONCE, TIMES, Store, StoreFile

@@ -28,8 +28,8 @@ from trainflow.messages.triggerer import (
 from trainflow.metadata.applied_change import AppliedChange
 from trainflow.metadata.database import Database
 from trainflow.metadata.execution_service import ExecutionService
-from trainflow.metadata.queries import living_queries, trigger_queries
-from trainflow.metadata.queries.service_queries import Leases
+from trainflow.metadata.leases import Leases
+from trainflow.metadata.queries import service_list_queries, trigger_queries
 from trainflow.metadata.retry_policy import pause_before_start_over
 from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.observability.oom_kills import OomKills
@@ -175,7 +175,7 @@ class Triggerer:
         self._may_claim = len(rows) == _BATCH
 
     def _take_unwatched(self, connection: Connection) -> list[Any]:
-        services = living_queries.not_stopped(connection)
+        services = service_list_queries.not_stopped(connection)
         silent = self._leases.silent(services)
         living = [each.id for each in services if each.id not in silent and each.kind in ("engine", "triggerer")]
         return trigger_queries.claim(connection, self._service_id, living, _BATCH)

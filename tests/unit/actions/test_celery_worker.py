@@ -84,7 +84,7 @@ def test_message_of_an_attempt_that_is_not_begun_here_goes_back_as_it_came(
         "app": SimpleNamespace(send_task=lambda _name, args, **_how: sent.append(args)),
         "attempts": SimpleNamespace(execute=execute),
         "consumers": SimpleNamespace(drained=drained, reason="drained", busy=nullcontext),
-        "presence": SimpleNamespace(note_served=lambda _installation: None),
+        "heartbeats": SimpleNamespace(note_served=lambda _installation: None),
         "restart": SimpleNamespace(is_due=lambda: replaced),
     }
     messages = celery_worker._Messages(**stubs, project=Path("/srv/p"), started_in=Path("/srv"), pause=print)

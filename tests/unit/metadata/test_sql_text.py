@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 import pytest
 
-from trainflow.metadata.queries import drain_queries, living_queries, status_queries
+from trainflow.metadata.queries import drain_queries, service_list_queries, status_queries
 from trainflow.metadata.sql_text import SqlText
 
 
@@ -71,7 +71,7 @@ def test_rows_of_each_database_are_made_alike(row: tuple[Any, ...]) -> None:
 
 STATEMENTS = {
     f"{module.__name__.rpartition('.')[2]}.{name}": found
-    for module in (drain_queries, living_queries, status_queries)
+    for module in (drain_queries, service_list_queries, status_queries)
     for name, found in vars(module).items()
     if isinstance(found, SqlText)
 } | {"status_queries._dags": status_queries._dags("dag.missing_since IS NULL")}

@@ -3,8 +3,8 @@
 Where the concept is Airflow's, the paths and shapes are Airflow's. Everything is asked through `trainflow.insight` and
 done through `trainflow.actions`, the functions that the command line calls.
 
-Reading order: `endpoints` (what an endpoint is), `problems`, `reading` (what a request holds), `paging`, `application`
-(threads), `writes` (once for each key, and noted); the nouns: `airflow_shapes`, `dags`, `dag_runs`,
+Reading order: `endpoints` (what an endpoint is), `problems`, `request_parsing` (what a request holds), `paging`,
+`application` (threads), `writes` (once for each key, and noted); the nouns: `airflow_shapes`, `dags`, `dag_runs`,
 `task_instances`, `task_changes`, `server`, `chains`, `checkpoints`, `decisions`; `all_endpoints`; `document` and
 `examples` (OpenAPI).
 

@@ -19,7 +19,7 @@ from trainflow.api.authentication import Caller
 from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, PREFIX, endpoints_of, modules_of
 from trainflow.api.rest.endpoints import JSON, AnswerFile, ApiCall, Endpoint, Polled
 from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of, problem_response
-from trainflow.api.rest.reading import read_body, read_query
+from trainflow.api.rest.request_parsing import read_body, read_query
 from trainflow.api.rest.writes import Writes
 from trainflow.clock import Clock
 from trainflow.messages.byte_ranges import file_part

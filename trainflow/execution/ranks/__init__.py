@@ -5,9 +5,9 @@ API server; the others ask there, with the secret that claims the attempt, conne
 all are there the first one claims the attempt, and runs it as on one machine: to the control plane it is one process.
 The others do what that process says on the connection, and end with it.
 
-Reading order: `gathering` (the first rank, and who is at the other end), `agent` (the others), `rank_main` (a rank that
-calls a function), `ray_placement` (all of them on the nodes of a Ray cluster). What they say to each other is
-`trainflow.operators.training.rank_link`.
+Reading order: `rendezvous` (the first rank, and who is at the other end), `agent` (the others), `rank_main` (a rank
+that calls a function), `ray_placement` (all of them on the nodes of a Ray cluster). What they say to each other is
+`trainflow.operators.training.rank_connection`.
 
 Invariants
 - An attempt is claimed when all its ranks are there, and not before: until then nothing is lost when one goes.

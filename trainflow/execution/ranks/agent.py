@@ -20,19 +20,19 @@ from msgspec.structs import replace
 from trainflow.bootstrap import interpreter
 from trainflow.errors import EngineError, ProtocolError, describe
 from trainflow.execution.http_api_client import HttpApiClient
-from trainflow.execution.ranks.gathering import HANDSHAKE_SECONDS, HandshakeFailed, RankKey, introduce, keep_alive
+from trainflow.execution.ranks.rendezvous import HANDSHAKE_SECONDS, HandshakeFailed, RankKey, introduce, keep_alive
 from trainflow.messages.execution_api import Failed, MeetRanks, RanksMeet, Refused
 from trainflow.messages.workload import ExecuteTask
 from trainflow.operators.process_group import ProcessGroup
 from trainflow.operators.train import RANK_MODULE
-from trainflow.operators.training.rank_link import (
+from trainflow.operators.training.rank_connection import (
     Begin,
     Begun,
     FileBegins,
     FolderEnds,
+    RankConnection,
     RankEnded,
     RankLine,
-    RankLink,
     RankReads,
     RunRank,
     StopAsked,
@@ -40,7 +40,7 @@ from trainflow.operators.training.rank_link import (
     files_in,
     is_same_folder,
 )
-from trainflow.operators.training.rank_words import RankProblem
+from trainflow.operators.training.rank_protocol import RankProblem
 from trainflow.operators.training.training_task import TASK_FILE, TrainingTask, environment_of
 from trainflow.settings.environment import worker_environment
 
@@ -106,7 +106,7 @@ class RankAgent:
         if self._stopping():
             raise EngineError(f"{self._who} was stopped before it began")
 
-    def _connect(self, address: str) -> RankLink | None:
+    def _connect(self, address: str) -> RankConnection | None:
         host, _, port = address.rpartition(":")
         try:
             connection = socket.create_connection((host.strip("[]"), int(port)), HANDSHAKE_SECONDS)
@@ -122,9 +122,9 @@ class RankAgent:
             connection.close()
             return None
         self._connection = connection
-        return RankLink(connection)
+        return RankConnection(connection)
 
-    def _serve(self, link: RankLink) -> RankEnd | None:
+    def _serve(self, link: RankConnection) -> RankEnd | None:
         """Do what the first rank says; None: it went before it said anything."""
         try:
             while not select.select([self._connection], [], [], _LOOK_SECONDS)[0]:
@@ -182,7 +182,7 @@ class RankAgent:
 class _RankTraining:
     """One program, from the word of the first rank to its end. What is sent is sent by the thread that runs it."""
 
-    def __init__(self, agent: RankAgent, link: RankLink, run: RunRank) -> None:
+    def __init__(self, agent: RankAgent, link: RankConnection, run: RunRank) -> None:
         self._agent, self._link, self._run = agent, link, run
         self._group: ProcessGroup | None = None
         self._listener: threading.Thread | None = None

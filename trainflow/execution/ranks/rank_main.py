@@ -27,12 +27,12 @@ from trainflow.observability import redacted_output
 from trainflow.observability.resource_exhaustion import BROKEN
 from trainflow.operators.function_reference import reference_of
 from trainflow.operators.train import TrainOperator
-from trainflow.operators.training.rank_words import RankProblem
+from trainflow.operators.training.rank_protocol import RankProblem
 from trainflow.operators.training.training_context import checked_metrics
 from trainflow.operators.training.training_task import TrainingTask, context_of, read_task
 from trainflow.settings.load import load_settings
 from trainflow.settings.project import Project, project_at
-from trainflow.storage.exclusive import replace_whole
+from trainflow.storage.atomic_files import replace_whole
 from trainflow.task_signals import TaskPreempted
 
 

@@ -7,7 +7,7 @@ Invariants: the name of a pod is a function of its attempt, so that two schedule
 Nothing is counted here. A cluster that refuses for now (a quota, 429, 5xx, no connection) fails no task. A pod is
 deleted when its attempt is over in the database; its log has gone to the API server before its process ends.
 
-Reading order: `options`, `pod` (what is sent), `judgement` (what is seen of a pod, and what that means: the table of
+Reading order: `options`, `pod` (what is sent), `pod_outcome` (what is seen of a pod, and what that means: the table of
 states), `pod_attempt` (the same for all pods of an attempt), `credentials` and `cluster` (HTTP), `pod_writer` and
 `pod_watch` (a thread each), `executor`.
 

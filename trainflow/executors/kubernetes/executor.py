@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Self
 from trainflow.errors import EngineError, InputError
 from trainflow.executors.executor import Executor, ExecutorHost, InFlightAttempt
 from trainflow.executors.kubernetes.cluster import Cluster
-from trainflow.executors.kubernetes.judgement import PodSummary, Step, summary_of
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import OWNER, Object, PodPlace, key_of, owner_of, pod_of
 from trainflow.executors.kubernetes.pod_attempt import AttemptVerdict, PodAttempt, RankPod, rank_cause
+from trainflow.executors.kubernetes.pod_outcome import PodSummary, Step, summary_of
 from trainflow.executors.kubernetes.pod_watch import PodWatch
 from trainflow.executors.kubernetes.pod_writer import PodWriter
 from trainflow.executors.plugins import read_options

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from trainflow.executors.kubernetes.judgement import (
+from trainflow.executors.kubernetes.options import KubernetesOptions
+from trainflow.executors.kubernetes.pod import PodPlace
+from trainflow.executors.kubernetes.pod_outcome import (
     HOPELESS,
     AttemptFacts,
     PodSummary,
@@ -21,8 +23,6 @@ from trainflow.executors.kubernetes.judgement import (
     exit_of,
     judge,
 )
-from trainflow.executors.kubernetes.options import KubernetesOptions
-from trainflow.executors.kubernetes.pod import PodPlace
 from trainflow.messages.workload import ExecuteTask, ProcessExit
 
 #: seconds that the first rank has to say itself that another one is gone, which the cluster may show before

@@ -24,7 +24,7 @@ from trainflow.errors import CheckpointError, InputError, SampleError
 from trainflow.humanize import agreeing, counted
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.samples.splits.repair import arrived
+from trainflow.samples.splits.late_partitions import arrived
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.workspace.pipelines import OpenedPipeline, PipelineChain

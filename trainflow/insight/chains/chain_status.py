@@ -25,7 +25,7 @@ from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import sentence_about
 from trainflow.samples.partitions import after_watermark, distance, end_of, mean_seconds, shift
 from trainflow.samples.spec import Samples
-from trainflow.samples.splits.repair import arrived, merged
+from trainflow.samples.splits.late_partitions import arrived, merged
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.samples.table.readiness import Readiness

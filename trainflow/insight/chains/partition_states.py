@@ -39,7 +39,7 @@ from trainflow.samples.partitions import (
     shift,
 )
 from trainflow.samples.spec import Samples
-from trainflow.samples.splits.repair import arrived
+from trainflow.samples.splits.late_partitions import arrived
 from trainflow.samples.table.inventory import Inventory, open_inventory
 from trainflow.samples.table.readiness import Readiness
 from trainflow.states import DagRunState

@@ -26,13 +26,13 @@ from trainflow.metadata.queries import (
     attempt_queries,
     fleet_queries,
     live_queries,
-    living_queries,
     notification_queries,
+    service_list_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.fleet_queries import Work
-from trainflow.metadata.queries.living_queries import LoopUse, Service, details_of, executors_of
 from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
+from trainflow.metadata.queries.service_list_queries import LoopUse, Service, details_of, executors_of
 from trainflow.observability.prometheus import MetricFamily, prometheus_text, store_families
 from trainflow.observability.store_requests import StoreUse, summed
 from trainflow.serialization.document import ChainDocument
@@ -48,7 +48,7 @@ def fleet_families(workspace: Workspace, now: datetime) -> list[MetricFamily]:
     settings = workspace.settings
     dead_after = timedelta(seconds=max(settings.engine.dead_after_seconds, 3 * settings.workers.heartbeat_seconds))
     with workspace.database.reading() as connection:
-        shown = living_queries.shown_as_living(connection, now, dead_after)
+        shown = service_list_queries.shown_as_living(connection, now, dead_after)
         living = [row for row in shown if not is_dead_here(row)]
         waiting = fleet_queries.oldest_waiting(connection)
         work = [_tasks(fleet_queries.work(connection, settings.executor.default)), _oldest(waiting, now)]

@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import Row
 
 from trainflow.deadlines import TOLERANCE
-from trainflow.metadata.queries import event_queries, living_queries
-from trainflow.metadata.queries.living_queries import Service
+from trainflow.metadata.queries import event_queries, service_list_queries
+from trainflow.metadata.queries.service_list_queries import Service
 from trainflow.workspace.workspace import Workspace
 
 HEALTHY, UNHEALTHY = "healthy", "unhealthy"
@@ -69,7 +69,7 @@ class Health(msgspec.Struct, frozen=True):
 def parts(workspace: Workspace, now: datetime) -> list[ControlPlanePart]:
     """Every part that is remembered, the newest first."""
     with workspace.database.reading() as connection:
-        rows = living_queries.everyone(connection)
+        rows = service_list_queries.everyone(connection)
     since = now - timedelta(seconds=workspace.settings.engine.dead_after_seconds) - TOLERANCE
     return [_part(row, since) for row in reversed(rows)]
 

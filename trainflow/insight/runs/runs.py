@@ -11,8 +11,8 @@ from sqlalchemy import Connection, Row
 
 from trainflow.errors import InputError
 from trainflow.identifiers import did_you_mean
+from trainflow.insight.runs.durations import WorkingTime
 from trainflow.insight.runs.tasks import TaskSummary, task_summaries
-from trainflow.insight.runs.working_time import WorkingTime
 from trainflow.metadata.queries import attempt_queries, dag_queries, run_queries
 from trainflow.observability.redaction import redact
 from trainflow.observability.store_requests import Totals, totals

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row
 from trainflow.errors import InputError, NotFound
 from trainflow.humanize import counted
 from trainflow.insight.refusals import refusals, with_queues
-from trainflow.insight.runs.working_time import WorkingTime
+from trainflow.insight.runs.durations import WorkingTime
 from trainflow.insight.snapshot import engine_state
 from trainflow.insight.why_task import TaskWaitFacts, explain_wait
 from trainflow.messages.execution_api import MetricCurves

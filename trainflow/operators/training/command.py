@@ -16,8 +16,8 @@ import msgspec
 from trainflow.errors import TaskError
 from trainflow.operators.bash import failure_message
 from trainflow.operators.process_group import ProcessGroup
-from trainflow.operators.training.rank_link import RankLink, RunRank, files_in
-from trainflow.operators.training.rank_words import (
+from trainflow.operators.training.rank_connection import RankConnection, RunRank, files_in
+from trainflow.operators.training.rank_protocol import (
     RankFunction,
     check_readings,
     failure_of,
@@ -57,7 +57,7 @@ class TrainingCommand:
         *,
         nodes: int = 1,
         function: RankFunction | None = None,
-        links: Sequence[RankLink] = (),
+        links: Sequence[RankConnection] = (),
     ) -> None:
         """`links`: to the other ranks, where those are on hosts of their own."""
         self._links = links
@@ -134,7 +134,7 @@ class TrainingCommand:
     def _print_of(self, rank: int) -> Callable[[str], None]:
         return partial(self._ti.log.info, "rank %d: %s", rank)
 
-    def _remote(self, rank: int, environment: Mapping[str, str], link: RankLink) -> RankProcess:
+    def _remote(self, rank: int, environment: Mapping[str, str], link: RankConnection) -> RankProcess:
         task = self._tasks[rank]
         places = {"parent": task.parent, "saved": task.saved}
         run = RunRank(

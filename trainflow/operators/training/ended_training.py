@@ -25,7 +25,7 @@ from trainflow.checkpoints.verified_artifacts import verify_uploaded
 from trainflow.errors import ArtifactsRefused, StoreFailure
 from trainflow.identifiers import attempt_time
 from trainflow.settings.home import ENDED_TRAINING
-from trainflow.storage.exclusive import replace_whole
+from trainflow.storage.atomic_files import replace_whole
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance

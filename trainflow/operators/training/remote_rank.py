@@ -14,21 +14,21 @@ from pathlib import Path
 import msgspec
 
 from trainflow.errors import FailException, ProtocolError
-from trainflow.operators.training.rank_link import (
+from trainflow.operators.training.rank_connection import (
     Begin,
     Begun,
     FileBegins,
     FolderEnds,
     Message,
+    RankConnection,
     RankEnded,
     RankLine,
-    RankLink,
     RankReads,
     RunRank,
     StopAsked,
     WantFolder,
 )
-from trainflow.storage.exclusive import replace_whole
+from trainflow.storage.atomic_files import replace_whole
 
 _TAIL_LINES = 20
 
@@ -39,7 +39,7 @@ class RemoteRank:
 
     def __init__(
         self,
-        link: RankLink,
+        link: RankConnection,
         run: RunRank,
         written: Path,
         *,

@@ -40,7 +40,7 @@ import msgspec
 
 from trainflow.clock import SystemClock
 from trainflow.errors import InputError
-from trainflow.operators.training.rank_words import RankFunction, note_reading
+from trainflow.operators.training.rank_protocol import RankFunction, note_reading
 from trainflow.operators.training.save_points import OtherRankSaves, Saved, SavePoints
 from trainflow.operators.training.saves_folder import FolderSaves, SignalStopRequest
 from trainflow.operators.training.training_context import ParentCheckpoint, TrainContext

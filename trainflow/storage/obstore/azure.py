@@ -9,7 +9,7 @@ from typing import Any
 
 from trainflow.errors import InputError
 from trainflow.storage.obstore.buckets import Buckets
-from trainflow.storage.obstore.option_words import OptionNotMapped, Words
+from trainflow.storage.obstore.fsspec_options import FsspecOptions, OptionNotMapped
 from trainflow.storage.obstore.s3 import client_options
 
 _FAST = (
@@ -33,7 +33,7 @@ _FALSE = ("", "0", "f", "false")
 def azure_buckets(url: str, options: Mapping[str, Any], environ: Mapping[str, str]) -> Buckets:
     """How containers are opened. Raises OptionNotMapped for an option that obstore has no word for, InputError where no
     account is named."""
-    words = Words(options)
+    words = FsspecOptions(options)
     words.skip(*_FAST)
     if words.take("version_aware"):
         raise OptionNotMapped("version_aware")
@@ -69,7 +69,7 @@ def _connection(text: str) -> dict[str, str]:
 
 
 def _account(
-    url: str, words: Words, connection: Mapping[str, str], environ: Mapping[str, str]
+    url: str, words: FsspecOptions, connection: Mapping[str, str], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], str]:
     host = re.search(r"@([^/]+)", url)
     of_url = re.match(r"(.+)\.(?:dfs|blob)\.core\.windows\.net$", host[1]) if host else None
@@ -94,7 +94,7 @@ def _account(
 
 
 def _keys(
-    words: Words, connection: Mapping[str, str], environ: Mapping[str, str]
+    words: FsspecOptions, connection: Mapping[str, str], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], Callable[[], Any] | None]:
     """Credentials in the order of adlfs."""
     credential = words.take("credential")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from trainflow.storage.obstore.answers import StoreRefusal
+from trainflow.storage.obstore.errors import StoreRefusal
 
 #: hosts of the services themselves
 _SERVICES = (".amazonaws.com", ".blob.core.windows.net", "storage.googleapis.com")

@@ -13,8 +13,8 @@ from trainflow.concurrent_map import concurrent_map
 from trainflow.observability.store_requests import CREATE, DELETE, HEAD, LIST, READ, REQUESTS, UPLOAD, WRITE
 from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of, parts_of
 from trainflow.storage.errors import error_kind
-from trainflow.storage.obstore.answers import NO_RANGE, PAST_END, StoreRefusal
 from trainflow.storage.obstore.buckets import Buckets
+from trainflow.storage.obstore.errors import NO_RANGE, PAST_END, StoreRefusal
 from trainflow.storage.obstore.runtime import interruptible
 from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
 from trainflow.storage.store import REQUESTS_AT_ONCE, FilePage, StoreFile

@@ -10,7 +10,7 @@ from typing import Any
 
 from trainflow.errors import InputError
 from trainflow.storage.obstore.buckets import Buckets
-from trainflow.storage.obstore.option_words import OptionNotMapped, Words
+from trainflow.storage.obstore.fsspec_options import FsspecOptions, OptionNotMapped
 from trainflow.storage.obstore.s3 import client_options
 
 _FAST = (
@@ -30,7 +30,7 @@ _READ = frozenset({"service_account", "authorized_user"})
 def gcs_buckets(options: Mapping[str, Any], environ: Mapping[str, str]) -> Buckets:
     """How buckets are opened. Raises OptionNotMapped for an option that obstore has no word for, and for an endpoint of
     one's own: emulators answer the JSON API alone, and obstore asks by the other one."""
-    words = Words(options)
+    words = FsspecOptions(options)
     words.skip(*_FAST)
     if words.text("endpoint_url") or environ.get("STORAGE_EMULATOR_HOST"):
         raise OptionNotMapped("endpoint_url")

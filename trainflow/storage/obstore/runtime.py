@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from trainflow.storage.obstore.answers import StoreRefusal, answer_of
+from trainflow.storage.obstore.errors import StoreRefusal, answer_of
 
 T = TypeVar("T")
 #: a signal may be delivered to another thread than the main one, which then handles it when it looks up from waiting

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from trainflow.errors import InputError
-from trainflow.storage.obstore.answers import StoreRefusal
 from trainflow.storage.obstore.aws_profiles import Profile, credentials
 from trainflow.storage.obstore.buckets import Buckets
-from trainflow.storage.obstore.option_words import OptionNotMapped, Words
+from trainflow.storage.obstore.errors import StoreRefusal
+from trainflow.storage.obstore.fsspec_options import FsspecOptions, OptionNotMapped
 
 CONNECT_SECONDS, READ_SECONDS = 5.0, 60.0
 #: the longest that one request may take: a part of a large file on a slow line
@@ -31,7 +31,7 @@ _SINGLE_DELETES = ("aliyuncs.com", "storage.googleapis.com")
 def s3_buckets(options: Mapping[str, Any], environ: Mapping[str, str]) -> Buckets:
     """How buckets are opened. Raises OptionNotMapped for an option that obstore has no word for, InputError for a
     profile or a file that is not there."""
-    words = Words(options)
+    words = FsspecOptions(options)
     words.skip(*_FAST)
     client, config = words.inner("client_kwargs"), words.inner("config_kwargs")
     if words.take("version_aware"):
@@ -69,7 +69,7 @@ def s3_buckets(options: Mapping[str, Any], environ: Mapping[str, str]) -> Bucket
     )
 
 
-def _endpoint(words: Words, client: Words, profile: Profile, environ: Mapping[str, str]) -> str:
+def _endpoint(words: FsspecOptions, client: FsspecOptions, profile: Profile, environ: Mapping[str, str]) -> str:
     given = words.text("endpoint_url"), client.text("endpoint_url")
     secure = words.take("use_ssl")
     inner = client.take("use_ssl")
@@ -83,7 +83,7 @@ def _endpoint(words: Words, client: Words, profile: Profile, environ: Mapping[st
     return endpoint.rstrip("/")
 
 
-def _style(config: Words, values: Mapping[str, str]) -> str:
+def _style(config: FsspecOptions, values: Mapping[str, str]) -> str:
     inner = config.inner("s3")
     style = inner.text("addressing_style")
     # how a body is signed; all of it is, here
@@ -105,7 +105,7 @@ def _host(bucket: str, endpoint: str, style: str) -> dict[str, Any]:
 
 
 def _keys(
-    words: Words, client: Words, profile: Profile, environ: Mapping[str, str], *, given: bool
+    words: FsspecOptions, client: FsspecOptions, profile: Profile, environ: Mapping[str, str], *, given: bool
 ) -> tuple[dict[str, Any], Any]:
     """Credentials that are written, or what fetches them; neither where the environment or the machine has them."""
     key = words.text("key", "username") or client.text("aws_access_key_id")
@@ -126,7 +126,7 @@ def _keys(
     return {}, credentials(profile, environ, given=given)
 
 
-def _encryption(words: Words) -> dict[str, Any]:
+def _encryption(words: FsspecOptions) -> dict[str, Any]:
     given = words.inner("s3_additional_kwargs")
     found = {
         "server_side_encryption": given.text("ServerSideEncryption"),
@@ -139,7 +139,7 @@ def _encryption(words: Words) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value not in (None, "")}
 
 
-def _unsigned(config: Words) -> bool:
+def _unsigned(config: FsspecOptions) -> bool:
     version = config.take("signature_version")
     if version in (None, "s3v4"):
         return False
@@ -149,7 +149,7 @@ def _unsigned(config: Words) -> bool:
 
 
 def _client(
-    client: Words, config: Words, endpoint: str, values: Mapping[str, str], environ: Mapping[str, str]
+    client: FsspecOptions, config: FsspecOptions, endpoint: str, values: Mapping[str, str], environ: Mapping[str, str]
 ) -> tuple[dict[str, Any], int | None]:
     connect = config.seconds("connect_timeout")
     read = config.seconds("read_timeout")

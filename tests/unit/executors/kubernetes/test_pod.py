@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from trainflow.executors.kubernetes.judgement import summary_of
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import key_of, pod_name, pod_of, rank_of, secret_of
+from trainflow.executors.kubernetes.pod_outcome import summary_of
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
 
 SECRET = "tfclaim_hush"

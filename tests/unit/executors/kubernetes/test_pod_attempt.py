@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from trainflow.executors.kubernetes.judgement import AttemptFacts, PodSummary, Step
 from trainflow.executors.kubernetes.options import KubernetesOptions
 from trainflow.executors.kubernetes.pod import PodPlace
 from trainflow.executors.kubernetes.pod_attempt import (
@@ -14,6 +13,7 @@ from trainflow.executors.kubernetes.pod_attempt import (
     RankLook,
     judge_ranks,
 )
+from trainflow.executors.kubernetes.pod_outcome import AttemptFacts, PodSummary, Step
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask, ProcessExit
 
 WAITS = PodSummary(place=PodPlace("ml", "trainflow-a-0", "u"), nodes=3)

@@ -14,7 +14,7 @@ import pytest
 
 from trainflow.errors import FailException, InputError, SkipException, TaskError
 from trainflow.operators import TrainOperator
-from trainflow.operators.training.rank_words import (
+from trainflow.operators.training.rank_protocol import (
     RankProblem,
     check_readings,
     failure_of,
@@ -22,7 +22,7 @@ from trainflow.operators.training.rank_words import (
     note_reading,
 )
 from trainflow.operators.training.ranks import rank_environment
-from trainflow.storage.exclusive import replace_whole
+from trainflow.storage.atomic_files import replace_whole
 from trainflow.task_signals import TaskPartLost, TaskPreempted, TaskTimeout
 
 #: waits until all ranks are there, and lets each say that it is by a file named after its number

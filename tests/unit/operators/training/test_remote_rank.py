@@ -18,8 +18,8 @@ from trainflow.execution.http_api_client import HttpApiClient
 from trainflow.execution.ranks import agent as agents
 from trainflow.execution.ranks.agent import RankAgent, RankEnd
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
-from trainflow.operators.training.rank_link import FileBegins, RankLink, RunRank, files_in, is_same_folder
-from trainflow.operators.training.rank_words import first_to_fail
+from trainflow.operators.training.rank_connection import FileBegins, RankConnection, RunRank, files_in, is_same_folder
+from trainflow.operators.training.rank_protocol import first_to_fail
 from trainflow.operators.training.remote_rank import RemoteRank
 from trainflow.operators.training.training_task import TrainingTask
 
@@ -49,7 +49,7 @@ class Pair:
         for path in (self.here, folder / "there"):
             path.mkdir()
         first, other = connected()
-        self.rank = self._rank(RankLink(first), script, saved, parent)
+        self.rank = self._rank(RankConnection(first), script, saved, parent)
         # neither the API server nor a first rank is looked for: it has found one
         client: HttpApiClient = None  # type: ignore[assignment]
         self.agent = RankAgent(
@@ -62,10 +62,10 @@ class Pair:
             stopping=lambda: self.stopping,
         )
         self.agent._connection = other
-        self._thread = threading.Thread(target=lambda: self.ended.append(self.agent._serve(RankLink(other))))
+        self._thread = threading.Thread(target=lambda: self.ended.append(self.agent._serve(RankConnection(other))))
         self._thread.start()
 
-    def _rank(self, link: RankLink, script: str, saved: Path | None, parent: Path | None) -> RemoteRank:
+    def _rank(self, link: RankConnection, script: str, saved: Path | None, parent: Path | None) -> RemoteRank:
         places: dict[str, Any] = {
             name: None if path is None else {"path": str(path)} for name, path in (("saved", saved), ("parent", parent))
         }
@@ -187,7 +187,7 @@ raise SystemExit(1)
     again = Pair(made.folder / "again", script)
     assert again.follow() == 1
     again.close()
-    from trainflow.operators.training.rank_words import _problem
+    from trainflow.operators.training.rank_protocol import _problem
 
     problem = _problem(again.here / "problem")
     assert problem is not None
@@ -266,7 +266,7 @@ def test_file_that_two_ranks_have_written_has_to_be_the_same(
 def test_file_out_of_its_folder_is_refused(tmp_path: Path, path: str) -> None:
     first, other = socket.socketpair()
     with first, other, pytest.raises(ProtocolError, match="is no path in a folder"):
-        RankLink(first).receive_file(FileBegins("output", path, 0), tmp_path / "into")
+        RankConnection(first).receive_file(FileBegins("output", path, 0), tmp_path / "into")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 
 from trainflow.clock import Clock
 from trainflow.metadata.database import Database
-from trainflow.metadata.queries import living_queries, service_queries
-from trainflow.metadata.queries.living_queries import Service
-from trainflow.metadata.queries.service_queries import Leases
+from trainflow.metadata.leases import Leases
+from trainflow.metadata.queries import service_list_queries, service_queries
+from trainflow.metadata.queries.service_list_queries import Service
 from trainflow.observability.processes import hostname, is_alive
 from trainflow.settings.model import EngineSettings
 
@@ -32,7 +32,7 @@ class ControlPlaneState(NamedTuple):
 NO_SCHEDULER = ControlPlaneState(False, "no scheduler is alive: run 'trainflow standalone' or 'trainflow scheduler'")
 
 
-class Presence:
+class ServerLease:
     """Says from time to time that this server lives, and looks whether a scheduler does. In a thread of its own."""
 
     def __init__(self, database: Database, clock: Clock, settings: EngineSettings) -> None:
@@ -50,7 +50,7 @@ class Presence:
     def begin(self) -> None:
         """Register, look, and go on with that. Raises what the database raises."""
         self.look()
-        threading.Thread(target=self._go_on, name="presence", daemon=True).start()
+        threading.Thread(target=self._go_on, name="lease", daemon=True).start()
 
     def _go_on(self) -> None:
         while not self._ended.wait(self._pause):
@@ -79,11 +79,11 @@ class Presence:
     def _renew_and_look(self, connection: Connection) -> ControlPlaneState:
         now = self._clock.now()
         if self._service_id is None:
-            self._service_id = service_queries.register_this_process(connection, living_queries.API_SERVER, now)
+            self._service_id = service_queries.register_this_process(connection, service_list_queries.API_SERVER, now)
         else:
             service_queries.renew_lease(connection, self._service_id, now)
         self.installation = service_queries.installation(connection)
-        rows = living_queries.not_stopped(connection)
+        rows = service_list_queries.not_stopped(connection)
         silent = self._leases.silent(rows)
         living = [row for row in rows if row.kind in _SCHEDULERS and row.id not in silent and not _is_gone(row)]
         return ControlPlaneState(True) if living else NO_SCHEDULER

@@ -81,7 +81,7 @@ def details_of(row: Service) -> ServiceDetails | None:
 
 
 def not_stopped(connection: ReadingConnection) -> list[Service]:
-    """The parts that have not ended in good order: living, or dead without a word (see `service_queries.Leases`)."""
+    """The parts that have not ended in good order: living, or dead without a word (see `metadata.leases`)."""
     return _NOT_STOPPED.rows(connection)
 
 

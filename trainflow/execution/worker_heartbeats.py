@@ -34,7 +34,7 @@ _ANSWER_SECONDS = 10.0
 _ANSWERS: msgspec.json.Decoder[WorkerOrders | HttpProblem] = msgspec.json.Decoder(WorkerOrders | HttpProblem)
 
 
-class WorkerPresence:
+class WorkerHeartbeats:
     """Says that a worker lives, in a thread of its own."""
 
     def __init__(
@@ -53,7 +53,7 @@ class WorkerPresence:
         self._on_orders = on_orders
         self._heartbeat_seconds = heartbeat_seconds
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="presence", daemon=True)
+        self._thread = threading.Thread(target=self._go_on, name="heartbeats", daemon=True)
         self._service_id: int | None = None
         self._told: tuple[list[str], str] = ([], "")
         self._complained = ""

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from trainflow.messages.http_protocol import WorkerHeartbeat, WorkerOrders
 from trainflow.metadata.queries import drain_queries, service_queries
 from trainflow.metadata.queries.drain_queries import Drain, DrainKind, Drains
-from trainflow.metadata.queries.living_queries import WORKER, ServiceDetails, WorkerState
+from trainflow.metadata.queries.service_list_queries import WORKER, ServiceDetails, WorkerState
 
 
 def note_worker(connection: Connection, said: WorkerHeartbeat, now: datetime) -> WorkerOrders:

@@ -11,8 +11,8 @@ import pytest
 
 from trainflow.errors import InputError
 from trainflow.storage.obstore.azure import azure_buckets
+from trainflow.storage.obstore.fsspec_options import OptionNotMapped
 from trainflow.storage.obstore.gcs import gcs_buckets
-from trainflow.storage.obstore.option_words import OptionNotMapped
 from trainflow.storage.obstore.s3 import s3_buckets
 from trainflow.storage.obstore.urls import buckets_of, path_of
 

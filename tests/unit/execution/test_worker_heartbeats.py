@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trainflow.execution.http_api_client import ApiAddress
-from trainflow.execution.worker_presence import WorkerPresence
+from trainflow.execution.worker_heartbeats import WorkerHeartbeats
 from trainflow.messages.http_protocol import WorkerOrders
 
 
@@ -20,7 +20,7 @@ def test_orders_that_cannot_be_followed_are_followed_with_the_next_heartbeat(cap
             raise OSError("redis://user:secret@broker.example:6379/0 does not answer")
 
     never: Any = None
-    presence = WorkerPresence(ApiAddress("http://api"), None, describe=never, on_orders=follow, heartbeat_seconds=1)
+    presence = WorkerHeartbeats(ApiAddress("http://api"), None, describe=never, on_orders=follow, heartbeat_seconds=1)
     for _ in range(3):
         presence._follow(WorkerOrders(7, ["gpu"], "a new disk"))
     assert len(heard) == 2

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Row
 
 from trainflow.clock import elapsed_seconds
 from trainflow.deadlines import TOLERANCE
-from trainflow.metadata.queries import attempt_queries, living_queries
-from trainflow.metadata.queries.living_queries import Service
+from trainflow.metadata.queries import attempt_queries, service_list_queries
+from trainflow.metadata.queries.service_list_queries import Service
 from trainflow.settings.model import Settings
 
 #: parts that bring runs forward
@@ -55,7 +55,7 @@ class WorkingTime:
     def read(cls, connection: Connection, settings: Settings, now: datetime, runs: Sequence[int]) -> WorkingTime:
         """Times of the engines that the database knows, and of these runs."""
         dead = now - timedelta(seconds=settings.engine.dead_after_seconds) - TOLERANCE
-        rows = [row for row in living_queries.everyone(connection) if row.kind in _KINDS]
+        rows = [row for row in service_list_queries.everyone(connection) if row.kind in _KINDS]
         attempts: dict[int, dict[int, list[Span]]] = {}
         for row in attempt_queries.done_in_one_go(connection, runs):
             of_run = attempts.setdefault(row.dag_run_id, {})

@@ -18,7 +18,7 @@ MOST_BYTES = 64 * 1024
 _DESCRIPTORS = 1
 
 
-class HandOver:
+class ConnectionTransfer:
     """An end of the line between the two: what one gives the other takes, later if it is not there now."""
 
     def __init__(self, line: socket.socket) -> None:

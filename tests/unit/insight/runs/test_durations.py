@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from trainflow.insight.runs.working_time import Span, WorkingTime, covered_seconds
+from trainflow.insight.runs.durations import Span, WorkingTime, covered_seconds
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from trainflow.execution.ranks import gathering
-from trainflow.execution.ranks.gathering import HandshakeFailed, RankKey, introduce, welcome
+from trainflow.execution.ranks import rendezvous
+from trainflow.execution.ranks.rendezvous import HandshakeFailed, RankKey, introduce, welcome
 from trainflow.messages import frames
 from trainflow.messages.workload import AttemptKey
 
@@ -64,7 +64,7 @@ def test_what_is_no_rank_is_refused(said: bytes) -> None:
 
 
 def test_stranger_that_says_nothing_or_too_much_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "HANDSHAKE_SECONDS", 0.05)
+    monkeypatch.setattr(rendezvous, "HANDSHAKE_SECONDS", 0.05)
     with pytest.raises(HandshakeFailed):
         met(lambda connection: None)
     with pytest.raises(HandshakeFailed):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from trainflow.executors.kubernetes.judgement import AttemptFacts, PodSummary, Step, exit_of, judge
 from trainflow.executors.kubernetes.pod import PodPlace
+from trainflow.executors.kubernetes.pod_outcome import AttemptFacts, PodSummary, Step, exit_of, judge
 from trainflow.messages.workload import ProcessExit
 from trainflow.metadata.retry_policy import judge_exit
 

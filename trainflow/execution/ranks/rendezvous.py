@@ -142,7 +142,7 @@ class RanksNotWanted(Exception):
     """The attempt is not waited for any more, or another first rank has taken over."""
 
 
-class RankGathering:
+class RankRendezvous:
     """Listens for the other ranks of an attempt."""
 
     def __init__(

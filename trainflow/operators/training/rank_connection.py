@@ -16,7 +16,7 @@ import msgspec
 
 from trainflow.errors import ProtocolError
 from trainflow.messages import frames
-from trainflow.operators.training.rank_words import RankProblem
+from trainflow.operators.training.rank_protocol import RankProblem
 from trainflow.operators.training.training_task import TrainingTask
 
 _CHUNK = 1 << 20
@@ -99,7 +99,7 @@ Message = Begin | Begun | RunRank | WantFolder | FileBegins | FolderEnds | RankL
 _MESSAGES: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
-class RankLink:
+class RankConnection:
     """One end. A thread may send while another one receives; `hang_up` and `cut` are for any."""
 
     def __init__(self, connection: socket.socket) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from trainflow.bootstrap import version
 from trainflow.clock import Clock
 from trainflow.executors.reactor import Reactor
-from trainflow.metadata.queries.living_queries import LoopUse, ServiceDetails
+from trainflow.metadata.queries.service_list_queries import LoopUse, ServiceDetails
 
 
-class TurnCounter:
+class LoopUtilization:
     """Turns of one loop, and the seconds of each in which it did not wait."""
 
     def __init__(self, clock: Clock, reactor: Reactor) -> None:

@@ -15,7 +15,7 @@ class OptionNotMapped(Exception):
     """An option that obstore has no word for. The text names it, without its value."""
 
 
-class Words:
+class FsspecOptions:
     """Options, of which `take` takes one. `where`: the option that these are in."""
 
     def __init__(self, options: Mapping[str, Any] | None, where: str = "") -> None:
@@ -43,12 +43,12 @@ class Words:
             raise OptionNotMapped(f"{self._where}{names[0]}")
         return found
 
-    def inner(self, name: str) -> Words:
+    def inner(self, name: str) -> FsspecOptions:
         """The options inside of one."""
         found = self._left.pop(name, None)
         if found is not None and not isinstance(found, Mapping):
             raise OptionNotMapped(f"{self._where}{name}")
-        return Words(found, f"{self._where}{name}.")
+        return FsspecOptions(found, f"{self._where}{name}.")
 
     def skip(self, *names: str) -> None:
         """Take options that only say how fast fsspec is."""

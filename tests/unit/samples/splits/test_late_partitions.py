@@ -7,7 +7,7 @@ import pytest
 
 from trainflow.errors import SampleDamaged, SampleUnreadable
 from trainflow.samples.spec import Checks, SplitLimits
-from trainflow.samples.splits.repair import arrived, merged, next_repair
+from trainflow.samples.splits.late_partitions import arrived, merged, next_repair
 from trainflow.samples.splits.split_content import Hole, SplitPartition
 from trainflow.samples.table.inventory import Inventory, list_partitions, open_inventory
 from trainflow.storage.urls import open_storage

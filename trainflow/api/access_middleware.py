@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainflow.api.application import with_headers
 from trainflow.api.authentication import Access, Caller
-from trainflow.api.forwarded import RequestOrigin, TrustedProxies, within
+from trainflow.api.forwarded_headers import RequestOrigin, TrustedProxies, within
 from trainflow.api.known_tokens import bearer
 from trainflow.api.rest.problems import RequestRefused, problem_of, problem_response
 from trainflow.metadata.queries.token_queries import Role
@@ -38,7 +38,7 @@ _IN_PATHS = "/:@!$&'()*+,;=~"
 RefusePage = Callable[[Scope, Receive, Send, tuple[int, str, str]], Awaitable[None]]
 
 
-class AccessGate:
+class AccessMiddleware:
     """Lets requests through to the application behind it, or says why not. `open_paths`: asked without a token.
     `login`: the page where a person gives one; a browser that has none is sent there. `refuse_page`: answers a browser
     with the page that says why who asks cannot be known now."""

@@ -25,7 +25,7 @@ from trainflow.messages.http_protocol import (
     protocol_problem,
 )
 from trainflow.metadata.database import Database
-from trainflow.metadata.worker_presence import note_worker
+from trainflow.metadata.queries.worker_queries import note_worker
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trainflow.storage.errors import CheckpointFailures, RefusalReason, is_throttled, reason_of
-from trainflow.storage.obstore.answers import (
+from trainflow.storage.obstore.errors import (
     NoAnswer,
     RefusedCredentials,
     RefusedExisting,
