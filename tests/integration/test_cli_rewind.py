@@ -40,7 +40,7 @@ def test_rewind_to_number(history: History) -> None:
                 "pruned_up_to": None,
                 "aliases": {},
                 # nothing of the table is on this disk
-                "gone": ["2013-01-03T00:00:00Z", "2013-01-04T00:00:00Z"],
+                "missing": ["2013-01-03T00:00:00Z", "2013-01-04T00:00:00Z"],
             }
         ],
         "dry_run": True,

@@ -216,9 +216,11 @@ def _rewound(planned: RewindDone) -> list[str]:
             f"{each.chain}: from checkpoint {each.from_} back to {where}; {counted(each.undone, 'checkpoint')}"
         )
         lines += [f"alias {alias} moves with it" for alias in each.aliases]
-        if each.gone:
-            gone = f"{counted(len(each.gone), 'partition')} of that {agreeing(len(each.gone), 'is', 'are')}"
-            lines.append(f"{gone} not there any more and cannot be trained again, the first is {label(each.gone[0])}")
+        if each.missing:
+            missing = f"{counted(len(each.missing), 'partition')} of that {agreeing(len(each.missing), 'is', 'are')}"
+            lines.append(
+                f"{missing} not there any more and cannot be trained again, the first is {label(each.missing[0])}"
+            )
     return [*lines, "no file is deleted; what is undone is trained again by the next run"]
 
 

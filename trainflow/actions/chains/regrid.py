@@ -36,7 +36,7 @@ class GridSummary(msgspec.Struct, frozen=True):
 
 class RegridDone(OfChain, frozen=True, kw_only=True):
     """What was recorded, or with `dry_run` would be. `old`, `new`: None where nothing differs; `at`: the end of the
-    chain, from which on the new grid holds; `same`, `other`, `gone`: of a table with another path, how many trained
+    chain, from which on the new grid holds; `same`, `other`, `missing`: of a table with another path, how many trained
     partitions have the same content there, have another, are not there; `entry`: its number in the ledger,
     None where none was written."""
 
@@ -46,7 +46,7 @@ class RegridDone(OfChain, frozen=True, kw_only=True):
     at: datetime | None = None
     same: int | None = None
     other: int | None = None
-    gone: int | None = None
+    missing: int | None = None
     hole: Hole | None = None
     entry: int | None = None
 
@@ -80,7 +80,7 @@ class RegridPlan(NamedTuple):
             at=change.edge,
             same=compared.same if compared else None,
             other=len(compared.other) if compared else None,
-            gone=compared.gone if compared else None,
+            missing=compared.missing if compared else None,
             hole=change.untrained,
             entry=written.sequence if written else None,
         )

@@ -26,9 +26,9 @@ class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     """One chain: from which checkpoint to which (0, None: before the first). `undone`: how many checkpoints;
     `checkpoints`: their numbers, oldest first; `pruned_up_to`: the end of what was asked for, where its files
     were pruned and it goes back further; `aliases`: alias → number of the checkpoint that has it again, or
-    None; `gone`: starts of partitions that what is undone was trained on and that are not there any more, so that they
-    cannot be trained on again, oldest first (None: not known, of a chain that goes back with the one that was named,
-    or where its samples cannot be read)."""
+    None; `missing`: starts of partitions that what is undone was trained on and that are not there any more, so that
+    they cannot be trained on again, oldest first (None: not known, of a chain that goes back with the one that was
+    named, or where its samples cannot be read)."""
 
     chain: str
     from_: int
@@ -40,7 +40,7 @@ class RewoundChain(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     checkpoints: list[int]
     pruned_up_to: datetime | None
     aliases: dict[str, int | None]
-    gone: list[datetime] | None
+    missing: list[datetime] | None
 
 
 class RewindDone(msgspec.Struct, frozen=True):
@@ -55,12 +55,12 @@ class RewindPlan(msgspec.Struct, frozen=True):
 
     undoings: list[ChainRewind]
     #: of the chain that was named; see `RewoundChain`
-    gone: list[datetime] | None
+    missing: list[datetime] | None
 
     def outcome(self, *, dry_run: bool) -> RewindDone:
         """What people and programs are told of it."""
         return RewindDone(
-            [_rewound(each, self.gone if each is self.undoings[-1] else None) for each in self.undoings], dry_run
+            [_rewound(each, self.missing if each is self.undoings[-1] else None) for each in self.undoings], dry_run
         )
 
 
@@ -109,7 +109,7 @@ def rewind(
     return plan.outcome(dry_run=False)
 
 
-def _rewound(undoing: ChainRewind, gone: list[datetime] | None) -> RewoundChain:
+def _rewound(undoing: ChainRewind, missing: list[datetime] | None) -> RewoundChain:
     return RewoundChain(
         str(undoing.chain),
         undoing.head_number,
@@ -121,7 +121,7 @@ def _rewound(undoing: ChainRewind, gone: list[datetime] | None) -> RewoundChain:
         undoing.checkpoints,
         undoing.pruned_up_to,
         undoing.aliases,
-        gone,
+        missing,
     )
 
 

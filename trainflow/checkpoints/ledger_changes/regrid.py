@@ -44,7 +44,7 @@ class RegridComparison(msgspec.Struct, frozen=True):
     same: int
     #: starts
     other: list[datetime]
-    gone: int
+    missing: int
 
 
 def compare(ledger: Ledger, fingerprints: Fingerprints) -> RegridComparison:
@@ -57,8 +57,8 @@ def compare(ledger: Ledger, fingerprints: Fingerprints) -> RegridComparison:
             break
     found = list(zip(trained, fingerprints([each.start for each in trained]), strict=True))
     other = sorted(each.start for each, now in found if now is not None and now != each.fingerprint)
-    gone = sum(now is None for _, now in found)
-    return RegridComparison(len(found) - len(other) - gone, other, gone)
+    missing = sum(now is None for _, now in found)
+    return RegridComparison(len(found) - len(other) - missing, other, missing)
 
 
 def regrid(

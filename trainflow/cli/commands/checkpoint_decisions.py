@@ -102,8 +102,8 @@ def rewind(
 
     JSON: {rewound: [{chain, from, from_id, to (0: the beginning), to_id, watermark, undone, checkpoints (numbers
     of what is undone, oldest first), pruned_up_to (the end of what was asked for, where its files were pruned and it
-    goes back further; else null), aliases (alias: number of the checkpoint that has it again, or null), gone (starts of
-    partitions of what is undone that are not there any more; null: not known)}], dry_run}.
+    goes back further; else null), aliases (alias: number of the checkpoint that has it again, or null), missing (starts
+    of partitions of what is undone that are not there any more; null: not known)}], dry_run}.
     """
     from trainflow.actions.chains import rewind as action
     from trainflow.clock import SystemClock
@@ -136,15 +136,15 @@ def _show_rewound(each: RewoundChain, *, dry_run: bool) -> None:
     )
     for alias, again in each.aliases.items():
         typer.echo(f"{alias!r} {_moves(again, dry_run=dry_run)}")
-    if each.gone:
-        typer.secho(_cannot_be_trained_again(each.gone), fg=typer.colors.YELLOW)
+    if each.missing:
+        typer.secho(_cannot_be_trained_again(each.missing), fg=typer.colors.YELLOW)
 
 
-def _cannot_be_trained_again(gone: list[datetime]) -> str:
-    have = f"{counted(len(gone), 'partition')} of that {agreeing(len(gone), 'is', 'are')}"
+def _cannot_be_trained_again(missing: list[datetime]) -> str:
+    have = f"{counted(len(missing), 'partition')} of that {agreeing(len(missing), 'is', 'are')}"
     return (
-        f"{have} not there any more, the first is {text(gone[0])}: training forward again stops there, or steps over "
-        "it, as samples.gaps says"
+        f"{have} not there any more, the first is {text(missing[0])}: training forward again stops there, or steps "
+        "over it, as samples.gaps says"
     )
 
 

@@ -243,9 +243,9 @@ def regrid(
     Exit codes: 0 done (also when there is nothing to record), 2 wrong input or refused.
 
     JSON: {pipeline, stage, branch, dry_run, old, new (each {path, start, length}; null: nothing to record), at (the end
-    of the chain, from which on the new grid holds), same, other, gone (of a table with another path: how many trained
-    partitions have the same content there, have another, are not there), hole ({start, end, reason} or null), entry
-    (of the entry; null: none was written)}.
+    of the chain, from which on the new grid holds), same, other, missing (of a table with another path: how many
+    trained partitions have the same content there, have another, are not there), hole ({start, end, reason} or null),
+    entry (of the entry; null: none was written)}.
     """
     from trainflow.actions.chains import regrid as action
     from trainflow.clock import SystemClock
@@ -277,7 +277,7 @@ def _regridded(plan: RegridPlan, done: RegridDone) -> str:
     if compared is not None:
         said += (
             f"\nof the trained partitions {compared.same:,} have the same content there, {len(compared.other):,} "
-            f"another, {compared.gone:,} are not there"
+            f"another, {compared.missing:,} are not there"
         )
     if change.untrained is not None:
         hole = f"{label(change.untrained.start)} to {label(change.untrained.end)}"
