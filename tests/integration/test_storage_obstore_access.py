@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.support.http_servers import serving_application
 from tests.support.local_object_stores import LocalS3
 from tests.support.meddled_s3 import Environ, Meddled, error, meddled_s3
 from trainflow.errors import StoreFailure
+from trainflow.storage.obstore.driver import ObstoreDriver
+from trainflow.storage.obstore.s3 import s3_buckets
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store
 
@@ -175,6 +178,81 @@ def test_credentials_that_end_are_fetched_again(
     time.sleep(0.15)  # obstore asks for others no sooner than a tenth of a second later
     store.replace("a", b"1")
     assert seen == ["key-1", "key-2"]
+
+
+KEYS = "[default]\naws_access_key_id = {key}\naws_secret_access_key = s\n"
+
+
+def _refuses(expired: set[str]) -> Callable[[Environ], tuple[int, bytes] | None]:
+    """Refuse keys as S3 does: by the code in the body, which the answer to HEAD lacks."""
+
+    def refuse(environ: Environ) -> tuple[int, bytes] | None:
+        key = environ["HTTP_AUTHORIZATION"].partition("Credential=")[2].partition("/")[0]
+        head = environ["REQUEST_METHOD"] == "HEAD"
+        return (403, b"" if head else error("InvalidAccessKeyId")) if key in expired else None
+
+    return refuse
+
+
+@pytest.fixture
+def keys_of_a_file(meddled: tuple[Meddled, LocalS3], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of credentials that the store is opened with."""
+    place = tmp_path / "credentials"
+    place.write_text(KEYS.format(key="old"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(place))
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+        monkeypatch.delenv(f"AWS_{name}", raising=False)
+    return place
+
+
+def test_keys_that_were_replaced_in_their_file_are_read_again_when_they_are_refused(
+    meddled: tuple[Meddled, LocalS3], keys_of_a_file: Path, tmp_path: Path
+) -> None:
+    server, s3 = meddled
+    driver = _driver(s3)
+    bucket, expired = s3.make_bucket(), set[str]()
+    server.meddle = _refuses(expired)
+    driver.create(f"{bucket}/a", b"1")
+
+    keys_of_a_file.write_text(KEYS.format(key="new"))
+    expired.add("old")
+    assert driver.read(f"{bucket}/a") == b"1"
+    server.asked.clear()
+    assert driver.is_file(f"{bucket}/a")
+    assert len(server.asked) == 1
+
+    # HEAD, many threads at once, and a file that is being written
+    expired.add("new")
+    keys_of_a_file.write_text(KEYS.format(key="newest"))
+    assert driver.is_file(f"{bucket}/a")
+    keys_of_a_file.write_text("")
+    assert driver.read(f"{bucket}/a") == b"1"
+    expired.add("newest")
+    keys_of_a_file.write_text(KEYS.format(key="last"))
+    assert driver.read_many([f"{bucket}/a"] * 20) == [b"1"] * 20
+    source = tmp_path / "large"
+    source.write_bytes(bytes(9 << 20))
+    driver.upload(source, f"{bucket}/b")
+    assert driver.is_file(f"{bucket}/b")
+
+
+def test_keys_that_are_refused_and_were_not_replaced_are_tried_once(
+    meddled: tuple[Meddled, LocalS3], keys_of_a_file: Path
+) -> None:
+    server, s3 = meddled
+    driver = _driver(s3)
+    bucket = s3.make_bucket()
+    server.asked.clear()
+    server.meddle = _refuses({"old"})
+    with pytest.raises(PermissionError, match="403 InvalidAccessKeyId"):
+        driver.read(f"{bucket}/a")
+    assert len(server.asked) == 1
+
+
+def _driver(s3: LocalS3) -> ObstoreDriver:
+    buckets = s3_buckets({"endpoint_url": s3.endpoint}, os.environ)
+    return ObstoreDriver(buckets, lambda location: location.partition("://")[2])
 
 
 ROLE = """

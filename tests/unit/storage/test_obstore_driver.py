@@ -9,6 +9,7 @@ from trainflow.storage import driver as storage_driver
 from trainflow.storage.obstore import driver as driver_module
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.driver import ObstoreDriver
+from trainflow.storage.obstore.opened_stores import OpenedStore, OpenedStores
 
 
 class Taken:
@@ -28,7 +29,7 @@ def test_upload_of_any_size_has_the_same_bytes_on_their_way(
     monkeypatch.setattr(storage_driver, "PART_BYTES", 100)
     monkeypatch.setattr(storage_driver, "MOST_PARTS", 10)
     taken = Taken()
-    monkeypatch.setattr(ObstoreDriver, "_open", lambda *_: taken)
+    monkeypatch.setattr(OpenedStores, "_open", lambda *_: OpenedStore(taken, None))
     with (tmp_path / "large").open("wb") as file:
         file.truncate(size)
 

@@ -1,9 +1,10 @@
 """S3, Google Cloud Storage and Azure Blob Storage by obstore, a binding of Rust's `object_store`.
 
 Reading order: `driver` (the requests, threads and forks), `errors` (what obstore raises becomes an error of Python),
-`urls` (a URL and fsspec's options in the words of obstore, by `s3`, `gcs` and `azure`; an option that there is no word
-for is `OptionNotMapped`, and fsspec's driver is taken), `fsspec_options`, `aws_profiles` (credentials), `buckets` (how
-those of one account are opened), `runtime` (threads and forks).
+`opened_stores` (buckets that are opened, anew for another region and for credentials that were replaced), `buckets`
+(how those of one account are opened), `urls` (a URL and fsspec's options in the words of obstore, by `s3`, `gcs` and
+`azure`; an option that there is no word for is `OptionNotMapped`, and fsspec's driver is taken), `fsspec_options`,
+`aws_profiles` (credentials), `runtime` (threads and forks).
 
 Invariants:
 

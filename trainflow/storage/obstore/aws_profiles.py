@@ -82,44 +82,53 @@ def credentials(profile: Profile, environ: Mapping[str, str], *, given: bool) ->
     if profile.named and not values:
         raise InputError(f"the AWS profile {profile.name!r} is neither in the config file nor in the credentials file")
     if any(values.get(name) for name in _FETCHED):
-        return _of_botocore(profile.name)
+        return _OfBotocore(profile.name)
     if not given and environ.get("AWS_WEB_IDENTITY_TOKEN_FILE") and environ.get("AWS_ROLE_ARN"):
         return None
     return _of_files(profile) if values.get("aws_access_key_id") else None
 
 
 def _of_files(profile: Profile) -> Provider:
+    known: dict[str, str] = {}
+
     def read() -> dict[str, Any]:
         values = profile.values()
-        token = values.get("aws_session_token") or values.get("aws_security_token")
-        found = {"access_key_id": values["aws_access_key_id"], "secret_access_key": values["aws_secret_access_key"]}
+        # a file that is being written has none, or not all, for a moment
+        if values.get("aws_access_key_id") and values.get("aws_secret_access_key"):
+            known.clear()
+            known.update(values)
+        if not known:
+            raise RuntimeError(f"the AWS profile {profile.name!r} has no keys any more")
+        token = known.get("aws_session_token") or known.get("aws_security_token")
+        found = {"access_key_id": known["aws_access_key_id"], "secret_access_key": known["aws_secret_access_key"]}
         until = SystemClock().now() + timedelta(seconds=_FILE_SECONDS) if token else None
         return {**found, "token": token, "expires_at": until}
 
     return read
 
 
-def _of_botocore(name: str) -> Provider:
-    """Credentials that botocore fetches, and fetches anew before they end."""
-    try:
-        from botocore.session import Session
-    except ImportError:
-        raise InputError(
-            f"the AWS profile {name!r} names a role, a session or a program, which botocore sees to: "
-            "pip install 'trainflow[s3]'"
-        ) from None
-    session = Session(profile=name)
-    known: list[Any] = []
+class _OfBotocore:
+    """Credentials that botocore fetches, and fetches anew before they end. Raises InputError where it is missing."""
 
-    def fetch() -> dict[str, Any]:
-        if not known:
-            found = session.get_credentials()
-            if found is None:
-                raise RuntimeError(f"unable to locate credentials of the AWS profile {name!r}")
-            known.append(found)
-        [credentials] = known
-        keys = credentials.get_frozen_credentials()
-        ends = getattr(credentials, "_expiry_time", None)
+    def __init__(self, name: str) -> None:
+        try:
+            import botocore.session  # here, and not when it is asked: a process that is forked after this has it
+        except ImportError:
+            raise InputError(
+                f"the AWS profile {name!r} names a role, a session or a program, which botocore sees to: "
+                "pip install 'trainflow[s3]'"
+            ) from None
+        self._open = botocore.session.Session
+        self._name = name
+        self._known: Any = None
+
+    def __call__(self) -> dict[str, Any]:
+        known = self._known or self._open(profile=self._name).get_credentials()
+        if known is None:
+            raise RuntimeError(f"unable to locate credentials of the AWS profile {self._name!r}")
+        self._known = known
+        keys = known.get_frozen_credentials()
+        ends = getattr(known, "_expiry_time", None)
         return {
             "access_key_id": keys.access_key,
             "secret_access_key": keys.secret_key,
@@ -130,4 +139,6 @@ def _of_botocore(name: str) -> Provider:
             else ends.astimezone(UTC),  # obstore takes no other zone of the same name
         }
 
-    return fetch
+    def forget(self) -> None:
+        """Fetch others when they are asked for next: a program that says no end may give others by then."""
+        self._known = None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar, cast
 
@@ -15,6 +14,7 @@ from trainflow.storage.driver import Driver, FolderListing, Retry, bucket_of, pa
 from trainflow.storage.errors import error_kind
 from trainflow.storage.obstore.buckets import Buckets
 from trainflow.storage.obstore.errors import NO_RANGE, PAST_END, StoreRefusal
+from trainflow.storage.obstore.opened_stores import OpenedStore, OpenedStores
 from trainflow.storage.obstore.runtime import interruptible
 from trainflow.storage.range_reader import LEAST_BYTES, RangeReader
 from trainflow.storage.store import REQUESTS_AT_ONCE, FilePage, StoreFile
@@ -26,11 +26,6 @@ RANGE_BYTES, RANGES_AT_ONCE = 16 << 20, 6
 PIECE_BYTES = 1 << 20
 #: in one answer to a listing
 _PAGE_NAMES = 1000
-_PARTS_ARE_TRIED = {
-    "max_retries": 6,
-    "backoff": {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=15), "base": 2},
-    "retry_timeout": timedelta(seconds=60),
-}
 
 
 class _FetchedPart(NamedTuple):
@@ -51,8 +46,7 @@ class ObstoreDriver(Driver):
         self._strip = strip
         self.tries = buckets.tries
         self.lists_after = buckets.starts_after
-        self._stores: dict[tuple[str, bool], Any] = {}
-        self._regions: dict[str, str] = {}
+        self._stores = OpenedStores(buckets)
 
     def path_of(self, location: str) -> str:
         return self._strip(location)
@@ -251,18 +245,21 @@ class ObstoreDriver(Driver):
     ) -> T:
         """What `call` returns of the bucket and the key of a path. Counted as `requests` that send so many bytes."""
         bucket, _, key = path.strip("/").partition("/")
+        used: list[OpenedStore] = []
+
+        def ask() -> T:
+            used.append(self._stores.get(bucket, in_parts))
+            return call(used[-1].store, key)
+
         try:
-            return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
+            return self._counted(bucket, ask, op, sent, requests)
         except StoreRefusal as error:
-            if not self._found_region(bucket, error):
+            if not used or not self._stores.opens_otherwise(bucket, used[-1], error):
                 raise
         try:
-            return self._counted(bucket, lambda: call(self._store(bucket, in_parts), key), op, sent, requests)
+            return self._counted(bucket, ask, op, sent, requests)
         except StoreRefusal as error:
-            if error.error_code not in _OF_REGIONS:
-                raise
-            text = f"the bucket is in the region {self._regions[bucket]}, and the endpoint is not"
-            raise StoreRefusal(text, status=error.status, code=error.error_code) from None
+            raise self._stores.explain(bucket, error) from None
 
     def _counted(self, bucket: str, call: Callable[[], T], op: str, sent: int, requests: int) -> T:
         with REQUESTS.call(self._buckets.label(bucket), op, error_kind, sent) as made:
@@ -273,42 +270,8 @@ class ObstoreDriver(Driver):
                 made.requests = max(1, -(-_names_in(found) // self._buckets.page_names))
         return found
 
-    def _found_region(self, bucket: str, error: StoreRefusal) -> bool:
-        find = self._buckets.region_of
-        if find is None or bucket in self._regions or error.error_code not in _OF_REGIONS:
-            return False
-        region = find(bucket, error)
-        if region:
-            self._regions[bucket] = region
-            for each in (False, True):
-                self._stores.pop((bucket, each), None)
-        return bool(region)
-
-    def _store(self, bucket: str, in_parts: bool) -> Any:
-        found = self._stores.get((bucket, in_parts))
-        if found is None:
-            found = self._stores[bucket, in_parts] = self._open(bucket, in_parts)
-        return found
-
-    def _open(self, bucket: str, in_parts: bool) -> Any:
-        import obstore.store
-
-        words = self._buckets
-        config = {**words.config, **words.of_bucket(bucket)}
-        if bucket in self._regions:
-            config["region"] = self._regions[bucket]
-        return getattr(obstore.store, words.kind)(
-            bucket,
-            config=config,
-            client_options=words.client,
-            credential_provider=words.credentials,
-            # what is asked in one request is asked again by the store that uses this; parts are not seen from there
-            retry_config=_PARTS_ARE_TRIED if in_parts else {"max_retries": 0},
-        )
-
 
 _BUCKET_MISSING = frozenset({"NoSuchBucket", "ContainerNotFound", "ContainerBeingDeleted"})
-_OF_REGIONS = frozenset({"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"})
 
 
 def _page(after: str = "") -> Callable[[Any, str], list[Any]]:
