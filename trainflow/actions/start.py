@@ -100,7 +100,7 @@ def train_as_engine(request: TrainingRequest, clock: Clock, tell: Callable[[str]
         stack.enter_context(engine_lock(project.home))
         early = stack.enter_context(early_start(project, settings, request.path, request.overrides))
         stores = stack.enter_context(StoreCheck(project, settings, request.path, request.overrides))
-        load_when_used("importlib.metadata", "asyncio:iscoroutine")
+        load_when_used("importlib.metadata", "asyncio:iscoroutine", "sqlalchemy.dialects.sqlite.aiosqlite")
         with importing():
             from trainflow.actions.first_runs import begin, places_of
             from trainflow.engine.engine import Engine
