@@ -31,7 +31,9 @@ from trainflow.errors import (
     SampleCheckFailed,
     SampleGap,
     SamplesRefused,
+    SampleUnreadable,
     SkipException,
+    StoreFailure,
     TemplateError,
     TrainflowError,
     describe,
@@ -219,7 +221,7 @@ class AttemptEnding:
             again = self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors
             return self._failed(error, message, retryable=again)
         message = describe(error)
-        if (ran_out := exhausted_resource(error)) is not None:
+        if not isinstance(error, StoreFailure | SampleUnreadable) and (ran_out := exhausted_resource(error)):
             message = f"{message}: {ran_out}"
         return self._failed(error, message, retryable=not isinstance(error, FOR_GOOD))
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 #: with less room on its disk than this a database cannot write: its log grows by pages, and so does its index
 _ROOM_BYTES = 64 * 1024
+#: a disk that has no inodes left takes no file, however small, and is not full as people look at it
+_NO_INODES = "its disk takes no more files ('df -i' shows that): delete some of the many on it"
+#: what a disk says that takes no writes
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 #: what to do about files that several users work with
 _SHARE = (
     "have that user or root give access (a group that both are in: chgrp -R, chmod -R g+rwX, and umask 007 for all "
@@ -41,9 +47,43 @@ def unwritable(path: str | os.PathLike[str]) -> str | None:
         return "its disk is full: make room on it"
     # a file system that has no such limit says that there are none
     if disk.f_files and not disk.f_favail:
-        return "its disk takes no more files: delete some of the many on it"
+        return _NO_INODES
     whose = keeps_out(file, to_write=True) or keeps_out(file.parent, to_write=True)
     return None if whose is None else f"{whose}: run this as that user, or set TRAINFLOW_HOME to a folder of your own"
+
+
+def refused_by_disk(errors: Iterable[BaseException], place: str = "") -> str | None:
+    """Which disk of this machine did not take the file that one of these errors is about, and what to do; None: it is
+    not known, or the disk takes writes again, or it is that of a file in the folder of `place` which has no room."""
+    file, why = _refused_file(errors)
+    in_place = bool(place) and file.startswith(os.path.dirname(place))
+    return None if not file or (in_place and why != _NO_INODES) else f"{file} cannot be written, {why}"
+
+
+def takes_no_files(errors: Iterable[BaseException]) -> bool:
+    """Whether the disk that one of these errors is about has no inodes left."""
+    return _refused_file(errors)[1] == _NO_INODES
+
+
+def _refused_file(errors: Iterable[BaseException]) -> tuple[str, str]:
+    for each in errors:
+        if isinstance(each, OSError) and each.errno in _OF_DISKS:
+            # of two files the second one was written
+            file = each.filename2 or each.filename
+            if isinstance(file, str) and os.path.isabs(file) and (why := unwritable(file)) is not None:
+                return file, why
+    return "", ""
+
+
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
+    """Name the file that is written inside in an error of its disk: of a write, the system does not say of which."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_DISKS and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def of_another_user(errors: Iterable[BaseException], *, to_write: bool) -> str | None:

@@ -1,9 +1,12 @@
-"""What ran out on this machine, in words that say what to do. Pure."""
+"""What ran out on this machine, in words that say what to do."""
 
 from __future__ import annotations
 
 import errno
 import signal
+from collections.abc import Iterator
+
+from trainflow.observability.file_access import takes_no_files
 
 _MEMORY = "memory ran out: train on smaller splits or batches, or give it more memory"
 _SAYS = {
@@ -25,6 +28,8 @@ _SAID_BY_CODE = {code: _SAYS[number] for number, code in _CODES.items()}
 def exhausted_resource(error: BaseException) -> str | None:
     """What ran out, and what to do; None when nothing did. An error that was raised from such a one counts as well."""
     number = _number(error)
+    if number == errno.ENOSPC and takes_no_files(_causes(error)):
+        return "the disk takes no more files ('df -i' shows that): delete some of the many on it"
     return None if number is None else _SAYS[number]
 
 
@@ -49,11 +54,16 @@ def ended_in_words(exit_code: int | None, signal_number: int | None) -> str:
 
 
 def _number(error: BaseException) -> int | None:
+    for each in _causes(error):
+        if isinstance(each, MemoryError):
+            return errno.ENOMEM
+        if isinstance(each, OSError) and each.errno in _SAYS:
+            return each.errno
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, MemoryError):
-            return errno.ENOMEM
-        if isinstance(found, OSError) and found.errno in _SAYS:
-            return found.errno
+        yield found
         found = found.__cause__
-    return None

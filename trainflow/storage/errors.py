@@ -71,12 +71,8 @@ class Failures(ABC):
                 f"{self.masked(location)} cannot be {_DONE[doing]}: its driver knows no storage option '{unknown[1]}'"
             )
         said = self.masked(_said(error)).rstrip(".")
-        whose = None
-        if reason is RefusalReason.DENIED:
-            from trainflow.observability.file_access import of_another_user
-
-            whose = of_another_user(chain_of(error), to_write=doing != "read")
-        return f"{self.masked(location)} cannot be {_DONE[doing]}: {said}; {whose or reason.value}"
+        of_machine = _of_this_machine(doing, location, error, reason)
+        return f"{self.masked(location)} cannot be {_DONE[doing]}: {said}; {of_machine or reason.value}"
 
     def bucket_missing(self, location: str, bucket: str) -> Exception:
         """The bucket or container does not exist."""
@@ -132,6 +128,15 @@ def failure(doing: str, location: str, error: BaseException) -> BaseException:
 def is_missing_bucket(error: BaseException) -> bool:
     """Whether a file or a folder is not there because its bucket is not."""
     return reason_of(error) is RefusalReason.BUCKET_MISSING
+
+
+def _of_this_machine(doing: str, location: str, error: BaseException, reason: RefusalReason) -> str | None:
+    """What to do where it is not for the store to do it: a disk of this machine, or whose its files are."""
+    from trainflow.observability.file_access import of_another_user, refused_by_disk
+
+    if reason is RefusalReason.DENIED:
+        return of_another_user(chain_of(error), to_write=doing != "read")
+    return refused_by_disk(chain_of(error), location) if reason in _OF_DISKS else None
 
 
 def _names(options: Mapping[str, Any]) -> Iterator[str]:
@@ -195,6 +200,7 @@ LASTING_REASONS = frozenset(
         RefusalReason.PATH_IS_A_FILE,
     }
 )
+_OF_DISKS = frozenset({RefusalReason.FULL, RefusalReason.READ_ONLY})
 _CODES = {
     "NoSuchBucket": RefusalReason.BUCKET_MISSING,
     "ContainerNotFound": RefusalReason.BUCKET_MISSING,

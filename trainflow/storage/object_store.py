@@ -18,6 +18,7 @@ import msgspec
 
 from trainflow.concurrent_map import concurrent_map
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive
+from trainflow.observability.file_access import naming_file
 from trainflow.storage.driver import Driver, bucket_of
 from trainflow.storage.drivers import protocol_of
 from trainflow.storage.errors import (
@@ -197,8 +198,8 @@ class ObjectStore(Store):
         self._ask("upload", path, lambda: self._driver.upload(source, self._at(path)))
 
     def get_file(self, path: str, target: Path) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with self._failing("read", path), self._lock:
+        with self._failing("read", path), self._lock, naming_file(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
             self._driver.download(self._at(path), target, self._retry)
 
     def delete(self, path: str) -> None:

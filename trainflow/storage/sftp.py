@@ -24,6 +24,7 @@ from typing import IO, Any, TypeVar
 import asyncssh
 
 from trainflow.errors import SampleUnreadable, StoreFailure, StoreNotExclusive, TrainflowError
+from trainflow.observability.file_access import naming_file
 from trainflow.observability.store_requests import REQUESTS
 from trainflow.storage.atomic_files import is_temporary, temporary_name
 from trainflow.storage.errors import CheckpointFailures, Failures, error_kind
@@ -118,7 +119,7 @@ class SFTPStore(Store):
                 yield chunk
 
     def get_file(self, path: str, target: Path) -> None:
-        with self.open(path) as file:
+        with self.open(path) as file, naming_file(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as copy:
                 while chunk := file.read(CHUNK_BYTES):

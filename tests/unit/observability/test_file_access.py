@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from trainflow.observability import file_access
-from trainflow.observability.file_access import keeps_out, unwritable
+from trainflow.observability.file_access import keeps_out, naming_file, refused_by_disk, unwritable
 from trainflow.storage.errors import CheckpointFailures
 
 
@@ -110,3 +111,46 @@ def test_file_that_another_user_may_write_is_told_with_what_to_do(tmp_path: Path
     file.chmod(0o400)
     assert (said := unwritable(file)) is not None
     assert said.endswith("run this as that user, or set TRAINFLOW_HOME to a folder of your own")
+
+
+_FULL = (4096, 4096, 1000, 0, 0, 500, 400, 400, 0, 255)
+_NO_INODES = (4096, 4096, 1000, 900, 900, 500, 0, 0, 0, 255)
+_NO_ROOM = "its disk is full: make room on it"
+_NO_FILES = "its disk takes no more files ('df -i' shows that): delete some of the many on it"
+
+
+def _error(*files: str | None, number: int = errno.ENOSPC) -> OSError:
+    first, second = (*files, None, None)[:2]
+    return OSError(number, "No space left on device", first, None, second)
+
+
+@pytest.mark.parametrize(
+    ("disk", "error", "place", "says"),
+    [
+        (_FULL, _error("/home/x/scratch"), "/store/a/model", f"/home/x/scratch cannot be written, {_NO_ROOM}"),
+        (_FULL, _error("/store/a/m", "/home/x/m"), "/store/a/m", f"/home/x/m cannot be written, {_NO_ROOM}"),
+        (_FULL, _error("/home/x/scratch"), "s3://bucket/model", f"/home/x/scratch cannot be written, {_NO_ROOM}"),
+        # of the store itself, what reads it says more
+        (_FULL, _error("/store/a/.tmp-model"), "/store/a/model", None),
+        (
+            _NO_INODES,
+            _error("/store/a/.tmp-model"),
+            "/store/a/model",
+            f"/store/a/.tmp-model cannot be written, {_NO_FILES}",
+        ),
+        (_FINE, _error("/home/x/scratch"), "/store/a/model", None),
+        (_FULL, _error(), "/store/a/model", None),
+        (_FULL, _error("/home/x", number=errno.EIO), "/store/a/model", None),
+    ],
+)
+def test_disk_that_did_not_take_a_file_is_named_unless_it_is_that_of_the_store(
+    monkeypatch: pytest.MonkeyPatch, disk: tuple[int, ...], error: OSError, place: str, says: str | None
+) -> None:
+    monkeypatch.setattr(file_access.os, "statvfs", lambda _path: os.statvfs_result(disk))
+    assert refused_by_disk([ValueError("x"), error], place) == says
+
+
+def test_write_that_a_full_disk_refuses_names_its_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as raised, naming_file(tmp_path / "copy"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert raised.value.filename == str(tmp_path / "copy")

@@ -41,6 +41,14 @@ def test_exhausted_says_what_to_do_and_exit_code_says_same(error: BaseException,
     assert meaning_of_exit_code(code) == exhausted_resource(error)
 
 
+def test_disk_without_inodes_is_not_called_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = os.statvfs_result((4096, 4096, 1000, 900, 900, 500, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _path: disk)
+    said = exhausted_resource(caused(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x")))
+    assert said is not None
+    assert "takes no more files ('df -i' shows that)" in said
+
+
 @pytest.mark.parametrize("error", [ValueError("x"), OSError("x"), FileNotFoundError(errno.ENOENT, "x"), SystemExit(1)])
 def test_exhaustion_of_other_error_is_none(error: BaseException) -> None:
     assert exhausted_resource(error) is None
