@@ -149,6 +149,41 @@ def test_socket_of_killed_engine_is_replaced(clock: ManualClock, tmp_path: Path)
     reactor.close()
 
 
+@pytest.mark.parametrize("with_its_folder", [False, True])
+def test_socket_that_was_removed_is_made_anew(
+    home_socket: Socket, clock: ManualClock, caplog: pytest.LogCaptureFixture, with_its_folder: bool
+) -> None:
+    before = home_socket.connect()
+    assert ask(home_socket, before, GetTrackingRun(KEY)) == Done()
+    home_socket.path.unlink()
+    if with_its_folder:
+        home_socket.path.parent.rmdir()
+    clock.advance(timedelta(seconds=2))
+    home_socket.turn()
+    with home_socket.connect() as connection:
+        assert ask(home_socket, connection, GetTrackingRun(KEY)) == Done()
+    with before:
+        assert ask(home_socket, before, GetTrackingRun(KEY)) == Done()
+    assert caplog.text.count("was removed") == 1
+
+
+def test_socket_that_cannot_be_made_anew_is_told_once_and_tried_again(
+    home_socket: Socket, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = home_socket.path.parent
+    home_socket.path.unlink()
+    folder.chmod(0o755)
+    for _ in range(3):
+        clock.advance(timedelta(seconds=2))
+        home_socket.turn()
+    assert caplog.text.count("cannot be made anew") == 1
+    folder.chmod(0o700)
+    clock.advance(timedelta(seconds=2))
+    home_socket.turn()
+    with home_socket.connect() as connection:
+        assert ask(home_socket, connection, GetTrackingRun(KEY)) == Done()
+
+
 def test_connections_without_descriptors_are_served_when_some_are_free(
     home_socket: Socket, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -38,6 +38,7 @@ from trainflow.messages.execution_api import (
 from trainflow.messages.workload import ExecuteTask
 from trainflow.observability.redacted_output import hide_values
 from trainflow.observability.redaction import secret_values
+from trainflow.observability.resource_exhaustion import UNHEARD
 from trainflow.observability.store_requests import sentence_about
 from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
@@ -73,7 +74,7 @@ def conduct(
         reply = _answer_to(claim, connection)
         if not isinstance(reply, Started):
             # a second delivery of an attempt that another process holds, or of one that is not waited for any more
-            return FAILED_EXIT_CODE if reply is None else 0
+            return UNHEARD if reply is None else 0
         started = reply
     enter("attempt")
     hit("attempt: claimed")

@@ -34,6 +34,8 @@ _CHANGED = b'["changed",'
 #: descriptors of this process or of the machine, or memory for them, are used up
 _USED_UP = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE_SECONDS = 1.0
+#: how often it is seen to that the socket is where attempts look for it: an attempt looks for 5 s
+_KEEP_SECONDS = 2.0
 
 
 class ExecutionSocket:
@@ -57,7 +59,9 @@ class ExecutionSocket:
         self._peers: set[FramedSocket] = set()
         self._listener = _listen(path)
         self._closed = False
+        self._told: str | None = None
         reactor.watch(self._listener, self._accept)
+        reactor.call_later(_KEEP_SECONDS, self._keep)
 
     def _accept(self) -> None:
         try:
@@ -89,6 +93,36 @@ class ExecutionSocket:
     def _listen_again(self) -> None:
         if not self._closed:
             self._reactor.watch(self._listener, self._accept)
+
+    def _keep(self) -> None:
+        """Be where attempts look: folders of temporary files are emptied under those who use them."""
+        if self._closed:
+            return
+        try:
+            os.stat(self._path)
+        except FileNotFoundError:
+            self._replace()
+        except OSError as error:
+            self._tell(f"{self._path} cannot be looked at: {error.strerror}")
+        self._reactor.call_later(_KEEP_SECONDS, self._keep)
+
+    def _replace(self) -> None:
+        try:
+            listener = _listen(self._path)
+        except (EngineError, OSError) as error:
+            self._tell(f"{self._path} was removed, and cannot be made anew, so that no attempt can begin: {error}")
+            return
+        self._reactor.unwatch(self._listener)
+        self._listener.close()
+        self._listener = listener
+        self._reactor.watch(listener, self._accept)
+        log.warning("%s was removed, by what cleans that folder: made anew", self._path)
+        self._told = None
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._told:
+            log.error("%s", problem)
+        self._told = problem
 
     def _answer(self, peer: FramedSocket, message: bytes) -> None:
         if message == NUDGE:

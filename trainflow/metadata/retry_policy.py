@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from trainflow.identifiers import attempt_time
 from trainflow.messages.workload import ProcessExit
-from trainflow.observability.resource_exhaustion import BROKEN, meaning_of_exit_code
+from trainflow.observability.resource_exhaustion import BROKEN, UNHEARD, meaning_of_exit_code
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -173,6 +173,12 @@ def judge_exit(exit: ProcessExit) -> ExitJudgement:
     ran_out = meaning_of_exit_code(exit.code)
     if ran_out is not None:
         return ExitJudgement(lost=True, message=f"the process could not go on: {ran_out}")
+    if exit.code == UNHEARD:
+        return ExitJudgement(
+            lost=True,
+            message="the process was started and no engine answered it: the socket of the home was away, or refused it",
+            stopped=exit.stopped,
+        )
     if exit.code == BROKEN:
         return ExitJudgement(
             lost=False,

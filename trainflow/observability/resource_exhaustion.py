@@ -20,6 +20,8 @@ _SAYS = {
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 #: exit code of a process that broke outside of the task's own code
 BROKEN = 70
+#: exit code of a process that was not given its attempt, since no engine answered
+UNHEARD = 76
 #: exit codes of a process that ended because something ran out, outside of a task's own code
 _CODES = {errno.ENOMEM: 71, errno.EMFILE: 72, errno.ENFILE: 73, errno.ENOSPC: 74, errno.EDQUOT: 75}
 _SAID_BY_CODE = {code: _SAYS[number] for number, code in _CODES.items()}

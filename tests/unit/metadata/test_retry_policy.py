@@ -24,7 +24,7 @@ from trainflow.metadata.retry_policy import (
     judge_exit,
     retry_delay,
 )
-from trainflow.observability.resource_exhaustion import exit_code_of
+from trainflow.observability.resource_exhaustion import UNHEARD, exit_code_of
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -196,6 +196,7 @@ def test_clearing_is_after_all_there_was(attempts: list[int | None], before: lis
         (ProcessExit(signal=63), False, "crashed (signal 63)"),
         (ProcessExit(signal=signal.SIGKILL, out_of_memory=True), False, "memory ran out"),
         (ProcessExit(reason="the node went away"), True, "the node went away"),
+        (ProcessExit(code=UNHEARD), True, "no engine answered it"),
         (ProcessExit(signal=signal.SIGTERM, stopped=True), True, "was told to stop"),
         # it did not stop in time, or of itself
         (ProcessExit(signal=signal.SIGKILL, stopped=True), True, "killed (SIGKILL)"),
