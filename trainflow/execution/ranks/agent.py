@@ -192,6 +192,8 @@ class _RankTraining:
         self._broken = False
         self._told_stop = False
         self._read = 0
+        #: bytes that came when nothing was wanted any more
+        self._forgotten = 0
 
     def run(self) -> RankEnd:
         """Run it; what became of it."""
@@ -208,12 +210,19 @@ class _RankTraining:
         return self._agent.ended(code, delivered=self._is_heard() and not self._broken)
 
     def _is_heard(self) -> bool:
-        """Wait until the first rank hangs up, which has heard all then."""
+        """Wait until the first rank hangs up, which has heard all then. It may still be sending what is not wanted any
+        more."""
         if self._listener is None:
-            self._listener = threading.Thread(target=self._link.receive, daemon=True)
+            self._listener = threading.Thread(target=self._link.drain, args=(self._count,), daemon=True)
             self._listener.start()
-        self._listener.join(HANDSHAKE_SECONDS)
+        before = -1
+        while self._listener.is_alive() and before != self._forgotten:
+            before = self._forgotten
+            self._listener.join(HANDSHAKE_SECONDS)
         return not self._listener.is_alive()
+
+    def _count(self, received: int) -> None:
+        self._forgotten += received
 
     def _program(self) -> int:
         self._agent.folder.mkdir()

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 0.5
 #: a rank whose node is gone is started again after so long: where the attempt has begun it is told so, and ends
 _AGAIN_SECONDS = 1.0
+#: how Ray says that a rank has not begun, and would not on another node either
+_FOR_GOOD = ("RayTaskError", "RuntimeEnvSetupError", "ActorUnschedulableError", "TaskUnschedulableError")
 #: how long the other ranks may take to end by themselves when the first one has
 _LAST_SECONDS = 15.0
 
@@ -153,11 +155,17 @@ class RayRanks:
                     raise EngineError(f"rank {rank} of {self._nodes} has ended with exit code {code}: see its log")
 
     def _code_of(self, run: Any, rank: int) -> int | None:
-        """The exit code of a rank that has ended; None: its actor or its node is gone."""
+        """The exit code of a rank that has ended; None: its actor or its node is gone. Raises EngineError for one that
+        could not begin, and would not the next time."""
         try:
             return int(self._ray.get(run))
         except self._ray.exceptions.RayError as error:
-            log.warning("rank %d of %d is gone: %s", rank, self._nodes, str(error).splitlines()[0])
+            said = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+            kinds = [getattr(self._ray.exceptions, name, None) for name in _FOR_GOOD]
+            if isinstance(error, tuple(kind for kind in kinds if kind)) or getattr(error, "actor_init_failed", False):
+                # the last line of a traceback says what it was
+                raise EngineError(f"rank {rank} of {self._nodes} cannot run: {said[-1]}") from error
+            log.warning("rank %d of %d is gone: %s", rank, self._nodes, said[0])
             return None
 
     def _end_others(self) -> None:

@@ -102,6 +102,7 @@ class TrainingCommand:
                     ended.tail,
                     retries_mistakes=self._ti.has_progressed or self._ti.settings.executor.retry_programming_errors,
                     gone=ended.gone if isinstance(ended, RemoteRank) else None,
+                    failed_here=ended.failed_here if isinstance(ended, RemoteRank) else None,
                     out_of_memory=ended.out_of_memory,
                 )
             for rank, each in enumerate(group.groups):

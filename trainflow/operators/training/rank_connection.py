@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec
 
 from trainflow.errors import ProtocolError
 from trainflow.messages import frames
+from trainflow.observability.file_access import naming_file
 from trainflow.operators.training.rank_protocol import RankProblem
 from trainflow.operators.training.training_task import TrainingTask
 
@@ -118,8 +119,9 @@ class RankConnection:
         return "gone"
 
     def send(self, message: Message) -> None:
-        """Send a message. Raises OSError when the other end is gone."""
-        frames.send(self._connection, msgspec.json.encode(message))
+        """Send a message. Raises ConnectionError when the other end is gone."""
+        with _of_connection():
+            frames.send(self._connection, msgspec.json.encode(message))
 
     def receive(self) -> Message | None:
         """Wait for a message; None: the other end has hung up, or is gone."""
@@ -130,29 +132,54 @@ class RankConnection:
             return None
 
     def send_file(self, name: str, folder: Path, path: str) -> None:
-        """Send a file of a folder. Raises OSError."""
+        """Send a file of a folder. Raises ConnectionError when the other end is gone, another OSError when the file
+        cannot be read: then as many bytes were sent as the other end waits for."""
+        problem: OSError | None = None
         with (folder / path).open("rb") as file:
-            size = file.seek(0, 2)
+            left = file.seek(0, 2)
             file.seek(0)
-            self.send(FileBegins(name, path, size))
-            if size and self._connection.sendfile(file, count=size) != size:
-                raise OSError(f"{folder / path} has become shorter while it was sent")
+            self.send(FileBegins(name, path, left))
+            while left:
+                data = b""
+                if problem is None:
+                    try:
+                        data = file.read(min(left, _CHUNK))
+                    except OSError as error:
+                        problem = error
+                if not data:
+                    problem = problem or OSError(f"{folder / path} has become shorter while it was sent")
+                    data = bytes(min(left, _CHUNK))
+                with _of_connection():
+                    self._connection.sendall(data)
+                left -= len(data)
+        if problem is not None:
+            raise problem
 
     def receive_file(self, begins: FileBegins, folder: Path) -> None:
-        """Write the file that follows into a folder. Raises OSError, and ProtocolError for a path out of it."""
+        """Write the file that follows into a folder. Raises ConnectionError when the other end is gone, another OSError
+        when the file cannot be written, ProtocolError for a path out of the folder."""
         path = PurePosixPath(begins.path)
         if path.is_absolute() or ".." in path.parts or not path.parts:
             raise ProtocolError(f"'{begins.path}' is no path in a folder")
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         left, buffer = begins.size, memoryview(bytearray(_CHUNK))
-        with target.open("wb") as file:
+        with naming_file(target), target.open("wb") as file:
             while left:
-                count = self._connection.recv_into(buffer, min(left, _CHUNK))
+                with _of_connection():
+                    count = self._connection.recv_into(buffer, min(left, _CHUNK))
                 if count == 0:
                     raise ConnectionError("the other end is gone")
                 file.write(buffer[:count])
                 left -= count
+
+    def drain(self, on_bytes: Callable[[int], object]) -> None:
+        """Read what the other end says until it hangs up, and forget it: what it says last is only heard by one that
+        is not kept waiting. `on_bytes` is told how many came each time."""
+        buffer = bytearray(_CHUNK)
+        with contextlib.suppress(OSError):
+            while count := self._connection.recv_into(buffer):
+                on_bytes(count)
 
     def hang_up(self) -> None:
         """Say nothing more; what the other end still says is heard."""
@@ -167,6 +194,15 @@ class RankConnection:
     def close(self) -> None:
         """Give the connection back; no thread uses it any more."""
         self._connection.close()
+
+
+@contextlib.contextmanager
+def _of_connection() -> Iterator[None]:
+    """What fails inside is the connection, and no file of this host."""
+    try:
+        yield
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
 
 
 def files_in(folder: Path) -> list[FolderFile]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from trainflow.errors import FailException, SkipException, TaskError
+from trainflow.errors import FailException, SkipException, TaskError, describe
 from trainflow.messages.workload import DagSource
 from trainflow.operators.bash import failure_message
 from trainflow.operators.training.ranks import is_from_outside
@@ -91,12 +91,18 @@ def failure_of(
     *,
     retries_mistakes: bool,
     gone: str | None = None,
+    failed_here: OSError | None = None,
     out_of_memory: str = "",
 ) -> BaseException:
     """What to raise for a rank that ended badly. `problem`: the file where it may have said why; `retries_mistakes`:
     another try may get over what looks like a mistake in the code; `gone`: why nothing is heard of it any more;
+    `failed_here`: what has kept its files from being read or written on this host;
     `out_of_memory`: what is said of it where the kernel has killed it for that, which is its own fault."""
     who = f"rank {rank} of {ranks}"
+    if failed_here is not None:
+        failure = TaskError(f"the files of {who} cannot be dealt with on this host: {describe(failed_here)}")
+        failure.__cause__ = failed_here
+        return failure
     if gone is not None:
         return TaskPartLost(f"{who} is gone: {gone}; the other ranks were ended with it")
     if out_of_memory:

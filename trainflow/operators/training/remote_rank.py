@@ -52,6 +52,8 @@ class RemoteRank:
         self.out_of_memory = ""
         #: why nothing more is heard of it, where that is how it ended
         self.gone: str | None = None
+        #: a file of this host that could not be read or written for it
+        self.failed_here: OSError | None = None
         self.written = written
         self._link = link
         self._run = run
@@ -69,16 +71,19 @@ class RemoteRank:
             self._link.send(Begin())
 
     def follow(self) -> int:
-        """Follow it to its end, in whatever thread; the exit code, -SIGKILL where nothing more is heard of it."""
+        """Follow it to its end, in whatever thread; the exit code, -SIGKILL where nothing more is heard of it, or its
+        files cannot be dealt with here."""
         code, host, why = None, self._link.other_host, "its connection has ended"
         try:
             while code is None and (message := self._link.receive()) is not None:
                 code = self._take(message)
-        except (OSError, ProtocolError) as error:
+        except (ConnectionError, ProtocolError) as error:
             why = str(error)
+        except OSError as error:
+            self.failed_here = error
         finally:
             self._link.close()
-        if code is None:
+        if code is None and self.failed_here is None:
             self.gone = f"{why} (host {host})"
         self.code = -signal.SIGKILL if code is None else code
         return self.code

@@ -3,3 +3,7 @@
 
 class RayError(Exception):
     """Anything that Ray has to say."""
+
+
+class RayTaskError(RayError):
+    """What was called raised something."""

@@ -107,6 +107,22 @@ def test_rank_that_cannot_run_is_named(ranks: Ranks) -> None:
     over.set()
 
 
+def test_rank_that_cannot_begin_is_not_begun_again(ranks: Ranks) -> None:
+    over = threading.Event()
+
+    def refused() -> BaseException:
+        from ray.exceptions import RayTaskError
+
+        found: BaseException = RayTaskError("rank\nTraceback\nModuleNotFoundError: No module named 'trainflow'\n")
+        return found
+
+    ranks.answers = {0: [when(over.is_set)], 1: [refused, 0]}
+    with pytest.raises(EngineError, match="rank 1 of 3 cannot run: ModuleNotFoundError: No module named 'trainflow'"):
+        ranks.run()
+    over.set()
+    assert ranks.begun.count(1) == 1
+
+
 def test_first_rank_alone_is_told_to_stop(ranks: Ranks) -> None:
     ranks.answers = {0: [when(lambda: ranks.told)]}
     assert ranks.run(stopping=lambda: len(ranks.begun) == 3) == 0

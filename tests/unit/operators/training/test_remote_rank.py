@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import socket
 import sys
@@ -13,13 +15,21 @@ from typing import Any
 
 import pytest
 
-from trainflow.errors import FailException, ProtocolError
+from trainflow.errors import FailException, ProtocolError, TaskError
 from trainflow.execution.http_api_client import HttpApiClient
 from trainflow.execution.ranks import agent as agents
 from trainflow.execution.ranks.agent import RankAgent, RankEnd
 from trainflow.messages.workload import AttemptKey, DagSource, ExecuteTask
-from trainflow.operators.training.rank_connection import FileBegins, RankConnection, RunRank, files_in, is_same_folder
-from trainflow.operators.training.rank_protocol import first_to_fail
+from trainflow.operators.training.rank_connection import (
+    FileBegins,
+    FolderEnds,
+    Message,
+    RankConnection,
+    RunRank,
+    files_in,
+    is_same_folder,
+)
+from trainflow.operators.training.rank_protocol import failure_of, first_to_fail
 from trainflow.operators.training.remote_rank import RemoteRank
 from trainflow.operators.training.training_task import TrainingTask
 
@@ -38,7 +48,15 @@ def connected() -> tuple[socket.socket, socket.socket]:
 class Pair:
     """The first rank's view of one rank, and the agent that runs it."""
 
-    def __init__(self, folder: Path, script: str, *, saved: Path | None = None, parent: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        script: str,
+        *,
+        saved: Path | None = None,
+        parent: Path | None = None,
+        of_agent: type[RankConnection] = RankConnection,
+    ) -> None:
         self.lines: list[str] = []
         self.prints = threading.Event()
         self.stops = 0
@@ -62,7 +80,7 @@ class Pair:
             stopping=lambda: self.stopping,
         )
         self.agent._connection = other
-        self._thread = threading.Thread(target=lambda: self.ended.append(self.agent._serve(RankConnection(other))))
+        self._thread = threading.Thread(target=lambda: self.ended.append(self.agent._serve(of_agent(other))))
         self._thread.start()
 
     def _rank(self, link: RankConnection, script: str, saved: Path | None, parent: Path | None) -> RemoteRank:
@@ -114,8 +132,8 @@ class Pair:
 def pair(tmp_path: Path) -> Iterator[Callable[..., Pair]]:
     made: list[Pair] = []
 
-    def make(script: str, **places: Path) -> Pair:
-        made.append(Pair(tmp_path, script, **places))
+    def make(script: str, **words: Any) -> Pair:
+        made.append(Pair(tmp_path, script, **words))
         return made[-1]
 
     yield make
@@ -205,6 +223,73 @@ def test_rank_that_is_killed_on_its_host_says_by_what(pair: Callable[..., Pair])
     made = pair("import os; os.kill(os.getpid(), 9)")
     assert made.follow() == -signal.SIGKILL
     assert made.rank.gone is None
+
+
+def test_file_that_cannot_be_written_here_is_told_as_that(pair: Callable[..., Pair]) -> None:
+    made = pair('import os; open(os.environ["TRAINFLOW_OUTPUT"] + "/model", "w").write("x")')
+    made.rank.written.touch()
+    assert made.follow() == -signal.SIGKILL
+    assert made.rank.gone is None
+    failure = failure_of(2, 0, 3, "", [], retries_mistakes=False, failed_here=made.rank.failed_here)
+    assert isinstance(failure, TaskError)
+    assert "the files of rank 2 of 3 cannot be dealt with on this host: FileExistsError" in str(failure)
+    assert str(made.rank.written) in str(failure)
+
+
+class OnFullDisk(RankConnection):
+    """An end at which no file can be written."""
+
+    def receive_file(self, begins: FileBegins, folder: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / begins.path))
+
+
+def test_folder_that_cannot_be_written_on_its_host_is_told_though_more_is_sent(
+    pair: Callable[..., Pair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents, "is_same_folder", lambda *_: False)
+    (tmp_path / "parent").mkdir()
+    for number in range(20):
+        (tmp_path / "parent" / f"{number}").write_bytes(bytes(1 << 20))
+    made = pair("", parent=tmp_path / "parent", of_agent=OnFullDisk)
+    assert made.follow() == 1
+    assert made.rank.gone is None
+    assert "No space left on device" in (made.here / "problem").read_text()
+    made.close()
+    assert made.ended == [RankEnd(True, "rank 2 of 3 has ended: exit code 1")]
+
+
+class OfShorterFile(RankConnection):
+    """An end whose file becomes shorter when it is announced."""
+
+    def send(self, message: Message) -> None:
+        super().send(message)
+        if isinstance(message, FileBegins):
+            os.truncate(Path(message.name) / message.path, 10)
+
+
+def test_file_that_becomes_shorter_while_it_is_sent_leaves_the_line_in_step(tmp_path: Path) -> None:
+    (tmp_path / "model").write_bytes(b"x" * 3_000_000)
+    first, other = socket.socketpair()
+    said: list[str] = []
+
+    def send() -> None:
+        line = OfShorterFile(first)
+        try:
+            line.send_file(str(tmp_path), tmp_path, "model")
+        except OSError as error:
+            said.append(str(error))
+        line.send(FolderEnds("output"))
+
+    thread = threading.Thread(target=send)
+    with first, other:
+        thread.start()
+        received = RankConnection(other)
+        begins = received.receive()
+        assert isinstance(begins, FileBegins)
+        received.receive_file(begins, tmp_path / "into")
+        assert received.receive() == FolderEnds("output")
+        thread.join(20)
+    assert said == [f"{tmp_path / 'model'} has become shorter while it was sent"]
 
 
 def test_agent_that_is_gone_is_lost(pair: Callable[..., Pair]) -> None:
