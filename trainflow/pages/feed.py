@@ -60,6 +60,9 @@ class Feed:
         self._beside = beside
         self._clock = clock
         self._poll_seconds = poll_seconds
+        #: held by the one that looks, which may take as long as a database is away; taken by no event loop
+        self._looking = threading.Lock()
+        #: held for moments: who is told, and what was seen
         self._lock = threading.Lock()
         self._subscribers: dict[Subscriber, asyncio.AbstractEventLoop] = {}
         self._thread: threading.Thread | None = None
@@ -73,9 +76,10 @@ class Feed:
 
     def numbers(self) -> dict[str, int]:
         """The number of each topic, after a look that is not older than the pause between two."""
-        with self._lock:
+        with self._looking:
             if self._clock.monotonic() - self._looked_at >= self._poll_seconds:
                 self._look()
+        with self._lock:
             return dict(self._numbers)
 
     def changed(self, topics: Collection[str]) -> None:
@@ -140,6 +144,7 @@ class Feed:
                 if not self._subscribers:
                     self._thread = None
                     return
+            with self._looking:
                 self._look()
             self._beside()
 
@@ -152,15 +157,19 @@ class Feed:
             # whatever it is, it is said on the page and tried again
             own = error if is_own_fault(error) else None
             log.warning("the database cannot be read for the pages: %s", error, exc_info=own)
-            self._tell(set(), EngineNews("database", f"the metadata database cannot be read: {type(error).__name__}"))
+            with self._lock:
+                said = f"the metadata database cannot be read: {type(error).__name__}"
+                self._tell(set(), EngineNews("database", said))
             return
         finally:
             self._looked_at = self._clock.monotonic()
         before, self._seen = self._seen, look.topics
         changed = {topic for topic in before.keys() | look.topics.keys() if before.get(topic) != look.topics.get(topic)}
-        self._tell(changed, EngineNews(look.engine, look.sentence))
+        with self._lock:
+            self._tell(changed, EngineNews(look.engine, look.sentence))
 
     def _tell(self, changed: set[str], news: EngineNews) -> None:
+        """Have those told whom it concerns. To be called with the lock."""
         for topic in changed:
             self._numbers[topic] = self._numbers.get(topic, 0) + 1
         engine_changed = news != self.engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -108,4 +109,35 @@ def test_what_changed_before_the_stream_began_is_told_at_once(clock: ManualClock
         return told
 
     assert asyncio.run(first(str(made_at)))[1] == b'event: changed\ndata: ["run:d/1"]\n\n'
+    feed.close()
+
+
+def test_page_is_opened_and_closed_while_a_look_waits_for_the_database(clock: ManualClock) -> None:
+    looks, answers = threading.Event(), threading.Event()
+
+    def wait() -> Look:
+        looks.set()
+        assert answers.wait(20)
+        return Look({"fleet": 1}, "alive", "")
+
+    feed = Feed(wait, clock)
+    waiting = threading.Thread(target=feed.numbers)
+    waiting.start()
+    assert looks.wait(20)
+
+    async def open_and_close() -> None:
+        stream = feed.events(["fleet"])
+        await anext(stream)
+        assert feed.watched == {"fleet"}
+        feed.changed(["fleet"])
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    # in a thread: an event loop that waits for the look ends no test
+    opened = threading.Thread(target=lambda: asyncio.run(open_and_close()), daemon=True)
+    opened.start()
+    opened.join(20)
+    was_open = not opened.is_alive()
+    answers.set()
+    waiting.join(20)
+    assert was_open
     feed.close()
