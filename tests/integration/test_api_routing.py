@@ -18,6 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tests.support.api import TOKEN, RunningApi, ask, running_api
 from tests.support.control_plane import ControlPlane, control_plane_with_run
+from trainflow.api import connection_transfer, routed_connection
 from trainflow.api.connection_transfer import MOST_BYTES, ConnectionTransfer, line_between
 from trainflow.api.http_server import HttpServer
 from trainflow.api.routed_connection import WebConnection
@@ -336,6 +337,23 @@ def test_large_request_is_passed_on(api: RunningApi, monkeypatch: pytest.MonkeyP
     # too long a note: whichever way it took, who answers has read all of it
     assert status == 422
     assert set(ways) <= {"to web", "refused"}
+
+
+def test_large_request_of_an_attempt_on_a_connection_of_people_is_to_come_on_another_one(
+    api: RunningApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _heartbeat(_running_attempt(api))
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        connection.sendall(_request("GET", "/version"))
+        assert _answers(connection, 1)[0][0] == 200
+        for module in (connection_transfer, routed_connection):
+            monkeypatch.setattr(module, "MOST_BYTES", 100)
+        connection.sendall(asked)
+        assert _answers(connection, 1)[0][0] == 503
+        assert connection.recv(1) == b""
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+        connection.sendall(asked)
+        assert _answers(connection, 1)[0][0] == 200
 
 
 def test_connection_of_a_proxy_is_not_given_away(plane: ControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from trainflow.api.connection_limits import BoundedConnection
-from trainflow.api.connection_transfer import ConnectionTransfer
+from trainflow.api.connection_transfer import MOST_BYTES, ConnectionTransfer
 from trainflow.api.message_frames import (
     LONGEST_HEAD,
     AnswerFrames,
@@ -189,6 +189,12 @@ class RoutedConnection(BoundedConnection):
             return True
         if self._routing.elsewhere is not None:
             return False
+        if len(self._held) > MOST_BYTES:
+            # it never can be given; on another connection it comes to the other process at once
+            self._held = b""
+            self.transport.write(_BUSY)
+            self.transport.close()
+            return True
         self._limit()
         self.flow.pause_reading()
         self.loop.call_later(_AGAIN_SECONDS, self._go_on)
