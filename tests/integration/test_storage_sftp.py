@@ -86,6 +86,20 @@ def test_creation_whose_reply_is_lost_is_known_by_its_content(
     assert store.read("1.json") == b"mine"
 
 
+def test_creation_whose_connection_is_lost_afterwards_is_done(
+    store: SFTPStore, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncssh
+
+    async def lost(*arguments: object) -> None:
+        raise asyncssh.ConnectionLost("Connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncssh.SFTPClient, "remove", lost)
+        store.create_exclusive("a/entry", b"1")
+    assert store.read("a/entry") == b"1"
+
+
 def test_connection_that_was_lost_is_made_again(store: SFTPStore) -> None:
     store.create_exclusive("a", b"content")
     store._connection._connection.abort()

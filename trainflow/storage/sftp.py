@@ -313,8 +313,7 @@ async def _create(client: Any, target: str, data: bytes, where: str) -> None:
             ) from None
         raise
     finally:
-        with suppress(asyncssh.SFTPError):
-            await client.remove(temporary)
+        await _remove_temporary(client, temporary)
 
 
 async def _replace(client: Any, target: str, data: bytes) -> None:
@@ -322,8 +321,7 @@ async def _replace(client: Any, target: str, data: bytes) -> None:
     try:
         await client.posix_rename(temporary, target)
     except BaseException:
-        with suppress(asyncssh.SFTPError):
-            await client.remove(temporary)
+        await _remove_temporary(client, temporary)
         raise
 
 
@@ -335,10 +333,15 @@ async def _write_temporary(client: Any, target: str, data: bytes) -> str:
             await file.write(data)
             await _flush(file)
     except BaseException:
-        with suppress(asyncssh.SFTPError):
-            await client.remove(temporary)
+        await _remove_temporary(client, temporary)
         raise
     return temporary
+
+
+async def _remove_temporary(client: Any, path: str) -> None:
+    """Remove a file that nothing needs, where that can be done: what stays is swept."""
+    with suppress(asyncssh.Error):
+        await client.remove(path)
 
 
 async def _put(client: Any, source: Path, target: str) -> None:
