@@ -41,6 +41,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote, unquote, unquote_plus
 
 import msgspec
 
@@ -189,7 +190,11 @@ class AppriseService(Target):
             raise DeliveryRefused(f"{self._scheme}://… (Apprise) did not take it{why}")
 
     def _without_secrets(self, text: str) -> str:
-        for part in sorted(set(_PARTS.split(self._url)), key=len, reverse=True):
+        written = set(_PARTS.split(self._url))
+        # as a service has them, and as it may write them again
+        had = {decoded(part) for part in written for decoded in (unquote, unquote_plus)}
+        again = {quote(part, safe) for part in had for safe in ("", "/")}
+        for part in sorted(written | had | again, key=len, reverse=True):
             if len(part) >= _SECRET_CHARACTERS:
                 text = text.replace(part, "***")
         return redact_text(text)

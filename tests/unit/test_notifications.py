@@ -3,6 +3,7 @@ from __future__ import annotations
 import email
 import html
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -142,6 +143,21 @@ def test_service_gets_title_and_sentence() -> None:
         "Grüße",
         "warning",
     )
+
+
+@pytest.mark.parametrize("said", ["p%40ss%2Fword", "p@ss/word", "p%40ss/word"])
+def test_secret_of_a_service_is_masked_however_it_is_written(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import apprise
+
+    def refuse(_service: object, **_words: Any) -> bool:
+        logging.getLogger("apprise").warning("The server refused user:%s", said)
+        return False
+
+    monkeypatch.setattr(apprise.Apprise, "notify", refuse)
+    with pytest.raises(DeliveryRefused) as refused:
+        AppriseService("json://user:p%40ss%2Fword@localhost").tell(TOLD)
+    assert "word" not in str(refused.value)
+    assert "***" in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["json://127.0.0.1:1/", f"nosuch://user:{SECRET}@host/", "mailto://"])
