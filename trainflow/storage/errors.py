@@ -182,6 +182,7 @@ class RefusalReason(Enum):
     )
     FULL = "the store is full: free space (trainflow prunes with a retention policy) and try again"
     READ_ONLY = "the store is mounted read-only: remount it or name another store"
+    CHANGED = "it was written anew while it was read: the next try reads what is there now"
     PATH_IS_A_FILE = "a part of the path is a file: move it away or name another store"
     OTHER = "check that the store exists and can be reached from here, then try again"
 
@@ -230,6 +231,7 @@ _CODES = {
     "AuthorizationHeaderMalformed": RefusalReason.REGION,
     "IllegalLocationConstraintException": RefusalReason.REGION,
     "301": RefusalReason.REGION,
+    "412": RefusalReason.CHANGED,
     "CertificateNotTrusted": RefusalReason.CERTIFICATE,
     "NoCredentials": RefusalReason.CREDENTIALS,
 }
@@ -270,6 +272,7 @@ _CLASSES = {
     "TransportError": RefusalReason.UNREACHABLE,
     "gaierror": RefusalReason.UNREACHABLE,
     "FSTimeoutError": RefusalReason.UNREACHABLE,
+    "FileExpired": RefusalReason.CHANGED,
 }
 #: by which a store asks for fewer requests
 _THROTTLED_STATUSES = {429, 503}
@@ -320,7 +323,7 @@ def reason_of(error: BaseException) -> RefusalReason:
 def is_throttled(error: BaseException) -> bool:
     """Whether the store refused because it is asked too much. Each driver says so in its own way."""
     if isinstance(error, OSError) and error.errno == errno.EBUSY:
-        return True
+        return type(error).__name__ != "FileExpired"
     statuses = {getattr(error, name, None) for name in ("status", "code", "status_code")}
     return bool(_THROTTLED_STATUSES & {each for each in statuses if isinstance(each, int)}) or any(
         word in str(error) for word in _THROTTLED_TEXTS
@@ -369,7 +372,7 @@ def _told_by(error: BaseException) -> Iterator[RefusalReason]:
     if isinstance(error, OSError) and error.errno in _NUMBERS:
         yield _NUMBERS[error.errno]
     for code in _codes(error):
-        if code in _CODES:
+        if code in _CODES and not isinstance(error, FileExistsError):
             yield _CODES[code]
     for each in type(error).__mro__:
         if each.__name__ in _CLASSES:

@@ -17,6 +17,7 @@ from trainflow.errors import (
 )
 from trainflow.observability.redaction import redact_text
 from trainflow.storage.errors import CheckpointFailures, RefusalReason, SampleFailures, reason_of
+from trainflow.storage.obstore.errors import StoreRefusal
 
 
 class ClientError(Exception):
@@ -47,6 +48,10 @@ class HttpError(Exception):
 
 class EndpointConnectionError(Exception):
     """As botocore's."""
+
+
+class FileExpired(OSError):
+    """As s3fs has it."""
 
 
 class ServiceRequestError(Exception):
@@ -94,6 +99,10 @@ NO_BUCKET = "The specified bucket does not exist"
         (OSError(errno.ENOSPC, "No space left"), "FULL"),
         (OSError(errno.EROFS, "Read-only"), "READ_ONLY"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory"), "PATH_IS_A_FILE"),
+        (ClientError("PreconditionFailed", 412), "CHANGED"),
+        (StoreRefusal("the store answered 412", status=412), "CHANGED"),
+        # s3fs gives it the number by which a store asks for fewer requests
+        (FileExpired(errno.EBUSY, "File has been updated"), "CHANGED"),
         (KeyError("what"), "OTHER"),
     ],
     ids=lambda each: each if isinstance(each, str) else f"{type(each).__name__}",
