@@ -124,7 +124,7 @@ class OpenedStores:
 
 
 def _is_of_credentials(error: StoreRefusal) -> bool:
-    """Of the answer to HEAD nothing is known but its status."""
+    """Whether the service refuses the credentials. Of its answer to HEAD nothing is known but the status."""
     return error.error_code in _OF_CREDENTIALS or (not error.error_code and error.status in (400, 401, 403))
 
 

@@ -201,7 +201,7 @@ def test_table_that_has_moved_is_known_by_its_content(writer: ChainWriter) -> No
     part = compare(writer.ledger, lambda starts: [fingerprint_of(starts[0]), None, None])
     other = compare(writer.ledger, lambda starts: [fingerprint_of(starts[0]), "another", None])
     gone = compare(writer.ledger, lambda starts: [None] * len(starts))
-    assert (same.same, part.same, part.gone, len(other.other), gone.same) == (3, 1, 2, 1, 0)
+    assert (same.same, part.same, part.missing, len(other.other), gone.same) == (3, 1, 2, 1, 0)
     for compared in (None, gone):
         with pytest.raises(InputError, match="nothing of what was trained is there"):
             to(writer, moved, compared=compared)
