@@ -109,7 +109,8 @@ def _where_to_find(path: Path, error: BaseException) -> str:
 
 def _override(dags: dict[str, DAG], overrides: dict[str, str], path: Path) -> None:
     """`--set params.NAME=value` on a Python pipeline: another default for a param it declares."""
-    import yaml
+    from trainflow.pipeline_spec.problems import SourcePlace
+    from trainflow.pipeline_spec.yaml_reader import read_document
 
     for key, raw in overrides.items():
         name = key.removeprefix("params.")
@@ -120,8 +121,10 @@ def _override(dags: dict[str, DAG], overrides: dict[str, str], path: Path) -> No
                 f"--set {key}: {path.name} is a Python pipeline, only its params can be set "
                 f"({', '.join(known) or 'it declares none'})"
             )
+        place = SourcePlace(f"--set {key}={raw}")
+        value = read_document(raw, place.source, at=place).value
         for dag in declaring:
-            dag.param_schemas[name] = {**dag.param_schemas[name], "default": yaml.safe_load(raw)}
+            dag.param_schemas[name] = {**dag.param_schemas[name], "default": value}
 
 
 def _line_in(path: Path, error: BaseException) -> int | None:

@@ -2,13 +2,17 @@
 
 Safe by construction: only the types of JSON are built; dates stay the text they are written as, any other tag is
 refused. Anchors and merge keys work; duplicate keys, keys that are no text and recursion are refused.
+
+Numbers are those of YAML 1.2 (and `1_000`): by 1.1, which PyYAML reads, `1e-3` is text and `12:30` the number 750. What
+the two read otherwise and people mean either way (`012`, `yes`, `off`) is refused.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -17,7 +21,7 @@ from trainflow.errors import PipelineFileError
 from trainflow.pipeline_spec.problems import Location, SourcePlace, SpecProblem, dotted, error_of
 
 #: the C scanner where PyYAML was built with it: ten times faster
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 #: more values than any pipeline has: an alias that multiplies itself ends here and not in the memory
 MAX_VALUES = 100_000
 
@@ -26,6 +30,25 @@ _SCALARS = {_TAG + name for name in ("null", "bool", "int", "float")}
 _TEXT = {_TAG + name for name in ("str", "timestamp")}
 _COLLECTIONS = {_TAG + "seq", _TAG + "map"}
 _MERGE = _TAG + "merge"
+_INT = re.compile(r"[-+]?(?:[0-9][0-9_]*|0b[01_]+|0o[0-7_]+|0x[0-9a-fA-F_]+)$")
+_FLOAT = re.compile(
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?$"
+    r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+)
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+$")
+
+
+class _Loader(_SafeLoader):  # type: ignore[misc]
+    """The loader, with the numbers of YAML 1.2."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+        first: [(tag, written) for tag, written in resolvers if tag not in (_TAG + "int", _TAG + "float")]
+        for first, resolvers in _SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Loader.add_implicit_resolver(_TAG + "float", _FLOAT, list("-+.0123456789"))
+_Loader.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
 
 
 @dataclass
@@ -129,6 +152,10 @@ class _Walk:
             return node.value
         if node.tag not in _SCALARS:
             return self._tagged(node)
+        if node.tag == _TAG + "int" and _LEADING_ZERO.match(node.value):
+            return self._wrong(node, f"{node.value!r} may be meant as text: quote it, or leave the 0 before it out")
+        if node.tag == _TAG + "bool" and node.value.lower() not in ("true", "false"):
+            return self._wrong(node, f"{node.value!r} may be meant as text: quote it, or write true or false")
         try:
             value = self._loader.construct_object(node)
         except (ValueError, KeyError):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import pytest
 
 from trainflow.errors import PipelineFileError
@@ -22,7 +25,7 @@ def test_place_absent_is_that_of_nearest_section() -> None:
 
 
 def test_dates_stay_text_they_are_written_as() -> None:
-    text = "a: 2013-01-01\nb: 2013-01-01 00:00:00\nc: 1d\nd: 3\ne: 0.5\nf: yes\ng:\n"
+    text = "a: 2013-01-01\nb: 2013-01-01 00:00:00\nc: 1d\nd: 3\ne: 0.5\nf: true\ng:\n"
     assert read_document(text, "p").value == {
         "a": "2013-01-01",
         "b": "2013-01-01 00:00:00",
@@ -32,6 +35,58 @@ def test_dates_stay_text_they_are_written_as() -> None:
         "f": True,
         "g": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1.0e-3", 0.001),
+        ("-1E5", -100_000.0),
+        ("10e+2", 1000.0),
+        ("1.5e3", 1500.0),
+        ("-.5e-2", -0.005),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("0", 0),
+        ("-7", -7),
+        ("1_000", 1000),
+        ("0x1f", 31),
+        ("0o17", 15),
+        # the minutes of a day, and no number to the base of 60
+        ("12:30", "12:30"),
+        ("1:30.5", "1:30.5"),
+        ("1e", "1e"),
+        ("e3", "e3"),
+        ("1.2.3", "1.2.3"),
+        ("1e5x", "1e5x"),
+        ("!!str 1e-3", "1e-3"),
+        ("'1e-3'", "1e-3"),
+        ("'012'", "012"),
+        ("'no'", "no"),
+        ("TRUE", True),
+    ],
+)
+def test_value_is_a_number_where_people_and_yaml_1_2_read_one(written: str, value: Any) -> None:
+    found = read_document(f"a: {written}", "p").value["a"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ("012", "'012' may be meant as text: quote it, or leave the 0 before it out"),
+        ("-08", "'-08' may be meant as text"),
+        ("no", "'no' may be meant as text: quote it, or write true or false"),
+        ("Yes", "'Yes' may be meant as text"),
+        ("off", "'off' may be meant as text"),
+        ("1e400", "'1e400' has no form in JSON: write a finite number"),
+    ],
+)
+def test_value_that_is_read_in_two_ways_is_refused(written: str, says: str) -> None:
+    with pytest.raises(PipelineFileError, match=re.escape(says)):
+        read_document(f"a: {written}", "p")
 
 
 def test_alias_is_its_own_copy() -> None:
