@@ -126,7 +126,7 @@ _.capture_signals
 _.redirect_slashes
 
 # what a supervisor of an attempt on another host uses
-_.RemoteSession
+_.AttemptSession
 _.tls_ca
 
 # Celery's configuration

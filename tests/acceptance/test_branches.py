@@ -12,7 +12,7 @@ from tests.support.live_project import LiveProject
 from tests.support.tiny_project import NAME, PARTITIONS_A_SPLIT, PIPELINE, ROWS_A_DAY, tiny_project
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from tests.support.live_project import LiveProject
 from tests.support.plain_s3 import HOLD, PlainS3, plain_s3
 from tests.support.tiny_project import FILE, FUNCTIONS, NAME, PIPELINE, tiny_project
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.storage.store import SEAL
 from trainflow.storage.urls import open_store
 from trainflow.testing.processes import wait_for

@@ -18,7 +18,7 @@ from tests.support.tiny_project import NAME as TINY
 from tests.support.tiny_project import tiny_project
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.testing.processes import marked, wait_for
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,7 @@ from tests.support.local_object_stores import LocalS3, StoreServer, settings_of
 from tests.support.tiny_project import FILE, NAME, PIPELINE, ROWS_A_DAY, folder_of, publish, tiny_project
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption, Checkpoint, HoleFilled, Rewind
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.upkeep.garbage import attempt_time
 from trainflow.settings.project import project_at
 from trainflow.storage.store import Store

@@ -15,7 +15,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger import missing_entries
 from trainflow.checkpoints.ledger.entries import Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, append_many, day
 

@@ -24,7 +24,7 @@ from trainflow.checkpoints.ledger.entries import (
     SplitSummary,
     TrainedPartition,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import SystemClock
 from trainflow.identifiers import digest

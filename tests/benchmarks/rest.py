@@ -23,7 +23,7 @@ from tests.support.control_plane import ControlPlane, empty_task
 from tests.support.rest import know_pipeline, write_pipeline
 from trainflow.bootstrap import interpreter
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.clock import ManualClock
 from trainflow.messages.execution_api import Heartbeat, Start
 from trainflow.messages.http_protocol import PREFIX, TOKEN_HEADER

@@ -14,7 +14,7 @@ from tests.benchmarks.workbench import show, throw_away_project
 from tests.support.run_histories import write_history
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import TrainedPartition
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.clock import SystemClock
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.serialization.document import DagDocument, encode

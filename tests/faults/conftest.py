@@ -22,7 +22,7 @@ import msgspec
 from pathlib import Path
 from trainflow.checkpoints.commit.commit import STEPS, Commit
 from trainflow.checkpoints.commit.commit_decision import CommitRequest
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.storage.local import LocalStore
 from trainflow.errors import ChainStopped
 from trainflow.testing.chains import day

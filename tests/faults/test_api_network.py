@@ -17,7 +17,7 @@ from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.faulty_proxy import FaultyProxy
 from trainflow.execution.http_api_client import ApiUnreachable, HttpApiClient
-from trainflow.execution.remote_session import LogTail
+from trainflow.execution.remote_attempt import LogTail
 from trainflow.messages.execution_api import (
     AttemptFailure,
     Done,

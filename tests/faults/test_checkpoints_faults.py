@@ -14,7 +14,7 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import STEPS, commit
 from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger import snapshots
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.errors import StoreFailure
 from trainflow.samples.spec import Samples
 from trainflow.storage.errors import failure

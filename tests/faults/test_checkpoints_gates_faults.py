@@ -12,7 +12,7 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.commit.gates import Gate
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.errors import ChainStopped, StoreFailure
 from trainflow.storage.local import LocalStore

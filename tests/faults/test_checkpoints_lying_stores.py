@@ -15,7 +15,7 @@ from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger import snapshots
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import ChainMoved, StoreFailure
@@ -130,7 +130,7 @@ def test_prune_while_audit_reads_files_is_no_damage(tmp_path: Path) -> None:
 RIVAL = """
 import sys
 from pathlib import Path
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.storage.local import LocalStore
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.errors import ChainMoved

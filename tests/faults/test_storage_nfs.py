@@ -14,6 +14,7 @@ from tests.support.nfs_disk import NFSDisk
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.errors import StoreFailure
 from trainflow.storage import atomic_files
+from trainflow.storage.exclusive_creation import created
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.testing.chains import ChainWriter
@@ -43,7 +44,7 @@ def test_of_creators_on_disk_in_network_one_wins_and_each_knows(
         path, contents = f"ledger/{number}.json", [b"%d" % each * 1000 for each in range(3)]
         random.shuffle(contents)
         stores = {content: LocalStore(tmp_path) for content in contents}
-        won = {content: until_answered(lambda: stores[content].created(path, content)) for content in contents}  # noqa: B023
+        won = {content: until_answered(lambda: created(stores[content], path, content)) for content in contents}  # noqa: B023
         assert [content for content in contents if won[content]] == [(tmp_path / path).read_bytes()]
     assert all(atomic_files.is_temporary(name) or name.endswith(".json") for name in os.listdir(tmp_path / "ledger"))
 

@@ -19,7 +19,7 @@ from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.commit_decision import CommitRequest, summary_of
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.identifiers import digest, new_attempt_id
 from trainflow.samples.spec import Checks, GapPolicy, Samples, SplitLimits
 from trainflow.samples.splits.next_split import SplitFound, next_split

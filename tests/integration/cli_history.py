@@ -7,7 +7,7 @@ import pytest
 from tests.support.command_line import CommandLine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.testing.chains import ChainWriter, split_of

@@ -31,7 +31,7 @@ from trainflow.actions.start import request_training
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.stages.dependents import add_dependent
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.clock import SystemClock

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.execution_requests import DEFERRAL, everything, xcom
 from tests.support.api import OTHER_TOKEN, TOKEN, RunningApi, logs_of, running_api
 from tests.support.control_plane import ControlPlane
-from trainflow.api.known_tokens import KnownTokens
+from trainflow.api.attempt_tokens import AttemptTokens
 from trainflow.messages.execution_api import (
     AppendLog,
     GetDagRunState,
@@ -85,7 +85,7 @@ class TestClaim:
         self, api: RunningApi, work: ExecuteTask, secret: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[str] = []
-        monkeypatch.setattr(KnownTokens, "look_up", lambda _self, token: asked.append(token))
+        monkeypatch.setattr(AttemptTokens, "look_up", lambda _self, token: asked.append(token))
         api.start(work, secret)
         assert api.post(Heartbeat(work.key), TOKEN).status == 200
         assert asked == []

@@ -16,7 +16,7 @@ from tests.support.rest import RestApi, rest_api
 from trainflow.actions.dags import keep_in_database
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Promotion, Rewind
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.errors import DatabaseUnavailable
 from trainflow.messages.execution_api import Heartbeat
 from trainflow.messages.workload import DagSource

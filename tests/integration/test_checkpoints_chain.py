@@ -14,7 +14,7 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.commit_decision import CommitRequest
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import CommandLine
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.settings.project import Project
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import SEAL

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.cli_history import History
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef, Fork
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.testing.chains import ChainWriter, split_of
 from trainflow.workspace.branches import overrides_of_branch
 from trainflow.workspace.workspace import open_workspace

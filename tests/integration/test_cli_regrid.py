@@ -17,7 +17,7 @@ from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.commit.commit_decision import CommitRequest, summary_of
 from trainflow.checkpoints.ledger.entries import Author, Fork
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.identifiers import new_attempt_id
 from trainflow.insight.chains.chain_status import chain_status_of
 from trainflow.samples.grid import grid_of

@@ -9,7 +9,7 @@ import pytest
 from tests.integration.cli_history import History
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.settings.outbox_channels import OutboxChannel
 from trainflow.testing.chains import ChainWriter

@@ -12,7 +12,7 @@ from tests.integration.conftest import CommandLine
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.errors import ChainStopped
 from trainflow.messages.workload import ParseResult

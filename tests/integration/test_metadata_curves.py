@@ -11,7 +11,7 @@ from sqlalchemy import insert, select, update
 
 from tests.support.api import running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
-from trainflow.engine.mlflow_deliveries import delivery_of
+from trainflow.engine.mlflow_dispatcher import delivery_of
 from trainflow.messages.execution_api import MetricCurves, OutcomeState, Progress, Refused, XComItem
 from trainflow.messages.workload import ExecuteTask
 from trainflow.metadata.models import AttemptCurvesTable, AttemptTable, OutboxTable

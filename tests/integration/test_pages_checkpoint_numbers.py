@@ -11,7 +11,7 @@ import pytest
 from tests.support.rest import RestApi, rest_api
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest

@@ -12,7 +12,7 @@ import pytest
 from tests.support.api import Answer
 from tests.support.rest import RestApi, rest_api
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.errors import InputError
 from trainflow.metadata.queries import run_queries
 from trainflow.storage.local import LocalStore

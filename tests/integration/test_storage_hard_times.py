@@ -10,7 +10,7 @@ import pytest
 from tests.support.local_object_stores import LocalGCS, LocalS3
 from tests.support.store_proxy import StoreProxy, store_proxy
 from trainflow.errors import StoreNotExclusive
-from trainflow.storage.drivers import probe
+from trainflow.storage.exclusive_creation import created, probe
 from trainflow.storage.object_store import ObjectStore
 from trainflow.storage.retries import tell_waits
 from trainflow.storage.store import Store
@@ -65,8 +65,8 @@ def test_creation_whose_reply_is_lost_is_known_by_its_content(store: Store, prox
         return False
 
     proxy.loses = loses
-    assert store.created("ledger/1.json", b"mine")
-    assert not store.created("ledger/1.json", b"of another")
+    assert created(store, "ledger/1.json", b"mine")
+    assert not created(store, "ledger/1.json", b"of another")
     assert store.read("ledger/1.json") == b"mine"
     assert len(lost) == 2
 

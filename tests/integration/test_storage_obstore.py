@@ -17,7 +17,7 @@ import pytest
 from tests.support.local_object_stores import LocalAzure, LocalS3
 from tests.support.meddled_s3 import Environ, Meddled, Meddling, error, meddled_s3, store_of
 from trainflow.errors import StoreFailure, StoreNotExclusive
-from trainflow.storage.drivers import probe
+from trainflow.storage.exclusive_creation import created, probe
 from trainflow.storage.obstore import runtime
 from trainflow.storage.urls import open_store
 from trainflow.testing.processes import DEADLINE_SECONDS
@@ -184,10 +184,10 @@ def test_created_where_the_reply_was_lost_the_bytes_decide(meddled: tuple[Meddle
     store = store_of(s3)
     lost = [True]
     server.loses = lambda environ: environ["REQUEST_METHOD"] == "PUT" and bool(lost) and lost.pop()
-    assert store.created("a", b"mine")
+    assert created(store, "a", b"mine")
     assert store.read("a") == b"mine"
     lost.append(True)
-    assert not store.created("a", b"another's")
+    assert not created(store, "a", b"another's")
     assert store.read("a") == b"mine"
 
 

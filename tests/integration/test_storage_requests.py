@@ -10,7 +10,7 @@ import pytest
 from tests.support.local_object_stores import LocalS3, RequestLog, logged_s3
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Skip
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage.store import Store

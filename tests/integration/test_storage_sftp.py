@@ -11,8 +11,8 @@ import pytest
 from tests.support.local_sftp import PASSWORD, USER, LocalSFTP
 from trainflow.errors import InputError, StoreFailure, StoreNotExclusive
 from trainflow.observability.store_requests import REQUESTS
-from trainflow.storage.drivers import probe
 from trainflow.storage.errors import CheckpointFailures
+from trainflow.storage.exclusive_creation import created, probe
 from trainflow.storage.reachability import check_reachable
 from trainflow.storage.sftp import SFTPStore
 from trainflow.storage.urls import open_storage, open_store
@@ -81,8 +81,8 @@ def test_creation_whose_reply_is_lost_is_known_by_its_content(
         raise asyncssh.SFTPConnectionLost("Connection lost")
 
     monkeypatch.setattr(asyncssh.SFTPClient, "link", linked_and_lost)
-    assert store.created("1.json", b"mine")
-    assert not store.created("1.json", b"of another")
+    assert created(store, "1.json", b"mine")
+    assert not created(store, "1.json", b"of another")
     assert store.read("1.json") == b"mine"
 
 
@@ -105,7 +105,7 @@ def test_connection_that_was_lost_is_made_again(store: SFTPStore) -> None:
     store._connection._connection.abort()
     assert store.read("a") == b"content"
     store._connection._connection.abort()
-    assert store.created("b", b"content")
+    assert created(store, "b", b"content")
 
 
 def test_stores_of_one_server_share_a_connection(store: SFTPStore, sftp: LocalSFTP) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.local_object_stores import LocalAzure, LocalGCS, LocalS3
 from tests.support.local_sftp import LocalSFTP
 from trainflow.errors import InputError, StoreFailure, StoreMissing, StoreNotExclusive
-from trainflow.storage.drivers import probe
+from trainflow.storage.exclusive_creation import probe
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store
 from trainflow.storage.urls import open_store

@@ -19,7 +19,7 @@ from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
 from trainflow.checkpoints.ledger.entry_files import StorePages, batches
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune

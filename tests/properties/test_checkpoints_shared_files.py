@@ -21,7 +21,7 @@ from trainflow.checkpoints.commit import artifacts as artifacts_module
 from trainflow.checkpoints.commit import commit as commit_module
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes import prune as prune_module
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.checkpoints.ledger_changes.prune import prune

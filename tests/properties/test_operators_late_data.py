@@ -16,7 +16,7 @@ from trainflow.checkpoints.commit.commit import CommitRequest, commit
 from trainflow.checkpoints.commit.commit_decision import summary_of
 from trainflow.checkpoints.ledger.ancestors import line_from_head, rewinds_from_newest, trained_since
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, HoleRecord
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.rewind import rewind, skip
 from trainflow.checkpoints.upkeep.changed_samples import (
     Replay,

@@ -8,7 +8,7 @@ from tests.simulation.pipeline import Pipeline
 from tests.simulation.shared_world import SharedWorld
 from tests.simulation.table import START, tiles
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.samples.grid import grid_of
 

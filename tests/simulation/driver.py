@@ -21,7 +21,7 @@ from tests.simulation.shared_world import SharedWorld
 from tests.simulation.violation import Violation
 from tests.simulation.world import Action, World
 from trainflow.checkpoints.audit.audit import audit
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.samples.table.inventory import open_inventory
 
 #: a chain that has not come to its end after so many steps without a fault is stuck; the slowest of a thousand

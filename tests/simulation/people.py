@@ -11,7 +11,7 @@ from trainflow.actions.chains.fork import BranchRequest, plan_fork
 from trainflow.actions.chains.fork import fork as fork_chains
 from trainflow.actions.first_runs import begin as begin_pipeline
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.regrid import regrid as regrid_chain

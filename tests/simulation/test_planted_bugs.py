@@ -17,7 +17,7 @@ from tests.simulation.planted_bug import SIMPLEST, PlantedBug, refuse_no_entry
 from tests.simulation.table import LENGTH, START
 from tests.simulation.world import World
 from trainflow.checkpoints.commit import commit
-from trainflow.checkpoints.ledger import ledger
+from trainflow.checkpoints.ledger import ledger_writer
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import LostTransition
 from trainflow.execution import task_runner
@@ -62,10 +62,10 @@ def recognise_nothing(patch: pytest.MonkeyPatch) -> None:
 def advance_the_watermark_without_a_commit(patch: pytest.MonkeyPatch) -> None:
     """The commit says that it is done, and has created no entry."""
 
-    def append(self: ledger.Ledger, make: Callable[[ChainState], Any]) -> Any:
+    def append(self: ledger_writer.Ledger, make: Callable[[ChainState], Any]) -> Any:
         return make(self.state())
 
-    patch.setattr(ledger.Ledger, "append", append)
+    patch.setattr(ledger_writer.Ledger, "append", append)
 
 
 def look_at_no_file(patch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from tests.support.live_project import WITHOUT_MLFLOW, Ended, LiveProject, Runni
 from tests.support.local_object_stores import settings_of
 from tests.support.tiny_project import FIRST_DAY, ROWS_A_DAY
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.settings.home import Home
 from trainflow.storage.urls import open_store
 from trainflow.testing.processes import wait_for

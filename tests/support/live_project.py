@@ -21,7 +21,7 @@ from unittest import mock
 from tests.support.warm_commands import WITHOUT_PANDAS, CommandProcess, begin_command
 from trainflow.checkpoints.audit.audit import AuditReport
 from trainflow.checkpoints.ledger.entries import Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.settings.home import Home
 from trainflow.testing.processes import DEADLINE_SECONDS, MARK, Found, ProcessKind, marked, wait_for
 

@@ -29,7 +29,7 @@ from trainflow.states import RUN_FINISHED, DagRunType, TaskInstanceState, Trigge
 from trainflow.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.insight.chains.next_run import NextRun
 
 log = logging.getLogger(__name__)
@@ -230,7 +230,7 @@ def _ask(chain: ChainDocument, workspace: Workspace) -> NextRun | None:
 
 
 def _ledger(chain: ChainDocument, workspace: Workspace) -> Ledger:
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.operators.chain.storage_options import open_chain_store, store_url
 
     url = store_url(chain.store or None, workspace.settings)

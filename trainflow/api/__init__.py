@@ -11,7 +11,7 @@ write the metadata database; the scheduler never waits for them, and no code of 
 Reading order: `server` (both, their sockets), `server_processes` (how they are forked and kept), `routed_connection`
 and `message_frames` (which request goes where), `connection_transfer` (a connection changes hands), `plain_requests`
 (those that need no parser); `execution_server`, `execution` (requests of attempts), `worker_rows` (what runs them),
-`heartbeats`, `attempt_logs`, `known_tokens` (which attempt asks), `server_lease` (its lease, and whether a scheduler
+`heartbeats`, `attempt_logs`, `attempt_tokens` (which attempt asks), `server_lease` (its lease, and whether a scheduler
 lives), `scheduler_line` (what attempts change is told to the engine); `web_server`, `rest` (requests of people and
 programs), `authentication` and `access_middleware` (who these are, what they pass), `forwarded_headers` (proxies in
 between), `openapi`; `application` and `web_application` (what stands where), `uvicorn_parts`, `http_server` and

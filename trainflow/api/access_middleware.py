@@ -16,9 +16,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from trainflow.api.application import with_headers
+from trainflow.api.attempt_tokens import bearer
 from trainflow.api.authentication import Access, Caller
 from trainflow.api.forwarded_headers import RequestOrigin, TrustedProxies, within
-from trainflow.api.known_tokens import bearer
 from trainflow.api.rest.problems import RequestRefused, problem_of, problem_response
 from trainflow.metadata.queries.token_queries import Role
 from trainflow.pages.idempotency import REPEATED

@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from trainflow.api.attempt_logs import AttemptLogs
+from trainflow.api.attempt_tokens import AttemptTokens, bearer
 from trainflow.api.heartbeats import HeartbeatBatches
-from trainflow.api.known_tokens import KnownTokens, bearer
 from trainflow.api.plain_requests import PlainAnswer
 from trainflow.errors import DatabaseDamaged, DatabaseUnavailable
 from trainflow.messages.execution_api import (
@@ -98,7 +98,7 @@ class ExecutionApplication:
         self._installation = installation
         self._service = service
         self._logs = AttemptLogs(database, home, log_limits)
-        self._tokens = KnownTokens(database)
+        self._tokens = AttemptTokens(database)
         self._heartbeats = HeartbeatBatches(lambda keys: self.in_thread(lambda: service.note_heartbeats(keys)))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="execution")
         self._waiting = 0

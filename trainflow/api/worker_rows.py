@@ -11,8 +11,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from trainflow.api.attempt_tokens import bearer
 from trainflow.api.execution import ExecutionApplication, HttpRefusal, body_of, decoded
-from trainflow.api.known_tokens import bearer
 from trainflow.clock import Clock
 from trainflow.messages.http_protocol import (
     HEARTBEAT_BYTES,

@@ -5,7 +5,7 @@ Reading order: `startup` (what is needed before the engine is imported: parts, s
 (scheduler, executors, and the line to other engines), `api_server_process`, `home_upkeep` (what is done for the home:
 logs and leftovers), `run_cleanup` (runs that ended long ago), `log_uploads` (logs → store), `log_backlog` (what that
 lacks of before), `outbox_dispatcher` (what
-leaves the project), `channel_dispatcher` (one channel of the outbox), `mlflow_deliveries` (outbox → MLflow), `channels`
+leaves the project), `channel_dispatcher` (one channel of the outbox), `mlflow_dispatcher` (outbox → MLflow), `channels`
 (the others that are on), `openlineage_dispatcher` (outbox → OpenLineage), `telemetry_dispatcher` (outbox →
 OpenTelemetry), `page_links` (where pages are), `notifier` (notices → webhook, command, services). What a person does
 with an engine is in `trainflow.actions`, what a person asks in `trainflow.insight`.

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from trainflow.engine.channel_dispatcher import ChannelDispatcher
-    from trainflow.engine.mlflow_deliveries import MlflowDispatcher
+    from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.engine.notifier import Notifier
 
 log = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class Engine:
         about: dict[str, Any] = {"clock": self.clock, "versions": self.versions, "project": self.project}
         # most of an engine's work needs none of them
         if self.settings.tracking.enabled:
-            from trainflow.engine.mlflow_deliveries import MlflowDispatcher
+            from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
 
             self.mirror = MlflowDispatcher(self.database, self.reactor, settings=self.settings, **about)
         self.channels = channel_dispatchers(self.settings, self.database, self.reactor, **about)

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.engine.channel_dispatcher import ChannelDispatcher
-from trainflow.engine.mlflow_deliveries import results_by_role
+from trainflow.engine.mlflow_dispatcher import results_by_role
 from trainflow.engine.page_links import pages_address, run_page
 from trainflow.metadata.queries import run_queries, status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions

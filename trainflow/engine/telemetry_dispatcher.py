@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from trainflow.engine.channel_dispatcher import ChannelDispatcher
-from trainflow.engine.mlflow_deliveries import results_by_role
+from trainflow.engine.mlflow_dispatcher import results_by_role
 from trainflow.metadata.queries import attempt_queries, run_queries, task_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.serialization.document import ChainDocument, DagDocument

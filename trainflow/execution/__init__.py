@@ -2,7 +2,7 @@
 
 Reading order: `dag_files` (a pipeline file becomes DAGs), `parse` (and DAGs become documents), `parse_main` (that for a
 command), `check_stores_main`, `execution_api_client` (requests to the execution API, through outages),
-`http_api_client` (the same to an API server), `worker_heartbeats` (a worker says that it lives), `remote_session` (what
+`http_api_client` (the same to an API server), `worker_heartbeats` (a worker says that it lives), `remote_attempt` (what
 a supervisor says to it), `code_bundles` (how a host without an engine has the code), `task_instance` (what task code
 sees), `progress_reports` (what it says of how far it is), `stop_signal`, `task_runner` (one attempt from claim to
 outcome), `attempt_ending` (what an exception means, and is another try of use?), `attempt_main` (the process that runs

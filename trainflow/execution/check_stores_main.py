@@ -27,8 +27,9 @@ from trainflow.samples.pattern import path_pattern
 from trainflow.settings.load import load_settings
 from trainflow.settings.model import Settings
 from trainflow.settings.project import project_at
-from trainflow.storage.drivers import check_kind, load_driver
+from trainflow.storage.drivers import load_driver
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
+from trainflow.storage.exclusive_creation import check_kind
 from trainflow.storage.reachability import answer_seconds, check_reachable, is_remote
 
 _MOST_PLACES = 16

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from trainflow.errors import EngineError
-from trainflow.execution.remote_session import RemoteSession
+from trainflow.execution.remote_attempt import AttemptSession
 from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
     Done,
@@ -43,7 +43,7 @@ class HandedAttempt:
     """What was said of one attempt, and its line to the API server. `ask` and `end` are called one after the other,
     `in_order`."""
 
-    def __init__(self, workload: ExecuteTask, session: RemoteSession, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, workload: ExecuteTask, session: AttemptSession, threads: ThreadPoolExecutor) -> None:
         self._key = workload.key
         self._api_url = workload.api_url
         #: short and worth finishing

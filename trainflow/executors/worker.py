@@ -27,7 +27,7 @@ from msgspec.structs import replace
 from trainflow.clock import Clock
 from trainflow.errors import EngineError
 from trainflow.execution.http_api_client import ApiAddress, authorities_of, client_of
-from trainflow.execution.remote_session import RemoteSession
+from trainflow.execution.remote_attempt import AttemptSession
 from trainflow.executors.execution_socket import ExecutionSocket
 from trainflow.executors.handed_attempt import HandedAttempt, WorkloadEnd
 from trainflow.executors.local import LocalExecutor
@@ -83,7 +83,7 @@ class Worker:
             return
         host = self._host(root)
         log_path = self._home.attempt_log(workload.dag_id, workload.run_id, workload.task_id, workload.key.attempt_id)
-        session = RemoteSession(
+        session = AttemptSession(
             client_of(
                 workload,
                 host.project,

@@ -16,7 +16,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import folder_of_source
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.shared_files import checkpoints_with_sources
 from trainflow.errors import CheckpointError

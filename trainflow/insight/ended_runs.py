@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from trainflow.clock import elapsed_seconds
-from trainflow.engine.mlflow_deliveries import results_by_role
+from trainflow.engine.mlflow_dispatcher import results_by_role
 from trainflow.messages.notice import XCOM_LATE_DATA, XCOM_MORE, XCOM_STOPPED
 from trainflow.metadata.queries import status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 from sqlalchemy import Connection
 
-from trainflow.engine.mlflow_deliveries import results_by_role
+from trainflow.engine.mlflow_dispatcher import results_by_role
 from trainflow.insight.ended_runs import RunLine, RunTotals, last_of, run_line
 from trainflow.metadata.queries import attempt_queries, status_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions

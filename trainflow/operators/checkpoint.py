@@ -37,11 +37,12 @@ from trainflow.operators.chain.storage_options import (
 from trainflow.samples.grid import grid_of
 from trainflow.samples.partitions import label
 from trainflow.samples.spec import Samples
-from trainflow.storage.drivers import check_kind, check_no_credentials, load_before_fork
+from trainflow.storage.drivers import check_no_credentials, load_before_fork
+from trainflow.storage.exclusive_creation import check_kind
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.checkpoints.stages.init_from import InitFrom, Pin
@@ -155,7 +156,7 @@ class CheckpointOperator(BaseOperator):
 
     def _head(self, context: Context) -> Head:
         from trainflow.checkpoints.commit.commit_decision import stopped_error
-        from trainflow.checkpoints.ledger.ledger import Ledger
+        from trainflow.checkpoints.ledger.ledger_writer import Ledger
         from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
         from trainflow.checkpoints.ledger_changes.regrid import refuse_change
 

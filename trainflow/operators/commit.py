@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.commit.commit import Done
     from trainflow.checkpoints.commit.commit_decision import CommitRequest, NamedMetric
     from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint, SupersededAttempt
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.stages.init_from import Dependent
     from trainflow.checkpoints.upkeep.retention import Policy
     from trainflow.operators.chain.head import Head

@@ -45,7 +45,7 @@ from trainflow.settings.executors import MOST_NODES
 
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
     from trainflow.operators.training.command import TrainingCommand
     from trainflow.samples.splits.split import Split

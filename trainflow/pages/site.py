@@ -12,7 +12,7 @@ import msgspec
 from starlette.requests import Request
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.clock import Clock
 from trainflow.errors import InputError, NotFound, TrainflowError
 from trainflow.insight import live

@@ -42,7 +42,8 @@ from trainflow.pipeline_spec.fields import (
 )
 from trainflow.samples.spec import Ready
 from trainflow.settings.executors import MOST_NODES
-from trainflow.storage.drivers import check_kind, check_no_credentials, protocol_of
+from trainflow.storage.drivers import check_no_credentials, protocol_of
+from trainflow.storage.exclusive_creation import check_kind
 
 _Task = TypeVar("_Task", "TrainSection", "AfterCommitSection")
 

@@ -4,9 +4,10 @@ Reading order: `store` (the contract: `Storage` is what can be listed and read, 
 exclusively), `local` (by `atomic_files`, also on a disk in the network), `sftp` (as on a local disk, through
 `sftp_connection`), `object_store` (a store that asks for fewer requests is waited for, a bounded time, as `retries`
 says; `local_copies` have it asked less) over a `driver`: that of the package `obstore`, or `fsspec_driver`, with its
-requests counted; `range_reader` (a file read piece by piece). `drivers` (which one, which kinds of store can fence, and
-the probe), `urls` (a URL and its options become a store), `reachability` (asked before anything is begun), `errors`
-(what a driver raises becomes one of our exceptions, with every secret masked).
+requests counted; `range_reader` (a file read piece by piece). `drivers` (which one), `exclusive_creation` (what chains
+rest on: which stores can do it, and whether this one does), `urls` (a URL and its options become a store),
+`reachability` (asked before anything is begun), `errors` (what a driver raises becomes one of our exceptions, with
+every secret masked).
 
 Invariants:
 

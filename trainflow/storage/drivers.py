@@ -1,4 +1,4 @@
-"""Kinds of store: which driver reaches the files of a URL, and which stores can create a file only if it is absent."""
+"""Kinds of store: which driver reaches the files of a URL."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from trainflow.errors import InputError, StoreNotExclusive
+from trainflow.errors import InputError
 from trainflow.identifiers import did_you_mean
 from trainflow.observability.redaction import redact_text, texts_of
 from trainflow.protocols import credentials_problem, slash_problem
 from trainflow.storage.driver import Driver
 from trainflow.storage.obstore.fsspec_options import OptionNotMapped
-from trainflow.storage.store import Store
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -38,11 +37,6 @@ _PROTOCOL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):(?::|//)")
 #: fsspec protocols whose `pipe_file(mode="create")` is one conditional request (for memory: made atomic by our lock).
 #: Everywhere else fsspec looks first and writes then, which passes every quiet test and loses the first race.
 EXCLUSIVE_PROTOCOLS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}) | SFTP_PROTOCOLS
-_NOT_EXCLUSIVE = (
-    "{url} cannot hold checkpoints: asked to create a file only if it is absent, it {how}, so two runs "
-    "could commit the same place in the chain. Use a local disk, S3 (or a server that honours If-None-Match), GCS or "
-    "Azure Blob Storage"
-)
 #: of which it was said that fsspec reaches it
 _said: set[str] = set()
 
@@ -215,44 +209,6 @@ def check_protocol(url: str) -> None:
         raise InputError(
             f"{redact_text(url)}: no store is reached by {protocol}://{did_you_mean(f'{protocol}://', known)}"
         )
-
-
-def check_kind(url: str) -> None:
-    """Raise StoreNotExclusive for a kind of store that is known not to create exclusively, InputError for a URL that
-    lacks a slash and for a protocol that does not exist. Touches nothing."""
-    check_slashes(url)
-    protocol = protocol_of(url)
-    if protocol in LOCAL_PROTOCOLS or protocol in EXCLUSIVE_PROTOCOLS:
-        return
-    check_protocol(url)
-    raise StoreNotExclusive(
-        f"{redact_text(url)}: {protocol}:// cannot create a file only if it is absent in one step, so two runs could "
-        f"commit the same place; keep checkpoints on a local disk or in one of {', '.join(sorted(EXCLUSIVE_PROTOCOLS))}"
-    )
-
-
-def probe(store: Store) -> None:
-    """Try exclusive creation for real and clean up.
-
-    Raises StoreNotExclusive when the second creation of a name succeeds, StoreFailure when nothing can be written.
-    """
-    path = f".trainflow-probe-{os.urandom(8).hex()}"
-    if not store.created(path, b"first"):
-        raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=store.url, how="changed a file that was there"))
-    try:
-        _create_again(store, path)
-        if store.read(path) != b"first":
-            raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=store.url, how="changed a file that was there"))
-    finally:
-        store.delete(path)
-
-
-def _create_again(store: Store, path: str) -> None:
-    try:
-        store.create_exclusive(path, b"second")
-    except FileExistsError:
-        return
-    raise StoreNotExclusive(_NOT_EXCLUSIVE.format(url=store.url, how="created the same file twice"))
 
 
 def _log() -> Logger:

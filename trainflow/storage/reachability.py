@@ -31,10 +31,10 @@ from trainflow.storage.drivers import (
     endpoint_of,
     load_driver,
     open_driver,
-    probe,
     protocol_of,
 )
 from trainflow.storage.errors import Failures, RefusalReason, reason_of
+from trainflow.storage.exclusive_creation import probe
 from trainflow.storage.store import Store
 
 #: how many times longer a store may take to answer on a machine that is busy

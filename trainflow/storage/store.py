@@ -17,8 +17,6 @@ from typing import IO, NamedTuple
 
 import msgspec
 
-from trainflow.errors import StoreFailure
-
 #: so much of a file is asked for at a time where a part of it is read
 PART_BYTES = 1 << 20
 
@@ -198,18 +196,6 @@ class Store(Storage):
         Raises FileExistsError when something is there, and changes nothing then. After a StoreFailure the file may be
         there or not: the reply may have been lost.
         """
-
-    def created(self, path: str, data: bytes) -> bool:
-        """Create a file if it is absent; whether what is there now is `data`. Where the reply was lost, or a driver
-        asked again after that, the bytes decide whose file it is. Raises StoreFailure when nothing is there."""
-        try:
-            self.create_exclusive(path, data)
-        except (FileExistsError, StoreFailure) as error:
-            [there] = self.read_many([path])
-            if there is None and isinstance(error, StoreFailure):
-                raise
-            return there == data
-        return True
 
     @abstractmethod
     def put_file(self, source: Path, path: str) -> None:

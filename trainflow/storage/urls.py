@@ -11,7 +11,6 @@ from trainflow.errors import TrainflowError
 from trainflow.storage.drivers import (
     LOCAL_PROTOCOLS,
     SFTP_PROTOCOLS,
-    check_kind,
     check_slashes,
     endpoint_of,
     load_driver,
@@ -19,6 +18,7 @@ from trainflow.storage.drivers import (
     protocol_of,
 )
 from trainflow.storage.errors import CheckpointFailures, Failures, SampleFailures
+from trainflow.storage.exclusive_creation import check_kind
 from trainflow.storage.local import LocalStore
 from trainflow.storage.local_copies import LocalCopies
 from trainflow.storage.store import Storage, Store

@@ -26,7 +26,7 @@ from trainflow.checkpoints.ledger.entries import (
     SplitSummary,
     TrainedPartition,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.identifiers import digest
 from trainflow.storage.store import Store

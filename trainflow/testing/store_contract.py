@@ -14,7 +14,7 @@ from threading import Barrier
 import pytest
 
 from trainflow.identifiers import digest
-from trainflow.storage.drivers import probe
+from trainflow.storage.exclusive_creation import probe
 from trainflow.storage.store import FilePage, Store
 
 _RACERS = 8

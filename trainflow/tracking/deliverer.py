@@ -78,7 +78,7 @@ class _StoreNotOpened(Exception):
 
 
 class DeliveryTarget(Protocol):
-    """What `DeliveryHandler` needs of a mirror (`mirror.Mirror`)."""
+    """What `DeliveryHandler` needs of a mirror (`mlflow_runs.Mirror`)."""
 
     def apply(self, delivery: Delivery) -> Mirrored:
         """Write one delivery; the same twice changes nothing. Raises what MLflow raises."""

@@ -142,7 +142,7 @@ class Demoted(msgspec.Struct, frozen=True, tag="demoted"):
     moved: AliasMoved
 
 
-#: a further kind is one more member here and one more branch in `mirror.Mirror.apply`
+#: a further kind is one more member here and one more branch in `mlflow_runs.Mirror.apply`
 Delivery = RunStarted | RunFinished | Promoted | Demoted
 
 

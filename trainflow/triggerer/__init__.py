@@ -2,7 +2,8 @@
 
 Reading order: `event_loop` (that process: it runs user triggers and has no database), `triggerer` (its other half in
 the control plane: claims waits, sends them over, and turns events into moves), `loop_process` (how it is started and
-ended). When it ends or blocks, a note that both share says which trigger ran, and `crash_causes` what follows.
+ended), `loop_watchdog` (when it counts as blocked). When it ends or blocks, a note that both share says which trigger
+ran, and `crash_causes` what follows.
 
 Invariant: a wait ends once, with one event, one failure or one time-out.
 

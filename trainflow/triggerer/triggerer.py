@@ -38,6 +38,7 @@ from trainflow.settings.model import Settings
 from trainflow.settings.project import Project
 from trainflow.triggerer.crash_causes import MOST_ENDS, Blame
 from trainflow.triggerer.loop_process import Loop, LoopProcess
+from trainflow.triggerer.loop_watchdog import end_stalled
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,6 @@ LOOK_SECONDS = 10.0
 #: an event loop that ends before it has said a word is started again after this long, twice as long each time
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
-#: how long after it was missed an event loop may still be heard
-READ_SECONDS = 0.5
 #: processes at once that watch what is suspected of ending the event loop
 _MOST_APART = 4
 
@@ -142,19 +141,8 @@ class Triggerer:
         self.end_stalled_loops()
 
     def end_stalled_loops(self) -> None:
-        """End event loops that have not turned for too long: what blocks one holds up every wait in it. It looks at
-        the clock alone."""
-        now = self._clock.monotonic()
-        for loop in self._loops:
-            silent = now - loop.heard_at
-            if silent <= self._settings.triggerer.watchdog_seconds:
-                continue
-            if loop.missed_at is None:
-                # where this process was frozen itself, what the loop has said meanwhile is yet to be read
-                loop.missed_at = now
-            elif now - loop.missed_at >= READ_SECONDS:
-                log.error("the triggers' event loop has been silent for %.0f s: something blocks it; restarted", silent)
-                loop.kill(stalled=True)
+        """End event loops that have not turned for too long (`loop_watchdog`)."""
+        end_stalled(self._loops, self._clock.monotonic(), self._settings.triggerer.watchdog_seconds)
 
     @property
     def _watched(self) -> set[int]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
     from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.settings.project import Project
     from trainflow.workspace.workspace import Workspace
 

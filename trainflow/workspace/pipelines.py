@@ -19,7 +19,7 @@ from trainflow.workspace.workspace import Workspace, open_workspace
 if TYPE_CHECKING:
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Author
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.messages.parsed_file import ChainAccess, ParsedFile
     from trainflow.messages.workload import ParseResult
@@ -60,7 +60,7 @@ class PipelineChain(NamedTuple):
 
     def ledger(self, key: ChainKey | None = None, *, dry_run: bool = False) -> Ledger:
         """Ledger of the chain, or that of another chain in the same store. `dry_run`: nothing is added to it."""
-        from trainflow.checkpoints.ledger.ledger import Ledger
+        from trainflow.checkpoints.ledger.ledger_writer import Ledger
         from trainflow.operators.chain.storage_options import open_chain_store, store_url
 
         settings = self.workspace.settings

@@ -13,7 +13,7 @@ from tests.simulation.plan import FaultKind, Shape
 from tests.simulation.table import LENGTH, START
 from tests.simulation.world import World
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.metadata import run_creation
 from trainflow.metadata.queries import run_queries

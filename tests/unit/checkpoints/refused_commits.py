@@ -14,7 +14,7 @@ from trainflow.checkpoints.ledger.entries import (
     Author,
     SplitSummary,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.testing.chains import ChainWriter, day, split_of
 

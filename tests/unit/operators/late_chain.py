@@ -11,7 +11,7 @@ import msgspec
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.insight.chains.audit import audit_chain
 from trainflow.insight.chains.chain_status import chain_status_of
 from trainflow.operators import (

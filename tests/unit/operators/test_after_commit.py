@@ -11,7 +11,7 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.errors import FailException, InputError, SkipException, TaskError
 from trainflow.operators import (

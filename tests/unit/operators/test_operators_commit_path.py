@@ -27,5 +27,5 @@ def test_commit_from_task_to_entry_passes_few_files(training: Any, lab: Any) -> 
         sys.setprofile(before)
 
     assert trace.has_ended
-    assert "checkpoints/ledger/ledger.py" in trace.files
+    assert "checkpoints/ledger/ledger_writer.py" in trace.files
     assert 8 <= len(trace.files) <= MOST_FILES, str(trace)

@@ -12,7 +12,7 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.regrid import regrid
 from trainflow.errors import FailException
 from trainflow.operators import (

@@ -9,7 +9,7 @@ import pytest
 
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.errors import CheckpointNotFound, FailException
 from trainflow.operators import (
     CheckpointOperator,

@@ -10,7 +10,7 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Rewind
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.stages.dependents import declared_dependents

@@ -11,7 +11,7 @@ from tests.unit.operators.test_operators_upstream import base, chain, ledger, mo
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.errors import SkipException
 from trainflow.operators import CheckpointOperator, DataCheckerOperator

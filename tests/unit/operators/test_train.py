@@ -17,7 +17,7 @@ from tests.unit.operators.training_runs import committed
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.manual_decisions import retry_refused
 from trainflow.errors import ArtifactsRefused, FailException, InputError, TaskError
 from trainflow.operators import (

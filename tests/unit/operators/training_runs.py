@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.storage.urls import open_store
 
 

@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from trainflow.actions.first_runs import Look, chains_to_look_at, create_run, lock_dags, will_trigger
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.promote import check_alias
 from trainflow.checkpoints.ledger_changes.promote import promote as record
-from trainflow.engine.mlflow_deliveries import enqueue_promotion, results_by_role
+from trainflow.engine.mlflow_dispatcher import enqueue_promotion, results_by_role
 from trainflow.errors import InputError
 from trainflow.insight.chains.lost_ledger_end import key_of
 from trainflow.insight.snapshot import engine_state

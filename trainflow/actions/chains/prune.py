@@ -12,7 +12,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.checkpoints.ledger_changes.prune import prune as delete
 from trainflow.checkpoints.stages.dependents import remove_dependent

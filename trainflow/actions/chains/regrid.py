@@ -11,7 +11,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Author, Regrid
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger_changes.regrid import RegridComparison, compare
 from trainflow.checkpoints.ledger_changes.regrid import regrid as record

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, LedgerEntry, Skip, Stop
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes import manual_decisions
 from trainflow.errors import InputError
 from trainflow.humanize import counted

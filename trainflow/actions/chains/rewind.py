@@ -9,7 +9,7 @@ import msgspec
 from trainflow.actions.chains.promote import have_moved_aliases_delivered
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.rewind import ChainRewind, cascading_rewinds
 from trainflow.checkpoints.ledger_changes.rewind import rewind as move_back
 from trainflow.checkpoints.upkeep.changed_samples import vanished

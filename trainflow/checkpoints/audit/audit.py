@@ -19,7 +19,7 @@ from trainflow.checkpoints.audit.timeline import Interval, by_time, gaps_between
 from trainflow.checkpoints.ledger import missing_entries, snapshots
 from trainflow.checkpoints.ledger.entries import Artifacts, Prune
 from trainflow.checkpoints.ledger.entry_files import batches
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import sentence, traces, unrecorded
 from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
 from trainflow.checkpoints.verified_artifacts import verify_many

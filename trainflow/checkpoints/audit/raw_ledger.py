@@ -14,7 +14,7 @@ from typing import Annotated
 import msgspec
 
 from trainflow.checkpoints.audit.timeline import Interval
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.identifiers import digest
 
 _AT_ONCE = 1024

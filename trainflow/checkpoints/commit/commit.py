@@ -34,7 +34,7 @@ from trainflow.checkpoints.commit.gates import (
 )
 from trainflow.checkpoints.commit.gates import StopChain as Stops
 from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint, GateRefusal, Rewind, Skip, Stop
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.ledger.rules import split_problem
 from trainflow.checkpoints.ledger.state import ChainState

@@ -46,7 +46,7 @@ from trainflow.checkpoints.ledger.entries import (
     TrainedPartition,
     UpstreamSeen,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.ledger_changes.promote import Promote

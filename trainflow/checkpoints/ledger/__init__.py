@@ -3,8 +3,8 @@
 Reading order: `entries` (what can happen to a chain), `state` (what a chain is, and what people call its checkpoints),
 `rules` (what may follow), `fold` (what an entry changes), `entry_files` (bytes of entries and pages, read many at once,
 and what one listing shows of them), `snapshots` (which keep reading the head at the same cost however long the ledger
-is), `ledger_reader` and `ledger` (read and append), `ancestors` (the line back from the head), `missing_entries` and
-`missing_checkpoints` (has anything been lost?).
+is), `ledger_reader` and `ledger_writer` (read and append), `ancestors` (the line back from the head), `missing_entries`
+and `missing_checkpoints` (has anything been lost?).
 
 Invariants
 - An entry is whole or not there, and holds the digest of the one before it.

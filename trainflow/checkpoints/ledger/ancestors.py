@@ -10,7 +10,7 @@ import msgspec
 
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss, Rewind
 from trainflow.checkpoints.ledger.entry_files import decode_entry
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.clock import ensure_utc
 from trainflow.samples.throughput import HISTORY, PastRun

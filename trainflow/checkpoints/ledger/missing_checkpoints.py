@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry, Loss
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.saves.intermediate_saves import trainings
 from trainflow.checkpoints.stages.dependents import references
 from trainflow.errors import LedgerCorrupt

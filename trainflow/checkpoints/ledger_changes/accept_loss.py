@@ -25,13 +25,14 @@ from trainflow.checkpoints.ledger import missing_entries
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, LedgerEntry, Loss
 from trainflow.checkpoints.ledger.entry_files import StorePages, decode_entry, encode_entry
 from trainflow.checkpoints.ledger.fold import SealedEntry, fold
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import named_in, traces, unrecorded
 from trainflow.checkpoints.ledger.missing_entries import EntryEvidence, NewestEntry
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.verified_artifacts import seal_verified, verify
 from trainflow.errors import ChainMoved, CheckpointError, LedgerCorrupt, LedgerTooNew
 from trainflow.identifiers import digest
+from trainflow.storage.exclusive_creation import created
 from trainflow.storage.store import SEAL, Store
 
 _AT_ONCE = 1024
@@ -107,7 +108,7 @@ def put_right(ledger: Ledger, damage: Damage, *, by: Author, now: datetime, reas
     for copy in damage.restored:
         if copy.entry.sequence in damage.damaged:
             _set_aside(store, chain, folder, copy.entry.sequence)
-        if not store.created(chain.entry(copy.entry.sequence), copy.data):
+        if not created(store, chain.entry(copy.entry.sequence), copy.data):
             raise _moved(ledger, copy.entry.sequence)
     # the newest first: what is left is short until the loss is accepted
     for number in reversed(damage.untied):
@@ -119,7 +120,7 @@ def put_right(ledger: Ledger, damage: Damage, *, by: Author, now: datetime, reas
     if damage.is_lossy:
         entry = _loss(damage, folder if damage.untied else "", by, now, reason)
         data = encode_entry(entry)
-        if not store.created(chain.entry(entry.sequence), data):
+        if not created(store, chain.entry(entry.sequence), data):
             raise _moved(ledger, entry.sequence)
         missing_entries.write_newest_entry(store, chain, entry.sequence, digest(data))
     else:

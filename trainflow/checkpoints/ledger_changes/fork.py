@@ -25,7 +25,7 @@ from trainflow.checkpoints.ledger.entries import (
     Fork,
     ForkedStage,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.errors import CheckpointError

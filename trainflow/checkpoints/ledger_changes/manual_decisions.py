@@ -20,7 +20,7 @@ from trainflow.checkpoints.ledger.entries import (
     Skip,
     Stop,
 )
-from trainflow.checkpoints.ledger.ledger import Addition, Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Addition, Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger_changes.rewind import rewound_checkpoints
 from trainflow.checkpoints.stages.dependents import references

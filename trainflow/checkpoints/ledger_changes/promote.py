@@ -12,7 +12,7 @@ from trainflow.checkpoints.commit.gates import (
     previous_of,
 )
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Promotion
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import InputError
 from trainflow.identifiers import check_name

@@ -8,7 +8,7 @@ from datetime import datetime
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Prune
 from trainflow.checkpoints.ledger.entry_files import ChainListing
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import declared_dependents, references, still_needed

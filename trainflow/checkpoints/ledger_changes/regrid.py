@@ -13,7 +13,7 @@ import msgspec
 
 from trainflow.checkpoints.ledger.ancestors import TrainedBy, line_from_head, trained_in
 from trainflow.checkpoints.ledger.entries import Author, HoleRecord, Regrid
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger_changes.rewind import raise_if_moved

@@ -18,7 +18,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, CheckpointRef, Fork, Replayed, Rewind, Skip
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.dependents import registered_chains
 from trainflow.errors import ChainMoved, InputError

@@ -38,6 +38,7 @@ from trainflow.errors import ArtifactCorrupt, StoreFailure
 from trainflow.failpoint import hit
 from trainflow.identifiers import attempt_time, canonical_json, digest
 from trainflow.storage.errors import failure
+from trainflow.storage.exclusive_creation import created
 from trainflow.storage.local import make_folder
 from trainflow.storage.store import Store, StoreFile
 
@@ -237,7 +238,7 @@ class IntermediateSaves:
         hit("save: files are in the store")
         own = _Complete(int(save.position["row"]), save.name)
         manifest = f"{self._training}/{own.manifest}"
-        if not self._store.created(manifest, _encode(save)):
+        if not created(self._store, manifest, _encode(save)):
             raise StoreFailure(f"{self._store.uri(manifest)}: another attempt has written it", location=manifest)
         hit("save: saved")
         self.any = True

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.stages.init_from import Dependent
 from trainflow.deadlines import TOLERANCE

@@ -26,7 +26,7 @@ from trainflow.checkpoints.stages.init_from import InitFrom, Pin, UpstreamCheckp
 from trainflow.samples.partitions import after_watermark, end_of, label
 
 if TYPE_CHECKING:
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.samples.spec import Samples
 

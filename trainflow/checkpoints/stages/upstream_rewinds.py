@@ -17,7 +17,7 @@ import msgspec
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Checkpoint, Loss, Rewind, Stop
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 
 

@@ -22,7 +22,7 @@ from typing import Literal
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_unrecorded
 from trainflow.checkpoints.saves.intermediate_saves import old_saves
 from trainflow.checkpoints.upkeep.shared_files import SharedFiles, delete_artifacts, shared_files

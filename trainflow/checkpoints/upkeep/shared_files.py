@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
 from trainflow.checkpoints.ledger.entry_files import ChainListing, decode_entry
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.stages.dependents import is_awaited, registered_chains
 from trainflow.errors import LedgerCorrupt

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from trainflow.actions.engine_client import EngineClient
     from trainflow.cli.live.panel import Display
     from trainflow.engine.engine import Engine
-    from trainflow.engine.mlflow_deliveries import MlflowDispatcher
+    from trainflow.engine.mlflow_dispatcher import MlflowDispatcher
     from trainflow.insight.chains.chain_status import ChainStatus
     from trainflow.insight.progress import ProgressFeed, ProgressView
     from trainflow.metadata.queries.status_queries import Undelivered

@@ -16,7 +16,7 @@ from trainflow.checkpoints.audit.raw_ledger import RawPiece
 from trainflow.checkpoints.audit.timeline import Interval, uncovered
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.import_external import problems
 from trainflow.checkpoints.ledger_changes.prune import chains_of
 from trainflow.checkpoints.upkeep.changed_samples import comparable

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.ledger.ancestors import KeptLine, past_runs
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished

@@ -14,7 +14,7 @@ import msgspec
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.entries import Checkpoint, LedgerEntry
 from trainflow.checkpoints.ledger.entry_files import decode_entry
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, last_number, with_numbers
 from trainflow.checkpoints.stages.dependents import declared_dependents, still_needed
 from trainflow.checkpoints.verified_artifacts import download, verify_many

@@ -27,7 +27,7 @@ from trainflow.checkpoints.ledger.entries import (
     Skip,
     Stop,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import last_number, numbered
 from trainflow.errors import LedgerCorrupt
 from trainflow.humanize import counted

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from trainflow.checkpoints.ledger.entries import Author, Skip
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.checkpoints.ledger_changes.import_external import find
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from trainflow.checkpoints.chain import OfChain
 from trainflow.checkpoints.ledger.ancestors import KeptLine
 from trainflow.checkpoints.ledger.entries import HoleRecord
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary, without
 from trainflow.checkpoints.upkeep.changed_samples import open_holes, republished
 from trainflow.clock import ensure_utc

@@ -13,7 +13,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import TrainedBy, trained_in
 from trainflow.checkpoints.ledger.entries import Checkpoint, HoleFilled, LedgerEntry, Regrid, Rewind
 from trainflow.checkpoints.ledger.fold import trained_stretches
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import without
 from trainflow.clock import ensure_utc
 from trainflow.errors import InputError, SampleCheckFailed, SampleUnreadable

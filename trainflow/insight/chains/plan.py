@@ -9,7 +9,7 @@ import msgspec
 
 from trainflow.checkpoints.chain import ChainKey, OfChain
 from trainflow.checkpoints.ledger.ancestors import line_from_head, past_runs
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.upkeep.changed_samples import open_holes
 from trainflow.errors import SampleError

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import UpstreamSeen
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.checkpoints.stages.init_from import InitFrom
     from trainflow.checkpoints.upkeep.changed_samples import Replay, ReplayRefused, Republication
@@ -138,7 +138,7 @@ def _replayed(
 
 def _going_too(ledger: Ledger, decision: Replay) -> list[ChainKey]:
     """The chains that go back because of it. Raises InputError where one of them cannot."""
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger_changes.rewind import cascading_rewinds
 
     plan = [each for each in cascading_rewinds(ledger, decision.to) if each.chain != ledger.chain]

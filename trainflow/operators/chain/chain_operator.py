@@ -25,7 +25,7 @@ from trainflow.samples.spec import Samples
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.ledger.entries import Author, SupersededAttempt
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.samples.splits.split import Split
     from trainflow.storage.store import Store
@@ -38,7 +38,7 @@ WARM_MODULES = (
     "trainflow.checkpoints.artifact_cache",
     "trainflow.checkpoints.commit.artifacts",
     "trainflow.checkpoints.commit.commit",
-    "trainflow.checkpoints.ledger.ledger",
+    "trainflow.checkpoints.ledger.ledger_writer",
     "trainflow.checkpoints.saves.intermediate_saves",
     "trainflow.checkpoints.ledger_changes.prune",
     "trainflow.checkpoints.ledger_changes.regrid",
@@ -104,7 +104,7 @@ class ChainOperator(BaseOperator):
 
     def open_ledger(self, head: Head, ti: TaskInstance) -> Ledger:
         """The ledger of the chain, for this task."""
-        from trainflow.checkpoints.ledger.ledger import Ledger
+        from trainflow.checkpoints.ledger.ledger_writer import Ledger
 
         store = self.open_store(head, ti)
         return Ledger(store, head.chain, of_one_task=True, has_few_files=head.has_few_files)

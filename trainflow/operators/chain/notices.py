@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Checkpoint, Rewind, Skip, Stop
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger.state import ChainState
     from trainflow.samples.spec import Samples
     from trainflow.samples.throughput import PastRun

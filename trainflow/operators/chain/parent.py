@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainflow.checkpoints.artifact_cache import ArtifactCache
     from trainflow.checkpoints.chain import ChainKey
     from trainflow.checkpoints.ledger.entries import Artifacts, Checkpoint
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.stages.init_from import UpstreamCheckpoint
     from trainflow.samples.splits.split import Split
 
@@ -39,7 +39,7 @@ def fetch_parent(
 def earlier_artifacts(ledger: Ledger, head: Head, split: Split) -> list[Artifacts]:
     """The files of the checkpoints that what is trained comes from: the head, and that of another chain it was trained
     from. Both are kept while it may be committed. Raises LedgerCorrupt, StoreFailure."""
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
 
     places = [(ledger, head.id, (head.entry, head.digest))] if head.id else []
     upstream = head.upstream_of(split.start, split.end)
@@ -60,7 +60,7 @@ def fetch_judged(
     one of the upstream that has not seen the split either, else what the chain adopted, else None. An upstream that
     has would score its own training data. Raises as `fetch_parent`."""
     from trainflow.checkpoints.ledger.entries import Fork
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
 
     if head.id is not None:
         return _fetch_head(ledger, head, ti)
@@ -100,7 +100,7 @@ def _fetch_head(ledger: Ledger, head: Head, ti: TaskInstance) -> ParentCheckpoin
 def _fetch_upstream(
     ledger: Ledger, chain: ChainKey, upstream: UpstreamCheckpoint, ti: TaskInstance
 ) -> ParentCheckpoint:
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
 
     theirs = Ledger(ledger.store, upstream.chain or chain)
     return fetch_committed(theirs, upstream.id, run_scratch(ti), ti, (upstream.entry, upstream.digest))

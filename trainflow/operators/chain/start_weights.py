@@ -31,7 +31,7 @@ from trainflow.samples.partitions import label
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.ledger.entries import Fork
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.checkpoints.ledger_changes.import_spec import Adopt
     from trainflow.operators.chain.head import Head
     from trainflow.samples.spec import Samples

@@ -30,7 +30,7 @@ from trainflow.storage.atomic_files import replace_whole
 if TYPE_CHECKING:
     from trainflow.authoring.context import TaskInstance
     from trainflow.checkpoints.artifact_cache import ArtifactCache
-    from trainflow.checkpoints.ledger.ledger import Ledger
+    from trainflow.checkpoints.ledger.ledger_writer import Ledger
     from trainflow.settings.home import Home
 
 #: size, time of the last change of content and of status in nanoseconds, device and inode

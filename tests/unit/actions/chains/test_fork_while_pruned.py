@@ -11,7 +11,7 @@ import pytest
 from trainflow.actions.chains import fork
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.fork import LineCheckpoint
 from trainflow.checkpoints.ledger_changes.fork import fork as begin
 from trainflow.checkpoints.ledger_changes.prune import prune

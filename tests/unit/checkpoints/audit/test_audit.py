@@ -14,7 +14,7 @@ from trainflow.checkpoints.audit.raw_ledger import RawPiece
 from trainflow.checkpoints.audit.timeline import Interval
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.fork import adopt, fork
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune

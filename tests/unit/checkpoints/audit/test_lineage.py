@@ -11,7 +11,7 @@ from trainflow.checkpoints.audit.lineage import ComparedScore, Lineage, compare,
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, Checkpoint, CheckpointRef, LedgerEntry
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.fork import adopt, fork
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import cascading_rewinds, rewind

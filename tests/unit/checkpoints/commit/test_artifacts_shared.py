@@ -15,7 +15,7 @@ from trainflow.checkpoints.commit import artifacts as artifacts_module
 from trainflow.checkpoints.commit.artifacts import output_folder, seal
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import sources_problem
 from trainflow.checkpoints.ledger_changes.accept_loss import damage_of, put_right
 from trainflow.checkpoints.ledger_changes.prune import prune

@@ -12,7 +12,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ArtifactCorrupt, ChainMoved, ChainStopped, CheckpointError, InputError
 from trainflow.testing.chains import ChainWriter, attempt_id, day, split_of

@@ -26,7 +26,7 @@ from trainflow.checkpoints.ledger.entries import (
     Rewind,
     Skip,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune

@@ -16,7 +16,7 @@ from trainflow.checkpoints.commit.commit import STEPS, Commit, commit
 from trainflow.checkpoints.ledger.entries import (
     Checkpoint,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.promote import Promote
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.upkeep.retention import KeepLatest

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, Skip
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.testing.chains import DAY, day
 

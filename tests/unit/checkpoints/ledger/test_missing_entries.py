@@ -16,7 +16,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef
 from trainflow.checkpoints.ledger.entry_files import StorePages
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune

@@ -10,7 +10,7 @@ from tests.simulation.memory_store import MemoryStore
 from tests.unit.checkpoints.ledger.lost_entries import skip_of
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import missing_entries
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage.store import StoreFile
 from trainflow.testing.chains import append_many

@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit.checkpoints.ledger.lost_entries import BESIDE, CHAIN, LAST, Make, appends, skip_of
 from trainflow.checkpoints.ledger.entries import Checkpoint
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_entries import NewestEntry, entries_named, read_newest_entry
 from trainflow.errors import LedgerCorrupt
 from trainflow.storage.local import LocalStore

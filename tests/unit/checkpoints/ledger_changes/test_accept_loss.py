@@ -15,7 +15,7 @@ from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger.ancestors import line_from_head
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Loss
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger_changes.accept_loss import damage_of, put_right
 from trainflow.checkpoints.ledger_changes.promote import promote

@@ -11,7 +11,7 @@ from trainflow.checkpoints.audit.audit import audit
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Author, CheckpointRef, HoleFilled
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.fork import adopt, fork
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import chains_of, prune

@@ -24,7 +24,7 @@ from trainflow.checkpoints.ledger.entries import (
     Rewind,
     UpstreamSeen,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.manual_decisions import accept, retry_refused, rewind_refused, skip_refused
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.upkeep.garbage import orphaned_artifacts

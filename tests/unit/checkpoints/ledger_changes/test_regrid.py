@@ -21,7 +21,7 @@ from trainflow.checkpoints.ledger.entries import (
     SplitSummary,
     TrainedPartition,
 )
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.rules import change_of
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.checkpoints.ledger_changes.regrid import compare, refuse_change, regrid

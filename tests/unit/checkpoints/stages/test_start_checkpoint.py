@@ -10,7 +10,7 @@ import pytest
 
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import CheckpointSummary
 from trainflow.checkpoints.ledger_changes.rewind import skip
 from trainflow.checkpoints.stages.init_from import InitFrom, Pin

@@ -13,7 +13,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.artifacts import output_folder
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import Author
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.checkpoints.saves.intermediate_saves import training_name

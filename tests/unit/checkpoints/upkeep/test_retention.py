@@ -9,7 +9,7 @@ import pytest
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.commit import commit
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts, Author, Checkpoint, CheckpointRef, Prune
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, CheckpointSummary
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.checkpoints.ledger_changes.promote import promote

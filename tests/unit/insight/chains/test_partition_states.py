@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit.gates import Gate
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Fork, HoleRecord
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import ChainState, LineFill, LineHole
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import ChainStopped

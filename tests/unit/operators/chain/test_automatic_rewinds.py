@@ -13,7 +13,7 @@ import pytest
 from tests.unit.operators.late_chain import TASKS, Chain
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Author, CheckpointRef, Rewind
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.fork import fork
 from trainflow.checkpoints.upkeep.retention import KeepLatest
 from trainflow.messages.notice import Event

@@ -11,7 +11,7 @@ from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import commit
 from trainflow.checkpoints.ledger.entries import Promotion
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.manual_decisions import accept
 from trainflow.errors import FailException, InputError, SkipException
 from trainflow.operators import (

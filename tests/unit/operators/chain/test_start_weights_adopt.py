@@ -11,7 +11,7 @@ import pytest
 from trainflow.authoring.dag import DAG
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger.entries import Adoption
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes import fork
 from trainflow.checkpoints.ledger_changes.import_spec import Adopt
 from trainflow.checkpoints.ledger_changes.rewind import rewind

@@ -14,7 +14,7 @@ from tests.unit.operators.conftest import NOW
 from trainflow.checkpoints import transfers
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import artifacts
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.errors import ArtifactsRefused, FailException, StoreFailure
 from trainflow.identifiers import new_attempt_id
 from trainflow.operators.training.training_context import TrainContext

@@ -12,7 +12,7 @@ import pytest
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.artifact_cache import ArtifactCache
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.errors import StoreFailure
 from trainflow.operators.training.ended_training import OutputSealer
 from trainflow.testing.chains import attempt_id

@@ -25,6 +25,7 @@ from trainflow.checkpoints.ledger.state import ChainState
 from trainflow.errors import CheckpointError, LedgerCorrupt, StoreFailure
 from trainflow.identifiers import digest
 from trainflow.observability.redaction import redact_text
+from trainflow.storage.exclusive_creation import created
 
 #: what a writer adds; None where it finds that there is nothing to add
 Addition = TypeVar("Addition", bound=LedgerEntry | None)
@@ -60,7 +61,7 @@ class Ledger(LedgerReader):
             if self.dry_run:
                 return cast("Addition", entry)
             self._fresh = False
-            if self.store.created(self.chain.entry(entry.sequence), data):
+            if created(self.store, self.chain.entry(entry.sequence), data):
                 self._follow(state, entry, data)
                 return cast("Addition", entry)  # of the same kind: it was only sealed
             if not self._looks_again:

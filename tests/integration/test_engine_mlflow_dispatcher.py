@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from tests.support.control_plane import ControlPlane, control_plane
-from trainflow.engine.mlflow_deliveries import delivery_of, enqueue_promotion, follow_ups
+from trainflow.engine.mlflow_dispatcher import delivery_of, enqueue_promotion, follow_ups
 from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.outbox_queries import OutboxOfChannel
 from trainflow.settings.model import Settings

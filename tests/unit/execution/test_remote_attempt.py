@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trainflow.execution.remote_session import RemoteSession
+from trainflow.execution.remote_attempt import AttemptSession
 from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
     AttemptFailure,
@@ -34,7 +34,7 @@ class _Client:
 
 
 def report(client: _Client, outcome: Outcome) -> Reply:
-    session = RemoteSession(client, KEY, heartbeat_seconds=1.0, on_refused=lambda _reason: None)  # type: ignore[arg-type]
+    session = AttemptSession(client, KEY, heartbeat_seconds=1.0, on_refused=lambda _reason: None)  # type: ignore[arg-type]
     return session.handle(outcome)
 
 

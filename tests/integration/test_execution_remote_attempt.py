@@ -18,9 +18,9 @@ from tests.support.api import RunningApi, running_api
 from tests.support.control_plane import ControlPlane, control_plane, empty_task
 from tests.support.faulty_proxy import Partition
 from trainflow.clock import SystemClock
-from trainflow.execution import remote_session
+from trainflow.execution import remote_attempt
 from trainflow.execution.http_api_client import HttpApiClient
-from trainflow.execution.remote_session import RemoteSession
+from trainflow.execution.remote_attempt import AttemptSession
 from trainflow.messages.execution_api import (
     OUTCOME_REFUSED,
     Done,
@@ -49,7 +49,7 @@ QUICK = 0.02
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningApi]:
     monkeypatch.setattr("trainflow.api.heartbeats.GATHER_SECONDS", 0.0)
-    monkeypatch.setattr(remote_session, "TELL_SECONDS", QUICK)
+    monkeypatch.setattr(remote_attempt, "TELL_SECONDS", QUICK)
     with control_plane(tmp_path) as plane, running_api(plane) as api:
         plane.add_dag("d", empty_task("a"), empty_task("b", "a"))
         yield api
@@ -67,7 +67,7 @@ class Supervisor:
         client = HttpApiClient(
             url, api.issue(work), clock=SystemClock(), sleep=lambda _seconds: threading.Event().wait(QUICK) and None
         )
-        self.session = RemoteSession(
+        self.session = AttemptSession(
             client, work.key, heartbeat_seconds=QUICK, on_refused=self._told, log_file=log_file
         )
         self.started = self.session.handle(Start(work.key, 1, 1.0, "there"))
@@ -146,7 +146,7 @@ def test_curves_are_not_lost_by_progress_that_follows_and_are_said_before_the_en
     with supervisor.session._lock:  # nothing is sent meanwhile
         told = supervisor.session._newest
         told[Progress] = Progress(work.key, 1.0, curves={"loss": [(1.0, 0.5, 1000)]})
-        told[Progress] = remote_session._with_curves_of(told[Progress], Progress(work.key, 2.0))
+        told[Progress] = remote_attempt._with_curves_of(told[Progress], Progress(work.key, 2.0))
         if cut:
             supervisor.network.cut()
     if cut:
@@ -309,7 +309,7 @@ def _but_for_leases(plane: ControlPlane) -> dict[str, object]:
 
 def test_session_that_is_closed_while_its_thread_begins_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """By another thread: an attempt may end before its first heartbeat."""
-    session = RemoteSession(mock.Mock(), AttemptKey("a1"), heartbeat_seconds=60.0, on_refused=lambda _reason: None)
+    session = AttemptSession(mock.Mock(), AttemptKey("a1"), heartbeat_seconds=60.0, on_refused=lambda _reason: None)
     start, closings = threading.Thread.start, ThreadPoolExecutor(1)
     closed: list[Future[None]] = []
 

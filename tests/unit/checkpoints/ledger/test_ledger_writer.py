@@ -9,7 +9,7 @@ from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.ledger import missing_entries, snapshots
 from trainflow.checkpoints.ledger.entries import Author, Checkpoint, Prune, Rewind
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.state import PAGE
 from trainflow.checkpoints.ledger_changes.rewind import rewind
 from trainflow.errors import CheckpointError, CheckpointNotFound, LedgerCorrupt, StoreFailure

@@ -54,7 +54,7 @@ TELL_SECONDS = 1.0
 _PROBLEM_CHARACTERS = 4_000
 
 
-class RemoteSession:
+class AttemptSession:
     """Answers the process of an attempt as an engine of its host would."""
 
     def __init__(

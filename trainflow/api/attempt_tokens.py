@@ -20,7 +20,7 @@ def bearer(header: str | None) -> str | None:
     return header[len(_SCHEME) :].strip() or None
 
 
-class KnownTokens:
+class AttemptTokens:
     """The attempts that tokens stand for. That never changes; whether an attempt is still waited for is asked of the
     database with each request. Used by one thread."""
 

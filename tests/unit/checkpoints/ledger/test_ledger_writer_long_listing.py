@@ -12,7 +12,7 @@ from trainflow.checkpoints.ledger import snapshots
 from trainflow.checkpoints.ledger import state as chain_state
 from trainflow.checkpoints.ledger.entries import Checkpoint
 from trainflow.checkpoints.ledger.entry_files import encode_entry
-from trainflow.checkpoints.ledger.ledger import Ledger
+from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger.missing_entries import write_newest_entry
 from trainflow.errors import LedgerCorrupt

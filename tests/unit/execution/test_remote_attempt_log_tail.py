@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from trainflow.execution import remote_session
+from trainflow.execution import remote_attempt
 from trainflow.execution.http_api_client import ApiUnreachable
-from trainflow.execution.remote_session import LogTail
+from trainflow.execution.remote_attempt import LogTail
 from trainflow.messages.execution_api import AppendLog, Failed, LogTaken
 from trainflow.messages.workload import AttemptKey
 
@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def tail(server: _Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> LogTail:
     for name, value in {"LOG_CHUNK": 10, "_CUT": 100, "MOST_BEHIND": 500, "KEPT": 50, "_TURN_SECONDS": 60.0}.items():
-        monkeypatch.setattr(remote_session, name, value)
+        monkeypatch.setattr(remote_attempt, name, value)
     return LogTail(server, KEY, path)  # type: ignore[arg-type]
 
 
@@ -96,7 +96,7 @@ def test_log_that_grows_faster_than_it_is_sent_keeps_its_beginning_and_its_end(
 def test_end_of_log_is_sent_though_there_is_no_time_for_all_of_it(
     server: _Server, path: Path, tail: LogTail, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote_session, "_TURN_SECONDS", 0.0)
+    monkeypatch.setattr(remote_attempt, "_TURN_SECONDS", 0.0)
     write(path, b"x" * 400 + b"why it failed")
     tail.finish(0.0)
     assert server.log.endswith(b"why it failed")
