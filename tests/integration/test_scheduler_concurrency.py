@@ -20,7 +20,7 @@ from trainflow.messages.execution_api import Outcome, OutcomeState, Refused
 from trainflow.metadata.queries import in_flight, run_queries, service_queries
 from trainflow.metadata.queries.attempt_queries import ATTEMPT
 from trainflow.metadata.queries.task_queries import TASK
-from trainflow.scheduler.queueing import LEFT_TO_OTHERS
+from trainflow.scheduler.executor_slots import LEFT_TO_OTHERS
 from trainflow.scheduler.recovery import adopt_orphans
 from trainflow.settings.model import Settings
 

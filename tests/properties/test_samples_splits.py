@@ -22,8 +22,9 @@ from trainflow.samples.partitions import (
     shift,
 )
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
+from trainflow.samples.splits.gap_policy import Waiting
 from trainflow.samples.splits.late_partitions import arrived, next_repair, without_stretch
-from trainflow.samples.splits.next_split import SplitFound, Waiting, decide
+from trainflow.samples.splits.next_split import SplitFound, decide
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.samples.splits.split_xcom import split_from_xcom, split_to_xcom
@@ -92,7 +93,7 @@ TABLE = Samples(path="t/{start:%Y-%m-%dT%H}", length_seconds=3600, start=START)
 @given(hours, limits, waits)
 def test_splits_tile_time_and_holes_are_only_gaps(table: list[int | None], limits: SplitLimits, wait: float) -> None:
     samples = Samples(path=TABLE.path, length_seconds=3600, start=START, gaps=GapPolicy(wait, "skip"))
-    with patch("trainflow.samples.splits.next_split._LOOK_AHEAD", 3):
+    with patch("trainflow.samples.splits.gap_policy.LOOK_AHEAD", 3):
         splits, ended = chain(samples, limits, Imagined(table))
     trained, cursor = [], START
     for split in splits:

@@ -14,7 +14,8 @@ from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.queueing_lock import MOST_BESIDE, SEATS, UNSEEN
 from trainflow.metadata.queries.scheduled_queries import Candidate
-from trainflow.scheduler.queueing import ExecutorSlots, Limits, QueueingChoice, choose
+from trainflow.scheduler.executor_slots import ExecutorSlots
+from trainflow.scheduler.queueing import Limits, QueueingChoice, choose
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.settings.executors import ExecutorEntry
 from trainflow.states import TaskInstanceState

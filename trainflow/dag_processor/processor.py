@@ -20,9 +20,9 @@ from trainflow.executors.warm_workers import ForkserverClient
 from trainflow.messages.forkserver import ChildEnded, FromParser, Parse, ParseStarted
 from trainflow.messages.workload import DagSource, ParseFile, ParseProblem, ParseResult, ProcessExit
 from trainflow.metadata.database import Database
+from trainflow.metadata.exit_judgement import judge_exit
 from trainflow.metadata.queries import dag_queries
 from trainflow.metadata.queries.dag_queries import DefinedTwice
-from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_retries import is_refusal
 from trainflow.observability.process_lifetime import signal_group
 from trainflow.observability.redaction import presentable

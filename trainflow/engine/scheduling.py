@@ -23,9 +23,9 @@ from trainflow.metadata.queries.dag_queries import Versions
 from trainflow.metadata.queries.drain_queries import DrainKind
 from trainflow.metadata.queries.service_list_queries import ExecutorState, Service, executors_of
 from trainflow.metadata.queries.service_queries import note_executors
+from trainflow.scheduler.executor_slots import LEFT
 from trainflow.scheduler.loop import Scheduler
 from trainflow.scheduler.lost_attempts import RemoteAttempts
-from trainflow.scheduler.queueing import LEFT
 from trainflow.scheduler.recovery import Reconciler, adopt_orphans, is_gone
 from trainflow.settings.executors import LOCAL
 from trainflow.settings.model import Settings

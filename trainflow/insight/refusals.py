@@ -50,7 +50,8 @@ def _refused(connection: Any, settings: Settings, problems: Mapping[str, str], d
     """The scheduler's rule, with what it would ask."""
     from trainflow.metadata.queries import in_flight, pool_queries, scheduled_queries
     from trainflow.metadata.queries.dag_queries import Versions
-    from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose
+    from trainflow.scheduler.executor_slots import ExecutorSlots
+    from trainflow.scheduler.queueing import Limits, choose
 
     versions, held = Versions(), in_flight.in_flight_tasks(connection)
     limits = Limits(

@@ -12,7 +12,7 @@ needs to know of it), `schema` (creation and migration), `sql_text` (statements 
 one module for each noun; `leases` (which parts have been silent for too long); `run_creation` (how runs come to be);
 `execution_service`, which answers attempts in one transaction each (`attempt_claims`: their first request;
 `attempt_credentials`: what those on other hosts have to prove; `applied_change`: what a request has changed, for what
-decides next); `retry_policy` decides what their ends mean and `attempt_outcomes` carries it out.
+decides next); `exit_judgement` and `retry_policy` decide what their ends mean and `attempt_outcomes` carries it out.
 
 Every function takes an open connection first and never commits; what opened the transaction does. A state is
 changed by `move` of `queries.task_queries` and of `queries.run_queries` only.

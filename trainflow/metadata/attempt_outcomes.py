@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Row
 from trainflow.errors import DagNotFound, DagRunAlreadyExists, InputError, TaskError
 from trainflow.messages.execution_api import AttemptFailure, Outcome, OutcomeState
 from trainflow.messages.workload import AttemptKey
-from trainflow.metadata import retry_policy, run_creation
+from trainflow.metadata import exit_judgement, retry_policy, run_creation
+from trainflow.metadata.exit_judgement import ExitJudgement
 from trainflow.metadata.queries import (
     attempt_queries,
     notification_queries,
@@ -22,7 +23,7 @@ from trainflow.metadata.queries import (
     xcom_queries,
 )
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.retry_policy import ExitJudgement, RetryCounts, RetryDecision
+from trainflow.metadata.retry_policy import RetryCounts, RetryDecision
 from trainflow.serialization.document import RetryDocument
 from trainflow.states import TaskInstanceState
 
@@ -92,7 +93,7 @@ class AttemptOutcomes:
             case OutcomeState.PREEMPTED:
                 saved_rows = _furthest(row.saved_rows, outcome.saved_rows)
                 verdict = retry_policy.after_preemption(_retry_counts(row, saved_rows))
-                message = outcome.problem.message if outcome.problem else retry_policy.TOLD_TO_STOP
+                message = outcome.problem.message if outcome.problem else exit_judgement.TOLD_TO_STOP
                 _settle(connection, row, outcome.key, verdict, message, saved_rows, now)
             case OutcomeState.PART_LOST:
                 message = outcome.problem.message if outcome.problem else "a part of it was ended from outside"
@@ -130,7 +131,7 @@ class AttemptOutcomes:
             return UNDELIVERED
         if judgement.stopped:
             verdict = retry_policy.after_preemption(_retry_counts(row, row.saved_rows))
-            _settle(connection, row, key, verdict, retry_policy.TOLD_TO_STOP, row.saved_rows, now)
+            _settle(connection, row, key, verdict, exit_judgement.TOLD_TO_STOP, row.saved_rows, now)
             return OutcomeState.PREEMPTED.value
         self._lose(connection, row, key, judgement.message, row.saved_rows, now)
         return "lost"

@@ -41,9 +41,9 @@ from trainflow.metadata import attempt_claims, attempt_credentials, run_creation
 from trainflow.metadata.applied_change import AppliedChange, FollowUp, change_of
 from trainflow.metadata.attempt_outcomes import AttemptOutcomes, parent_of
 from trainflow.metadata.database import Database
+from trainflow.metadata.exit_judgement import judge_exit
 from trainflow.metadata.queries import attempt_queries, curve_queries, in_flight, run_queries, xcom_queries
 from trainflow.metadata.queries.dag_queries import Versions
-from trainflow.metadata.retry_policy import judge_exit
 from trainflow.metadata.transaction_retries import is_conflict, is_own_fault, is_refusal
 from trainflow.observability.redaction import presentable
 from trainflow.states import TaskInstanceState

@@ -136,7 +136,8 @@ class DataCheckerOperator(ChainOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns the split (see `trainflow.samples.splits.split_xcom`)."""
-        from trainflow.samples.splits.next_split import SplitFound, Waiting, next_split
+        from trainflow.samples.splits.gap_policy import Waiting
+        from trainflow.samples.splits.next_split import SplitFound, next_split
 
         ti = context["ti"]
         head = self.head()

@@ -2,9 +2,9 @@
 
 Reading order: `loop` (a list of named phases, each one transaction, that read, ask the rules and carry out what they
 say), `task_queue` (what is queued, and handed over), the rules, which are pure functions over values (`run_decision`,
-`trigger_rules`, `queueing`), `error_containment` (one run that cannot be decided does not stop the others), `recovery`
-(what a dead engine left), `idle_runs` (what the scheduler that was told does not go on with), `lost_attempts` (who is
-not heard any more).
+`trigger_rules`, `queueing`, `executor_slots`), `error_containment` (one run that cannot be decided does not stop the
+others), `recovery` (what a dead engine left), `idle_runs` (what the scheduler that was told does not go on with),
+`lost_attempts` (who is not heard any more).
 
 Invariant: it never runs user code; all it knows of a DAG is its document.
 

@@ -32,7 +32,8 @@ from trainflow.metadata.queries.scheduled_queries import Candidate, ask_and_lock
 from trainflow.observability.log_names import attempt_log_name
 from trainflow.observability.processes import hostname
 from trainflow.scheduler.error_containment import Each
-from trainflow.scheduler.queueing import ExecutorSlots, Limits, choose, resumes_after_wait, workload_of
+from trainflow.scheduler.executor_slots import ExecutorSlots
+from trainflow.scheduler.queueing import Limits, choose, resumes_after_wait, workload_of
 from trainflow.serialization.document import DagDocument
 from trainflow.settings.executors import executor_entries
 from trainflow.settings.model import Settings

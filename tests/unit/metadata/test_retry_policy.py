@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from trainflow.identifiers import new_attempt_id
 from trainflow.messages.workload import ProcessExit
+from trainflow.metadata.exit_judgement import judge_exit
 from trainflow.metadata.retry_policy import (
     LONGEST_DELAY,
     RetryCounts,
@@ -21,7 +22,6 @@ from trainflow.metadata.retry_policy import (
     after_preemption,
     cleared_at,
     has_advanced,
-    judge_exit,
     retry_delay,
 )
 from trainflow.observability.resource_exhaustion import UNHEARD, exit_code_of

@@ -17,7 +17,7 @@ def test_commit_from_task_to_entry_passes_few_files(training: Any, lab: Any) -> 
 
     build = training(train, commit={"gates": ["auc >= 0.6"], "promote": []})
     lab.run(build, "train")
-    trace = CommitTrace(lab.ti.attempt_id, begins="CommitCheckpointOperator.execute", ends="Store.created")
+    trace = CommitTrace(lab.ti.attempt_id, begins="CommitCheckpointOperator.execute", ends="created")
 
     before = sys.getprofile()
     sys.setprofile(trace)

@@ -11,7 +11,8 @@ from trainflow.metadata.queries.in_flight import InFlightTask
 from trainflow.metadata.queries.pool_queries import PoolSlots
 from trainflow.metadata.queries.queueing_lock import MOST_BESIDE, UNSEEN
 from trainflow.metadata.queries.scheduled_queries import Candidate
-from trainflow.scheduler.queueing import LEFT_TO_OTHERS, EngineLoad, ExecutorSlots, Limits, choose, less_loaded
+from trainflow.scheduler.executor_slots import LEFT_TO_OTHERS, EngineLoad, ExecutorSlots, less_loaded
+from trainflow.scheduler.queueing import Limits, choose
 from trainflow.serialization.document import DagDocument, TaskDocument
 from trainflow.settings.executors import ExecutorEntry
 from trainflow.states import TaskInstanceState

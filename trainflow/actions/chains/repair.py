@@ -32,8 +32,8 @@ from trainflow.operators.chain.run_conf import CONF_REPAIR, CONF_SKIPPED, REPAIR
 from trainflow.samples.grid_change import what_changed
 from trainflow.samples.partitions import distance, label
 from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.splits.gap_policy import TableView
 from trainflow.samples.splits.late_partitions import merged, next_repair, without_stretch
-from trainflow.samples.splits.next_split import TableView
 from trainflow.samples.splits.split_content import Columns, Hole
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.samples.throughput import Throughput, limits_for_target, throughput_of

@@ -30,7 +30,8 @@ from trainflow.checkpoints.stages.upstream_rewinds import state_after_rewind
 from trainflow.errors import CheckpointNotFound, SampleCheckFailed, SampleDamaged, SampleGap, SampleUnreadable
 from trainflow.samples.partitions import after_watermark, end_of
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.splits.next_split import TableView, decide
+from trainflow.samples.splits.gap_policy import TableView
+from trainflow.samples.splits.next_split import decide
 from trainflow.samples.table.inventory import open_inventory
 from trainflow.serialization.document import ChainDocument
 

@@ -17,8 +17,9 @@ from trainflow.insight.chains.next_run import NextRun, adopting, next_run_of
 from trainflow.samples.grid import grid_of
 from trainflow.samples.grid_change import GridChange, sentence_about
 from trainflow.samples.spec import Samples, SplitLimits
+from trainflow.samples.splits.gap_policy import TableView
 from trainflow.samples.splits.late_partitions import arrived
-from trainflow.samples.splits.next_split import CaughtUp, SplitFound, TableView, decide
+from trainflow.samples.splits.next_split import CaughtUp, SplitFound, decide
 from trainflow.samples.splits.split import Split
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import open_inventory

@@ -12,7 +12,7 @@ from trainflow.clock import ensure_utc
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleFileMissing, SampleUnreadable
 from trainflow.samples.partitions import end_of, shift
 from trainflow.samples.spec import Samples, SplitLimits
-from trainflow.samples.splits.next_split import TableView
+from trainflow.samples.splits.gap_policy import TableView
 from trainflow.samples.splits.split import Split, SplitBuilder
 from trainflow.samples.splits.split_content import Columns, Hole
 

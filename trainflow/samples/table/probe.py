@@ -21,7 +21,7 @@ from trainflow.samples.files.truncation import first_unfinished
 from trainflow.samples.partitions import label, limit, origin
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.spec import Samples
-from trainflow.samples.splits.next_split import Waiting, judge_gap
+from trainflow.samples.splits.gap_policy import Waiting, judge_gap
 from trainflow.samples.splits.split_content import Hole
 from trainflow.samples.table.inventory import Inventory
 from trainflow.samples.table.readiness import PartitionState, Readiness, folder_content

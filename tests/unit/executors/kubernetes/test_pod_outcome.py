@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from trainflow.executors.kubernetes.pod import PodPlace
 from trainflow.executors.kubernetes.pod_outcome import AttemptFacts, PodSummary, Step, exit_of, judge
 from trainflow.messages.workload import ProcessExit
-from trainflow.metadata.retry_policy import judge_exit
+from trainflow.metadata.exit_judgement import judge_exit
 
 POD = PodSummary(place=PodPlace("ml", "trainflow-a-0", "u"))
 RUNS = replace(POD, phase="Running")

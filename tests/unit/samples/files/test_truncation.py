@@ -13,7 +13,8 @@ import pytest
 
 from trainflow.errors import SampleDamaged
 from trainflow.samples.files.truncation import TAIL_BYTES, first_unfinished, is_complete, refuse_truncated
-from trainflow.samples.splits.next_split import SplitFound, Waiting, next_split
+from trainflow.samples.splits.gap_policy import Waiting
+from trainflow.samples.splits.next_split import SplitFound, next_split
 from trainflow.storage.store import StoreFile
 from trainflow.storage.urls import open_storage
 

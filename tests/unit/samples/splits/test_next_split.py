@@ -11,7 +11,8 @@ import pytest
 from tests.unit.samples.imagined import DAY, HOUR, START, shape
 from trainflow.errors import SampleCheckFailed, SampleDamaged, SampleGap
 from trainflow.samples.spec import GapPolicy, Samples, SplitLimits
-from trainflow.samples.splits.next_split import CaughtUp, NextSplit, SplitFound, Waiting, decide
+from trainflow.samples.splits.gap_policy import Waiting
+from trainflow.samples.splits.next_split import CaughtUp, NextSplit, SplitFound, decide
 from trainflow.samples.splits.split_content import Columns, SampleFile, SplitPartition, partition_of
 from trainflow.samples.table.readiness import PartitionState, Readiness
 from trainflow.testing.chains import NoColumnUnifier

@@ -11,7 +11,8 @@ import pytest
 from tests.unit.samples.imagined import DAY, START, shape
 from trainflow.errors import SampleCheckFailed, SampleDamaged
 from trainflow.samples.spec import Checks, Samples
-from trainflow.samples.splits.next_split import CaughtUp, SplitFound, Waiting, next_split
+from trainflow.samples.splits.gap_policy import Waiting
+from trainflow.samples.splits.next_split import CaughtUp, SplitFound, next_split
 from trainflow.samples.table.inventory import open_inventory
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from trainflow.samples.pattern import path_pattern
 from trainflow.samples.spec import Ready, Samples
-from trainflow.samples.splits.next_split import CaughtUp, Waiting, next_split
+from trainflow.samples.splits.gap_policy import Waiting
+from trainflow.samples.splits.next_split import CaughtUp, next_split
 from trainflow.samples.table.empty_table import describe_folders
 from trainflow.storage.urls import open_storage
 
