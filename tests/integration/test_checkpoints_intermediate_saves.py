@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.support.local_object_stores import LocalS3
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, clear_saves, training_name
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, clear_saves
+from trainflow.checkpoints.saves.training_identity import training_name
 from trainflow.storage.urls import open_store
 from trainflow.testing.chains import attempt_id, day
 

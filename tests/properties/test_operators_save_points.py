@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from tests.sample_files import described_file
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, training_name
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
+from trainflow.checkpoints.saves.training_identity import training_name
 from trainflow.clock import ManualClock
 from trainflow.operators.training.save_points import OtherRankSaves, SavePoints, StoredSaves
 from trainflow.operators.training.training_context import TrainContext

@@ -19,7 +19,7 @@ from trainflow.checkpoints.commit import commit, commit_decision
 from trainflow.checkpoints.commit.gates import CommitCheckpoint
 from trainflow.checkpoints.ledger import fold, missing_checkpoints, missing_entries, rules
 from trainflow.checkpoints.ledger_changes import prune, regrid
-from trainflow.checkpoints.saves import intermediate_saves
+from trainflow.checkpoints.saves import intermediate_saves, training_identity
 from trainflow.checkpoints.upkeep import changed_samples, retention
 from trainflow.operators import checkpoint, data_checker, trigger_dagrun
 from trainflow.operators.chain import automatic_rewinds, chain_operator
@@ -215,7 +215,7 @@ def order_saves_by_the_clock(patch: pytest.MonkeyPatch) -> None:
 
 def mix_trainings_up(patch: pytest.MonkeyPatch) -> None:
     """What was saved in one split is gone on from in another."""
-    patch.setattr(intermediate_saves, "training_name", lambda *_: "all")
+    patch.setattr(training_identity, "training_name", lambda *_: "all")
 
 
 def look_at_no_sample_again(patch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ and `message_frames` (which request goes where), `connection_transfer` (a connec
 (those that need no parser); `execution_server`, `execution` (requests of attempts), `worker_rows` (what runs them),
 `heartbeats`, `attempt_logs`, `attempt_tokens` (which attempt asks), `server_lease` (its lease, and whether a scheduler
 lives), `scheduler_line` (what attempts change is told to the engine); `web_server`, `rest` (requests of people and
-programs), `authentication` and `access_middleware` (who these are, what they pass), `forwarded_headers` (proxies in
-between), `openapi`; `application` and `web_application` (what stands where), `uvicorn_parts`, `http_server` and
-`connection_limits` (what a connection may take), `main` (the process that an engine starts).
+programs), `authentication`, `authorization` and `access_middleware` (who these are, what they may, what they pass),
+`forwarded_headers` (proxies in between), `openapi`; `application` and `web_application` (what stands where),
+`uvicorn_parts`, `http_server` and `connection_limits` (what a connection may take), `main` (the process that an engine
+starts).
 
 A change breaks this when what people ask can keep attempts waiting, when a request that proves nothing is read or
 changes something, when a secret is written to a log or stands in an answer, when a request that is sent twice has the

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from trainflow.api.application import with_headers
 from trainflow.api.attempt_tokens import bearer
 from trainflow.api.authentication import Access, Caller
+from trainflow.api.authorization import require_role
 from trainflow.api.forwarded_headers import RequestOrigin, TrustedProxies, within
 from trainflow.api.rest.problems import RequestRefused, problem_of, problem_response
 from trainflow.metadata.queries.token_queries import Role
@@ -105,7 +106,8 @@ class AccessMiddleware:
             return scope
         caller = await self._caller(headers, origin)
         if _is_form(scope, path):
-            _check_form(caller)
+            # a form of a page acts as an operator does; endpoints of the REST API have roles of their own
+            require_role(caller, Role.OPERATOR)
         return {**scope, "trainflow.caller": caller}
 
     def _check_host(self, origin: RequestOrigin) -> None:
@@ -152,14 +154,6 @@ _DONE = 303
 def _is_form(scope: Scope, path: str) -> bool:
     """Whether a page is to change something; endpoints of the REST API note what they do themselves."""
     return scope["method"] not in _SAFE and not path.startswith("/api/")
-
-
-def _check_form(caller: Caller) -> None:
-    """A form of a page acts as an operator does; endpoints of the REST API have roles of their own."""
-    if not caller.may(Role.OPERATOR):
-        raise RequestRefused(
-            403, "Forbidden", f"{caller.name} has the role {caller.role}, and may look", "ask for the role operator"
-        )
 
 
 def _is_page(scope: Scope) -> bool:

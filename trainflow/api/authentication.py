@@ -30,10 +30,6 @@ class Caller(NamedTuple):
     role: Role
     address: str
 
-    def may(self, role: Role) -> bool:
-        """Whether it has a role, or a higher one."""
-        return self.role.rank >= role.rank
-
 
 class _Seen(NamedTuple):
     name: str

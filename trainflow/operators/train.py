@@ -183,11 +183,20 @@ class TrainOperator(SplitOperator):
     ) -> IntermediateSaves:
         """What attempts at this training save. Its name has nothing of the run or the database in it: what trains
         the same again goes on from there. A person who clears the task wants the split to be begun anew."""
-        from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, training_name
+        from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
+        from trainflow.checkpoints.saves.training_identity import TrainingIdentity, training_name
 
         ti, params = context["ti"], params_of(context.get("params"))
         weights = None if parent is None else parent.id
-        what = (weights, head.generation, split.digest, ti.task_id, ti.map_index, self._trainer, params)
+        what = TrainingIdentity(
+            weights=weights,
+            generation=head.generation,
+            split_digest=split.digest,
+            task_id=ti.task_id,
+            map_index=ti.map_index,
+            function=self._trainer,
+            params=params,
+        )
         name = training_name(head.id, *what)
         scratch = attempt_scratch(ti) / "partials"
         # what was saved since the run began is an attempt's at this very task

@@ -16,6 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import Receive, Scope, Send
 
 from trainflow.api.authentication import Caller
+from trainflow.api.authorization import require_role
 from trainflow.api.rest.all_endpoints import AIRFLOW_PREFIX, PREFIX, endpoints_of, modules_of
 from trainflow.api.rest.endpoints import JSON, AnswerFile, ApiCall, Endpoint, Polled
 from trainflow.api.rest.problems import MEDIA, Problem, RequestRefused, problem_of, problem_response
@@ -94,13 +95,7 @@ class RestApplication:
         self, endpoint: Endpoint, decoder: msgspec.json.Decoder[Any] | None, request: Request
     ) -> Response:
         caller: Caller = request.scope["trainflow.caller"]
-        if not caller.may(endpoint.role):
-            raise RequestRefused(
-                403,
-                "Forbidden",
-                f"{caller.name} has the role {caller.role}, and this needs {endpoint.role}",
-                f"use a token with the role {endpoint.role}: 'trainflow tokens create NAME --role {endpoint.role}'",
-            )
+        require_role(caller, endpoint.role)
         call: ApiCall[Any, Any] = ApiCall(
             self._workspace,
             self._clock.now(),

@@ -1,7 +1,8 @@
 """Intermediate saves: how far an attempt is inside its split, and which of them the next attempt resumes from.
 
-Reading order: `intermediate_saves` (one save, those of one training, the newest that is whole, and what is cleared
-away). When an attempt saves is decided in `trainflow.operators.training`.
+Reading order: `training_identity` (which attempts go on from the saves of which), `intermediate_saves` (one save, those
+of one training, the newest that is whole, and what is cleared away). When an attempt saves is decided in
+`trainflow.operators.training`.
 
 Invariants
 - A save is whole or not there: its manifest is written last.

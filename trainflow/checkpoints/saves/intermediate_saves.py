@@ -16,7 +16,6 @@ no longer the head can never be committed, and the next commit clears them away.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import re
@@ -32,6 +31,7 @@ from trainflow.checkpoints.chain import ChainKey
 from trainflow.checkpoints.commit import artifacts as files_of
 from trainflow.checkpoints.commit.artifacts import as_reference, digest_folder, earlier_files, shared_with, upload
 from trainflow.checkpoints.ledger.entries import ArtifactFile, Artifacts
+from trainflow.checkpoints.saves.training_identity import NO_PARENT
 from trainflow.checkpoints.transfers import SMALL_FILE_BYTES, fetch_files
 from trainflow.checkpoints.verified_artifacts import verify
 from trainflow.errors import ArtifactCorrupt, StoreFailure
@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 KEPT = 2
 _MANIFEST = re.compile(r"manifest\.(\d{20})\.json")
 _FILES = "files"
-_NO_PARENT = "start"
 
 
 class IntermediateSave(msgspec.Struct, frozen=True):
@@ -89,11 +88,6 @@ class _Complete(msgspec.Struct, frozen=True, order=True):
     def manifest(self) -> str:
         """The path of its manifest, from the folder of the training."""
         return f"{self.name}/manifest.{self.row:020d}.json"
-
-
-def training_name(parent_id: str | None, *what: object) -> str:
-    """The name that all attempts at one training share: its parent, and a digest of whatever else it depends on."""
-    return f"{parent_id or _NO_PARENT}.{hashlib.sha256(canonical_json(list(what))).hexdigest()[:24]}"
 
 
 class IntermediateSaves:
@@ -373,7 +367,7 @@ def trainings(store: Store, chain: ChainKey, listed: Iterable[str] | None = None
     for name in names:
         parent, dot, rest = name.rpartition(".")
         if dot and len(rest) == 24:
-            yield name, None if parent == _NO_PARENT else parent
+            yield name, None if parent == NO_PARENT else parent
 
 
 def _one_large_or_many_small(files: Iterable[ArtifactFile]) -> list[list[ArtifactFile]]:

@@ -21,7 +21,8 @@ from trainflow.checkpoints.ledger.missing_checkpoints import raise_if_short
 from trainflow.checkpoints.ledger_changes.promote import promote
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
-from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, training_name
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves
+from trainflow.checkpoints.saves.training_identity import training_name
 from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest

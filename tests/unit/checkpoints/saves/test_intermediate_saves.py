@@ -10,13 +10,8 @@ import pytest
 
 from tests.simulation.memory_store import MemoryStore
 from trainflow.checkpoints.chain import ChainKey
-from trainflow.checkpoints.saves.intermediate_saves import (
-    IntermediateSaves,
-    clear_saves,
-    drop_training,
-    old_saves,
-    training_name,
-)
+from trainflow.checkpoints.saves.intermediate_saves import IntermediateSaves, clear_saves, drop_training, old_saves
+from trainflow.checkpoints.saves.training_identity import training_name
 from trainflow.errors import StoreFailure
 from trainflow.storage.local import LocalStore
 from trainflow.storage.store import Store

@@ -16,7 +16,7 @@ from trainflow.checkpoints.ledger.entries import Author
 from trainflow.checkpoints.ledger.ledger_writer import Ledger
 from trainflow.checkpoints.ledger_changes.prune import prune
 from trainflow.checkpoints.ledger_changes.rewind import rewind
-from trainflow.checkpoints.saves.intermediate_saves import training_name
+from trainflow.checkpoints.saves.training_identity import training_name
 from trainflow.checkpoints.stages.dependents import register_origin
 from trainflow.checkpoints.upkeep.garbage import sweep_garbage
 from trainflow.checkpoints.upkeep.retention import KeepLatest
